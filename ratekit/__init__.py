@@ -1,0 +1,63 @@
+"""ratekit: what does this reward model really reward?
+
+Causal effects of an attribute on a reward, by rewriting twice (RATE; Reber et al. 2025, arXiv 2410.11348).
+
+    import ratekit as rk
+    ds = rk.load("reviews", attribute="sentiment")
+    ds = rk.score(ds, "vader")
+    rk.plots.effects(rk.estimate(ds))
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+# The public names and where each lives; nothing is imported before it is used.
+_PUBLIC = {
+    # stages
+    "load": "sources",
+    "label": "stages",
+    "rewrite": "stages",
+    "score": "stages",
+    "estimate": "stages",
+    "standardize": "stages",
+    # what to vary, with what to rewrite, what to score
+    "Attribute": "attributes",
+    "ATTRIBUTES": "attributes",
+    "SOURCES": "corpora",
+    "ESTIMATORS": "estimators",
+    "REWARD_MODELS": "scoring",
+    "Rewrite": "rewriting.base",
+    "Reply": "rewriting.base",
+    "RuleRewriter": "rewriting.rules",
+    "ChatRewriter": "rewriting.chat",
+    "OpenAIChat": "rewriting.chat",
+    # what to ask of the result
+    "diagnose": "diagnostics",
+    "contrast": "diagnostics",
+    "sensitivity": "diagnostics",
+    # faults
+    "InputError": "errors",
+    "WorkError": "errors",
+}
+_MODULES = ("plots", "demo", "estimators", "attributes", "sources", "rewriting", "scoring", "widgets")
+
+__all__ = [*_PUBLIC, "plots", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        value = getattr(importlib.import_module(f"ratekit.{_PUBLIC[name]}"), name)
+    elif name in _MODULES:
+        value = importlib.import_module(f"ratekit.{name}")
+    else:
+        raise AttributeError(f"module 'ratekit' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC, *_MODULES})

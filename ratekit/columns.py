@@ -1,0 +1,93 @@
+"""Columns of a Dataset or DataFrame as arrays, checked: a fault names its row and column."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ratekit.errors import InputError
+from ratekit.schema import TREATED
+
+
+def reward_matrix(ds: Any, column: str) -> NDArray[np.float64]:
+    """The column `reward/<name>` as (n, depth+1) float64; null entries and missing passes are NaN.
+
+    >>> import pandas as pd
+    >>> reward_matrix(pd.DataFrame({"reward/a": [[1.0, None, 3.0], [4.0]]}), "reward/a")
+    array([[ 1., nan,  3.],
+           [ 4., nan, nan]])
+
+    A null means "not scored"; a NaN or infinite value is a fault and raises InputError with its row.
+    """
+    import pandas as pd
+    import pyarrow as pa
+
+    if isinstance(ds, pd.DataFrame):
+        try:
+            array = pa.array(ds[column].tolist(), from_pandas=False)
+        except (pa.ArrowException, TypeError):
+            raise InputError(f"column {column!r} holds something that is not a list of numbers") from None
+    else:
+        array = ds.with_format("arrow")[column]
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):  # no chunk at all
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], pa.list_(pa.float64()))
+    kind = array.type
+    if pa.types.is_null(kind):
+        return np.full((len(array), 0), np.nan)
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
+        raise InputError(f"column {column!r} holds {kind}; a list of rewards per row was expected")
+    if pa.types.is_fixed_size_list(kind):
+        array = array.cast(pa.list_(kind.value_type))
+    if not (_is_number(array.type.value_type)):
+        raise InputError(f"column {column!r} holds lists of {array.type.value_type}, not of numbers")
+    lengths = np.asarray(array.value_lengths().fill_null(0))
+    flat = array.flatten()
+    null = np.asarray(flat.is_null())
+    values = np.asarray(flat.cast(pa.float64()).fill_null(np.nan), dtype=float)
+    row = np.repeat(np.arange(len(array)), lengths)
+    bad = np.flatnonzero(~np.isfinite(values) & ~null)
+    if len(bad):
+        i = row[bad[0]]
+        entry = bad[0] - lengths[:i].sum()
+        raise InputError(f"row {i + 1}: {column}[{entry}] is {values[bad[0]]}; a reward that could not be had is null")
+    matrix = np.full((len(array), int(lengths.max(initial=0))), np.nan)
+    starts = np.cumsum(lengths) - lengths
+    matrix[row, np.arange(len(values)) - np.repeat(starts, lengths)] = values
+    return matrix
+
+
+def _is_number(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)
+
+
+def plain_columns(ds: Any, columns: list[str]) -> Any:
+    """Those columns of a Dataset or DataFrame as a DataFrame with a fresh index."""
+    import pandas as pd
+
+    if isinstance(ds, pd.DataFrame):
+        return ds[columns].reset_index(drop=True)
+    return pd.DataFrame({c: ds.with_format("arrow")[c].to_pandas() for c in columns})
+
+
+def refuse_null(values: Any, column: str) -> None:
+    """Raise InputError naming the first row where a pandas Series is null."""
+    null = np.flatnonzero(values.isna())
+    if len(null):
+        raise InputError(f"row {null[0] + 1}: {column!r} is null")
+
+
+def treated_bools(values: Any) -> NDArray[np.bool_]:
+    """`treated` as bools; true/false, 0/1 and their spellings in a CSV are taken."""
+    refuse_null(values, TREATED)
+    spelt = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+    bools = values.astype(str).str.strip().str.lower().map(spelt)
+    wrong = np.flatnonzero(bools.isna())
+    if len(wrong):
+        raise InputError(f"row {wrong[0] + 1}: 'treated' holds {values.iloc[wrong[0]]!r}; true or false was expected")
+    return bools.to_numpy(dtype=bool)

@@ -1,0 +1,143 @@
+"""The public datasets that `load` knows, each in its true schema.
+
+Adding a source is one literal in `SOURCES`: its hub id, the columns that its schema must have, and a function
+that turns one row of it into rows of `prompt_id, prompt, response` (and whatever of its own is worth keeping).
+
+Example datum, HH-RLHF: one row holds two transcripts that differ in the last assistant turn,
+"\\n\\nHuman: Hi\\n\\nAssistant: Hello!"; it becomes two rows with one prompt_id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ratekit.errors import InputError, shorten
+from ratekit.schema import PROMPT, PROMPT_ID, RESPONSE, Conversation, as_conversation
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A public dataset: where it is, the columns it must have, and how one row of it is read."""
+
+    about: str
+    hub_id: str
+    columns: tuple[str, ...]
+    rows: Callable[[Row, int], Iterable[Row]]
+    licence: str
+    split: str = "train"
+
+
+def prompt_key(prompt: str | Conversation) -> str:
+    """A short id that equal prompts share.
+
+    >>> prompt_key("Why?") == prompt_key([{"role": "user", "content": "Why?"}])
+    True
+    """
+    text = json.dumps(as_conversation(prompt), ensure_ascii=True, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+# --- one row of a public dataset -> rows of ours ---------------------------------------------------------
+
+
+def imdb(row: Row, index: int) -> Iterator[Row]:
+    """A review and its label (0, 1, or -1 for none); each review is a cluster of its own."""
+    # The prompt is the one that the paper scored IMDB with.
+    label = row["label"] if row["label"] in (0, 1) else None
+    yield {
+        PROMPT_ID: f"imdb-{index:06d}",
+        PROMPT: as_conversation("Write a movie review: "),
+        RESPONSE: row["text"],
+        "label": label,
+    }
+
+
+_TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):[ ]?")
+
+
+def transcript(text: str) -> Conversation:
+    r"""An HH-RLHF transcript as a conversation, every turn kept.
+
+    >>> transcript("\n\nHuman: Hi\n\nAssistant: Hello!\n\nHuman: Bye\n\nAssistant: Bye.")[-1]
+    {'role': 'assistant', 'content': 'Bye.'}
+    """
+    parts = _TURN.split(text)
+    roles = {"Human": "user", "Assistant": "assistant"}
+    return [
+        {"role": roles[role], "content": content.strip()}
+        for role, content in zip(parts[1::2], parts[2::2], strict=True)
+    ]
+
+
+def hh_rlhf(row: Row, index: int) -> Iterator[Row]:
+    """Two responses, chosen and rejected; one prompt_id, taken from the chosen side's prompt."""
+    sides = {}
+    for side in ("chosen", "rejected"):
+        turns = transcript(row[side] or "")
+        if len(turns) < 2 or turns[-1]["role"] != "assistant":
+            return  # counted by `load`: no assistant turn at the end, so there is no response
+        sides[side] = turns
+    prompt_id = f"hh-{prompt_key(sides['chosen'][:-1])}"
+    for side, turns in sides.items():
+        yield {
+            PROMPT_ID: prompt_id,
+            PROMPT: turns[:-1],
+            RESPONSE: turns[-1]["content"],
+            "chosen": side == "chosen",
+        }
+
+
+HELPSTEER_SCORES = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
+
+
+def helpsteer(row: Row, index: int) -> Iterator[Row]:
+    """A response with human scores from 0 to 4; the responses to one prompt share its prompt_id."""
+    yield {
+        PROMPT_ID: f"helpsteer-{prompt_key(row['prompt'] or '')}",
+        PROMPT: as_conversation(row["prompt"]),
+        RESPONSE: row["response"],
+        **{score: row.get(score) for score in HELPSTEER_SCORES},
+    }
+
+
+def eli5(row: Row, index: int) -> Iterator[Row]:
+    """A question (its title) and its answers, each a response under one prompt_id."""
+    answers = row["answers"] or {}
+    texts = answers.get("text") if isinstance(answers, Mapping) else None
+    if texts is None:
+        raise InputError(f"eli5, row {index}: 'answers' holds {shorten(answers)}; expected a 'text' list")
+    scores = answers.get("score") or []
+    for k, text in enumerate(texts):
+        yield {
+            PROMPT_ID: f"eli5-{row.get('q_id') or prompt_key(row['title'])}",
+            PROMPT: as_conversation(row["title"]),
+            RESPONSE: text,
+            "score": scores[k] if k < len(scores) else None,
+        }
+
+
+SOURCES: dict[str, Source] = {
+    "imdb": Source(
+        "50,000 movie reviews with a sentiment label (Maas et al. 2011)",
+        "stanfordnlp/imdb", ("text", "label"), imdb, "not stated",
+    ),
+    "hh-rlhf": Source(
+        "pairs of assistant replies with a human preference (Bai et al. 2022)",
+        "Anthropic/hh-rlhf", ("chosen", "rejected"), hh_rlhf, "MIT",
+    ),
+    "helpsteer": Source(
+        "replies with human scores for helpfulness, complexity and more (Wang et al. 2023)",
+        "nvidia/HelpSteer", ("prompt", "response", *HELPSTEER_SCORES), helpsteer, "CC BY 4.0",
+    ),
+    "eli5": Source(
+        "questions of r/explainlikeimfive with several answers each (Fan et al. 2019)",
+        "rexarski/eli5_category", ("title", "answers"), eli5, "not stated (Reddit)",
+    ),
+}  # fmt: skip

@@ -1,0 +1,45 @@
+"""The two faults that ratekit expects, told apart by who can mend them.
+
+`InputError`: the call or the data given is wrong; nothing was begun (the command exits with 2).
+`WorkError`: the call was right and the work failed on the way; what was finished is kept (exit 1).
+Each message says what was wrong, where, and what to do, on one line.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """The call, or the data handed to it, is wrong."""
+
+
+class WorkError(RuntimeError):
+    """The work failed half-way; everything finished before is kept."""
+
+
+def unknown(kind: str, name: object, known: Iterable[str], hint: str = "") -> InputError:
+    """An `InputError` that names the nearest known names.
+
+    >>> print(unknown("attribute", "lenght", ["length", "sentiment"]))
+    unknown attribute 'lenght'; did you mean 'length'? Known: length, sentiment
+    """
+    names = list(known)
+    near = difflib.get_close_matches(str(name).lower(), names, n=3, cutoff=0.5)
+    did_you_mean = "; did you mean " + " or ".join(repr(n) for n in near) + "?" if near else "."
+    listed = f" Known: {', '.join(names)}" if names else ""
+    return InputError(f"unknown {kind} {str(name)!r}{did_you_mean}{listed}{'. ' + hint if hint else ''}")
+
+
+def shorten(text: object, width: int = 60) -> str:
+    """One line of `text` for a message: white space folded, the middle cut out.
+
+    >>> shorten("a very long " * 20, width=20)
+    'a very lo...ery long'
+    """
+    line = " ".join(str(text).split())
+    if len(line) <= width:
+        return line
+    head = (width - 3 + 1) // 2
+    return f"{line[:head]}...{line[len(line) - (width - 3 - head) :]}"

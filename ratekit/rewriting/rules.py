@@ -1,0 +1,224 @@
+"""A rewriter without an LLM: deterministic rules with a knob for how much off-target text it mends.
+
+What a language model does at scale, in small: it changes the attribute, and on the way it mends things that
+it was not asked to (typos, HTML, doubled spaces). `mend` is the share of such faults mended in each pass: at 1 the
+first rewrite is clean and RATE is exact; at 0.5 half of them survive each pass and RATE keeps a bias that a
+third rewrite removes.
+
+>>> rewriter = RuleRewriter("starts-with-vowel")
+>>> rewriter(["Teh plot is thin."], [True])
+[Rewrite(text='Overall, The plot is thin.', status='ok')]
+>>> rewriter(["Overall, The plot is thin."], [False])
+[Rewrite(text='The plot is thin.', status='ok')]
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ratekit.attributes import starts_with_vowel, words
+from ratekit.errors import InputError, unknown
+from ratekit.rewriting.base import OK, Rewrite
+
+VOWEL_OPENER, CONSONANT_OPENER = "Overall, ", "Frankly, "
+
+# Openers and fillers carry no sentiment of their own (VADER compound 0), so that they change one thing only.
+FILLERS = (
+    "There is more to say about each of these points.",
+    "That holds from the beginning to the end of it.",
+    "Some of the details are described above and some are left to the reader.",
+    "It took some time to put all of this into words.",
+    "The same could be said in more words than these.",
+    "All of this was noted down in the order in which it came up.",
+    "Each part of it was looked at more than once.",
+    "Those are the main points in the order given here.",
+)
+
+OPPOSITES = {
+    "good": "bad", "great": "terrible", "excellent": "awful", "wonderful": "dreadful", "amazing": "appalling",
+    "best": "worst", "better": "worse", "love": "hate", "loved": "hated", "loves": "hates", "like": "dislike",
+    "liked": "disliked", "enjoy": "dread", "enjoyed": "dreaded", "enjoyable": "tedious", "beautiful": "ugly",
+    "beautifully": "poorly", "brilliant": "stupid", "perfect": "flawed", "happy": "sad", "fun": "dull",
+    "funny": "unfunny", "interesting": "boring", "exciting": "tiresome", "fantastic": "horrible",
+    "superb": "lousy", "delightful": "annoying", "delicious": "disgusting", "friendly": "rude",
+    "comfortable": "painful", "helpful": "useless", "success": "failure", "strong": "weak", "well": "badly",
+    "recommend": "condemn", "recommended": "condemned", "pleasant": "unpleasant", "easy": "difficult",
+    "charming": "irritating", "impressive": "pathetic", "masterpiece": "disaster", "worth": "unworthy of",
+}  # fmt: skip
+CLOSING = {True: "In short, it was good.", False: "In short, it was bad."}
+
+MISSPELT = {
+    "teh": "the", "thier": "their", "recieve": "receive", "recieved": "received", "definately": "definitely",
+    "seperate": "separate", "wich": "which", "becuase": "because", "alot": "a lot", "untill": "until",
+    "beleive": "believe", "realy": "really", "wierd": "weird", "freind": "friend", "tommorow": "tomorrow",
+    "occured": "occurred", "begining": "beginning", "truely": "truly", "wont": "won't", "dont": "don't",
+    "didnt": "didn't", "doesnt": "doesn't", "cant": "can't", "isnt": "isn't", "wasnt": "wasn't", "im": "I'm",
+    "ive": "I've", "youre": "you're", "villian": "villain", "i": "I", "adn": "and", "taht": "that",
+}  # fmt: skip
+
+_SENTENCE = re.compile(r"[^.!?\n]*(?:[.!?]+[\"')\]]*|\n+|$)")
+_FAULT = re.compile(
+    r"(?P<html>(?:<br\s*/?>\s*)+|</?(?:p|i|b|em|strong)\s*/?>)"
+    r"|(?P<space>(?<=\S)[ \t]{2,}(?=\S))"
+    r"|(?P<marks>[!?.]{4,}|[!?]{2,3})"
+    r"|\b(?P<word>" + "|".join(MISSPELT) + r")\b(?!['’])",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class RuleRewriter:
+    """A rewriter for one attribute by rules.
+
+    attribute  one of `RULES`
+    mend       share of the off-target faults (typos, HTML, doubled marks and spaces) mended in a pass, 0 to 1
+    seed       which of them; the choice depends on the text and the seed alone
+    """
+
+    attribute: str
+    mend: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.attribute not in RULES:
+            raise InputError(
+                f"no rules rewrite {self.attribute!r}, only {', '.join(RULES)}; take a language model "
+                "(openai:MODEL) or the data's own rewrites (replay)"
+            )
+        if not 0 <= self.mend <= 1:
+            raise InputError(f"mend={self.mend}: a share between 0 and 1 was expected")
+
+    @property
+    def fingerprint(self) -> str:
+        """What the rewrites depend on besides text and target."""
+        return f"rules:{self.attribute},mend={self.mend},seed={self.seed}"
+
+    def __call__(self, texts: Sequence[str], targets: Sequence[bool]) -> list[Rewrite]:
+        """Rewrite each text to its target side."""
+        rule = RULES[self.attribute]
+        return [
+            Rewrite(rule(mended(text, self.mend, self.seed), target), OK)
+            for text, target in zip(texts, targets, strict=True)
+        ]
+
+
+def from_spec(options: str, attribute: str) -> RuleRewriter:
+    """The rewriter that `rules:OPTIONS` names, as in `rules:mend=0.5,seed=1`."""
+    given: dict[str, Any] = {}
+    for part in filter(None, options.split(",")):
+        name, _, value = part.partition("=")
+        if name not in ("mend", "seed"):
+            raise unknown("option of rules", name, ["mend", "seed"])
+        try:
+            given[name] = float(value) if name == "mend" else int(value)
+        except ValueError:
+            raise InputError(f"rules: {name}={value!r} is not a number") from None
+    return RuleRewriter(attribute, **given)
+
+
+# --- off-target: what a rewriter mends on the way --------------------------------------------------------
+
+
+def mended(text: str, share: float, seed: int = 0) -> str:
+    """`text` with a share of its faults mended; which ones is decided by a hash, so calls repeat.
+
+    >>> mended("Teh  plot<br /><br />dont work!!!", 1.0)
+    "The plot don't work!"
+    """
+    if share <= 0:
+        return text
+
+    def mend(match: re.Match[str]) -> str:
+        key = f"{seed}|{match.start()}|{len(text)}|{match[0]}"
+        draw = int.from_bytes(hashlib.blake2b(key.encode("utf-8", "replace"), digest_size=8).digest(), "big")
+        if draw >= share * 2.0**64:
+            return match[0]
+        if match["html"] or match["space"]:
+            return " "
+        if match["marks"]:
+            return match[0][0]
+        found = match["word"]
+        right = MISSPELT[found.lower()]
+        return right[0].upper() + right[1:] if found[0].isupper() else right
+
+    return _FAULT.sub(mend, text)
+
+
+# --- on target -------------------------------------------------------------------------------------------
+
+
+def vowel(text: str, target: bool) -> str:
+    """Start with a vowel or a consonant by putting on, or taking off, an opening word."""
+    for opener in (VOWEL_OPENER, CONSONANT_OPENER):
+        rest = text.removeprefix(opener)
+        if rest != text and starts_with_vowel([rest])[0] == target:
+            return rest
+    if starts_with_vowel([text])[0] == target:
+        return text
+    return (VOWEL_OPENER if target else CONSONANT_OPENER) + text
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences of a text, each with its mark and the space before it; joined they are the text."""
+    return [s for s in _SENTENCE.findall(text) if s]
+
+
+def length(text: str, target: bool) -> str:
+    """About double the words by adding fillers, or halve them: fillers go first, then the last sentences."""
+    n = words([text])[0]
+    if target:
+        start = int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=2).digest(), "big")
+        added: list[str] = []
+        while sum(words(added)) < max(n, 1):
+            added.append(FILLERS[(start + len(added)) % len(FILLERS)])
+        return " ".join([text.rstrip(), *added])
+    plain = text
+    for filler in FILLERS:
+        plain = plain.replace(" " + filler, "")
+    if words([plain])[0] <= 0.7 * n:
+        return plain
+    parts = sentences(plain)
+    kept = parts[: math.ceil(len(parts) / 2)]
+    if len(parts) > 1:
+        return "".join(kept).strip()
+    tokens = plain.split()
+    return " ".join(tokens[: math.ceil(len(tokens) / 2)])
+
+
+_OPPOSITE = {
+    True: {bad: good for good, bad in OPPOSITES.items()},
+    False: OPPOSITES,
+}
+_SWAPS: dict[bool, re.Pattern[str]] = {
+    side: re.compile(r"\b(" + "|".join(sorted(map(re.escape, table), key=len, reverse=True)) + r")\b", re.I)
+    for side, table in _OPPOSITE.items()
+}
+
+
+def sentiment(text: str, target: bool) -> str:
+    """Swap sentiment words for their opposites; a closing sentence says it where there is no word to swap."""
+    table = _OPPOSITE[target]
+
+    def swap(match: re.Match[str]) -> str:
+        other = table[match[0].lower()]
+        if match[0].isupper() and len(match[0]) > 1:
+            return other.upper()
+        return other[0].upper() + other[1:] if match[0][0].isupper() else other
+
+    plain = text.removesuffix(" " + CLOSING[not target])
+    swapped, n_swaps = _SWAPS[target].subn(swap, plain)
+    if n_swaps or plain != text or plain.endswith(CLOSING[target]):
+        return swapped
+    return f"{plain} {CLOSING[target]}"
+
+
+RULES: dict[str, Callable[[str, bool], str]] = {
+    "starts-with-vowel": vowel,
+    "length": length,
+    "sentiment": sentiment,
+}

@@ -1,0 +1,137 @@
+"""The data that flows: one row is one response under one attribute; each stage adds columns.
+
+    load      prompt_id, prompt, response
+    label     attribute, treated
+    rewrite   rewrites, rewrite_status
+    score     reward/<name>
+    estimate  reads attribute, treated, prompt_id and the reward columns
+
+Example row after all stages, at depth 2::
+
+    {"prompt_id": "q7", "prompt": [{"role": "user", "content": "Why is the sky blue?"}],
+     "response": "Because of Rayleigh scattering.", "attribute": "length", "treated": False,
+     "rewrites": ["Because of ... and so on.", "Rayleigh scattering."], "rewrite_status": ["ok", "ok"],
+     "reward/words": [4.0, 31.0, 2.0]}
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ratekit.errors import InputError, unknown
+
+PROMPT_ID = "prompt_id"
+PROMPT = "prompt"
+RESPONSE = "response"
+ATTRIBUTE = "attribute"
+TREATED = "treated"
+REWRITES = "rewrites"
+REWRITE_STATUS = "rewrite_status"
+REWARD_PREFIX = "reward/"
+
+Conversation = list[dict[str, str]]
+
+ADDED_BY: dict[str, str] = {
+    PROMPT_ID: "load",
+    PROMPT: "load",
+    RESPONSE: "load",
+    ATTRIBUTE: "label",
+    TREATED: "label",
+    REWRITES: "rewrite",
+    REWRITE_STATUS: "rewrite",
+    REWARD_PREFIX + "<name>": "score",
+}
+
+NEEDED_BY: dict[str, tuple[str, ...]] = {
+    "label": (PROMPT_ID, RESPONSE),
+    "rewrite": (PROMPT_ID, RESPONSE, ATTRIBUTE, TREATED),
+    "score": (PROMPT, RESPONSE),
+    "estimate": (PROMPT_ID, ATTRIBUTE, TREATED),
+    "diagnose": (PROMPT_ID, ATTRIBUTE, TREATED, RESPONSE, REWRITES),
+}
+
+
+def columns_of(ds: Any) -> list[str]:
+    """The column names of a Dataset, Arrow table or DataFrame."""
+    names = getattr(ds, "column_names", None)
+    return list(names if names is not None else ds.columns)
+
+
+def reward_columns(columns: Iterable[str]) -> list[str]:
+    """The columns that hold rewards, in their order.
+
+    >>> reward_columns(["response", "reward/vader", "reward/words"])
+    ['reward/vader', 'reward/words']
+    """
+    return [c for c in columns if c.startswith(REWARD_PREFIX) and len(c) > len(REWARD_PREFIX)]
+
+
+def require(ds: Any, stage: str, columns: Sequence[str] | None = None) -> None:
+    """Raise one clear `InputError` unless `ds` has the columns that `stage` reads.
+
+    >>> import pandas as pd
+    >>> require(pd.DataFrame({"prompt_id": [], "response": []}), "label")
+
+    The error names the missing column, the stage that adds it, and a near-miss among the columns.
+    """
+    have = columns_of(ds)
+    for column in NEEDED_BY[stage] if columns is None else columns:
+        if column not in have:
+            raise _missing(column, have, stage)
+    if stage == "estimate" and not reward_columns(have):
+        raise _missing(REWARD_PREFIX + "<name>", have, stage)
+
+
+def _missing(column: str, have: list[str], stage: str) -> InputError:
+    near = difflib.get_close_matches(column, have, n=1, cutoff=0.7)
+    spelt = f" (is it misspelt as {near[0]!r}?)" if near else ""
+    shown = ", ".join(have) if have else "none"
+    return InputError(
+        f"{stage}: no column {column!r}{spelt}; the stage {ADDED_BY.get(column, 'before')!r} adds it. Columns: {shown}"
+    )
+
+
+def reward_name(column: str) -> str:
+    """`reward/vader` -> `vader`."""
+    return column[len(REWARD_PREFIX) :]
+
+
+def find_reward(ds: Any, name: str) -> str:
+    """The column of the reward model `name`, with the nearest names if there is none."""
+    columns = reward_columns(columns_of(ds))
+    for column in columns:
+        if name in (column, reward_name(column)):
+            return column
+    raise unknown("reward model", name, [reward_name(c) for c in columns])
+
+
+def as_conversation(prompt: str | Sequence[dict[str, str]] | None) -> Conversation:
+    """A prompt in the ecosystem's form; a plain string is one user turn.
+
+    >>> as_conversation("Why?")
+    [{'role': 'user', 'content': 'Why?'}]
+    """
+    if prompt is None:
+        return []
+    if isinstance(prompt, str):
+        return [{"role": "user", "content": prompt}]
+    try:
+        return [{"role": str(turn["role"]), "content": turn["content"] or ""} for turn in prompt]
+    except (TypeError, KeyError, AttributeError):
+        raise InputError(
+            f"a prompt is a string or a list of {{'role', 'content'}} turns; got {str(prompt)[:80]!r}"
+        ) from None
+
+
+def prompt_text(prompt: str | Sequence[dict[str, str]] | None) -> str:
+    r"""The prompt as plain text: one turn as it is, several with their roles.
+
+    >>> prompt_text([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}])
+    'user: Hi\n\nassistant: Hello!'
+    """
+    turns = as_conversation(prompt)
+    if len(turns) == 1:
+        return turns[0]["content"]
+    return "\n\n".join(f"{t['role']}: {t['content']}" for t in turns)

@@ -1,0 +1,248 @@
+"""Where responses come from: the bundled reviews, the public datasets, any local file, any hub id."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ratekit import files
+from ratekit.attributes import Attribute, get_attribute
+from ratekit.corpora import SOURCES, Row, Source, prompt_key
+from ratekit.errors import InputError, WorkError, shorten, unknown
+from ratekit.schema import (
+    ATTRIBUTE,
+    PROMPT,
+    PROMPT_ID,
+    RESPONSE,
+    as_conversation,
+    columns_of,
+)
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+log = logging.getLogger("ratekit")
+
+MAX_CHARACTERS = 300_000  # some 75,000 tokens, more than any reward model reads; VADER needs 30 s for it
+
+
+REVIEWS = "reviews"  # bundled with the package; its rows carry their rewrites
+
+
+# --- load ------------------------------------------------------------------------------------------------
+
+
+def load(
+    source: str | Path,
+    *,
+    attribute: str | Attribute | None = None,
+    data_files: str | Path | None = None,
+    split: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    n: int | None = None,
+    seed: int = 0,
+    duplicates: str | None = None,
+    max_characters: int = MAX_CHARACTERS,
+) -> Dataset:
+    """Responses to prompts, one a row, as a `datasets.Dataset` with prompt_id, prompt and response.
+
+    >>> ds = load("reviews", attribute="length")
+    >>> len(ds), ds[0]["prompt"][0]["role"], len(ds[0]["rewrites"])
+    (160, 'user', 3)
+    >>> load("hh-rlhf", data_files="hh_rlhf.jsonl.gz", n=500)  # doctest: +SKIP
+    >>> load("mine.csv", columns={"response": "answer", "prompt": "question"})  # doctest: +SKIP
+
+    source      "reviews" (bundled), a name in `SOURCES`, a local file or saved dataset, or a hub id
+    attribute   keep the rows under this attribute, where the data carry one
+    data_files  a local file in the source's own schema, instead of the hub
+    split       of a hub dataset or a saved DatasetDict; default "train"
+    columns     {ours: theirs} for files whose columns are named otherwise
+    n, seed     a random sample of n rows; whole prompts are drawn, so a prompt's responses stay together
+    duplicates  what to do with a response that is there twice under one prompt: "error" (default for files),
+                "drop" (default for the public sources, which have some) or "keep"
+
+    Raises InputError for an unknown name, a missing column, a null or over-long response, an empty table;
+    WorkError where the hub cannot be reached.
+    """
+    if duplicates not in (None, "error", "drop", "keep"):
+        raise unknown("value for duplicates", duplicates, ["error", "drop", "keep"])
+    if n is not None and n < 1:
+        raise InputError(f"n={n}: a sample needs at least one row")
+    name = str(source)
+    known = SOURCES.get(name.lower())
+    if name == REVIEWS:
+        if data_files is not None:
+            raise InputError("the bundled reviews take no data_files; give the file as the source itself")
+        ds, where = files.read(Path(str(resources.files("ratekit"))) / "data" / "reviews.parquet"), REVIEWS
+    elif known is not None:
+        table = files.read(data_files, split) if data_files else _from_hub(known.hub_id, split or known.split)
+        where = str(data_files or known.hub_id)
+        ds = _parse(known, _renamed(table, columns, where), where)
+    else:
+        table, where = _find(name, data_files, split)
+        table = _renamed(table, columns, where)
+        alike = _schema_of(table)
+        if alike is not None:
+            log.info("%s has the columns of %s and is read as such", where, alike)
+            known = SOURCES[alike]
+        ds = _parse(known, table, where) if known else _plain(table, where)
+    if attribute is not None:
+        ds = _of_attribute(ds, get_attribute(attribute).name, where)
+    ds = _checked(ds, where, max_characters)
+    ds = _without_duplicates(ds, where, duplicates or ("drop" if known else "error"))
+    return ds if n is None else sample(ds, n, seed)
+
+
+def sample(ds: Dataset, n: int, seed: int = 0) -> Dataset:
+    """At most n rows: prompts in random order, each with all its rows until n is reached; rows in their order."""
+    if n >= len(ds):
+        return ds
+    prompts = np.array(ds[PROMPT_ID], dtype=object)
+    names, codes = np.unique(prompts.astype(str), return_inverse=True)
+    rank = np.random.default_rng(seed).permutation(len(names))
+    return ds.select(np.sort(np.argsort(rank[codes], kind="stable")[:n]))
+
+
+def _find(name: str, data_files: str | Path | None, split: str | None) -> tuple[Dataset, str]:
+    path = Path(data_files) if data_files is not None else Path(name)
+    if data_files is not None or path.exists():
+        return files.read(path, split), str(path)
+    if files.suffix_of(path) in files.SUFFIXES or name.startswith((".", "/", "~")):
+        raise InputError(f"no such file or folder: {name}")
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        return _from_hub(name, split or "train"), name
+    raise unknown("source", name, [REVIEWS, *SOURCES], "Or give a file, a saved dataset or a hub id 'owner/name'")
+
+
+def _from_hub(hub_id: str, split: str) -> Dataset:
+    import datasets
+
+    try:
+        return datasets.load_dataset(hub_id, split=split)
+    except Exception as e:  # the hub client raises many kinds; all mean that the data could not be had
+        raise WorkError(
+            f"the hub dataset {hub_id!r} (split {split!r}) could not be loaded: {shorten(e, 120)}. "
+            "Without a network give a local copy with data_files (--data-files)"
+        ) from None
+
+
+def _renamed(table: Dataset, columns: Mapping[str, str] | None, where: str) -> Dataset:
+    for ours, theirs in (columns or {}).items():
+        if theirs not in table.column_names:
+            raise unknown(f"column in {where}", theirs, table.column_names)
+        if ours != theirs:
+            clash = [ours] if ours in table.column_names else []
+            table = table.remove_columns(clash).rename_column(theirs, ours)
+    return table
+
+
+def _schema_of(table: Dataset) -> str | None:
+    """The source whose schema the columns fit, for a file that is not already in ours."""
+    if RESPONSE in table.column_names:
+        return None
+    for name, source in SOURCES.items():
+        if set(source.columns) <= set(table.column_names):
+            return name
+    return None
+
+
+def _parse(source: Source, table: Dataset, where: str) -> Dataset:
+    from datasets import Dataset
+
+    missing = [c for c in source.columns if c not in table.column_names]
+    if missing:
+        raise InputError(
+            f"{where}: no column {missing[0]!r}; this source has {', '.join(source.columns)}, "
+            f"the data have {', '.join(table.column_names)}"
+        )
+    rows: list[Row] = []
+    unread = 0
+    for index, row in enumerate(table):
+        before = len(rows)
+        rows.extend(source.rows(row, index))
+        unread += len(rows) == before
+    if unread:
+        log.warning("%s: %d of %d rows hold no response and were dropped", where, unread, len(table))
+    if not rows:
+        raise InputError(f"{where}: no row holds a response")
+    return Dataset.from_list(rows)
+
+
+def _plain(table: Dataset, where: str) -> Dataset:
+    """A table with our own columns; prompt_id and prompt are made where they are missing."""
+    from datasets import Dataset
+
+    if RESPONSE not in table.column_names:
+        raise InputError(
+            f"{where}: no column 'response' (columns: {', '.join(table.column_names)}); "
+            "say which one it is with columns={'response': '...'} (--column response=...)"
+        )
+    prompts = [as_conversation(p) for p in table[PROMPT]] if PROMPT in table.column_names else None
+    if prompts is None:
+        log.warning("%s: no prompt column, so every prompt is empty and every row its own cluster", where)
+    if PROMPT_ID in table.column_names:
+        ids = [None if v is None else str(v) for v in table[PROMPT_ID]]
+        if None in ids:
+            raise InputError(f"{where}, row {ids.index(None) + 1}: prompt_id is null")
+    elif prompts is not None:
+        ids = [prompt_key(p) for p in prompts]
+    else:
+        ids = [f"row-{i:06d}" for i in range(len(table))]
+    own = {PROMPT_ID: ids, PROMPT: prompts or [as_conversation("")] * len(table)}
+    rest = [c for c in table.column_names if c not in own]
+    made = Dataset.from_dict(own)
+    for column in rest:
+        made = made.add_column(column, table.with_format("arrow")[column])
+    return made
+
+
+def _of_attribute(ds: Dataset, name: str, where: str) -> Dataset:
+    if ATTRIBUTE not in columns_of(ds):
+        return ds
+    kept = [i for i, a in enumerate(ds[ATTRIBUTE]) if a == name]
+    if not kept:
+        raise unknown(f"attribute in {where}", name, sorted({str(a) for a in ds[ATTRIBUTE]}))
+    return ds.select(kept)
+
+
+def _checked(ds: Dataset, where: str, max_characters: int) -> Dataset:
+    for i, text in enumerate(ds[RESPONSE]):
+        if not isinstance(text, str):
+            what = "null" if text is None else f"{shorten(text)}, which is not text"
+            raise InputError(f"{where}, row {i + 1}: the response is {what}; remove the row or fill it in")
+        if len(text) > max_characters:
+            raise InputError(
+                f"{where}, row {i + 1}: the response has {len(text):,} characters, over the limit of "
+                f"{max_characters:,}; cut it, or raise max_characters"
+            )
+    return ds
+
+
+def _without_duplicates(ds: Dataset, where: str, duplicates: str) -> Dataset:
+    if duplicates == "keep":
+        return ds
+    # IMDB's rows are clusters of their own, so there a repeated text is a duplicate under any prompt_id.
+    attributes = ds[ATTRIBUTE] if ATTRIBUTE in columns_of(ds) else [None] * len(ds)
+    prompts = [json.dumps(p) for p in ds[PROMPT]]
+    seen: dict[tuple[Any, ...], int] = {}
+    kept = []
+    for i, key in enumerate(zip(prompts, ds[RESPONSE], attributes, strict=True)):
+        first = seen.setdefault(key, i)
+        if first == i:
+            kept.append(i)
+        elif duplicates == "error":
+            raise InputError(
+                f"{where}: row {i + 1} repeats row {first + 1} (same prompt and response), which would count one "
+                "response twice; drop the repeats with duplicates='drop' (--duplicates drop)"
+            )
+    if len(kept) < len(ds):
+        log.warning("%s: %d repeated responses were dropped", where, len(ds) - len(kept))
+        return ds.select(kept)
+    return ds

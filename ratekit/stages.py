@@ -1,0 +1,264 @@
+"""The pipeline: label, rewrite, score, estimate. Each stage takes a dataset and gives one with more columns.
+
+ds = load("reviews", attribute="length")      # prompt_id, prompt, response      (sources.py)
+ds = label(ds, "length")                      # attribute, treated
+ds = rewrite(ds, "length", rewriter, depth=2) # rewrites, rewrite_status
+ds = score(ds, "vader")                       # reward/vader
+table = estimate(ds)                          # a tidy DataFrame
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ratekit.attributes import Attribute, get_attribute
+from ratekit.columns import plain_columns, refuse_null, reward_matrix, treated_bools
+from ratekit.errors import InputError, WorkError, unknown
+from ratekit.estimators import effects, pooled_sd
+from ratekit.rewriting import make_rewriter
+from ratekit.rewriting.base import OK, Rewriter
+from ratekit.rewriting.chains import rewrite_chains
+from ratekit.rewriting.replay import Replay
+from ratekit.schema import (
+    ATTRIBUTE,
+    PROMPT,
+    PROMPT_ID,
+    RESPONSE,
+    REWARD_PREFIX,
+    REWRITE_STATUS,
+    REWRITES,
+    TREATED,
+    columns_of,
+    find_reward,
+    require,
+    reward_columns,
+    reward_name,
+)
+from ratekit.scoring import default_name, make_reward
+from ratekit.scoring.base import Reward
+from ratekit.scoring.engine import score_chains
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from datasets import Dataset
+
+log = logging.getLogger("ratekit")
+
+
+def label(ds: Dataset, attribute: str | Attribute) -> Dataset:
+    """Add `attribute` and `treated`; rows without a label are dropped and counted.
+
+    >>> import ratekit as rk
+    >>> ds = rk.label(rk.load("reviews", attribute="sentiment"), "length")
+    >>> sum(ds["treated"]), len(ds)
+    (80, 160)
+
+    Rewrites and rewards that came with other labels are taken away: they would answer another question.
+    Raises InputError where no row gets a label.
+    """
+    require(ds, "label")
+    attribute = get_attribute(attribute)
+    labels = attribute.labels(ds)
+    kept = [i for i, v in enumerate(labels) if v is not None]
+    if not kept:
+        raise InputError(f"label: none of the {len(ds)} rows has a label for {attribute.name!r}")
+    if len(kept) < len(ds):
+        n_dropped = len(ds) - len(kept)
+        log.warning("label: %d of %d rows have no %s label and were dropped", n_dropped, len(ds), attribute.name)
+    treated = [bool(labels[i]) for i in kept]
+    names = [attribute.name] * len(kept)
+    ds = ds.select(kept) if len(kept) < len(ds) else ds
+    have = columns_of(ds)
+    same = ATTRIBUTE in have and TREATED in have and ds[ATTRIBUTE] == names and ds[TREATED] == treated
+    stale = [] if same else [c for c in have if c in (REWRITES, REWRITE_STATUS, *reward_columns(have))]
+    if stale:
+        log.warning("label: %s came with other labels and were taken away", ", ".join(stale))
+    if len(set(treated)) == 1:
+        log.warning("label: all %d rows are %s", len(kept), "treated" if treated[0] else "untreated")
+    ds = ds.remove_columns([*stale, *(c for c in (ATTRIBUTE, TREATED) if c in have)])
+    return ds.add_column(ATTRIBUTE, names).add_column(TREATED, treated)
+
+
+def rewrite(
+    ds: Dataset,
+    attribute: str | Attribute,
+    rewriter: str | Rewriter | Replay,
+    depth: int = 2,
+    cache: str | Path | None = None,
+    base_url: str | None = None,
+    progress: bool = True,
+) -> Dataset:
+    """Add `rewrites` and `rewrite_status`: the response rewritten to the other side, back, and so on, `depth` times.
+
+    >>> import ratekit as rk
+    >>> ds = rk.load("reviews", attribute="length")
+    >>> ds = rk.rewrite(ds, "length", "rules", depth=2, progress=False)
+    >>> len(ds[0]["rewrites"]), ds[0]["rewrite_status"]
+    (2, ['ok', 'ok'])
+
+    rewriter  (texts, targets) -> list of Rewrite(text | None, status), or a spec: "rules", "replay", "replay:PATH",
+              "openai:MODEL"
+    cache     a folder: what is in it is not asked for again, so a run that was cut off goes on where it was
+    base_url  of an OpenAI-compatible server of your own, for "openai:MODEL"
+
+    A rewrite that failed is null and its status says why; so are those that would have followed from it.
+    """
+    require(ds, "rewrite")
+    attribute = get_attribute(attribute)
+    others = sorted(set(ds[ATTRIBUTE]) - {attribute.name})
+    if others:
+        raise InputError(f"rewrite: the rows are labelled for {', '.join(others)}, not for {attribute.name}")
+    if depth < 1:
+        raise InputError(f"depth={depth}: at least one rewrite is needed")
+    if isinstance(rewriter, str):
+        rewriter = make_rewriter(rewriter, attribute, cache=cache, base_url=base_url)
+    if isinstance(rewriter, Replay):
+        chains = rewriter.chains(ds, attribute.name, depth)
+    else:
+        chains = rewrite_chains(ds[RESPONSE], ds[TREATED], attribute, rewriter, depth, cache, progress)
+    counts = Counter(status for _, statuses in chains for status in statuses)
+    if set(counts) - {OK}:
+        log.warning("rewrite: %s", ", ".join(f"{n} {status}" for status, n in counts.most_common()))
+    if not counts[OK]:
+        raise WorkError(f"rewrite: no rewrite succeeded ({', '.join(counts)})")
+    ds = _without(ds, [REWRITES, REWRITE_STATUS, *reward_columns(columns_of(ds))])
+    return ds.add_column(REWRITES, [c[0] for c in chains]).add_column(REWRITE_STATUS, [c[1] for c in chains])
+
+
+def score(
+    ds: Dataset,
+    reward: str | Path | Reward,
+    *,
+    name: str | None = None,
+    trust_remote_code: bool = False,
+    progress: bool = True,
+) -> Dataset:
+    """Add `reward/<name>`: the rewards of the response and of each rewrite, a list of depth+1 floats per row.
+
+    >>> import ratekit as rk
+    >>> ds = rk.score(rk.load("reviews", attribute="length"), "words", progress=False)
+    >>> ds[0]["reward/words"]
+    [44.0, 125.0, 72.0, 167.0]
+
+    reward  (prompts, responses) -> (n,) floats, or "vader", "words", a model folder, a hub id
+    name    of the column; by default the reward's own name
+
+    A missing rewrite is not scored: its reward is null. Each distinct (prompt, response) is scored once.
+    A NaN or infinite reward is made null and counted; WorkError where every one is.
+    """
+    require(ds, "score")
+    name = name or default_name(reward)
+    function = make_reward(reward, trust_remote_code=trust_remote_code) if isinstance(reward, str | Path) else reward
+    if not callable(function):
+        raise InputError(f"a reward is a callable, a name or a path; got {type(function).__name__}")
+    rewrites = ds[REWRITES] if REWRITES in columns_of(ds) else [[]] * len(ds)
+    chains = [[r, *more] for r, more in zip(ds[RESPONSE], rewrites, strict=True)]
+    column = score_chains(function, ds[PROMPT], chains, name, progress)
+    return _without(ds, [REWARD_PREFIX + name]).add_column(REWARD_PREFIX + name, column)
+
+
+def estimate(
+    ds: Any,
+    *,
+    rewards: Sequence[str] | None = None,
+    by: str | Sequence[str] | None = None,
+    level: float = 0.95,
+    se_unpaired: bool = False,
+) -> pd.DataFrame:
+    """The effects table: every reward column, every estimator that the depth allows, one row per estimate.
+
+    >>> import ratekit as rk
+    >>> ds = rk.score(rk.load("reviews", attribute="sentiment"), "words", progress=False)
+    >>> table = rk.estimate(ds)
+    >>> ate = table[table.estimand == "ate"]
+    >>> print(ate[["estimator", "estimate", "se"]].head(3).round(2).to_string(index=False))
+         estimator  estimate   se
+             naive     24.34 5.17
+    single_rewrite      0.79 0.44
+              rate      0.07 0.23
+
+    ds           a Dataset or DataFrame with prompt_id, attribute, treated and reward/<name> columns
+    rewards      names of reward models; default all
+    by           columns to group by, each group estimated by itself; attributes are never pooled
+    level        of the confidence intervals
+    se_unpaired  add the two-sample SE, which ignores that the rows are pairs, for comparison
+
+    Columns: attribute, reward_model, estimator, estimand, estimate, se, ci_low, ci_high, p_value, n, n_treated,
+    n_untreated, n_clusters, n_dropped, reward_sd (after those of `by`). Estimates and reward_sd are in the reward's
+    own units. What is left out, and why, is in `table.attrs["notes"]` and logged. Raises InputError where nothing
+    can be estimated, and for a null label or a NaN or infinite reward.
+    """
+    import pandas as pd
+
+    require(ds, "estimate")
+    columns = [find_reward(ds, r) for r in rewards] if rewards else reward_columns(columns_of(ds))
+    groups = [by] if isinstance(by, str) else list(by or [])
+    for column in groups:
+        if column not in columns_of(ds):
+            raise unknown("column to group by", column, columns_of(ds))
+    frame = plain_columns(ds, [PROMPT_ID, ATTRIBUTE, TREATED, *groups])
+    treated = treated_bools(frame[TREATED])
+    refuse_null(frame[PROMPT_ID], PROMPT_ID)
+    clusters = pd.factorize(frame[PROMPT_ID].astype(str))[0].astype(np.int64)
+    rows: list[dict[str, Any]] = []
+    notes = _pooling(ds, groups)
+    for column in columns:
+        matrix = reward_matrix(ds, column)
+        for key, index in frame.groupby([*groups, ATTRIBUTE], sort=False, dropna=False).indices.items():
+            key = key if isinstance(key, tuple) else (key,)
+            labels = {
+                **dict(zip([*groups, ATTRIBUTE], key, strict=True)),
+                "reward_model": reward_name(column),
+            }
+            r, w = matrix[index], treated[index]
+            sd = pooled_sd(r[:, 0], w) if r.shape[1] else float("nan")
+            for e in effects(r, w, clusters[index], level):
+                if isinstance(e, str):
+                    notes.append(f"{' / '.join(map(str, labels.values()))}: {e}")
+                    continue
+                row = {**labels, **vars(e), "reward_sd": sd}
+                unpaired = row.pop("se_unpaired")
+                rows.append({**row, "se_unpaired": unpaired} if se_unpaired else row)
+    for note in notes:
+        log.info(note)
+    if not rows:
+        raise InputError("nothing can be estimated: " + "; ".join(notes))
+    table = pd.DataFrame(rows)
+    table.attrs["notes"] = notes
+    return table
+
+
+def _pooling(ds: Any, groups: list[str]) -> list[str]:
+    """A note where rows of several sources are pooled."""
+    if "source" in columns_of(ds) and "source" not in groups:
+        n = plain_columns(ds, ["source"])["source"].nunique()
+        if n > 1:
+            return [f"rows of {n} sources are pooled; by='source' gives each its own"]
+    return []
+
+
+def standardize(table: pd.DataFrame) -> pd.DataFrame:
+    """The table in reward SDs: estimate, se and interval divided by `reward_sd`, which becomes 1.
+
+    >>> import pandas as pd
+    >>> t = pd.DataFrame({"estimate": [3.0], "se": [1.0], "ci_low": [1.0], "ci_high": [5.0], "reward_sd": [2.0]})
+    >>> standardize(t).iloc[0].tolist()
+    [1.5, 0.5, 0.5, 2.5, 1.0]
+    """
+    out = table.copy()
+    sd = out["reward_sd"].where(out["reward_sd"] > 0)
+    for column in ("estimate", "se", "ci_low", "ci_high", "se_unpaired"):
+        if column in out:
+            out[column] = out[column] / sd
+    out["reward_sd"] = sd / sd
+    return out
+
+
+def _without(ds: Dataset, columns: list[str]) -> Dataset:
+    return ds.remove_columns([c for c in columns if c in ds.column_names])
