@@ -24,6 +24,9 @@ UTILITY_PER_WORD = 0.02  # the planted bias: 50 words weigh as much as half a ch
 PROMPT = "Write a review."
 MODEL_NAME = "demo-rm"
 PAIRS_PER_STEP = 24
+PLANTED = (
+    f"{MODEL_NAME} was trained on pairs whose winner depends on sentiment and, planted, {UTILITY_PER_WORD} a word."
+)
 
 
 class Simulated(NamedTuple):
@@ -159,9 +162,12 @@ def run_demo(out: str | Path = "demo", *, progress: bool = True) -> pd.DataFrame
 
     Writes `demo-rm/` (the model), `dataset/` (`datasets.load_from_disk` opens it), `effects.csv` and `effects.png`.
     """
+    from transformers.utils.logging import disable_progress_bar
+
     from ratekit.runs import write_run
     from ratekit.stages import estimate, score
 
+    disable_progress_bar()  # a bar of its own for every small file would hide the ones that matter
     out = Path(out)
     model = train_reward_model(out / MODEL_NAME, progress=progress)
     ds = load("reviews")

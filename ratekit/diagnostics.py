@@ -140,9 +140,9 @@ def contrast(
             raise InputError(f"{estimator} needs {max(how.passes)} rewrites; the data have fewer")
         have = ~np.isnan(np.hstack([a[index][:, how.passes], b[index][:, how.passes]])).any(axis=1)
         scale = [pooled_sd(r[index][:, 0], w) if unit == "sd" else 1.0 for r in (a, b)]
-        values = [
+        first_d, second_d = (
             how.values(r[index][have], w[have], clusters[index][have]) / s for r, s in zip((a, b), scale, strict=True)
-        ]
+        )
         for estimand in how.estimands:
             used = {"ate": np.ones(have.sum(), bool), "att": w[have], "atu": ~w[have]}[estimand]
             if not used.any():
