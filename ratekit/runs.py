@@ -18,7 +18,7 @@ from ratekit.attributes import get_attribute
 from ratekit.errors import InputError, WorkError, shorten
 from ratekit.rewriting.rules import RULES
 from ratekit.schema import ATTRIBUTE, REWARD_PREFIX, REWRITES, TREATED, columns_of
-from ratekit.scoring import default_name
+from ratekit.scoring import default_name, find_reward
 from ratekit.sources import load
 from ratekit.stages import estimate, label, rewrite, score, standardize
 
@@ -61,15 +61,16 @@ def execute(
     run, and what the stages raise; what was finished before stays on disk.
     """
     names = [default_name(reward) for reward in rewards]
-    get_attribute(settings.attribute)
+    for reward in rewards:
+        find_reward(reward)  # a misspelt one is better found before the rewriting than after it
     record = _opened(folder, settings)
-    if record is None:
-        ds = rewritten(settings, cache=cache or folder / "rewrites", base_url=base_url, progress=progress)
-        write_dataset(folder, ds)
-        record = {"settings": asdict(settings), "versions": _versions(), "n_rows": len(ds), "rewards": {}}
-        _write_record(folder, record)
-    else:
+    if (folder / DATASET).exists():
         ds = files.read(folder / DATASET)
+    else:
+        ds = rewritten(settings, cache=cache or folder / "rewrites", base_url=base_url, progress=progress)
+        record["n_rows"] = len(ds)
+        _write_record(folder, record)
+        write_dataset(folder, ds)
     for name, reward in zip(names, rewards, strict=True):
         if record["rewards"].get(name) == reward and REWARD_PREFIX + name in columns_of(ds):
             continue
@@ -116,17 +117,19 @@ def _default_rewriter(ds: Dataset, attribute: str) -> str:
     )
 
 
-def _opened(folder: Path, settings: Settings) -> dict[str, Any] | None:
-    """The record of the run in `folder`; None if there is none yet."""
+def _opened(folder: Path, settings: Settings) -> dict[str, Any]:
+    """The record of the run in `folder`, or a new one. Raises InputError where the folder holds something else."""
     if folder.is_file():
         raise InputError(f"{folder} is a file; --out takes a folder")
-    if not (folder / DATASET).exists():
-        return None
+    if not (folder / RECORD).exists():
+        if (folder / DATASET).exists():
+            raise InputError(f"{folder} holds a dataset that is of no run (no {RECORD}); choose another --out")
+        return {"settings": asdict(settings), "versions": _versions(), "rewards": {}}
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         held = record["settings"]
     except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(f"{folder} holds a dataset but no readable {RECORD}; choose another --out") from None
+        raise InputError(f"{folder / RECORD} is not readable; choose another --out") from None
     wanted = json.loads(json.dumps(asdict(settings)))
     differing = [k for k in wanted if wanted[k] != held.get(k)]
     if differing:
@@ -137,8 +140,12 @@ def _opened(folder: Path, settings: Settings) -> dict[str, Any] | None:
 
 def _write_record(folder: Path, record: dict[str, Any]) -> None:
     new = folder / f".{RECORD}.new"
-    new.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    new.replace(folder / RECORD)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        new.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        new.replace(folder / RECORD)
+    except OSError as e:
+        raise WorkError(f"{folder} cannot be written: {shorten(e.strerror or e, 80)}") from None
 
 
 def _versions() -> dict[str, str]:
@@ -205,7 +212,8 @@ def conclusions(table: pd.DataFrame) -> list[str]:
                 parts.append(f"{words} {shown.loc[name, 'estimate']:+.2f}{unit}")
         if "rate" in shown.index:
             rate = shown.loc["rate"]
-            parts[-1] += f" [{rate.ci_low:+.2f}, {rate.ci_high:+.2f}]: {_verdict(str(attribute), rate)}"
+            interval = f" [{rate.ci_low:+.2f}, {rate.ci_high:+.2f}]" if rate.se > 0 else ""
+            parts[-1] += f"{interval}: {_verdict(str(attribute), rate)}"
         sentences.append(f"{model}, {attribute}: {', '.join(parts)}.")
     return sentences
 

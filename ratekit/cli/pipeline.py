@@ -160,7 +160,8 @@ def estimate(
 def compact(table: pd.DataFrame) -> pd.DataFrame:
     """The table for a terminal: rounded numbers, the interval in one column."""
     shown = table.copy()
-    interval = [f"[{low:.4g}, {high:.4g}]" for low, high in zip(table["ci_low"], table["ci_high"], strict=True)]
+    bounds = zip(table["ci_low"], table["ci_high"], strict=True)
+    interval = ["-" if low != low else f"[{low:.4g}, {high:.4g}]" for low, high in bounds]
     shown.insert(list(shown.columns).index("ci_low"), "interval", interval)
     return shown.drop(columns=["ci_low", "ci_high", "n_treated", "n_untreated"])
 
