@@ -74,7 +74,9 @@ def execute(
     for name, reward in zip(names, rewards, strict=True):
         if record["rewards"].get(name) == reward and REWARD_PREFIX + name in columns_of(ds):
             continue
-        ds = score(ds, reward, name=name, trust_remote_code=trust_remote_code, progress=progress)
+        ds = score(
+            ds, reward, name=name, cache=folder / "scores", trust_remote_code=trust_remote_code, progress=progress
+        )
         write_dataset(folder, ds)
         record["rewards"][name] = reward
         _write_record(folder, record)

@@ -30,6 +30,7 @@ TREATED = "treated"
 REWRITES = "rewrites"
 REWRITE_STATUS = "rewrite_status"
 REWARD_PREFIX = "reward/"
+REWARD_STATUS_PREFIX = "reward_status/"  # there only where a text was not scored, or not whole
 
 Conversation = list[dict[str, str]]
 

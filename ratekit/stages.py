@@ -31,6 +31,7 @@ from ratekit.schema import (
     PROMPT_ID,
     RESPONSE,
     REWARD_PREFIX,
+    REWARD_STATUS_PREFIX,
     REWRITE_STATUS,
     REWRITES,
     TREATED,
@@ -42,7 +43,8 @@ from ratekit.schema import (
 )
 from ratekit.scoring import default_name, make_reward
 from ratekit.scoring.base import Reward
-from ratekit.scoring.engine import score_chains
+from ratekit.scoring.engine import score_dataset
+from ratekit.scoring.store import open_store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -136,6 +138,8 @@ def score(
     reward: str | Path | Reward,
     *,
     name: str | None = None,
+    cache: str | Path | None = None,
+    adapter: str | None = None,
     trust_remote_code: bool = False,
     progress: bool = True,
 ) -> Dataset:
@@ -146,25 +150,32 @@ def score(
     >>> ds[0]["reward/words"]
     [44.0, 125.0, 72.0, 167.0]
 
-    reward  (prompts, responses) -> (n,) floats, or "vader", "words", a model folder, a hub id
-    name    of the column; by default the reward's own name
+    reward   (prompts, responses) -> (n,) floats, or a name in `REWARD_MODELS`, a model folder, a hub id, "judge:MODEL",
+             "dpo:POLICY,REFERENCE", "served:URL"
+    name     of the column; by default the reward's own name
+    cache    a folder of scores by model and text: what is in it is not scored again
+    adapter  how a model is read (`ratekit.scoring.ADAPTERS`), where it is not known and should not be guessed
 
-    A missing rewrite is not scored: its reward is null. Each distinct (prompt, response) is scored once.
-    A NaN or infinite reward is made null and counted; WorkError where every one is.
+    A missing rewrite is not scored: its reward is null. Each distinct (prompt, response) is scored once. A text that
+    could not be scored is null, counted and logged; where there is one, or one that was cut to the model's length,
+    `reward_status/<name>` says of every text how it fared. A reward with several objectives adds
+    `reward/<name>/<objective>` for each. WorkError where no text gets a finite reward.
     """
     require(ds, "score")
     name = name or default_name(reward)
-    function = make_reward(reward, trust_remote_code=trust_remote_code) if isinstance(reward, str | Path) else reward
+    if isinstance(reward, str | Path):
+        function = make_reward(reward, adapter=adapter, trust_remote_code=trust_remote_code)
+    else:
+        function = reward
     if not callable(function):
         raise InputError(f"a reward is a callable, a name or a path; got {type(function).__name__}")
-    truncated_before = getattr(function, "n_truncated", 0)
-    rewrites = ds[REWRITES] if REWRITES in columns_of(ds) else [[]] * len(ds)
-    chains = [[r, *more] for r, more in zip(ds[RESPONSE], rewrites, strict=True)]
-    column = score_chains(function, ds[PROMPT], chains, name, progress)
-    n_truncated = getattr(function, "n_truncated", 0) - truncated_before
-    if n_truncated:
-        log.warning("score: %s cut the beginning off %d texts that are longer than it reads", name, n_truncated)
-    return _without(ds, [REWARD_PREFIX + name]).add_column(REWARD_PREFIX + name, column)
+    store = open_store(cache, function) if cache is not None else None
+    rewards, statuses = score_dataset(ds, function, name, store=store, progress=progress)
+    old = [c for c in columns_of(ds) if c == REWARD_PREFIX + name or c.startswith(f"{REWARD_PREFIX}{name}/")]
+    ds = _without(ds, [*old, REWARD_STATUS_PREFIX + name])
+    for column in rewards:
+        ds = ds.add_column(REWARD_PREFIX + column.name, column.values)
+    return ds if statuses is None else ds.add_column(REWARD_STATUS_PREFIX + name, statuses.values)
 
 
 def estimate(

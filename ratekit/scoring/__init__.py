@@ -1,4 +1,4 @@
-"""Rewards by name: `vader`, `words`, a model folder, a hub id. Adding one is one literal in `REWARD_MODELS`.
+"""Rewards by name: `vader`, a model folder, a hub id, `judge:MODEL`. Adding one is one literal in `REWARD_MODELS`.
 
 A reward is a plain callable, (prompts, responses) -> (n,) float64.
 """
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from ratekit.attributes import vader, words
 from ratekit.errors import InputError, unknown
+from ratekit.scoring.adapters import ADAPTERS, HUB, JUDGE, Adapter
 from ratekit.scoring.base import Reward
-from ratekit.scoring.classifier import SequenceClassifier
 
 
 def _of_response(measure: Callable[[Sequence[str]], NDArray[np.float64]]) -> Reward:
@@ -26,14 +26,23 @@ def _of_response(measure: Callable[[Sequence[str]], NDArray[np.float64]]) -> Rew
     return reward
 
 
-REWARD_MODELS: dict[str, Reward] = {
+# A measure of the text, or a model of the hub with how it is read.
+REWARD_MODELS: dict[str, Reward | Adapter] = {
     "vader": _of_response(vader),
     "words": _of_response(words),
+    **HUB,
+}
+
+# Rewards that take more than a name, as in judge:MODEL.
+FORMS: dict[str, str] = {
+    "judge": "a language model asked whether the response is good (judge:MODEL)",
+    "dpo": "the reward implicit in a model trained by preference (dpo:POLICY,REFERENCE)",
+    "served": "a classifier behind a server (served:http://HOST:PORT/classify, or /score, /predict)",
 }
 
 
 def find_reward(reward: str | Path) -> Reward | str:
-    """The reward of that name, or the folder or hub id of a model that is still to be loaded.
+    """The reward of that name, or the folder, hub id or form of a model that is still to be loaded.
 
     >>> find_reward("org/model")
     'org/model'
@@ -41,8 +50,20 @@ def find_reward(reward: str | Path) -> Reward | str:
     Raises InputError for what can be none, before any work is done.
     """
     name = str(reward)
-    if name in REWARD_MODELS:
-        return REWARD_MODELS[name]
+    known = REWARD_MODELS.get(name)
+    if known is not None and not isinstance(known, Adapter):
+        return known
+    form, colon, rest = name.partition(":")
+    if colon and form in FORMS:
+        if form == "served" and not rest.startswith(("http://", "https://")):
+            raise InputError(f"{name}: the address of the server is missing; write {FORMS[form]}")
+        if form == "dpo" and len(rest.split(",")) != 2:
+            raise InputError(f"{name}: two models are needed; write {FORMS[form]}")
+        return name if form == "served" else f"{form}:" + ",".join(_model(part) for part in rest.split(","))
+    return _model(name)
+
+
+def _model(name: str) -> str:
     folder = Path(name).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").exists():
@@ -52,19 +73,37 @@ def find_reward(reward: str | Path) -> Reward | str:
         raise InputError(f"{name} is a file; a reward model is a folder with config.json, or a hub id")
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.startswith("."):
         return name
-    raise unknown("reward model", name, REWARD_MODELS, "Or give a model folder or a hub id 'owner/name'")
+    hint = "Or give a model folder, a hub id 'owner/name', or " + ", ".join(f"{form}:..." for form in FORMS)
+    raise unknown("reward model", name, REWARD_MODELS, hint)
 
 
-def make_reward(reward: str | Path, *, trust_remote_code: bool = False) -> Reward:
-    """The reward of that name: one of `REWARD_MODELS`, a local model folder, or a hub id.
+def make_reward(
+    reward: str | Path, *, adapter: str | Adapter | None = None, trust_remote_code: bool = False, **options: Any
+) -> Reward:
+    """The reward of that name: one of `REWARD_MODELS`, a local model folder, a hub id, or one of `FORMS`.
 
     >>> float(make_reward("words")(["Why?"], ["It just is."])[0])
     3.0
 
+    adapter  how a model is read (`ADAPTERS`), where it is not known and should not be guessed
+    options  of `RewardModel`: revision, device, dtype, max_length, token_budget, path
+
     Raises InputError for an unknown name and for a model that is no reward model.
     """
     found = find_reward(reward)
-    return SequenceClassifier(found, trust_remote_code=trust_remote_code) if isinstance(found, str) else found
+    if not isinstance(found, str):
+        return found
+    from ratekit.scoring.model import DpoReward, RewardModel
+    from ratekit.scoring.served import ServedReward
+
+    form, _, rest = found.partition(":")
+    if form == "served":
+        return ServedReward(rest)
+    if form == "dpo":
+        return DpoReward(*rest.split(","), trust_remote_code=trust_remote_code, **options)
+    if form == "judge":
+        return RewardModel(rest, adapter or JUDGE, trust_remote_code=trust_remote_code, **options)
+    return RewardModel(found, adapter, trust_remote_code=trust_remote_code, **options)
 
 
 def default_name(reward: Any) -> str:
@@ -76,3 +115,6 @@ def default_name(reward: Any) -> str:
     if not name or name == "<lambda>":
         raise InputError("this reward has no name of its own; give one with name='...'")
     return str(name)
+
+
+__all__ = ["ADAPTERS", "FORMS", "REWARD_MODELS", "Adapter", "default_name", "find_reward", "make_reward"]

@@ -1,10 +1,55 @@
-"""The contract of scoring: a reward is `(prompts, responses) -> (n,) float64`, a plain callable."""
+"""The contract of scoring: a reward is `(prompts, responses) -> (n,) float64`, a plain callable.
+
+A reward that knows more than the number (what it cut off, what it could not read, its objectives) also has a method
+`scores(prompts, responses) -> Scores` and a `fingerprint` under which its scores can be kept.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 Reward = Callable[[Sequence[Any], Sequence[str]], ArrayLike]
+
+OK = "ok"
+TRUNCATED = "truncated"  # scored, but not whole: the prompt's beginning was cut off, then the response's
+EMPTY = "empty"  # nothing but white space
+NOT_TEXT = "not_text"  # a lone surrogate, which no tokenizer can read
+TEMPLATE = "template"  # the chat template refuses the conversation
+TOO_LONG = "too_long"  # over the limit even with everything cut that may be cut
+NOT_FINITE = "not_finite"  # the model gave NaN or infinity
+FAILED = "failed"  # the request for this text failed
+
+SCORED = (OK, TRUNCATED)
+
+
+class Scores(NamedTuple):
+    """What a reward says of n texts.
+
+    rewards   (n,) float64, NaN where there is none
+    statuses  n of the words above
+    parts     objective -> (n,) float64, for a reward that is made of several
+    tokens    (n,) how many tokens each text has, 0 where it was not read
+    """
+
+    rewards: NDArray[np.float64]
+    statuses: list[str]
+    parts: dict[str, NDArray[np.float64]]
+    tokens: NDArray[np.int64]
+
+
+@runtime_checkable
+class DetailedReward(Protocol):
+    """A reward that says how each score came about, and can be named exactly."""
+
+    name: str
+
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        """model, revision, adapter and dtype: with the text, all that a score depends on."""
+
+    def scores(self, prompts: Sequence[Any], responses: Sequence[str]) -> Scores:
+        """The rewards and how they came about."""

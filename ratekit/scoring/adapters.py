@@ -1,0 +1,116 @@
+"""How a reward model is read: one literal each. What is not named here is guessed from its config, and said.
+
+    sees    chat       the conversation in the model's own chat template, the response as its last turn
+            pair       tokenizer(prompt, response), as cross-encoders are trained
+            response   the response alone
+            question   a chat that asks a language model about the response
+    reads   logit      the only output
+            positive   the output whose label says so (POSITIVE, LABEL_1)
+            objectives `score`, and `rewards` as further columns (code of the model's own)
+            yes_no     logit of "yes" minus logit of "no" as the next token
+            log_likelihood   log p(response | prompt)
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from ratekit.errors import InputError
+
+log = logging.getLogger("ratekit")
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """How (prompt, response) becomes what the model sees, and what is read from it."""
+
+    name: str
+    sees: str
+    reads: str = "logit"
+    objectives: tuple[str, ...] = ()
+    question: str = ""
+    answers: tuple[str, str] = ("Yes", "No")
+
+
+CHAT = Adapter("chat", "chat")
+PAIR = Adapter("pair", "pair")
+POSITIVE = Adapter("positive", "response", "positive")
+ARMO = Adapter(
+    "armo", "chat", "objectives",
+    objectives=(
+        "helpsteer-helpfulness", "helpsteer-correctness", "helpsteer-coherence", "helpsteer-complexity",
+        "helpsteer-verbosity", "ultrafeedback-overall_score", "ultrafeedback-instruction_following",
+        "ultrafeedback-truthfulness", "ultrafeedback-honesty", "ultrafeedback-helpfulness", "beavertails-is_safe",
+        "prometheus-score", "argilla-overall_quality", "argilla-judge_lm", "code-complexity", "code-style",
+        "code-explanation", "code-instruction-following", "code-readability",
+    ),
+)  # fmt: skip
+JUDGE = Adapter(
+    "judge", "question", "yes_no",
+    question="Here is a conversation and the response to it.\n\n<conversation>\n{prompt}\n</conversation>\n\n"
+    "<response>\n{response}\n</response>\n\nIs this a good response? Answer with Yes or No alone.",
+)  # fmt: skip
+LIKELIHOOD = Adapter("log-likelihood", "chat", "log_likelihood")
+
+ADAPTERS: dict[str, Adapter] = {a.name: a for a in (CHAT, PAIR, POSITIVE, ARMO, JUDGE, LIKELIHOOD)}
+
+LANGUAGE_MODEL_READS = ("yes_no", "log_likelihood")
+
+# The hub's reward models whose reading is known.
+HUB: dict[str, Adapter] = {
+    "sfairXC/FsfairX-LLaMA3-RM-v0.1": CHAT,
+    "NCSOFT/Llama-3-OffsetBias-RM-8B": CHAT,
+    "Skywork/Skywork-Reward-V2-Llama-3.1-8B": CHAT,
+    "Skywork/Skywork-Reward-V2-Qwen3-0.6B": CHAT,
+    "RLHFlow/ArmoRM-Llama3-8B-v0.1": ARMO,
+    "OpenAssistant/reward-model-deberta-v3-large-v2": PAIR,
+    "distilbert/distilbert-base-uncased-finetuned-sst-2-english": POSITIVE,
+}
+
+
+def guess(name: str, config: Any, has_template: bool) -> Adapter:
+    """The adapter that a config suggests; the guess is logged. Raises InputError for what is no reward model."""
+    kinds = getattr(config, "architectures", None) or []
+    if kinds and not any("SequenceClassification" in k or "Reward" in k for k in kinds):
+        raise InputError(
+            f"{name!r} is a {kinds[0]}, not a reward model; a sequence classifier with one output was expected "
+            f"(a language model can be asked: judge:{name})"
+        )
+    if config.num_labels == 1 and has_template:
+        adapter, because = CHAT, "one output and a chat template"
+    elif config.num_labels == 1 and _is_encoder(config):
+        adapter, because = PAIR, "one output and no chat template"
+    elif config.num_labels == 1:
+        raise InputError(
+            f"{name!r} has no chat template, so it cannot be told how it was trained to read a conversation; put its "
+            "template into chat_template.jinja in its folder, or say adapter='pair' if it read prompt + response"
+        )
+    elif positive_label(config) is not None:
+        adapter, because = POSITIVE, f"the labels {', '.join(config.id2label.values())}"
+    else:
+        raise InputError(
+            f"{name!r} has {config.num_labels} outputs, and a reward has one; wrap it in a function "
+            "(prompts, responses) -> rewards and pass that"
+        )
+    log.warning("%s is read as %r, guessed from %s", name, adapter.name, because)
+    return adapter
+
+
+def positive_label(config: Any) -> int | None:
+    """Which output of a two-class classifier is the good one."""
+    labels = {int(i): str(label).lower() for i, label in (getattr(config, "id2label", None) or {}).items()}
+    named = [i for i, label in labels.items() if label in ("positive", "pos")]
+    return named[0] if len(named) == 1 else None
+
+
+def _is_encoder(config: Any) -> bool:
+    """Whether its tokens see what follows them; from the masked-language-model table, so that no weights are read."""
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    )
+
+    kind = getattr(config, "model_type", "")
+    return kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES or kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES

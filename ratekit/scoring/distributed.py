@@ -1,0 +1,48 @@
+"""Several processes, by `accelerate`: each takes its share of the texts, and all get every score.
+
+    accelerate launch -m ratekit score data --reward MODEL --out scored        # one process per GPU
+    torchrun --nproc_per_node 2 -m ratekit score data --reward MODEL --out scored
+
+Without a launcher there is one process and `accelerate` is not even imported.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+
+class Processes:
+    """The processes of this run: `n` of them, of which this is number `index`."""
+
+    def __init__(self) -> None:
+        self.n, self.index = 1, 0
+        self._state: Any = None
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            from accelerate import PartialState
+
+            self._state = PartialState()
+            self.n, self.index = self._state.num_processes, self._state.process_index
+
+    @property
+    def main(self) -> bool:
+        """Whether this is the one that writes and speaks for all."""
+        return self.index == 0
+
+    @property
+    def device(self) -> str | None:
+        """The accelerator that is this process's own, if it has one."""
+        return str(self._state.device) if self._state is not None and self._state.device.type != "cpu" else None
+
+    def gather(self, what: list[Any]) -> list[Any]:
+        """The lists of all processes, joined in the order of the processes."""
+        if self.n == 1:
+            return what
+        from accelerate.utils import gather_object
+
+        return list(gather_object(what))
+
+    def wait(self) -> None:
+        """Until every process is here."""
+        if self._state is not None:
+            self._state.wait_for_everyone()
