@@ -1,0 +1,338 @@
+"""How fast and how exact the scoring engine is: one command, one thread, every variant interleaved in one process.
+
+    python benchmarks/scoring.py                 # the table, about ten minutes
+    python benchmarks/scoring.py --rounds 1 --prompts 2 --quick     # a look
+    python benchmarks/scoring.py --growth        # cost against attributes and prompt share, with a picture
+    python benchmarks/scoring.py --device cuda   # the same on a GPU
+
+one by one   one text per forward pass, each tokenised by itself, as the reference implementation does
+pipeline 8   transformers.pipeline("text-classification", batch_size=8), in the order of the dataset
+ratekit      RewardModel: tokenising, planning and running, as `rk.score` calls it
+
+Texts are random words, so that responses share nothing but their prompt: the hard case. Medians of wall times; on a
+shared machine only the ratios mean something. `peak` is the share of the fastest matrix product measured in between.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import numpy as np
+import torch
+
+from ratekit.scoring import attention, plan
+from ratekit.scoring.model import RewardModel
+
+TEMPLATE = "{{ bos_token }}{% for m in messages %}<|{{ m['role'] }}|>\n{{ m['content'] }}<|eot|>{% endfor %}"
+
+
+def lexicon(n: int = 6000) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    onsets, vowels, codas = list("bdfgklmnprstvz"), list("aeiou"), ["", "n", "r", "s", "nd"]
+    words = {
+        "".join(rng.choice(part) for _ in range(rng.integers(1, 4)) for part in (onsets, vowels, codas)) for _ in range(n)
+    }
+    return np.array(sorted(words, key=lambda w: (len(w), w)))
+
+
+LEXICON = lexicon()
+WEIGHTS = 1 / (np.arange(len(LEXICON)) + 5.0)
+WEIGHTS /= WEIGHTS.sum()
+
+
+def text(n_words: float, rng: np.random.Generator) -> str:
+    return " ".join(rng.choice(LEXICON, size=max(4, int(n_words)), p=WEIGHTS))
+
+
+def data(n_prompts: int, n_attributes: int, share: float = 0.45, seed: int = 0) -> tuple[list[str], list[str]]:
+    """Per prompt and attribute: response, rewrite, rewrite of the rewrite. `share` of a text's words are its prompt."""
+    rng = np.random.default_rng(seed)
+    prompts, responses = [], []
+    for _ in range(n_prompts):
+        length = float(np.clip(np.exp(rng.normal(np.log(140), 0.5)), 40, 300))
+        prompt = text(rng.uniform(0.8, 1.2) * 150 * share / (1 - share), rng)
+        original = text(length, rng)
+        for _ in range(n_attributes):
+            rewrites = [text(length * rng.lognormal(0, sigma), rng) for sigma in (0.25, 0.2)]
+            for response in (original, *rewrites):
+                prompts.append(prompt)
+                responses.append(response)
+    return prompts, responses
+
+
+def save(folder: Path, kind: str, dtype: torch.dtype) -> str:
+    """A model of random weights: Llama of 8 layers, 512 wide, or an encoder of DistilBERT's size."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import AutoModelForSequenceClassification, DistilBertConfig, LlamaConfig, PreTrainedTokenizerFast
+
+    special = ["<pad>", "<s>", "</s>", "<|user|>", "<|assistant|>", "<|eot|>"]
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    rng = np.random.default_rng(1)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=8000, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    bpe.train_from_iterator((text(200, rng) for _ in range(1000)), trainer)
+    encoder = kind == "encoder"
+    if encoder:
+        bpe.post_processor = processors.TemplateProcessing(
+            single="<s> $A </s>", pair="<s> $A </s> $B </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
+        )
+    names = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "model_max_length": 1024 if encoder else 2048}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, model_input_names=["input_ids", "attention_mask"], **names)
+    tokens = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "num_labels": 1, "initializer_range": 0.05}
+    if encoder:
+        config = DistilBertConfig(vocab_size=30522, max_position_embeddings=1024, **tokens)
+    else:
+        tokenizer.chat_template = TEMPLATE
+        config = LlamaConfig(
+            vocab_size=32000, hidden_size=512, intermediate_size=1408, num_hidden_layers=8, num_attention_heads=8,
+            num_key_value_heads=2, max_position_embeddings=2048, **tokens,
+        )  # fmt: skip
+    torch.manual_seed(0)
+    model = AutoModelForSequenceClassification.from_config(config)
+    model.to(dtype).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+# --- the variants ------------------------------------------------------------------------------------------
+
+
+def stock(folder: str, dtype: torch.dtype, device: str):
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    # from_pretrained(dtype=...) keeps the rotary frequencies in float32; model.to(bfloat16) would round them
+    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=dtype).to(device).eval()
+    return model, AutoTokenizer.from_pretrained(folder)
+
+
+def rendered(tokenizer, prompt: str, response: str) -> str:
+    turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
+    return tokenizer.apply_chat_template(turns, tokenize=False)
+
+
+def one_by_one(model, tokenizer, prompts, responses) -> np.ndarray:
+    out = []
+    with torch.inference_mode():
+        for prompt, response in zip(prompts, responses, strict=True):
+            if tokenizer.chat_template:
+                batch = tokenizer(rendered(tokenizer, prompt, response), add_special_tokens=False, return_tensors="pt")
+            else:
+                batch = tokenizer(prompt, response, return_tensors="pt")
+            out.append(float(model(**batch.to(model.device)).logits[0, 0]))
+    return np.array(out)
+
+
+def pipeline_8(pipe, tokenizer, prompts, responses) -> np.ndarray:
+    if tokenizer.chat_template:
+        inputs = [rendered(tokenizer, p, r) for p, r in zip(prompts, responses, strict=True)]
+        options = {"add_special_tokens": False}
+    else:
+        inputs = [{"text": p, "text_pair": r} for p, r in zip(prompts, responses, strict=True)]
+        options = {}
+    return np.array([a["score"] for a in pipe(inputs, batch_size=8, function_to_apply="none", **options)])
+
+
+def peak_rate(dtype: torch.dtype, device: str) -> float:
+    """FLOP/s of the fastest matrix product that this machine does in this dtype, plain or prepacked."""
+    rows, inner, outer = (1024, 768, 3072) if device == "cpu" else (16384, 4096, 4096)
+    a, w = torch.randn(rows, inner, dtype=dtype, device=device), torch.randn(outer, inner, dtype=dtype, device=device)
+    kernels = [lambda: torch.nn.functional.linear(a, w)]
+    if device == "cpu":
+        packed = torch.ops.mkldnn._reorder_linear_weight(w, rows)
+        kernels.append(lambda: torch.ops.mkldnn._linear_pointwise(a, packed, None, "none", [], ""))
+    best = 0.0
+    with torch.inference_mode():
+        for kernel in kernels:
+            for _ in range(3):
+                _synchronize(device)
+                start = time.perf_counter()
+                for _ in range(4):
+                    kernel()
+                _synchronize(device)
+                best = max(best, 4 * 2 * rows * inner * outer / (time.perf_counter() - start))
+    return best
+
+
+def _synchronize(device: str) -> None:
+    if device != "cpu":
+        torch.cuda.synchronize()
+
+
+def work(reward: RewardModel, prompts, responses) -> tuple[float, int, int]:
+    """FLOP that ratekit runs for these texts, tokens run, and tokens if each text were run by itself."""
+    texts = [t for t in reward.encode(prompts, responses)[0] if t]
+    unique, _ = plan.distinct(texts)
+    config = reward.model.config
+    width, layers, heads = config.hidden_size, config.num_hidden_layers, config.num_attention_heads
+    named = reward.model.base_model.named_modules()
+    linear = sum(m.in_features * m.out_features for _, m in named if hasattr(m, "in_features"))
+    causal = reward.forward.readout.causal
+    packs = plan.packs([t.ids for t in unique], reward.forward.budget, reward.forward.least_shared)
+    tokens = sum(len(p.tokens) for p in packs)
+    pairs = 0.0
+    for s in (s for p in packs for s in p.segments):
+        pairs += s.length * s.n_before + (s.length * (s.length + 1) / 2 if causal else s.length**2)
+    keys_and_values = 2 * width * getattr(config, "num_key_value_heads", heads) * width // heads
+    last = linear / layers - keys_and_values  # of the last layer all tokens take the keys and values alone
+    flop = 2 * tokens * (linear - last) + 2 * len(unique) * last + 4 * width * pairs * (layers - 1)
+    return flop, tokens, sum(len(t.ids) for t in texts)
+
+
+@contextlib.contextmanager
+def one_prefix_token_hidden():
+    """The negative control: branches see the second token before them twice, and the first one not at all."""
+    whole = attention._seen
+
+    def seen(key, value, segment, n):
+        k, v = whole(key, value, segment, n)
+        if segment.context:
+            k, v = k.clone(), v.clone()
+            k[:, :, 0], v[:, :, 0] = k[:, :, 1], v[:, :, 1]
+        return k, v
+
+    attention._seen = seen
+    try:
+        yield
+    finally:
+        attention._seen = whole
+
+
+# --- the table ---------------------------------------------------------------------------------------------
+
+
+def case(folder: Path, kind: str, n_attributes: int, dtype: torch.dtype, args) -> dict:
+    from transformers import pipeline
+
+    name = str(dtype).removeprefix("torch.")
+    path = save(folder / f"{kind}-{name}", kind, dtype)
+    model, tokenizer = stock(path, dtype, args.device)
+    pipe = pipeline("text-classification", model=model, tokenizer=tokenizer, device=model.device)
+    reward = RewardModel(path, dtype=name, device=args.device)
+    prompts, responses = data(max(2, round(args.prompts * 4 / n_attributes)), n_attributes)
+    variants = {
+        "one by one": lambda: one_by_one(model, tokenizer, prompts, responses),
+        "pipeline 8": lambda: pipeline_8(pipe, tokenizer, prompts, responses),
+        "ratekit": lambda: reward(prompts, responses),
+    }
+    times: dict[str, list[float]] = {v: [] for v in variants}
+    scores: dict[str, np.ndarray] = {}
+    rates = []
+    for _ in range(args.rounds):
+        rates.append(peak_rate(dtype, args.device))
+        for variant, run in variants.items():
+            _synchronize(args.device)
+            start = time.perf_counter()
+            scores[variant] = run()
+            _synchronize(args.device)
+            times[variant].append(time.perf_counter() - start)
+    wall = {v: statistics.median(t) for v, t in times.items()}
+    flop, tokens, all_tokens = work(reward, prompts, responses)
+    a, b, r = (scores[v] for v in variants)
+    row = {
+        "case": f"{kind}, {n_attributes} attribute{'s' * (n_attributes > 1)}, {name}, {reward.forward.path} path",
+        "texts": len(prompts),
+        "x one by one": wall["one by one"] / wall["ratekit"],
+        "x pipeline 8": wall["pipeline 8"] / wall["ratekit"],
+        "peak": flop / wall["ratekit"] / statistics.median(rates),
+        "tokens run": tokens / all_tokens,
+        "ratekit tokens/s": all_tokens / wall["ratekit"],
+        "score SD": float(a.std()),
+        "|ratekit - one by one|": float(np.abs(r - a).max()),
+        "|pipeline - one by one|": float(np.abs(b - a).max()),
+    }
+    if kind == "decoder" and dtype == torch.float32:
+        with one_prefix_token_hidden():
+            row["control: a token hidden"] = float(np.abs(reward(prompts, responses) - a).max())
+    exact_model, _ = stock(path, torch.float64, args.device)
+    exact = one_by_one(exact_model, tokenizer, prompts, responses)
+    row["one by one vs fp64"], row["ratekit vs fp64"] = float(np.abs(a - exact).max()), float(np.abs(r - exact).max())
+    return row
+
+
+def table(args) -> None:
+    cases = [
+        ("decoder", 1, torch.float32), ("decoder", 4, torch.float32), ("encoder", 1, torch.float32),
+        ("encoder", 4, torch.float32), ("decoder", 1, torch.bfloat16), ("decoder", 4, torch.bfloat16),
+        ("encoder", 4, torch.bfloat16),
+    ]  # fmt: skip
+    where = torch.cuda.get_device_name() if args.device != "cpu" else "CPU, one thread"
+    print(f"{where}; torch {torch.__version__}; medians of {args.rounds} interleaved rounds")
+    with tempfile.TemporaryDirectory() as folder:
+        for kind, k, dtype in cases[:3] if args.quick else cases:
+            row = case(Path(folder), kind, k, dtype, args)
+            print("\n" + row.pop("case"))
+            for name, value in row.items():
+                print(f"  {name:26s} {value:,.0f}" if value >= 100 else f"  {name:26s} {value:.3g}", flush=True)
+
+
+def growth(args) -> None:
+    """Cost of one by one over cost of the tree, with the same kernels, against 3k / [s + (1 + 2k)(1 - s)]."""
+    from matplotlib.figure import Figure
+
+    shown = {}
+    with tempfile.TemporaryDirectory() as folder:
+        reward = RewardModel(save(Path(folder), "decoder", torch.float32), device=args.device)
+        for k, share in [(1, 0.45), (2, 0.45), (4, 0.45), (8, 0.45), (4, 0.2), (4, 0.8)]:
+            prompts, responses = data(max(1, round(args.prompts * 4 / k)), k, share)
+            texts = [t for t in reward.encode(prompts, responses)[0] if t]
+            groups = [texts[i : i + 3 * k] for i in range(0, len(texts), 3 * k)]
+            shared = sum(3 * k * plan.common_prefix(g[0].ids, g[1].ids) for g in groups)
+            s = shared / sum(len(t.ids) for t in texts)
+            ratios = []
+            for _ in range(args.rounds):
+                reward.forward.least_shared = 0
+                start = time.perf_counter()
+                for one in texts:
+                    reward.forward([one])
+                alone = time.perf_counter() - start
+                reward.forward.least_shared = plan.LEAST_SHARED
+                start = time.perf_counter()
+                reward.forward(texts)
+                ratios.append(alone / (time.perf_counter() - start))
+            formula = 3 * k / (s + (1 + 2 * k) * (1 - s))
+            shown[k, share] = (s, formula, statistics.median(ratios))
+            print(f"k={k} prompt share {s:.2f}: formula {formula:.2f}, measured {shown[k, share][2]:.2f}", flush=True)
+    figure = Figure(figsize=(7, 3), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    by_k = [(k, v) for (k, share), v in shown.items() if share == 0.45]
+    by_share = sorted((v[0], v) for (k, _), v in shown.items() if k == 4)
+    for axes, points, label in ((left, by_k, "attributes"), (right, by_share, "prompt's share of a text, 4 attributes")):
+        axes.plot([x for x, _ in points], [v[1] for _, v in points], color="0.6", label="3k / [s + (1 + 2k)(1 - s)]")
+        axes.plot([x for x, _ in points], [v[2] for _, v in points], "o", label="measured")
+        axes.set_xlabel(label)
+    left.set_ylabel("one by one / tree, same kernels")
+    left.legend(frameon=False)
+    figure.savefig(args.out, dpi=150)
+    print(f"written: {args.out}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--prompts", type=int, default=4, help="per case, at 4 attributes")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--quick", action="store_true", help="the first three cases")
+    parser.add_argument("--growth", action="store_true", help="cost against attributes and prompt share")
+    parser.add_argument("--out", default="benchmarks/scoring_growth.png")
+    arguments = parser.parse_args()
+    logging.getLogger("ratekit").setLevel(logging.ERROR)
+    from transformers.utils.logging import disable_progress_bar, set_verbosity_error
+
+    disable_progress_bar()
+    set_verbosity_error()
+    torch.set_num_threads(1)
+    growth(arguments) if arguments.growth else table(arguments)
