@@ -30,6 +30,7 @@ _PUBLIC = {
     "SOURCES": "corpora",
     "ESTIMATORS": "estimators",
     "REWARD_MODELS": "scoring",
+    "check_reward": "scoring.conformance",
     "Rewrite": "rewriting.base",
     "Reply": "rewriting.base",
     "RuleRewriter": "rewriting.rules",

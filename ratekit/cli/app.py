@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ratekit.cli import inspect, pipeline
+from ratekit.cli.check_reward import check_reward
 from ratekit.cli.tables import Format
 
 app = typer.Typer(
@@ -58,3 +59,4 @@ app.command()(pipeline.estimate)
 app.command()(inspect.diagnose)
 app.command()(inspect.contrast)
 app.command()(inspect.attributes)
+app.command("check-reward")(check_reward)

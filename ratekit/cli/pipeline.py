@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,7 +48,7 @@ Depth = Annotated[
 ]
 RewardNames = Annotated[
     list[str],
-    typer.Option("--reward", "-r", help="vader, words, a model folder or a hub id (may be repeated)."),
+    typer.Option("--reward", "-r", help="vader, words, a model folder, a hub id, judge:MODEL, dpo:POLICY,REFERENCE or served:URL (may be repeated)."),
 ]
 Cache = Annotated[Path | None, typer.Option(help="Folder of replies; what is there is not asked for again.")]
 BaseUrl = Annotated[str | None, typer.Option(help="Of an OpenAI-compatible server of your own, for openai:MODEL.")]
@@ -120,17 +121,35 @@ def score(
     data: Annotated[Path, typer.Argument(help="A dataset with rewrites: a folder or a file.")],
     reward: RewardNames,
     out: Annotated[Path, typer.Option(help="Folder for the dataset with its rewards.")],
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder of scores; what is there is not scored again. [default: OUT/scores]")
+    ] = None,
+    adapter: Annotated[
+        str | None, typer.Option(help="How the models are read: chat, pair, ... [default: known or guessed]")
+    ] = None,
     trust_remote_code: Trust = False,
 ) -> None:
-    """Score every response and every rewrite with each reward model."""
+    """Score every response and every rewrite with each reward model; on several GPUs under `accelerate launch`.
+
+    The same call again scores only what is new: a call that was cut off goes on where it was.
+    """
     from ratekit import files, stages
     from ratekit.runs import write_dataset
+    from ratekit.scoring.distributed import Processes
 
+    processes = Processes()
+    if not processes.main:
+        logging.getLogger("ratekit").setLevel(logging.ERROR)  # one process speaks for all
     ds = files.read(data)
     for name in reward:
-        ds = stages.score(ds, name, trust_remote_code=trust_remote_code)
-        write_dataset(out, ds)
-    say_paths([out / "dataset"])
+        ds = stages.score(
+            ds, name, cache=cache or out / "scores", adapter=adapter, trust_remote_code=trust_remote_code
+        )
+        if processes.main:
+            write_dataset(out, ds)
+        processes.wait()
+    if processes.main:
+        say_paths([out / "dataset"])
 
 
 def estimate(

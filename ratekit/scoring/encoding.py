@@ -79,6 +79,28 @@ class Encoder:
         first, second = self._texts(as_conversation(prompt), response)
         return first if second is None else f"{first}{self.tokenizer.sep_token or ' | '}{second}"
 
+    def faults(self) -> list[str]:
+        """What the chat template does to a conversation that would change the scores unnoticed."""
+        if self.adapter.sees != "chat":
+            return []
+        prompt, found = as_conversation("What?"), []
+        answer = "First line.\n\n    Second line: {x} <b>&amp;</b>"
+        try:
+            if answer not in self.render(prompt, answer):
+                found.append("its chat template changes the response's text")
+            for mark, what in (("\n", "line break"), (" ", "space")):
+                if self.render(prompt, answer + mark) == self.render(prompt, answer):
+                    found.append(f"its chat template drops a {what} at the response's end")
+            if self.render(prompt, answer) == self.render(as_conversation("Which?"), answer):
+                found.append("its chat template drops the prompt")
+        except TemplateError as e:
+            return [str(e)]
+        bos = self.tokenizer.bos_token_id
+        ids = self._tokenized([self._texts(prompt, answer)])[0].ids
+        if bos is not None and list(ids[:2]) == [bos, bos]:
+            found.append(f"its texts begin with {self.tokenizer.bos_token} twice")
+        return found
+
     def _texts(self, prompt: Conversation, response: str) -> tuple[str, str | None]:
         sees = self.adapter.sees
         if sees == "response":

@@ -25,7 +25,7 @@ log = logging.getLogger("ratekit")
 
 Told = Callable[[int], None]  # told of every token that was run
 
-CPU_BUDGET = 4096  # tokens in a forward pass; larger ones fall out of the processor's cache
+CPU_BUDGET = 2048  # tokens in a forward pass; larger ones fall out of the processor's cache
 TOLERANCE = {"float32": 1e-4, "float64": 1e-9, "float16": 0.03, "bfloat16": 0.125}  # of the scores' spread
 
 
@@ -34,7 +34,7 @@ class Forward:
 
     model    a `transformers` model on its device, in eval mode
     readout  how it is read (readout.py)
-    budget   tokens in a forward pass; by default 4096 on a CPU, and what the free memory allows on a GPU
+    budget   tokens in a forward pass; by default 2048 on a CPU, and what the free memory allows on a GPU
     path     "auto" takes the packed path after `check`; "packed" and "padded" insist on one
     """
 
@@ -231,7 +231,7 @@ class Forward:
 
 
 def memory_budget(model: Any) -> int:
-    """Tokens in a pass: 4096 on a CPU; on a GPU what six tenths of the free memory hold, at most 65,536."""
+    """Tokens in a pass: 2048 on a CPU; on a GPU what six tenths of the free memory hold, at most 65,536."""
     import torch
 
     if model.device.type != "cuda":

@@ -6,6 +6,7 @@ only where they exist and where a layer made of them gives what the layer gave.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 TOKENS = 1024  # the number of rows that the layout is chosen for
@@ -37,7 +38,19 @@ def prepack(model: Any) -> int:
             if bool(error <= TOLERANCE * plain.abs().max()):
                 setattr(parent, name, packed)
                 n_packed += 1
+    for parent in list(model.modules()):
+        for name, block in list(parent.named_children()):
+            if {n for n, _ in block.named_children()} == _GATED and _is_gated(block, packed_linear):
+                setattr(parent, name, _gated()(block))
     return n_packed
+
+
+_GATED = {"gate_proj", "up_proj", "down_proj", "act_fn"}
+
+
+def _is_gated(block: Any, packed_linear: Any) -> bool:
+    linear = all(isinstance(getattr(block, n), packed_linear) for n in ("gate_proj", "up_proj", "down_proj"))
+    return linear and type(block.act_fn).__name__ in ("SiLU", "SiLUActivation")
 
 
 def _available() -> bool:
@@ -51,6 +64,26 @@ def _available() -> bool:
     return bool(torch.backends.mkldnn.is_available())
 
 
+@cache
+def _gated() -> Any:
+    import torch
+
+    class GatedFeedForward(torch.nn.Module):
+        """down(silu(gate(x)) * up(x)) with the product and the activation made where the matrix product is made."""
+
+        def __init__(self, block: Any) -> None:
+            super().__init__()
+            self.gate, self.up, self.down = block.gate_proj, block.up_proj, block.down_proj
+
+        def forward(self, x: Any) -> Any:
+            pointwise = torch.ops.mkldnn._linear_pointwise
+            gate = pointwise(x, self.gate.packed, self.gate.bias, "swish", [], "")
+            return self.down(pointwise.binary(x, gate, self.up.packed, self.up.bias, "mul"))
+
+    return GatedFeedForward
+
+
+@cache
 def _packed_linear() -> Any:
     import torch
 

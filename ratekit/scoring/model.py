@@ -20,6 +20,7 @@ from ratekit.errors import InputError, WorkError, shorten, unknown
 from ratekit.scoring import plan, readout
 from ratekit.scoring.adapters import ADAPTERS, HUB, LANGUAGE_MODEL_READS, LIKELIHOOD, Adapter, guess, positive_label
 from ratekit.scoring.base import NOT_FINITE, SCORED, TRUNCATED, Scores
+from ratekit.scoring.distributed import Processes
 from ratekit.scoring.encoding import Encoder
 from ratekit.scoring.forward import Forward
 from ratekit.scoring.readout import Encoded
@@ -90,6 +91,8 @@ class RewardModel:
         self.encode = Encoder(
             self.tokenizer, self.adapter, self.name, max_length or longest(self.model.config, self.tokenizer)
         )
+        for fault in self.encode.faults():
+            log.warning("%s: %s", self.name, fault)
         self.forward = Forward(self.model, self._readout(), token_budget, path)
         self.forward.check(self.probe())
         self.n_truncated = 0
@@ -273,7 +276,7 @@ def _load(
         what = f"only as pickle ({pickles[0]}), which can run any code when it is read" if pickles else "not at all"
         raise InputError(f"{name!r} has its weights {what}; model.safetensors is needed")
     accelerated = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    device = device or accelerated
+    device = device or Processes().device or accelerated
     kind = AutoModelForCausalLM if asks else AutoModelForSequenceClassification
     try:
         model, report = kind.from_pretrained(
@@ -287,6 +290,8 @@ def _load(
     except Exception as e:
         raise InputError(f"the reward model {name!r} cannot be loaded: {_reason(e)}") from None
     missing = sorted(report["missing_keys"])
+    if missing and getattr(config, "auto_map", None) and not trust:
+        raise InputError(f"the reward model {name!r} cannot be loaded: {_OWN_CODE}")
     if missing:
         raise InputError(
             f"{name!r} does not hold all weights of a {type(model).__name__} ({missing[0]}"
@@ -322,10 +327,13 @@ def folder_hash(folder: Path) -> str:
     return digest.hexdigest()
 
 
+_OWN_CODE = "it comes with code of its own; read that code, and say trust_remote_code=True to run it"
+
+
 def _reason(error: Exception) -> str:
     text = str(error)
     if "trust_remote_code" in text:
-        return "it comes with code of its own; read that code, and say trust_remote_code=True to run it"
+        return _OWN_CODE
     if "pickle" in text or "does not appear to have a file named model.safetensors" in text:
         return "its weights are there only as pickle, which can run any code; model.safetensors is needed"
     return shorten(text, 160)

@@ -1,0 +1,133 @@
+"""Does a reward model give one text one score? And what does it really see?
+
+Users of reward models report scores that change with the batch size. Here a model is asked: the same texts alone, in
+batches of several sizes, in another order, padded on either side, and on the fast path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ratekit.errors import InputError
+from ratekit.scoring.forward import TOLERANCE
+from ratekit.scoring.model import PROBE, RewardModel
+from ratekit.scoring.readout import last_token
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PASS, FAIL, NOTE = "pass", "FAIL", "note"
+
+
+class Check(NamedTuple):
+    """One question asked of a model, whether it passed, and what was seen."""
+
+    check: str
+    result: str
+    seen: str
+
+
+def check_reward(
+    model: str | Path | RewardModel,
+    *,
+    texts: Sequence[tuple[Any, str]] = PROBE,
+    reference: tuple[Any, str, float] | None = None,
+    **options: Any,
+) -> pd.DataFrame:
+    """A table of checks of a reward model: columns check, result ("pass", "FAIL" or "note") and seen.
+
+    >>> table = check_reward("path/to/model")  # doctest: +SKIP
+    >>> (table.result == "FAIL").any()  # doctest: +SKIP
+    False
+
+    texts      (prompt, response) pairs to check with; by default eight short ones
+    reference  a prompt, a response and the score that the model's card gives for them
+    options    of `RewardModel`
+
+    Raises InputError where the model cannot be loaded.
+    """
+    import pandas as pd
+
+    reward = model if isinstance(model, RewardModel) else RewardModel(model, **options)
+    checks = [*_scores(reward, texts), *_reading(reward), *_long(reward)]
+    if reference is not None:
+        checks.append(_reference(reward, *reference))
+    return pd.DataFrame(checks, columns=["check", "result", "seen"])
+
+
+def _scores(reward: RewardModel, texts: Sequence[tuple[Any, str]]) -> list[Check]:
+    encoded = [t for t in reward.encode([p for p, _ in texts], [r for _, r in texts])[0] if t is not None]
+    if not encoded:
+        raise InputError("none of the texts to check with can be read")
+    forward = reward.forward
+    alone = forward.one_by_one(encoded)
+    spread = max(float(alone.std(axis=0).max()), 0.1 * float(np.abs(alone).max()), 1e-6)
+    allowed = TOLERANCE[reward.dtype] * spread
+
+    def compared(name: str, others: list[np.ndarray], otherwise: str = "") -> Check:
+        worst = max(float(np.abs(other - alone).max()) for other in others)
+        same = worst <= allowed
+        return Check(name, PASS if same else NOTE if otherwise else FAIL, f"differs by {worst:.1e}{'' if same else otherwise}")
+
+    def in_batches(size: int, side: str = "right") -> np.ndarray:
+        return np.concatenate([forward._whole(encoded[i : i + size], side) for i in range(0, len(encoded), size)])
+
+    finite = bool(np.isfinite(alone).all())
+    shown = ", ".join(f"{v:.4g}" for v in alone[:, 0])
+    return [
+        Check("scores are finite and not all the same", PASS if finite and alone.std() > 0 else FAIL, shown),
+        compared("batch sizes 2, 3 and all, as one by one", [in_batches(n) for n in (2, 3, len(encoded))]),
+        compared("in reverse order, as one by one", [forward(encoded[::-1])[::-1]]),
+        compared(
+            "padded on the left, as one by one", [in_batches(len(encoded), "left")],
+            "; ratekit pads on the right, and so should you",
+        ),
+        compared(f"the path that ratekit takes ({forward.path}), as one by one", [forward(encoded)]),
+    ]  # fmt: skip
+
+
+def _reading(reward: RewardModel) -> list[Check]:
+    prompt, response = PROBE[0]
+    text = reward.encode([prompt], [response])[0][0]
+    assert text is not None
+    seen = reward.tokenizer.decode(text.ids)
+    checks = [
+        Check("what it sees", NOTE, repr(seen)),
+        *(Check("template round trip", FAIL, fault) for fault in reward.encode.faults()),
+    ]
+    if len(checks) == 1:
+        checks.append(Check("template round trip", PASS, f"read as {reward.adapter.name}"))
+    pad, eos = reward.tokenizer.pad_token_id, reward.tokenizer.eos_token_id
+    read = len(text.ids) - 1
+    if reward.adapter.reads in ("logit", "positive"):
+        read = reward.forward.readout.rows(text)[0]
+    said = f"reads {reward.tokenizer.convert_ids_to_tokens(text.ids[read])!r}, token {read + 1} of {len(text.ids)}"
+    if pad is not None and pad == eos:
+        said += "; padding and end-of-sequence are one token"
+    skipped = reward.forward.readout.causal and last_token(reward.model, text.ids) != len(text.ids) - 1
+    if skipped:
+        said += "; the last token is the padding token, so that the one before is read, as transformers does"
+    return [*checks, Check("end and padding tokens", NOTE if skipped or pad == eos else PASS, said)]
+
+
+def _long(reward: RewardModel) -> list[Check]:
+    limit = reward.encode.max_length
+    words = " ".join(f"word{i}" for i in range(limit))
+    text, status = (found[0] for found in reward.encode([words], [words]))
+    whole = reward.encode(["What?"], [words.rsplit(" ", 5)[-1]])[0][0]
+    if text is None or whole is None:
+        return [Check("longer than it reads", FAIL, f"not even the end of a text fits into {limit} tokens")]
+    tail = min(3, len(whole.ids))
+    kept = text.ids[-tail:] == whole.ids[-tail:] and len(text.ids) <= limit
+    said = f"{status} to {len(text.ids)} of at most {limit} tokens; the response's end is {'kept' if kept else 'LOST'}"
+    return [Check("longer than it reads", PASS if kept else FAIL, said)]
+
+
+def _reference(reward: RewardModel, prompt: Any, response: str, score: float) -> Check:
+    got = float(reward([prompt], [response])[0])
+    close = abs(got - score) <= 0.01 * max(1.0, abs(score))
+    return Check("the card's reference score", PASS if close else FAIL, f"{got:.5g} here, {score:.5g} on the card")

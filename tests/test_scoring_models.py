@@ -1,0 +1,322 @@
+"""Every adapter and every architecture against a forward written out by hand: one text, no padding, no tricks."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import numpy as np
+import pytest
+import tiny
+
+from ratekit.errors import InputError
+from ratekit.scoring import HUB, make_reward
+from ratekit.scoring.adapters import ARMO, POSITIVE, Adapter
+from ratekit.scoring.model import PROBE, DpoReward, RewardModel
+
+torch = pytest.importorskip("torch")
+torch.set_num_threads(1)  # for models this small a second thread costs more than it does
+
+LONG = "I would see it again, and then again, and say whether you would recommend it. " * 4
+PROMPTS = [p for p, _ in PROBE] + ["Write a review of a film."] * 4
+RESPONSES = [r for _, r in PROBE] + [LONG, LONG + "It was good.", LONG + "It was bad.", "No."]
+CONVERSATION = [
+    {"role": "user", "content": "Why?"},
+    {"role": "assistant", "content": "Why what?"},
+    {"role": "user", "content": "Why is the sky blue?"},
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    made = {}
+
+    def get(kind, task="SequenceClassification", key="", **options):
+        name = f"{kind}-{task}{key}"
+        if name not in made:
+            made[name] = tiny.save(tmp_path_factory.mktemp(name), kind, task, **options)
+        return made[name]
+
+    return get
+
+
+def classifier(path):
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    return AutoModelForSequenceClassification.from_pretrained(path).eval(), AutoTokenizer.from_pretrained(path)
+
+
+def chat_text(prompt, response):
+    """The tests' chat template, written out."""
+    return f"<s><|user|>\n{prompt}<|eot|><|assistant|>\n{response}<|eot|>"
+
+
+def by_hand(path, encoder=False, column=0):
+    """One text at a time through the stock model."""
+    model, tokenizer = classifier(path)
+    out = []
+    with torch.no_grad():
+        for prompt, response in zip(PROMPTS, RESPONSES, strict=True):
+            if encoder:
+                ids = tokenizer(prompt, response)["input_ids"]
+            else:
+                ids = tokenizer(chat_text(prompt, response), add_special_tokens=False)["input_ids"]
+            out.append(model(torch.tensor([ids])).logits[0, column].item())
+    return np.array(out)
+
+
+PACKED = {*tiny.DECODERS, *tiny.ENCODERS} - {"modernbert", "deberta-v2"}
+
+
+@pytest.mark.parametrize("kind", [*tiny.DECODERS, *tiny.ENCODERS])
+def test_every_architecture_scores_as_one_by_one(folder, kind):
+    path = folder(kind)
+    wanted = by_hand(path, encoder=kind in tiny.ENCODERS)
+    assert wanted.std() > 0.1, "the texts must matter, or nothing is tested"
+    reward = RewardModel(path)
+    assert reward.forward.path == ("packed" if kind in PACKED else "padded")
+    for budget in (10**6, 300, 60):
+        reward.forward.budget = budget
+        np.testing.assert_allclose(reward(PROMPTS, RESPONSES), wanted, atol=2e-5)
+    padded = RewardModel(path, path="padded", token_budget=200)
+    np.testing.assert_allclose(padded(PROMPTS, RESPONSES), wanted, atol=2e-5)
+
+
+def test_order_and_company_change_nothing(folder):
+    reward = RewardModel(folder("llama"))
+    together = reward(PROMPTS, RESPONSES)
+    order = np.random.default_rng(0).permutation(len(PROMPTS))
+    shuffled = reward([PROMPTS[i] for i in order], [RESPONSES[i] for i in order])
+    np.testing.assert_allclose(shuffled, together[order], atol=2e-5)
+    alone = [reward([p], [r])[0] for p, r in zip(PROMPTS, RESPONSES, strict=True)]
+    np.testing.assert_allclose(alone, together, atol=2e-5)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma2"])
+def test_hiding_one_token_of_the_shared_beginning_is_seen(folder, kind, monkeypatch):
+    from ratekit.scoring import attention
+
+    reward = RewardModel(folder(kind))
+    whole, right = attention._seen, reward(PROMPTS, RESPONSES)
+
+    def hidden(key, value, segment, n):
+        k, v = whole(key, value, segment, n)
+        if segment.context:
+            k, v = k.clone(), v.clone()
+            k[:, :, 3], v[:, :, 3] = k[:, :, 4], v[:, :, 4]
+        return k, v
+
+    monkeypatch.setattr(attention, "_seen", hidden)
+    assert np.abs(reward(PROMPTS, RESPONSES) - right).max() > 1e-3
+
+
+def test_a_model_whose_packed_scores_would_be_wrong_is_padded(folder, monkeypatch):
+    """The check at load is what stands between a family that packs wrongly and wrong numbers."""
+    from ratekit.scoring import attention
+
+    path = folder("llama")
+    wanted = by_hand(path)
+    whole = attention._seen
+    monkeypatch.setattr(attention, "_seen", lambda k, v, s, n: whole(k, v, s._replace(context=s.context[:-1]), n))
+    reward = RewardModel(path)
+    assert reward.forward.path == "padded"
+    np.testing.assert_allclose(reward(PROMPTS, RESPONSES), wanted, atol=2e-5)
+
+
+def test_bfloat16_is_as_near_to_the_truth_as_one_by_one(folder):
+    from transformers import AutoModelForSequenceClassification
+
+    path = folder("llama")
+    reward = RewardModel(path, dtype="bfloat16")
+    texts = reward.encode(PROMPTS, RESPONSES)[0]
+    exact = AutoModelForSequenceClassification.from_pretrained(path, dtype=torch.float64).eval()
+    with torch.no_grad():
+        truth = np.array([exact(torch.tensor([t.ids])).logits[0, 0].item() for t in texts])
+    fast = np.abs(reward(PROMPTS, RESPONSES) - truth)
+    alone = np.abs(reward.forward.one_by_one(texts)[:, 0] - truth)
+    assert reward.dtype == "bfloat16"
+    assert alone.max() > 1e-3, "bfloat16 rounds"
+    assert np.sqrt((fast**2).mean()) <= 1.3 * np.sqrt((alone**2).mean()) + 1e-3
+
+
+def test_shared_texts_are_run_once(folder):
+    reward = RewardModel(folder("llama"))
+    told = []
+    texts = reward.encode(PROMPTS * 3, RESPONSES * 3)[0]
+    reward.forward(texts, told.append)
+    assert sum(told) < 0.8 * len({t.ids for t in texts}) * np.mean([len(t.ids) for t in texts])
+
+
+# --- adapters ----------------------------------------------------------------------------------------------
+
+
+def test_chat_keeps_every_turn(folder):
+    path = folder("llama")
+    model, tokenizer = classifier(path)
+    turns = "".join(f"<|{t['role']}|>\n{t['content']}<|eot|>" for t in CONVERSATION)
+    ids = tokenizer(f"<s>{turns}<|assistant|>\nAir.<|eot|>", add_special_tokens=False)["input_ids"]
+    with torch.no_grad():
+        wanted = model(torch.tensor([ids])).logits[0, 0].item()
+    assert RewardModel(path)([CONVERSATION], ["Air."])[0] == pytest.approx(wanted, abs=2e-5)
+
+
+def test_the_beginning_of_sequence_token_is_there_once(tmp_path):
+    """Some templates write it and some tokenizers add it; some do both, some one."""
+    from tokenizers import processors
+
+    adds = tiny.tokenizer()
+    adds.backend_tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    both = tiny.save(tmp_path / "both", "llama", tok=adds)
+    only_tokenizer = tiny.save(
+        tmp_path / "tokenizer", "llama", tok=_with(adds, tiny.TEMPLATE.replace("{{ bos_token }}", ""))
+    )
+    only_template = tiny.save(tmp_path / "template", "llama")
+    for path in (both, only_tokenizer, only_template):
+        ids = RewardModel(path).encode(["Why?"], ["So."])[0][0].ids
+        assert ids[0] == 1
+        assert ids.count(1) == 1
+
+
+def _with(tokenizer, template):
+    from copy import deepcopy
+
+    other = deepcopy(tokenizer)
+    other.chat_template = template
+    return other
+
+
+def test_positive_label_of_a_classifier_reads_the_response_alone(folder):
+    labels = {0: "NEGATIVE", 1: "POSITIVE"}
+    path = folder("distilbert", key="2", num_labels=2, id2label=labels, label2id={v: k for k, v in labels.items()})
+    model, tokenizer = classifier(path)
+    with torch.no_grad():
+        wanted = [model(torch.tensor([tokenizer(r)["input_ids"]])).logits[0, 1].item() for r in RESPONSES]
+    reward = RewardModel(path)
+    assert reward.adapter == POSITIVE
+    np.testing.assert_allclose(reward(PROMPTS, RESPONSES), wanted, atol=2e-5)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma2"])
+def test_judge_is_the_logit_of_yes_minus_that_of_no(folder, kind):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    path = folder(kind, "CausalLM")
+    adapter = Adapter("test", "question", "yes_no", question="{prompt} / {response} Good?", answers=("Y", "N"))
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(path).eval(), AutoTokenizer.from_pretrained(path)
+    yes, no = (tokenizer(w, add_special_tokens=False)["input_ids"][0] for w in "YN")
+    wanted = []
+    with torch.no_grad():
+        for prompt, response in zip(PROMPTS, RESPONSES, strict=True):
+            text = f"<s><|user|>\n{prompt} / {response} Good?<|eot|><|assistant|>\n"
+            logits = model(torch.tensor([tokenizer(text, add_special_tokens=False)["input_ids"]])).logits[0, -1]
+            wanted.append((logits[yes] - logits[no]).item())
+    reward = RewardModel(path, adapter)
+    assert reward.forward.path == "packed"
+    np.testing.assert_allclose(reward(PROMPTS, RESPONSES), wanted, atol=5e-5)
+    padded = RewardModel(path, adapter, path="padded")
+    np.testing.assert_allclose(padded(PROMPTS, RESPONSES), wanted, atol=5e-5)
+
+
+def test_braces_in_a_response_do_not_fill_the_judges_question(folder):
+    reward = make_reward(f"judge:{folder('llama', 'CausalLM')}")
+    assert "{prompt} {response}" in reward.encode.render("Why?", "{prompt} {response}")
+
+
+@pytest.mark.parametrize("path", ["auto", "padded"])
+def test_dpo_is_beta_times_the_log_ratio_of_the_response(folder, path):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folders = [folder("llama", "CausalLM", key=str(seed), seed=seed) for seed in (0, 1)]
+    tokenizer = AutoTokenizer.from_pretrained(folders[0])
+
+    def log_p(model, prompt, response):
+        opened = tokenizer(f"<s><|user|>\n{prompt}<|eot|><|assistant|>\n", add_special_tokens=False)["input_ids"]
+        whole = tokenizer(chat_text(prompt, response), add_special_tokens=False)["input_ids"]
+        assert whole[: len(opened)] == opened
+        with torch.no_grad():
+            log_probs = torch.log_softmax(model(torch.tensor([whole])).logits[0], -1)
+        return sum(log_probs[i - 1, whole[i]].item() for i in range(len(opened), len(whole)))
+
+    policy, reference = (AutoModelForCausalLM.from_pretrained(f).eval() for f in folders)
+    wanted = [0.1 * (log_p(policy, p, r) - log_p(reference, p, r)) for p, r in zip(PROMPTS, RESPONSES, strict=True)]
+    reward = DpoReward(*folders, path=path)
+    np.testing.assert_allclose(reward(PROMPTS, RESPONSES), wanted, rtol=1e-4, atol=1e-4)
+
+
+CODE = '''
+import torch
+from dataclasses import dataclass
+from transformers import LlamaConfig, LlamaModel, LlamaPreTrainedModel
+from transformers.utils import ModelOutput
+
+@dataclass
+class Output(ModelOutput):
+    score: torch.FloatTensor = None
+    rewards: torch.FloatTensor = None
+
+class MultiRewardForSequenceClassification(LlamaPreTrainedModel):
+    def __init__(self, config):
+        super().__init__(config)
+        self.model = LlamaModel(config)
+        self.objectives = torch.nn.Linear(config.hidden_size, 19, bias=False)
+        self.post_init()
+
+    def forward(self, input_ids=None, attention_mask=None, **kwargs):
+        hidden = self.model(input_ids, attention_mask=attention_mask).last_hidden_state
+        last = (attention_mask.cumsum(-1) * attention_mask).argmax(-1)
+        rewards = self.objectives(hidden[torch.arange(len(last)), last])
+        return Output(score=rewards.mean(-1), rewards=rewards)
+'''
+
+
+@pytest.fixture(scope="module")
+def armo(tmp_path_factory):
+    """A local model with a multi-objective head in code of its own."""
+    from safetensors.torch import load_file, save_file
+
+    path = tmp_path_factory.mktemp("armo")
+    tiny.save(path, "llama", num_labels=19)
+    (path / "modeling_multi.py").write_text(CODE)
+    config = json.loads((path / "config.json").read_text())
+    config["auto_map"] = {"AutoModelForSequenceClassification": "modeling_multi.MultiRewardForSequenceClassification"}
+    config["architectures"] = ["MultiRewardForSequenceClassification"]
+    (path / "config.json").write_text(json.dumps(config))
+    weights = load_file(path / "model.safetensors")
+    weights["objectives.weight"] = weights.pop("score.weight")
+    save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
+    return path
+
+
+def test_objectives_are_columns_and_their_score_is_the_reward(armo):
+    import ratekit as rk
+
+    reward = RewardModel(armo, ARMO, trust_remote_code=True)
+    scores = reward.scores(PROMPTS, RESPONSES)
+    assert list(scores.parts) == list(ARMO.objectives)
+    np.testing.assert_allclose(np.mean(list(scores.parts.values()), axis=0), scores.rewards, atol=1e-5)
+    from transformers import AutoModel, AutoTokenizer
+
+    tokenizer, base = AutoTokenizer.from_pretrained(armo), AutoModel.from_pretrained(armo).eval()
+    from safetensors.torch import load_file
+
+    head = load_file(armo / "model.safetensors")["objectives.weight"]
+    ids = tokenizer(chat_text(PROMPTS[1], RESPONSES[1]), add_special_tokens=False)["input_ids"]
+    with torch.no_grad():
+        wanted = head @ base(torch.tensor([ids])).last_hidden_state[0, -1]
+    np.testing.assert_allclose([v[1] for v in scores.parts.values()], wanted.numpy(), atol=2e-5)
+    ds = rk.score(rk.load("reviews", n=4), reward, name="armo", progress=False)
+    assert {f"reward/armo/{o}" for o in ARMO.objectives} < set(ds.column_names)
+
+
+def test_code_that_comes_with_a_model_is_not_run_unless_asked_for(armo):
+    with pytest.raises(InputError, match="trust_remote_code=True"):
+        RewardModel(armo, ARMO)
+    with pytest.raises(InputError, match="trust_remote_code=True"):
+        RewardModel(armo, "chat")
+
+
+def test_known_hub_models_have_an_adapter_and_a_guess_is_said(folder, caplog):
+    assert all(isinstance(adapter, Adapter) for adapter in HUB.values())
+    with caplog.at_level(logging.WARNING, "ratekit"):
+        RewardModel(folder("llama"))
+    assert "is read as 'chat', guessed from" in caplog.text
