@@ -1,15 +1,17 @@
 """Several processes, by `accelerate`: each takes its share of the texts, and all get every score.
 
     accelerate launch -m ratekit score data --reward MODEL --out scored        # one process per GPU
-    torchrun --nproc_per_node 2 -m ratekit score data --reward MODEL --out scored
+    torchrun --nproc_per_node 2 -m ratekit score data --reward MODEL --out scored       # two on CPUs
 
-Without a launcher there is one process and `accelerate` is not even imported.
+(`accelerate launch --cpu --num_processes 2` starts one process where no MPI is there.) Without a launcher there is one process and `accelerate` is not even imported.
 """
 
 from __future__ import annotations
 
 import os
 from typing import Any
+
+from ratekit.errors import WorkError
 
 
 class Processes:
@@ -18,11 +20,15 @@ class Processes:
     def __init__(self) -> None:
         self.n, self.index = 1, 0
         self._state: Any = None
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        launched = int(os.environ.get("WORLD_SIZE", "1"))
+        if launched > 1:
+            import torch
             from accelerate import PartialState
 
-            self._state = PartialState()
+            self._state = PartialState(cpu=not torch.accelerator.is_available())
             self.n, self.index = self._state.num_processes, self._state.process_index
+            if self.n != launched:  # each would take itself for the only one and score everything
+                raise WorkError(f"{launched} processes were launched, but accelerate sees {self.n}")
 
     @property
     def main(self) -> bool:
