@@ -40,7 +40,8 @@ def lexicon(n: int = 6000) -> np.ndarray:
     rng = np.random.default_rng(0)
     onsets, vowels, codas = list("bdfgklmnprstvz"), list("aeiou"), ["", "n", "r", "s", "nd"]
     words = {
-        "".join(rng.choice(part) for _ in range(rng.integers(1, 4)) for part in (onsets, vowels, codas)) for _ in range(n)
+        "".join(rng.choice(part) for _ in range(rng.integers(1, 4)) for part in (onsets, vowels, codas))
+        for _ in range(n)
     }
     return np.array(sorted(words, key=lambda w: (len(w), w)))
 
@@ -90,8 +91,15 @@ def save(folder: Path, kind: str, dtype: torch.dtype) -> str:
         bpe.post_processor = processors.TemplateProcessing(
             single="<s> $A </s>", pair="<s> $A </s> $B </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
         )
-    names = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "model_max_length": 1024 if encoder else 2048}
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, model_input_names=["input_ids", "attention_mask"], **names)
+    names = {
+        "pad_token": "<pad>",
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "model_max_length": 1024 if encoder else 2048,
+    }
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe, model_input_names=["input_ids", "attention_mask"], **names
+    )
     tokens = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "num_labels": 1, "initializer_range": 0.05}
     if encoder:
         config = DistilBertConfig(vocab_size=30522, max_position_embeddings=1024, **tokens)
@@ -310,7 +318,10 @@ def growth(args) -> None:
     left, right = figure.subplots(1, 2, sharey=True)
     by_k = [(k, v) for (k, share), v in shown.items() if share == 0.45]
     by_share = sorted((v[0], v) for (k, _), v in shown.items() if k == 4)
-    for axes, points, label in ((left, by_k, "attributes"), (right, by_share, "prompt's share of a text, 4 attributes")):
+    for axes, points, label in (
+        (left, by_k, "attributes"),
+        (right, by_share, "prompt's share of a text, 4 attributes"),
+    ):
         axes.plot([x for x, _ in points], [v[1] for _, v in points], color="0.6", label="3k / [s + (1 + 2k)(1 - s)]")
         axes.plot([x for x, _ in points], [v[2] for _, v in points], "o", label="measured")
         axes.set_xlabel(label)

@@ -27,7 +27,6 @@ from ratekit.rewriting.chains import rewrite_chains
 from ratekit.rewriting.replay import Replay
 from ratekit.schema import (
     ATTRIBUTE,
-    PROMPT,
     PROMPT_ID,
     RESPONSE,
     REWARD_PREFIX,

@@ -1,4 +1,4 @@
-"""Scoring a dataset: each distinct text once, what was scored kept, what is bad null with a status, many processes alike."""
+"""Scoring a dataset: each distinct text once, what was scored kept, what is bad null, many processes alike."""
 
 from __future__ import annotations
 
@@ -225,7 +225,9 @@ def test_a_model_that_gives_nan(tmp_path, caplog):
 
 
 def test_a_template_that_refuses_some_conversations(tmp_path, caplog):
-    refusing = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system turn') }}{% endif %}" + tiny.TEMPLATE
+    refusing = (
+        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system turn') }}{% endif %}" + tiny.TEMPLATE
+    )
     path = tiny.save(tmp_path, "llama", tok=tiny.tokenizer(template=refusing))
     prompts = [[{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Why?"}], "Why?"]
     with caplog.at_level(logging.WARNING, "ratekit"):
@@ -263,7 +265,9 @@ def test_the_responses_end_is_kept_when_even_it_is_too_long(reward):
 
 
 def test_whole_turns_go_with_their_answers(reward):
-    turns = [{"role": role, "content": f"{role} {i} " + "word " * 40} for i in range(4) for role in ("user", "assistant")]
+    turns = [
+        {"role": role, "content": f"{role} {i} " + "word " * 40} for i in range(4) for role in ("user", "assistant")
+    ]
     prompt = [*turns, {"role": "user", "content": "Why?"}]
     seen, status, _ = decoded(reward, prompt, "So.")
     assert status == "truncated"
@@ -337,7 +341,10 @@ def test_pad_that_is_eos_or_missing_reads_what_transformers_reads(tmp_path, pad)
     tok = tiny.tokenizer(template=template, pad_token=pad)
     path = tiny.save(tmp_path, "llama", tok=tok, pad_token_id=2 if pad else None)
     stock = AutoModelForSequenceClassification.from_pretrained(path).eval()
-    prompts, responses = ["Why?", "Why is the sky blue?", "Why?"], ["So.", "Because of the air and so on.", "No, it is not."]
+    prompts, responses = (
+        ["Why?", "Why is the sky blue?", "Why?"],
+        ["So.", "Because of the air and so on.", "No, it is not."],
+    )
     for way in ("auto", "padded"):
         reward = RewardModel(path, path=way)
         texts = reward.encode(prompts, responses)[0]

@@ -243,7 +243,7 @@ def test_dpo_is_beta_times_the_log_ratio_of_the_response(folder, path):
     np.testing.assert_allclose(reward(PROMPTS, RESPONSES), wanted, rtol=1e-4, atol=1e-4)
 
 
-CODE = '''
+CODE = """
 import torch
 from dataclasses import dataclass
 from transformers import LlamaConfig, LlamaModel, LlamaPreTrainedModel
@@ -266,7 +266,7 @@ class MultiRewardForSequenceClassification(LlamaPreTrainedModel):
         last = (attention_mask.cumsum(-1) * attention_mask).argmax(-1)
         rewards = self.objectives(hidden[torch.arange(len(last)), last])
         return Output(score=rewards.mean(-1), rewards=rewards)
-'''
+"""
 
 
 @pytest.fixture(scope="module")

@@ -38,7 +38,8 @@ ENCODERS = {
     "roberta": ("RobertaConfig", {**ENCODER, "type_vocab_size": 1}),
     "electra": ("ElectraConfig", {**ENCODER, "embedding_size": 32}),
     "modernbert": (
-        "ModernBertConfig", {**ENCODER, "local_attention": 16, "global_attn_every_n_layers": 2, "classifier_pooling": "cls"},
+        "ModernBertConfig",
+        {**ENCODER, "local_attention": 16, "global_attn_every_n_layers": 2, "classifier_pooling": "cls"},
     ),
     "deberta-v2": (
         "DebertaV2Config",

@@ -21,7 +21,9 @@ def check_reward(
     reference: Annotated[
         Path | None, typer.Option(help='A JSON file {"prompt", "response", "score"} with the card\'s own example.')
     ] = None,
-    trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with it.")] = False,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run code that comes with it.")
+    ] = False,
     format: Annotated[Format, typer.Option("--format", help="How the table is printed.")] = Format.table,
 ) -> None:
     """Check a reward model: equal scores for any batch, order and path; its template; its end; what it cuts off."""

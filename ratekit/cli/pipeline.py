@@ -48,7 +48,12 @@ Depth = Annotated[
 ]
 RewardNames = Annotated[
     list[str],
-    typer.Option("--reward", "-r", help="vader, words, a model folder, a hub id, judge:MODEL, dpo:POLICY,REFERENCE or served:URL (may be repeated)."),
+    typer.Option(
+        "--reward",
+        "-r",
+        help="vader, words, a model folder, a hub id, judge:MODEL, dpo:POLICY,REFERENCE or served:URL "
+        "(may be repeated).",
+    ),
 ]
 Cache = Annotated[Path | None, typer.Option(help="Folder of replies; what is there is not asked for again.")]
 BaseUrl = Annotated[str | None, typer.Option(help="Of an OpenAI-compatible server of your own, for openai:MODEL.")]
@@ -142,9 +147,7 @@ def score(
         logging.getLogger("ratekit").setLevel(logging.ERROR)  # one process speaks for all
     ds = files.read(data)
     for name in reward:
-        ds = stages.score(
-            ds, name, cache=cache or out / "scores", adapter=adapter, trust_remote_code=trust_remote_code
-        )
+        ds = stages.score(ds, name, cache=cache or out / "scores", adapter=adapter, trust_remote_code=trust_remote_code)
         if processes.main:
             write_dataset(out, ds)
         processes.wait()

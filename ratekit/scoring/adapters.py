@@ -1,14 +1,14 @@
 """How a reward model is read: one literal each. What is not named here is guessed from its config, and said.
 
-    sees    chat       the conversation in the model's own chat template, the response as its last turn
-            pair       tokenizer(prompt, response), as cross-encoders are trained
-            response   the response alone
-            question   a chat that asks a language model about the response
-    reads   logit      the only output
-            positive   the output whose label says so (POSITIVE, LABEL_1)
-            objectives `score`, and `rewards` as further columns (code of the model's own)
-            yes_no     logit of "yes" minus logit of "no" as the next token
-            log_likelihood   log p(response | prompt)
+sees    chat       the conversation in the model's own chat template, the response as its last turn
+        pair       tokenizer(prompt, response), as cross-encoders are trained
+        response   the response alone
+        question   a chat that asks a language model about the response
+reads   logit      the only output
+        positive   the output whose label says so (POSITIVE, LABEL_1)
+        objectives `score`, and `rewards` as further columns (code of the model's own)
+        yes_no     logit of "yes" minus logit of "no" as the next token
+        log_likelihood   log p(response | prompt)
 """
 
 from __future__ import annotations

@@ -59,7 +59,11 @@ def packed_attention(
     """query (1, heads, tokens, size), key and value (1, kv heads, tokens, size) -> (1, tokens, heads, size)."""
     import torch
 
-    scaling, softcap, window = kwargs.pop("scaling", None), kwargs.pop("softcap", None), kwargs.pop("sliding_window", None)
+    scaling, softcap, window = (
+        kwargs.pop("scaling", None),
+        kwargs.pop("softcap", None),
+        kwargs.pop("sliding_window", None),
+    )
     dropout, causal = kwargs.pop("dropout", 0.0), kwargs.pop("is_causal", None)
     unknown = sorted(k for k, v in kwargs.items() if v is not None and k not in _HARMLESS)
     if running is None or unknown or dropout:

@@ -71,7 +71,9 @@ def _scores(reward: RewardModel, texts: Sequence[tuple[Any, str]]) -> list[Check
     def compared(name: str, others: list[np.ndarray], otherwise: str = "") -> Check:
         worst = max(float(np.abs(other - alone).max()) for other in others)
         same = worst <= allowed
-        return Check(name, PASS if same else NOTE if otherwise else FAIL, f"differs by {worst:.1e}{'' if same else otherwise}")
+        return Check(
+            name, PASS if same else NOTE if otherwise else FAIL, f"differs by {worst:.1e}{'' if same else otherwise}"
+        )
 
     def in_batches(size: int, side: str = "right") -> np.ndarray:
         return np.concatenate([forward._whole(encoded[i : i + size], side) for i in range(0, len(encoded), size)])
@@ -117,7 +119,8 @@ def _reading(reward: RewardModel) -> list[Check]:
 def _long(reward: RewardModel) -> list[Check]:
     limit = reward.encode.max_length
     words = " ".join(f"word{i}" for i in range(limit))
-    text, status = (found[0] for found in reward.encode([words], [words]))
+    texts, statuses = reward.encode([words], [words])
+    text, status = texts[0], statuses[0]
     whole = reward.encode(["What?"], [words.rsplit(" ", 5)[-1]])[0][0]
     if text is None or whole is None:
         return [Check("longer than it reads", FAIL, f"not even the end of a text fits into {limit} tokens")]

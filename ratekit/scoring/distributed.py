@@ -3,7 +3,8 @@
     accelerate launch -m ratekit score data --reward MODEL --out scored        # one process per GPU
     torchrun --nproc_per_node 2 -m ratekit score data --reward MODEL --out scored       # two on CPUs
 
-(`accelerate launch --cpu --num_processes 2` starts one process where no MPI is there.) Without a launcher there is one process and `accelerate` is not even imported.
+(`accelerate launch --cpu --num_processes 2` starts one process where no MPI is there.) Without a launcher there is
+one process, and `accelerate` is not even imported.
 """
 
 from __future__ import annotations

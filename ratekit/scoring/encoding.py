@@ -17,7 +17,6 @@ from ratekit.scoring.adapters import Adapter
 from ratekit.scoring.base import EMPTY, NOT_TEXT, OK, TEMPLATE, TOO_LONG, TRUNCATED
 from ratekit.scoring.readout import Encoded
 
-
 log = logging.getLogger("ratekit")
 
 
@@ -37,9 +36,7 @@ class Encoder:
         bos = tokenizer.bos_token_id
         self._bos = bos if bos is not None and own and own[0] == bos else None
 
-    def __call__(
-        self, prompts: Sequence[Any], responses: Sequence[str]
-    ) -> tuple[list[Encoded | None], list[str]]:
+    def __call__(self, prompts: Sequence[Any], responses: Sequence[str]) -> tuple[list[Encoded | None], list[str]]:
         """Per text: its tokens, or None where there are none to score, and its status."""
         n = len(prompts)
         encoded: list[Encoded | None] = [None] * n
@@ -75,7 +72,7 @@ class Encoder:
         return encoded, statuses
 
     def render(self, prompt: Any, response: str) -> str:
-        """What the model sees, as text: the conversation in its chat template, or the parts that its tokenizer joins."""
+        """What the model sees, as text: the conversation in its chat template, or the parts its tokenizer joins."""
         first, second = self._texts(as_conversation(prompt), response)
         return first if second is None else f"{first}{self.tokenizer.sep_token or ' | '}{second}"
 
@@ -184,4 +181,3 @@ def _is_text(*texts: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-

@@ -50,7 +50,7 @@ class Forward:
         rope = getattr(model.config.get_text_config(), "rope_parameters", None) or {}
         self.alone = isinstance(rope, dict) and rope.get("rope_type") in ("dynamic", "longrope")
         # RoBERTa and its kin number positions from after the padding token's.
-        embeddings = getattr(model.base_model, "embeddings", None)
+        embeddings: Any = getattr(model.base_model, "embeddings", None)
         shifted = hasattr(embeddings, "create_position_ids_from_input_ids")
         self.first_position = embeddings.padding_idx + 1 if shifted else 0
         self.least_shared = plan.LEAST_SHARED if readout.causal else 0
@@ -196,7 +196,8 @@ class Forward:
 
         def filled(values: Sequence[Sequence[int]], fill: int) -> Any:
             rows = [
-                [*v, *[fill] * p] if side == "right" else [*[fill] * p, *v] for v, p in zip(values, padding, strict=True)
+                [*v, *[fill] * p] if side == "right" else [*[fill] * p, *v]
+                for v, p in zip(values, padding, strict=True)
             ]
             return torch.tensor(rows, device=self.model.device)
 
@@ -253,4 +254,3 @@ def _out_of_memory(error: Exception) -> bool:
     import torch
 
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
-

@@ -1,7 +1,7 @@
 """A `transformers` model as a reward: loaded safely, read as its adapter says, run as fast as is exact.
 
-    reward = RewardModel("sfairXC/FsfairX-LLaMA3-RM-v0.1")
-    reward(["Why is the sky blue?"], ["Because of Rayleigh scattering."])
+reward = RewardModel("sfairXC/FsfairX-LLaMA3-RM-v0.1")
+reward(["Why is the sky blue?"], ["Because of Rayleigh scattering."])
 """
 
 from __future__ import annotations
@@ -277,7 +277,7 @@ def _load(
         raise InputError(f"{name!r} has its weights {what}; model.safetensors is needed")
     accelerated = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     device = device or Processes().device or accelerated
-    kind = AutoModelForCausalLM if asks else AutoModelForSequenceClassification
+    kind: Any = AutoModelForCausalLM if asks else AutoModelForSequenceClassification
     try:
         model, report = kind.from_pretrained(
             name,
@@ -319,7 +319,9 @@ def longest(config: Any, tokenizer: Any) -> int:
 def folder_hash(folder: Path) -> str:
     """A hash of the config, tokenizer and weights in a folder: another training gives another hash."""
     digest = hashlib.blake2b(digest_size=16)
-    for path in sorted(p for pattern in ("*.json", "*.safetensors", "*.jinja", "*.py", "*.txt") for p in folder.glob(pattern)):
+    for path in sorted(
+        p for pattern in ("*.json", "*.safetensors", "*.jinja", "*.py", "*.txt") for p in folder.glob(pattern)
+    ):
         digest.update(path.name.encode())
         with path.open("rb") as f:
             while block := f.read(1 << 24):
@@ -337,4 +339,3 @@ def _reason(error: Exception) -> str:
     if "pickle" in text or "does not appear to have a file named model.safetensors" in text:
         return "its weights are there only as pickle, which can run any code; model.safetensors is needed"
     return shorten(text, 160)
-

@@ -14,6 +14,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NamedTuple, TypeVar
 
 Tokens = Sequence[int]
@@ -99,8 +100,8 @@ def tree(sequences: Sequence[Tokens], least_shared: int = LEAST_SHARED) -> list[
     >>> tree([(1, 2, 3, 4, 5), (1, 2, 3, 6), (1, 2, 3, 6, 7)], least_shared=1)[-1]
     (2, [Branch(of=0, begin=0, end=3), Branch(of=1, begin=3, end=4), Branch(of=2, begin=4, end=5)])
     """
-    order = sorted(range(len(sequences)), key=sequences.__getitem__)
-    shared = [common_prefix(sequences[a], sequences[b]) for a, b in zip(order, order[1:], strict=False)]
+    order = sorted(range(len(sequences)), key=lambda i: tuple(sequences[i]))
+    shared = [common_prefix(sequences[a], sequences[b]) for a, b in pairwise(order)]
     paths: dict[int, list[Branch]] = {}
     ranges: list[tuple[int, int, int, list[Branch]]] = [(0, len(order), 0, [])]
     while ranges:

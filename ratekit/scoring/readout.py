@@ -1,7 +1,7 @@
 """From a model's states to numbers: which rows of a text are read, and what is made of them.
 
-Two ways to the same numbers: `from_hidden` reads single rows (packed path), `from_whole` takes the output of the model's
-own forward (padded path, and the reference that the packed path is held against).
+Two ways to the same numbers: `from_hidden` reads single rows (packed path), `from_whole` takes the output of the
+model's own forward (padded path, and the reference for the packed one).
 """
 
 from __future__ import annotations

@@ -61,18 +61,27 @@ class ServedReward:
     model  the name that the server has for it; by default the only one that it serves
 
     A key, where one is needed, comes from the environment (OPENAI_API_KEY). Requests that fail for a while are sent
-    again, five times; a text whose request fails all the same is null. WorkError where the server is not there,
+    again (`max_retries` times); a text whose request fails all the same is null. WorkError where the server is not there,
     refuses the key or does not know the endpoint.
     """
 
-    def __init__(self, url: str, *, model: str | None = None, concurrency: int = 16, timeout: float = 120.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        model: str | None = None,
+        concurrency: int = 16,
+        timeout: float = 120.0,
+        max_retries: int = 5,
+    ) -> None:
         parts = urlsplit(url)
         base, _, self.endpoint = url.rstrip("/").rpartition("/")
         if parts.scheme not in ("http", "https") or self.endpoint not in ENDPOINTS:
             raise InputError(f"{url}: a served reward is http://HOST:PORT/ and one of {', '.join(ENDPOINTS)}")
         if parts.password or parts.username:
             raise InputError("a served reward takes no password in its address; set OPENAI_API_KEY")
-        self.url, self.base, self.model, self.concurrency, self.timeout = url, base, model, concurrency, timeout
+        self.url, self.base, self.model = url, base, model
+        self.concurrency, self.timeout, self.max_retries = concurrency, timeout, max_retries
         self.name = model or f"{parts.netloc}/{self.endpoint}"
 
     def __call__(self, prompts: Sequence[Any], responses: Sequence[str]) -> NDArray[np.float64]:
@@ -101,7 +110,10 @@ class ServedReward:
         import openai
 
         client = openai.OpenAI(
-            api_key=os.environ.get("OPENAI_API_KEY") or "none", base_url=self.base, timeout=self.timeout, max_retries=5
+            api_key=os.environ.get("OPENAI_API_KEY") or "none",
+            base_url=self.base,
+            timeout=self.timeout,
+            max_retries=self.max_retries,
         )
         if self.model is None and self.endpoint != "predict":
             try:
@@ -121,7 +133,9 @@ class ServedReward:
         body, read = ENDPOINTS[self.endpoint]
         try:
             response.encode("utf-8")
-            answer = client.post(f"/{self.endpoint}", cast_to=object, body=body(self.model, as_conversation(prompt), response))
+            answer = client.post(
+                f"/{self.endpoint}", cast_to=object, body=body(self.model, as_conversation(prompt), response)
+            )
             reward = float(read(answer))
         except UnicodeEncodeError:
             return float("nan"), NOT_TEXT
@@ -130,7 +144,9 @@ class ServedReward:
         except openai.NotFoundError:
             raise WorkError(f"{self.base} has no {self.endpoint} for the model {self.model!r}") from None
         except openai.APIConnectionError as e:
-            raise WorkError(f"no answer from {self.base} after 6 tries ({shorten(e, 60)})") from None
+            raise WorkError(
+                f"no answer from {self.base} after {self.max_retries + 1} tries ({shorten(e, 60)})"
+            ) from None
         except (openai.OpenAIError, LookupError, TypeError, ValueError):
             return float("nan"), FAILED
         return (reward, OK) if np.isfinite(reward) else (float("nan"), NOT_FINITE)

@@ -122,7 +122,9 @@ class ScoreStore:
             pq.write_table(pa.table(columns, schema=schema), new)
             new.replace(shard)
         except OSError as e:
-            raise WorkError(f"the score store {self.folder} cannot be written ({e.strerror}); what is in it is kept") from None
+            raise WorkError(
+                f"the score store {self.folder} cannot be written ({e.strerror}); what is in it is kept"
+            ) from None
         return shard
 
     def record(self, what: dict[str, Any]) -> Path:

@@ -1,4 +1,4 @@
-"""The distinct texts of a dataset, found and fetched in bounded memory: a few dozen bytes a text are held, not the text.
+"""The distinct texts of a dataset, found and fetched in bounded memory: some dozen bytes a text are held, not the text.
 
 The original is there once per attribute and a rewrite may come out as another did; each (prompt, text) is scored once.
 Texts of one prompt stand together, so that what they share is run once.
@@ -93,11 +93,11 @@ def key_of(prompt_digest: bytes, text: str) -> bytes:
     return hashlib.blake2b(prompt_digest + text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def fetch(ds: Dataset, distinct: Distinct, which: Sequence[int]) -> tuple[list[Any], list[str]]:
+def fetch(ds: Dataset, distinct: Distinct, which: NDArray[np.int64]) -> tuple[list[Any], list[str]]:
     """Prompts and texts of the distinct texts `which`."""
-    rows = distinct.row[np.asarray(which)]
+    rows = distinct.row[which]
     needed, position = np.unique(rows, return_inverse=True)
     found = list(chains(ds, needed.tolist()))
     prompts = [found[p][0] for p in position]
     texts = [found[p][1][distinct.place[w]] for p, w in zip(position, which, strict=True)]
-    return prompts, texts  # type: ignore[return-value]
+    return prompts, texts

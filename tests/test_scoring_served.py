@@ -1,0 +1,170 @@
+"""A served reward against a small server that answers as vLLM and text-embeddings-inference do; check-reward's table."""
+
+from __future__ import annotations
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+import tiny
+
+from ratekit.errors import InputError, WorkError
+from ratekit.scoring import find_reward, make_reward
+
+
+def reward_of(prompt, response):
+    return len(prompt) - 0.25 * len(response)
+
+
+class Server(BaseHTTPRequestHandler):
+    """Gives `reward_of`; a response with "lost" in it gets an answer without a score, one with "nan" a NaN."""
+
+    seen: list = []  # noqa: RUF012
+
+    def do_GET(self):
+        self._say({"data": [{"id": "the-model"}]})
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.seen.append((self.path, body, self.headers.get("Authorization")))
+        if self.path == "/classify":
+            prompt, response = body["messages"][0]["content"], body["messages"][-1]["content"]
+            answer = {"data": [{"index": 0, "label": "LABEL_0", "probs": [reward_of(prompt, response)]}]}
+        elif self.path == "/score":
+            prompt, response = body["text_1"], body["text_2"]
+            answer = {"data": [{"index": 0, "score": reward_of(prompt, response)}]}
+        elif self.path == "/predict":
+            ((prompt, response),) = body["inputs"]
+            answer = [[{"label": "LABEL_0", "score": reward_of(prompt, response)}]]
+        else:
+            return self._say({"error": "no such endpoint"}, 404)
+        if "secret" in response:
+            return self._say({"error": "wrong key"}, 401)
+        if "lost" in response:
+            answer = {"data": []}
+        if "nan" in response:
+            answer = json.loads(json.dumps(answer).replace(str(reward_of(prompt, response)), "NaN"))
+        self._say(answer)
+
+    def _say(self, what, status=200):
+        text = json.dumps(what).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture(scope="module")
+def base():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+PROMPTS, RESPONSES = ["Why?", "Why is the sky blue?"] * 10, [f"Because {i}." for i in range(20)]
+
+
+@pytest.mark.parametrize("endpoint", ["classify", "score", "predict"])
+def test_rewards_come_back_in_order(base, endpoint):
+    reward = make_reward(f"served:{base}/{endpoint}")
+    wanted = [reward_of(p, r) for p, r in zip(PROMPTS, RESPONSES, strict=True)]
+    np.testing.assert_array_equal(reward(PROMPTS, RESPONSES), wanted)
+
+
+def test_the_raw_output_is_asked_for_and_the_model_is_named(base):
+    Server.seen.clear()
+    make_reward(f"served:{base}/classify")(["Why?"], ["So."])
+    _, body, _ = Server.seen[-1]
+    assert body["model"] == "the-model"
+    assert body["use_activation"] is False
+    assert body["messages"] == [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]
+
+
+def test_a_key_comes_from_the_environment_and_is_in_no_name(base, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "key-of-the-test")
+    reward = make_reward(f"served:{base}/classify")
+    reward(["Why?"], ["So."])
+    assert Server.seen[-1][2] == "Bearer key-of-the-test"
+    assert "key-of-the-test" not in str(reward.fingerprint) + reward.name
+
+
+def test_what_fails_is_null_and_the_rest_is_scored(base):
+    scores = make_reward(f"served:{base}/score")
+    got = scores.scores(["Why?"] * 4, ["So.", "lost", "  ", "nan"])
+    assert got.statuses == ["ok", "failed", "empty", "not_finite"]
+    assert np.isnan(got.rewards).tolist() == [False, True, True, True]
+
+
+def test_a_refused_key_and_a_server_that_is_not_there_are_one_line(base):
+    with pytest.raises(WorkError, match="refused the key"):
+        make_reward(f"served:{base}/score")(["Why?"], ["secret"])
+    from ratekit.scoring.served import ServedReward
+
+    gone = ServedReward("http://127.0.0.1:9/score", model="x", max_retries=0)
+    with pytest.raises(WorkError, match=r"no answer from http://127.0.0.1:9"):
+        gone(["Why?"], ["So."])
+
+
+@pytest.mark.parametrize("name", ["served:example.org", "served:http://h/embed", "dpo:a/b", "judge:nothing"])
+def test_a_wrong_form_says_how_it_is_written(name):
+    with pytest.raises(InputError):
+        make_reward(name)
+
+
+def test_forms_are_found_before_any_work():
+    assert find_reward("judge:org/model") == "judge:org/model"
+    assert find_reward("dpo:a/b,c/d") == "dpo:a/b,c/d"
+
+
+# --- check-reward ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "deberta-v2"])
+def test_a_good_model_passes(tmp_path, kind):
+    from ratekit.scoring.conformance import check_reward
+
+    table = check_reward(tiny.save(tmp_path, kind))
+    assert not (table["result"] == "FAIL").any(), table.to_string()
+    sides = table.set_index("check").loc["padded on the left, as one by one"]
+    assert (sides["result"] == "pass") == (kind == "llama"), "only rotary positions do not care where a text stands"
+
+
+def test_faults_are_found(tmp_path):
+    from ratekit.scoring.conformance import check_reward
+
+    lossy = tiny.TEMPLATE.replace("m['content']", "m['content'] | trim").replace("{{ bos_token }}", "<s><s>")
+    path = tiny.save(tmp_path, "llama", tok=tiny.tokenizer(template=lossy))
+    table = check_reward(path, reference=("Why?", "So.", 1234.5))
+    failed = table[table["result"] == "FAIL"]
+    assert "drops a line break" in " ".join(failed["seen"])
+    assert "begin with <s> twice" in " ".join(failed["seen"])
+    assert "1234.5 on the card" in " ".join(failed["seen"])
+
+
+def test_a_reference_score_that_is_met_passes(tmp_path):
+    from ratekit.scoring.conformance import check_reward
+    from ratekit.scoring.model import RewardModel
+
+    reward = RewardModel(tiny.save(tmp_path, "llama"))
+    score = float(reward(["Why?"], ["So."])[0])
+    table = check_reward(reward, reference=("Why?", "So.", score))
+    assert table.set_index("check").loc["the card's reference score", "result"] == "pass"
+
+
+def test_the_command_exits_with_1_where_a_check_fails(tmp_path, capsys):
+    from ratekit.cli import main
+
+    lossy = tiny.TEMPLATE.replace("m['content']", "m['content'] | trim")
+    path = tiny.save(tmp_path, "llama", tok=tiny.tokenizer(template=lossy))
+    assert main(["check-reward", path, "--format", "json"]) == 1
+    said = capsys.readouterr()
+    assert {"check", "result", "seen"} == set(json.loads(said.out)[0])
+    assert "failed" in said.err.splitlines()[-1]
+    assert main(["check-reward", "no-such-model"]) == 2
