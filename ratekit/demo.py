@@ -130,7 +130,8 @@ def _rewards(model: Any, tokenizer: Any, ids: list[list[int]]) -> Any:
     parts = []
     for group in groups:
         padded = tokenizer.pad({"input_ids": [ids[i] for i in group]}, return_tensors="pt")["input_ids"]
-        parts.append(model(input_ids=padded).logits[:, 0])  # causal and padded on the right: no mask is needed
+        everything = torch.ones_like(padded)  # causal and padded on the right, so padding needs no mask
+        parts.append(model(input_ids=padded, attention_mask=everything).logits[:, 0])
     return torch.cat(parts)[torch.tensor(np.argsort(order))]
 
 

@@ -38,6 +38,10 @@ def test_the_dashboard_follows_its_menus():
     board.attribute.value, board.reward_model.value = "length", "vader"
     assert "length" in board.title.value
     assert "vader" in board.title.value
+    before = bytes(board.picture.value)
+    assert before.startswith(b"\x89PNG")
+    board.unit.value = "reward"
+    assert bytes(board.picture.value) != before
     shown = select(table, "length", "vader")
     assert set(shown.attribute) == {"length"}
     assert set(shown.reward_model) == {"vader"}
