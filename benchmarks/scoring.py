@@ -72,7 +72,7 @@ def data(n_prompts: int, n_attributes: int, share: float = 0.45, seed: int = 0) 
 
 
 def save(folder: Path, kind: str, dtype: torch.dtype) -> str:
-    """A model of random weights: Llama of 8 layers, 512 wide, or an encoder of DistilBERT's size."""
+    """A model of random weights: `decoder` (Llama, 8 layers, 512 wide), `llama-100m`, `encoder` (DistilBERT's size)."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import AutoModelForSequenceClassification, DistilBertConfig, LlamaConfig, PreTrainedTokenizerFast
 
@@ -105,10 +105,11 @@ def save(folder: Path, kind: str, dtype: torch.dtype) -> str:
         config = DistilBertConfig(vocab_size=30522, max_position_embeddings=1024, **tokens)
     else:
         tokenizer.chat_template = TEMPLATE
-        config = LlamaConfig(
-            vocab_size=32000, hidden_size=512, intermediate_size=1408, num_hidden_layers=8, num_attention_heads=8,
-            num_key_value_heads=2, max_position_embeddings=2048, **tokens,
-        )  # fmt: skip
+        sizes = {"hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 8, "num_attention_heads": 8}
+        if kind == "llama-100m":
+            sizes = {"hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 12, "num_attention_heads": 12}
+        grouped = {"num_key_value_heads": 2 if kind == "decoder" else 4, "max_position_embeddings": 2048}
+        config = LlamaConfig(vocab_size=32000, **sizes, **grouped, **tokens)
     torch.manual_seed(0)
     model = AutoModelForSequenceClassification.from_config(config)
     model.to(dtype).save_pretrained(folder)

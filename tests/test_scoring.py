@@ -17,10 +17,16 @@ from transformers import (
 
 from ratekit.errors import InputError
 from ratekit.scoring import default_name, make_reward
-from ratekit.scoring.classifier import SequenceClassifier
+from ratekit.scoring.model import RewardModel
 
 PROMPTS = [[{"role": "user", "content": f"Question {k}?"}] for k in range(5)]
-RESPONSES = ["Yes.", "A dull, slow book with a thin plot, all in all.", "", "The film was a joy. " * 8, "No — é 日本"]
+RESPONSES = [
+    "Yes.",
+    "A dull, slow book with a thin plot, all in all.",
+    "So.",
+    "The film was a joy. " * 8,
+    "No — é 日本",
+]
 
 
 @pytest.fixture(scope="module")
@@ -80,10 +86,10 @@ def test_an_encoder_without_a_template_sees_the_pair(models, tiny_tokenizer):
 
 
 @pytest.mark.parametrize("kind", ["decoder", "encoder"])
-def test_scores_do_not_depend_on_batch_size_or_order(models, kind):
-    one = SequenceClassifier(models / kind, batch_size=1)(PROMPTS, RESPONSES)
-    np.testing.assert_allclose(SequenceClassifier(models / kind, batch_size=4)(PROMPTS, RESPONSES), one, atol=1e-5)
-    backwards = SequenceClassifier(models / kind)(PROMPTS[::-1], RESPONSES[::-1])
+def test_scores_do_not_depend_on_the_token_budget_or_the_order(models, kind):
+    one = RewardModel(models / kind, token_budget=1)(PROMPTS, RESPONSES)
+    np.testing.assert_allclose(RewardModel(models / kind, token_budget=300)(PROMPTS, RESPONSES), one, atol=1e-5)
+    backwards = RewardModel(models / kind)(PROMPTS[::-1], RESPONSES[::-1])
     np.testing.assert_allclose(backwards[::-1], one, atol=1e-5)
 
 
@@ -95,7 +101,7 @@ def test_a_plain_string_prompt_means_one_user_turn(models):
 
 @pytest.mark.parametrize("kind", ["decoder", "encoder"])
 def test_what_is_too_long_is_cut_from_the_start_and_counted(models, kind):
-    reward = SequenceClassifier(models / kind, max_length=40)
+    reward = RewardModel(models / kind, max_length=40)
     long = "word " * 300
     same_end = [f"{long}{k} The film was a joy from start to finish." for k in "ab"]
     first, second = reward([long, long], same_end)

@@ -1,4 +1,4 @@
-"""A served reward against a small server that answers as vLLM and text-embeddings-inference do; check-reward's table."""
+"""A served reward against a small server that answers as vLLM and others do; the table of check-reward."""
 
 from __future__ import annotations
 

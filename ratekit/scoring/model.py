@@ -273,8 +273,12 @@ def _load(
     folder = Path(name).expanduser()
     if folder.is_dir() and not any(folder.glob("*.safetensors")):
         pickles = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for p in folder.glob(pattern))
-        what = f"only as pickle ({pickles[0]}), which can run any code when it is read" if pickles else "not at all"
-        raise InputError(f"{name!r} has its weights {what}; model.safetensors is needed")
+        what = (
+            f"are there only as pickle ({pickles[0]}), which can run any code when it is read"
+            if pickles
+            else "are not there"
+        )
+        raise InputError(f"the reward model {name!r} cannot be loaded: its weights {what}; model.safetensors is needed")
     accelerated = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     device = device or Processes().device or accelerated
     kind: Any = AutoModelForCausalLM if asks else AutoModelForSequenceClassification

@@ -61,8 +61,8 @@ class ServedReward:
     model  the name that the server has for it; by default the only one that it serves
 
     A key, where one is needed, comes from the environment (OPENAI_API_KEY). Requests that fail for a while are sent
-    again (`max_retries` times); a text whose request fails all the same is null. WorkError where the server is not there,
-    refuses the key or does not know the endpoint.
+    again (`max_retries` times); a text whose request fails all the same is null. WorkError where the server is not
+    there, refuses the key or does not know the endpoint.
     """
 
     def __init__(
