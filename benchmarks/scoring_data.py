@@ -1,7 +1,7 @@
 """Scoring at size: a million short rows through a callable reward, and real conversations through real-sized models.
 
     python benchmarks/scoring_data.py rows [N]         # 1,000,000 rows streamed from Arrow; the peak is printed
-    python benchmarks/scoring_data.py real MODEL|demo|llama [N]   # ../shared/data's HH-RLHF pairs and the reviews
+    python benchmarks/scoring_data.py real MODEL|demo|llama [N|all] [PAIRS]   # the reviews and HH-RLHF pairs
 
 `demo` trains the demo's reward model, `llama` makes one of random weights and about 100M parameters.
 """
@@ -56,7 +56,7 @@ def rows(n: int) -> None:
     print(f"peak memory {peak():.0f} MiB, of which {peak() - before:.0f} MiB for the million rows")
 
 
-def real(which: str, n: int | None) -> None:
+def real(which: str, n: int | None, pairs: Path) -> None:
     import torch
 
     import ratekit as rk
@@ -74,10 +74,9 @@ def real(which: str, n: int | None) -> None:
             which = scoring.save(Path(folder) / "llama", "llama-100m", torch.float32)
         reward = RewardModel(which)
         n_parameters = sum(p.numel() for p in reward.model.parameters())
-        shared = Path(__file__).parents[2] / "shared" / "data" / "hh_rlhf_helpful_base_test.jsonl.gz"
         sets = {"reviews": rk.load("reviews", n=n)}
-        if shared.exists():
-            sets["HH-RLHF pairs"] = rk.load("hh-rlhf", data_files=shared, n=n)
+        if pairs.exists():
+            sets["HH-RLHF pairs"] = rk.load("hh-rlhf", data_files=pairs, n=n)
         for name, ds in sets.items():
             tokens = 0
             scores = reward.scores
@@ -104,4 +103,9 @@ if __name__ == "__main__":
     if what == "rows":
         rows(int(rest[0]) if rest else 1_000_000)
     else:
-        real(rest[0] if rest else "demo", int(rest[1]) if len(rest) > 1 else None)
+        beside = Path(__file__).parents[2] / "shared" / "data" / "hh_rlhf_helpful_base_test.jsonl.gz"
+        real(
+            rest[0] if rest else "demo",
+            int(rest[1]) if len(rest) > 1 and rest[1] != "all" else None,
+            Path(rest[2]) if len(rest) > 2 else beside,
+        )

@@ -274,7 +274,7 @@ def _load(
     if folder.is_dir() and not any(folder.glob("*.safetensors")):
         pickles = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for p in folder.glob(pattern))
         what = (
-            f"are there only as pickle ({pickles[0]}), which can run any code when it is read"
+            f"are there only pickled ({pickles[0]}), which can run any code when they are read"
             if pickles
             else "are not there"
         )
@@ -340,6 +340,6 @@ def _reason(error: Exception) -> str:
     text = str(error)
     if "trust_remote_code" in text:
         return _OWN_CODE
-    if "pickle" in text or "does not appear to have a file named model.safetensors" in text:
-        return "its weights are there only as pickle, which can run any code; model.safetensors is needed"
+    if "pickl" in text or "does not appear to have a file named model.safetensors" in text:
+        return "its weights are there only pickled, which can run any code; model.safetensors is needed"
     return shorten(text, 160)
