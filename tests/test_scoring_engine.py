@@ -313,7 +313,7 @@ def test_a_generative_model_is_refused_and_told_what_to_do(tmp_path):
 def test_a_pickle_is_refused(tmp_path):
     path = tiny.save(tmp_path, "llama")
     (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
-    with pytest.raises(InputError, match=r"only as pickle \(pytorch_model.bin\)"):
+    with pytest.raises(InputError, match=r"only pickled \(pytorch_model.bin\)"):
         RewardModel(path)
 
 
