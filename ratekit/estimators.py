@@ -144,7 +144,7 @@ class Convergence:
     estimated: bool
 
 
-def convergence(r: Floats, clusters: Ints, noise: float = 2.0) -> Convergence:
+def convergence(r: Floats, clusters: Ints, noise: float = 1.0) -> Convergence:
     """The share of off-target residue that survives a pass, from the rewards of one class, r (n, 4).
 
     >>> r = np.array([[9.0, 2.5, 6.0, 1.0]] * 2)  # 5 or 0.5, plus a residue of 4, 2, 1, 0.5
@@ -154,7 +154,9 @@ def convergence(r: Floats, clusters: Ints, noise: float = 2.0) -> Convergence:
     The off-target residue after k passes is e_k = a rho^k. Passes 0 and 2 are on the response's own side,
     1 and 3 on the other, so m0 - m2 = a (1 - rho^2) and m1 - m3 = a rho (1 - rho^2): their ratio is rho, and
     `rate` is biased by e_2 - e_1 = a rho (rho - 1), which L (m1 - m3) = a rho (1 - rho) undoes.
-    rho = 1 (L = 1/2, the linear correction) where |m0 - m2| is under `noise` standard errors.
+    rho = 1 (L = 1/2, the linear correction) where |m0 - m2| is under `noise` standard errors: there the ratio is
+    mostly noise, and L = 1/2 errs by a rho (1 - rho)^2 / 2 at most, under 0.1 SE. A higher bound makes that bias
+    larger and gains little variance: see "rho 0.35, weak drift" in experiments/coverage.md.
     """
     early, late = r[:, 0] - r[:, 2], r[:, 1] - r[:, 3]
     mean_early, se_early, _ = clustered_mean(early, clusters)
