@@ -57,13 +57,16 @@ class Estimator:
     """One row of `ESTIMATORS`.
 
     `passes`: which rewards along the chain a row must have. `values(r, w, clusters)` -> (n,) float64 whose
-    mean over all rows, treated rows, untreated rows is the ATE, ATT, ATU. `arms`: the passes whose rewards
-    are compared, (same side as the response, other side), for the two-sample SE.
+    mean over all rows, treated rows, untreated rows is the ATE, ATT, ATU. `of_means(m, gate)` -> (...): the same from
+    the class means m (..., depth+1) alone, +ATT of the treated and -ATU of the untreated; `gate` is that of
+    `rate_extrapolated`. `arms`: the passes whose rewards are compared, (same side as the response, other side), for
+    the two-sample SE.
     """
 
     claim: str
     passes: tuple[int, ...]
     values: Callable[[Floats, Bools, Ints], Floats]
+    of_means: Callable[[Floats, float], Floats]
     estimands: tuple[str, ...] = ESTIMANDS
     arms: tuple[int, int] | None = None
 
@@ -120,13 +123,29 @@ def rate_extrapolated(r: Floats, w: Bools, clusters: Ints) -> Floats:
     return _sign(w) * (r[:, 2] - r[:, 1] + correction)
 
 
+def extrapolated_of_means(m: Floats, gate: float) -> Floats:
+    """`rate_extrapolated` from class means m (..., 4), with rho found anew in each; shape (...)."""
+    early, late = m[..., 0] - m[..., 2], m[..., 1] - m[..., 3]
+    told = np.abs(early) > gate
+    rho = np.clip(late / np.where(told, early, 1.0), 0.0, 1.0)
+    return m[..., 2] - m[..., 1] + late / (1 + np.where(told, rho, 1.0))
+
+
 ESTIMATORS: dict[str, Estimator] = {
-    "naive": Estimator("treated against untreated responses; confounded", (0,), naive, ("ate",)),
-    "single_rewrite": Estimator("the response against its rewrite", (0, 1), single_rewrite, arms=(0, 1)),
-    "rate": Estimator("the rewrite against its rewrite back", (1, 2), rate, arms=(2, 1)),
-    "rate_late": Estimator("the second rewrite against the third", (2, 3), rate_late, arms=(2, 3)),
+    "naive": Estimator(
+        "treated against untreated responses; confounded", (0,), naive, lambda m, _: m[..., 0], estimands=("ate",)
+    ),
+    "single_rewrite": Estimator(
+        "the response against its rewrite", (0, 1), single_rewrite, lambda m, _: m[..., 0] - m[..., 1], arms=(0, 1)
+    ),
+    "rate": Estimator(
+        "the rewrite against its rewrite back", (1, 2), rate, lambda m, _: m[..., 2] - m[..., 1], arms=(2, 1)
+    ),
+    "rate_late": Estimator(
+        "the second rewrite against the third", (2, 3), rate_late, lambda m, _: m[..., 2] - m[..., 3], arms=(2, 3)
+    ),
     "rate_extrapolated": Estimator(
-        "rate, corrected for a rewriter that converges slowly", (0, 1, 2, 3), rate_extrapolated
+        "rate, corrected for a rewriter that converges slowly", (0, 1, 2, 3), rate_extrapolated, extrapolated_of_means
     ),
 }
 
@@ -155,16 +174,21 @@ def convergence(r: Floats, clusters: Ints, noise: float = 1.0) -> Convergence:
     1 and 3 on the other, so m0 - m2 = a (1 - rho^2) and m1 - m3 = a rho (1 - rho^2): their ratio is rho, and
     `rate` is biased by e_2 - e_1 = a rho (rho - 1), which L (m1 - m3) = a rho (1 - rho) undoes.
     rho = 1 (L = 1/2, the linear correction) where |m0 - m2| is under `noise` standard errors: there the ratio is
-    mostly noise, and L = 1/2 errs by a rho (1 - rho)^2 / 2 at most, under 0.1 SE. A higher bound makes that bias
+    mostly noise, and L = 1/2 errs by a rho (1 - rho)^2 / 2, under a tenth of that SE. A higher bound makes the error
     larger and gains little variance: see "rho 0.35, weak drift" in experiments/coverage.md.
     """
     early, late = r[:, 0] - r[:, 2], r[:, 1] - r[:, 3]
-    mean_early, se_early, _ = clustered_mean(early, clusters)
-    if not abs(mean_early) > noise * se_early:  # true also of a NaN SE: one cluster tells nothing of noise
+    mean_early = float(early.mean())
+    if not abs(mean_early) > gate(r, clusters, noise):  # true also of a NaN: one cluster tells nothing of noise
         return Convergence(1.0, 0.5, False)
     ratio = late.mean() / mean_early
     rho = min(max(ratio, 0.0), 1.0)
     return Convergence(float(rho), float(1 / (1 + rho)), bool(0.0 < ratio < 1.0))
+
+
+def gate(r: Floats, clusters: Ints, noise: float = 1.0) -> float:
+    """What |m0 - m2| must exceed for rho to be estimated from it: `noise` SEs; NaN with one cluster."""
+    return noise * clustered_mean(r[:, 0] - r[:, 2], clusters)[1]
 
 
 def clustered_mean(values: Floats, clusters: Ints) -> tuple[float, float, int]:

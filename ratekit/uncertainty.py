@@ -1,0 +1,341 @@
+"""Resampling and many tests: cluster bootstrap, sign-flip permutation, Benjamini-Hochberg, confidence sequences.
+
+Arrays in, numbers out. The analytic standard errors are in `estimators`; these are the ways to check them, to test
+without them, and to look at a result more than once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import special
+
+from ratekit.errors import InputError
+from ratekit.estimators import ESTIMATORS, Bools, Effect, Floats, Ints, gate
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BLOCK_BYTES = 32 << 20  # of weights held at once: the bootstrap's memory does not grow with the number of draws
+POISSON_FROM = 1000  # clusters: from here on Poisson weights stand in for multinomial ones
+
+# Copies of a cluster in a Poisson(1) bootstrap, by a random byte: 256 entries with mean 1 and variance exactly 1.
+_COPIES = np.repeat(np.arange(6, dtype=np.float32), [95, 92, 49, 15, 4, 1])
+
+UNCERTAINTIES = {
+    "analytic": "cluster-robust SE, Student t",
+    "bootstrap": "cluster bootstrap: its SE, percentile interval and p-value",
+    "sign-flip": "p-value from flipping the sign of whole clusters; SE and interval stay analytic",
+}
+
+
+# --- the cluster bootstrap -------------------------------------------------------------------------------
+
+
+def bootstrap(
+    rewards: ArrayLike,
+    treated: ArrayLike,
+    clusters: ArrayLike | None = None,
+    draws: int = 10_000,
+    seed: int = 0,
+) -> dict[tuple[str, str], Floats]:
+    """Cluster-bootstrap draws of every estimate at once: {(estimator, estimand): (draws,) float64}.
+
+    >>> rng = np.random.default_rng(0)
+    >>> r, w = rng.normal(size=(200, 3)), np.arange(200) % 2 == 0
+    >>> draws = bootstrap(r, w, draws=2000)
+    >>> sorted(draws)[0], draws["rate", "ate"].shape
+    (('naive', 'ate'), (2000,))
+
+    rewards (n, depth+1), NaN = not scored; treated (n,); clusters (n,) codes, each row its own by default.
+    Each draw takes whole clusters with replacement and computes the estimates anew, rho of `rate_extrapolated`
+    included, from weighted sums per class: weights (draws, G) times cluster sums (G, columns), block by block. From
+    1,000 clusters on the weights are Poisson(1) rather than multinomial, which is the same to first order and several
+    times faster (Chamandy et al. 2012, "Estimating uncertainty for massive data streams"). A draw without rows of a
+    class is NaN. With fewer than 2 clusters every draw is NaN: there is nothing to resample.
+    """
+    r, w = np.asarray(rewards, float), np.asarray(treated, bool)
+    if draws < 1:
+        raise InputError(f"draws={draws}: at least one was expected")
+    codes = np.arange(len(w)) if clusters is None else np.unique(np.asarray(clusters), return_inverse=True)[1]
+    n_clusters = int(codes.max(initial=-1)) + 1
+    plans = list(_plans(r, w, codes, n_clusters))
+    if not plans:
+        return {}
+    sums = np.hstack([p.sums for p in plans]).astype(np.float32)
+    totals = _weighted_sums(sums, draws, np.random.default_rng(seed))
+    found: dict[tuple[str, str], Floats] = {}
+    start = 0
+    for plan in plans:
+        stop = start + plan.sums.shape[1]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found.update(plan.estimates(totals[:, start:stop]))
+        start = stop
+    if n_clusters < 2:
+        found = {key: np.full(draws, np.nan) for key in found}
+    return found
+
+
+@dataclasses.dataclass
+class _Plan:
+    """Sums per cluster over rows with one set of passes scored, and the estimators that read them.
+
+    `sums` (G, 2 (1 + K)): for treated, then untreated rows their number and their centred, scaled rewards.
+    """
+
+    sums: Floats
+    names: list[str]
+    passes: list[int]
+    center: Floats  # (K,)
+    scale: float
+    gates: dict[bool, float]
+
+    def estimates(self, totals: Floats) -> Iterator[tuple[tuple[str, str], Floats]]:
+        """The estimates of each draw from its sums, (draws, 2 (1 + K))."""
+        k = 1 + len(self.passes)
+        n, by_class = {}, {}
+        for side, part in ((True, totals[:, :k]), (False, totals[:, k:])):
+            n[side] = part[:, 0]
+            means = np.full((len(part), max(self.passes) + 1), np.nan)
+            means[:, self.passes] = part[:, 1:] / part[:, :1] * self.scale + self.center
+            by_class[side] = means
+        for name in self.names:
+            estimator = ESTIMATORS[name]
+            att = estimator.of_means(by_class[True], self.gates[True])
+            atu = -estimator.of_means(by_class[False], self.gates[False])
+            if estimator.estimands == ("ate",):
+                yield (name, "ate"), att + atu
+                continue
+            yield (name, "ate"), (n[True] * att + n[False] * atu) / (n[True] + n[False])
+            yield (name, "att"), att
+            yield (name, "atu"), atu
+
+
+def _plans(r: Floats, w: Bools, codes: Ints, n_clusters: int) -> Iterator[_Plan]:
+    """One plan for each distinct set of complete rows; estimators that use the same rows share their sums."""
+    by_rows: dict[bytes, tuple[Bools, list[str]]] = {}
+    for name, estimator in ESTIMATORS.items():
+        if max(estimator.passes) >= r.shape[1]:
+            continue
+        complete = ~np.isnan(r[:, estimator.passes]).any(axis=1)
+        if complete.any():
+            by_rows.setdefault(complete.tobytes(), (complete, []))[1].append(name)
+    for complete, names in by_rows.values():
+        passes = sorted({k for name in names for k in ESTIMATORS[name].passes})
+        rows, side, code = r[complete][:, passes], w[complete], codes[complete]
+        # Centred and scaled, float32 sums keep their precision whatever the rewards' level.
+        center = rows.mean(axis=0) if np.abs(rows).max(initial=0) < 1e150 else np.zeros(len(passes))
+        spread = rows - center
+        scale = float(np.abs(spread).max(initial=0)) or 1.0
+        columns = []
+        for treated in (True, False):
+            weight = (side == treated).astype(float)
+            columns.append(np.bincount(code, weight, n_clusters))
+            columns += [np.bincount(code, weight * (spread[:, k] / scale), n_clusters) for k in range(len(passes))]
+        gates = {
+            treated: gate(r[complete & (w == treated)], codes[complete & (w == treated)])
+            if "rate_extrapolated" in names
+            else np.nan
+            for treated in (True, False)
+        }
+        yield _Plan(np.stack(columns, axis=1), names, passes, center, scale, gates)
+
+
+def _weighted_sums(sums: np.ndarray, draws: int, rng: np.random.Generator) -> Floats:
+    """Bootstrap weights (draws, G) times `sums` (G, C), in blocks of at most `BLOCK_BYTES` of weights."""
+    n_clusters = len(sums)
+    totals = np.empty((draws, sums.shape[1]))
+    poisson = n_clusters >= POISSON_FROM
+    block = max(1, BLOCK_BYTES // (n_clusters * (4 if poisson else 8)))
+    for start in range(0, draws, block):
+        b = min(block, draws - start)
+        if poisson:
+            weights = _COPIES[np.frombuffer(rng.bytes(b * n_clusters), np.uint8)].reshape(b, n_clusters)
+        else:
+            drawn = rng.integers(0, n_clusters, (b, n_clusters)) + n_clusters * np.arange(b)[:, None]
+            weights = np.bincount(drawn.ravel(), minlength=b * n_clusters).reshape(b, n_clusters).astype(np.float32)
+        totals[start : start + b] = weights @ sums
+    return totals
+
+
+def percentile_interval(draws: Floats, n_clusters: int, level: float = 0.95) -> tuple[float, float]:
+    """The expanded percentile interval of bootstrap draws.
+
+    >>> low, high = percentile_interval(np.linspace(-1, 1, 2001), n_clusters=30)
+    >>> round(low, 3), round(high, 3)
+    (-0.962, 0.962)
+
+    Percentiles are taken further out so that the interval has the width of Student's t with G-1 degrees of freedom
+    where the draws are normal; plain percentiles are too narrow by sqrt((G-1)/G) and by z against t (Hesterberg 2015,
+    The American Statistician 69:371, section 4.4). NaN where a draw is NaN.
+    """
+    if n_clusters < 2 or np.isnan(draws).any():
+        return float("nan"), float("nan")
+    t = special.stdtrit(n_clusters - 1, 0.5 + level / 2)
+    tail = special.ndtr(-np.sqrt(n_clusters / (n_clusters - 1)) * t)
+    low, high = np.quantile(draws, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+# --- the sign-flip permutation test ----------------------------------------------------------------------
+
+
+def sign_flip(values: ArrayLike, clusters: ArrayLike | None = None, draws: int = 10_000, seed: int = 0) -> float:
+    """Two-sided p-value of mean 0: how often do clusters with random signs give as large a mean?
+
+    >>> sign_flip([1.0, 2.0, 0.5, 1.5])  # all 16 sign patterns: the data's own and its mirror reach 5
+    0.125
+
+    values (n,) row differences d_i; clusters (n,) codes, each row its own by default. If d and -d are equally
+    likely, cluster by cluster, the test is exact in any sample size, without normality and without an SE (Fisher
+    1935; for clusters Canay, Romano and Shaikh 2017, Econometrica 85:1013). Where there are at most `draws` sign
+    patterns all are taken; else `draws` random ones and the data's own. NaN with fewer than 2 clusters, and where every
+    value is 0.
+    """
+    v = np.asarray(values, float)
+    codes = np.arange(len(v)) if clusters is None else np.unique(np.asarray(clusters), return_inverse=True)[1]
+    if draws < 1:
+        raise InputError(f"draws={draws}: at least one was expected")
+    scale = float(np.abs(v).max(initial=0))
+    if not scale > 0 or not np.isfinite(scale):
+        return float("nan")
+    sums = np.bincount(codes, v / scale)
+    n_clusters = len(sums)
+    if n_clusters < 2:
+        return float("nan")
+    observed = abs(sums.sum()) * (1 - 1e-12)  # a sum taken in another order counts as a tie
+    if n_clusters < 31 and 2**n_clusters <= draws:
+        patterns = (np.arange(2**n_clusters)[:, None] >> np.arange(n_clusters)) & 1
+        return float(np.mean(np.abs((2 * patterns - 1) @ sums) >= observed))
+    rng = np.random.default_rng(seed)
+    block = max(1, BLOCK_BYTES // (8 * n_clusters))
+    reached = 0
+    for start in range(0, draws, block):
+        b = min(block, draws - start)
+        bits = np.unpackbits(np.frombuffer(rng.bytes(-(-b * n_clusters // 8)), np.uint8), count=b * n_clusters)
+        flipped = bits.reshape(b, n_clusters).astype(float) @ sums
+        reached += int((np.abs(2 * flipped - sums.sum()) >= observed).sum())
+    return (1 + reached) / (1 + draws)
+
+
+# --- both, for the effects table -------------------------------------------------------------------------
+
+
+def resampled(
+    found: Iterable[Effect | str],
+    rewards: Floats,
+    treated: Bools,
+    clusters: Ints,
+    kind: str,
+    draws: int,
+    seed: int,
+    level: float,
+) -> Iterator[Effect | str]:
+    """`estimators.effects`' results with SE, interval and p-value by resampling; kind is in `UNCERTAINTIES`."""
+    drawn = bootstrap(rewards, treated, clusters, draws, seed) if kind == "bootstrap" else {}
+    for e in found:
+        if isinstance(e, str) or np.isnan(e.se):
+            yield e  # what has no analytic SE (one cluster, constant rewards) gets none by resampling either
+        elif kind == "bootstrap":
+            of = drawn[e.estimator, e.estimand]
+            low, high = percentile_interval(of, e.n_clusters, level)
+            tail = min(int((of <= 0).sum()), int((of >= 0).sum()))
+            p = min(1.0, 2 * (tail + 1) / (draws + 1)) if np.isfinite(low) else float("nan")
+            yield dataclasses.replace(e, se=float(of.std(ddof=1)), ci_low=low, ci_high=high, p_value=p)
+            if np.isnan(of).any():
+                yield (
+                    f"{e.estimator} {e.estimand.upper()}: {int(np.isnan(of).sum())} of {draws} bootstrap draws hold no "
+                    "row of a class, so no bootstrap SE"
+                )
+        elif e.estimator == "naive":
+            yield dataclasses.replace(e, p_value=float("nan"))
+            yield "naive: rows are not pairs, so no sign-flip test"
+        else:
+            values, codes = row_values(rewards, treated, clusters, e.estimator, e.estimand)
+            yield dataclasses.replace(e, p_value=sign_flip(values, codes, draws, seed))
+
+
+def row_values(
+    rewards: Floats, treated: Bools, clusters: Ints, estimator: str, estimand: str = "ate"
+) -> tuple[Floats, Ints]:
+    """The values whose mean is the estimate, over the rows that it uses, and those rows' clusters."""
+    how = ESTIMATORS[estimator]
+    if max(how.passes) >= rewards.shape[1]:
+        return np.empty(0), np.empty(0, np.int64)
+    used = ~np.isnan(rewards[:, how.passes]).any(axis=1)
+    values = how.values(rewards[used], treated[used], clusters[used])
+    of = {"ate": np.ones(len(values), bool), "att": treated[used], "atu": ~treated[used]}[estimand]
+    return values[of], clusters[used][of]
+
+
+# --- many tests, many looks ------------------------------------------------------------------------------
+
+
+def adjust(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with `p_adjusted`: p-values that control the false discovery rate over all its rows.
+
+    >>> import pandas as pd
+    >>> adjust(pd.DataFrame({"p_value": [0.01, 0.04, float("nan")]}))["p_adjusted"].tolist()
+    [0.02, 0.04, nan]
+
+    Benjamini and Hochberg 1995 (JRSS B 57:289), by `scipy.stats.false_discovery_control`. The family is the rows given:
+    choose them first (one estimator, one estimand), for every row counts. Rows without a p-value have none adjusted.
+    """
+    from scipy import stats
+
+    if "p_value" not in table:
+        raise InputError("adjust: the table has no column 'p_value'; give one that `estimate` or `contrast` made")
+    out = table.copy()
+    p = out["p_value"].to_numpy(float)
+    known = np.isfinite(p)
+    adjusted = np.full(len(p), np.nan)
+    if known.any():
+        adjusted[known] = stats.false_discovery_control(p[known])
+    out["p_adjusted"] = adjusted
+    return out
+
+
+def confidence_sequence(
+    values: ArrayLike, clusters: ArrayLike | None = None, level: float = 0.95, tuned_for: int | None = None
+) -> tuple[Floats, Floats, Floats]:
+    """An interval for the mean after every cluster that holds at all of them at once: (mean, low, high), each (G,).
+
+    >>> mean, low, high = confidence_sequence(np.random.default_rng(0).normal(0.5, 1.0, 400))
+    >>> int(np.argmax(low > 0))  # stop here: the effect is told from 0, at the level that was set
+    24
+
+    However often one looks, and whatever makes one stop, the chance that some interval ever missed the mean is about
+    1 - level, while stopping at the first 95 % interval without 0 errs far more often. Values are taken in the order
+    given, clusters by their first row. `tuned_for` is the number of clusters at which the interval is narrowest
+    (default: all given). The asymptotic confidence sequence of Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas
+    (2024, Annals of Statistics 52:2613, theorem 2.2); NaN for the first 9 clusters, too few for an SD.
+    """
+    v = np.asarray(values, float)
+    codes = np.arange(len(v)) if clusters is None else np.asarray(clusters)
+    if len(v) != len(codes):
+        raise InputError(f"{len(v)} values and {len(codes)} clusters; one each was expected")
+    if len(v) == 0:
+        return np.empty(0), np.empty(0), np.empty(0)
+    _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
+    order = np.empty(len(first), np.int64)
+    order[np.argsort(first)] = np.arange(len(first))
+    place = order[inverse]
+    sums, sizes = np.bincount(place, v), np.bincount(place).astype(float)
+    t = np.arange(1, len(sums) + 1, dtype=float)
+    total, rows = np.cumsum(sums), np.cumsum(sizes)
+    mean = total / rows
+    # The variance of the ratio sum/rows so far: that of (sum_g - mean rows_g), expanded into running sums.
+    squares = np.cumsum(sums**2) - 2 * mean * np.cumsum(sums * sizes) + mean**2 * np.cumsum(sizes**2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        sd = np.sqrt(np.maximum(squares, 0) / (t - 1)) / (rows / t)
+    alpha = 1 - level
+    horizon = float(tuned_for or len(sums))
+    rho2 = (-2 * np.log(alpha) + np.log(-2 * np.log(alpha) + 1)) / horizon
+    half = sd * np.sqrt(2 * (t * rho2 + 1) / (t**2 * rho2) * np.log(np.sqrt(t * rho2 + 1) / alpha))
+    half[(t < 10) | ~(sd > 0)] = np.nan
+    return mean, mean - half, mean + half
+
