@@ -299,27 +299,32 @@ def effects(
             rewrites = f"{', '.join(most)} and {last}" if most else last
             yield f"{name}: no rows with rewards after {rewrites} rewrites"
             continue
-        rows_r, rows_w, rows_c = r[complete], w[complete], codes[complete]
-        both = bool(rows_w.any() and not rows_w.all())
-        if not both:
+        whole = bool(complete.all())  # then no copies: they would take most of the time
+        rows_r, rows_w, rows_c = (r, w, codes) if whole else (r[complete], w[complete], codes[complete])
+        left_out: list[str] = []
+        if rows_w.all() or not rows_w.any():
             missing = "untreated" if rows_w.any() else "treated"
             left_out = [e for e in estimator.estimands if e == "ate" or (e == "att") != rows_w.any()]
             yield f"{name}: no {missing} rows, so no {' and no '.join(e.upper() for e in left_out)}"
-        if not both and estimator.estimands == ("ate",):
+        if len(left_out) == len(estimator.estimands):
             continue
         values = estimator.values(rows_r, rows_w, rows_c)
         for estimand in estimator.estimands:
-            used = {"ate": np.full(len(rows_w), both), "att": rows_w, "atu": ~rows_w}[estimand]
-            if not used.any():
+            if estimand in left_out:
                 continue
             of_class = {"ate": len(w), "att": int(w.sum()), "atu": int((~w).sum())}[estimand]
-            estimate, se, n_clusters = clustered_mean(values[used], rows_c[used])
+            if estimand == "ate":
+                used_r, used_w, used_c, used_values = rows_r, rows_w, rows_c, values
+            else:
+                used = np.flatnonzero(rows_w == (estimand == "att"))
+                used_r, used_w, used_c, used_values = rows_r[used], rows_w[used], rows_c[used], values[used]
+            estimate, se, n_clusters = clustered_mean(used_values, used_c)
             if se == 0:  # nothing tells how the differences would vary, so claim no precision
                 se = float("nan")
             low, high, p = t_interval(estimate, se, n_clusters - 1, level)
-            n, n1 = int(used.sum()), int(rows_w[used].sum())
+            n, n1 = len(used_w), int(used_w.sum())
             paired = estimator.arms is not None or name == "naive"
-            unpaired = two_sample_se(rows_r[used], rows_w[used], estimator.arms) if paired else float("nan")
+            unpaired = two_sample_se(used_r, used_w, estimator.arms) if paired else float("nan")
             yield Effect(name, estimand, estimate, se, low, high, p, n, n1, n - n1, n_clusters, of_class - n, unpaired)
             if np.isnan(se):
                 why = "one cluster" if n_clusters < 2 else f"every row's difference is {estimate:.6g}"

@@ -43,6 +43,7 @@ from ratekit.schema import (
 from ratekit.scoring import default_name, make_reward
 from ratekit.scoring.base import Reward
 from ratekit.scoring.engine import score_chains
+from ratekit.uncertainty import UNCERTAINTIES, resampled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -170,6 +171,9 @@ def estimate(
     by: str | Sequence[str] | None = None,
     level: float = 0.95,
     se_unpaired: bool = False,
+    uncertainty: str = "analytic",
+    draws: int = 10_000,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """The effects table: every reward column, every estimator that the depth allows, one row per estimate.
 
@@ -188,6 +192,8 @@ def estimate(
     by           columns to group by, each group estimated by itself; attributes are never pooled
     level        of the confidence intervals
     se_unpaired  add the two-sample SE, which ignores that the rows are pairs, for comparison
+    uncertainty  "analytic" (cluster-robust SE, Student t), "bootstrap" (of clusters: SE, interval and p-value) or
+                 "sign-flip" (permutation p-value), the last two with `draws` draws from `seed`
 
     Columns: attribute, reward_model, estimator, estimand, estimate, se, ci_low, ci_high, p_value, n, n_treated,
     n_untreated, n_clusters, n_dropped, reward_sd (after those of `by`). Estimates and reward_sd are in the reward's
@@ -197,6 +203,12 @@ def estimate(
     import pandas as pd
 
     require(ds, "estimate")
+    if uncertainty not in UNCERTAINTIES:
+        raise unknown("kind of uncertainty", uncertainty, UNCERTAINTIES)
+    if draws < 1:
+        raise InputError(f"draws={draws}: at least one was expected")
+    if not 0 < level < 1:
+        raise InputError(f"level={level}: a number between 0 and 1 was expected, as in 0.95")
     columns = [find_reward(ds, r) for r in rewards] if rewards else reward_columns(columns_of(ds))
     groups = [by] if isinstance(by, str) else list(by or [])
     for column in groups:
@@ -218,7 +230,10 @@ def estimate(
             }
             r, w = matrix[index], treated[index]
             sd = pooled_sd(r[:, 0], w) if r.shape[1] else float("nan")
-            for e in effects(r, w, clusters[index], level):
+            found = effects(r, w, clusters[index], level)
+            if uncertainty != "analytic":
+                found = resampled(found, r, w, clusters[index], uncertainty, draws, seed, level)
+            for e in found:
                 if isinstance(e, str):
                     notes.append(f"{' / '.join(map(str, labels.values()))}: {e}")
                     continue
