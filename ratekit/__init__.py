@@ -43,7 +43,9 @@ _PUBLIC = {
     "InputError": "errors",
     "WorkError": "errors",
 }
-_MODULES = ("plots", "demo", "estimators", "attributes", "sources", "rewriting", "scoring", "widgets")
+_MODULES = (
+    "plots", "demo", "estimators", "attributes", "sources", "rewriting", "scoring", "simulate", "uncertainty", "widgets",
+)  # fmt: skip
 
 __all__ = [*_PUBLIC, "plots", "__version__"]
 
