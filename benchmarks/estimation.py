@@ -104,7 +104,7 @@ def main() -> None:
     ratio_se = float(np.std(drawn["rate", "ate"], ddof=1)) / se
     print(f"bootstrap, {args.bootstrap_rows:,} rows in {len(sums):,} clusters, {args.draws:,} draws:")
     print(f"  bootstrap, all {len(drawn)} estimates {ours:.2f} s; scipy.stats.bootstrap, one {theirs:.2f} s;")
-    print(f"  ratio {theirs / ours:.1f}; peak memory of the process {peak:.0f} MiB ({before:.0f} before); SEs {ratio_se:.3f}")
+    print(f"  ratio {theirs / ours:.1f}; peak memory {peak:.0f} MiB ({before:.0f} before); SEs {ratio_se:.3f}")
 
     sample = world.sample(args.rows, seed=0, depth=2)
     lists = sample.rewards.tolist(), sample.treated.tolist(), sample.clusters.tolist()

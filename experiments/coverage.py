@@ -126,13 +126,14 @@ def report(table: pd.DataFrame) -> str:
         f"{_range(holds.two_sample_coverage)}.",
         f"- With a rewriter that converges slowly, `rate_extrapolated` covers {_range(partial.coverage)} (bound: 92 to "
         f"98 %), `rate` {_range(rate.loc[PARTIAL].coverage)}. Where the bias of `rate` exceeds 0.02 SD "
-        f"({len(biased)} worlds), that of `rate_extrapolated` is {share.min():.3f} to {share.max():.3f} of it (bound: 0.1).",
+        f"({len(biased)} worlds), that of `rate_extrapolated` is {share.min():.3f} to {share.max():.3f} of it (bound: "
+        "0.1).",
         "- Where an assumption breaks, no estimator is right by itself: the last part shows how wrong each is.",
         "",
     ]
     for kind, title in ((HOLDS, "The assumptions hold"), (PARTIAL, "Partial convergence"), (BROKEN, "Broken worlds")):
         lines += [f"## {title}", "",
-                  "| world | n | bias of rate | covers | width | two-sample width | bias of extrapolated | covers | width |",
+                  "| world | n | bias of rate | covers | width | two-sample width | bias, extrapolated | covers | width |",
                   "|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
         for (about, n), a in rate.loc[kind].iterrows():
             b = extrapolated.loc[(kind, about, n)]

@@ -121,7 +121,7 @@ def _plans(r: Floats, w: Bools, codes: Ints, n_clusters: int) -> Iterator[_Plan]
     for name, estimator in ESTIMATORS.items():
         if max(estimator.passes) >= r.shape[1]:
             continue
-        complete = ~np.isnan(r[:, estimator.passes]).any(axis=1)
+        complete = np.asarray(np.isfinite(r[:, estimator.passes]).all(axis=1))
         if complete.any():
             by_rows.setdefault(complete.tobytes(), (complete, []))[1].append(name)
     for complete, names in by_rows.values():
@@ -352,4 +352,3 @@ def confidence_sequence(
     half = sd * np.sqrt(2 * (t * rho2 + 1) / (t**2 * rho2) * np.log(np.sqrt(t * rho2 + 1) / alpha))
     half[(t < 10) | ~(sd > 0)] = np.nan
     return mean, mean - half, mean + half
-

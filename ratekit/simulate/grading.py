@@ -44,8 +44,8 @@ def calibrate(
     """Truth, naive, single rewrite, RATE and extrapolated RATE for this reward model, and who covers the truth.
 
     >>> table = calibrate("words", TextWorld("sentiment", "length"), n=200)
-    >>> table.set_index("estimator").loc[["naive", "rate"], ["truth", "covers"]].values.tolist()
-    [[0.0, False], [0.0, True]]
+    >>> table[table.estimand == "ate"].set_index("estimator")["covers"].to_dict()
+    {'naive': False, 'single_rewrite': True, 'rate': True, 'rate_extrapolated': True}
 
     reward  a callable, "vader", "words", a model folder or a hub id: as in `rk.score`
     worlds  text worlds; by default three, each with confounding and with typos tied to the attribute
@@ -168,14 +168,14 @@ def sweep(
     if isinstance(design, str):
         if design not in DESIGNS:
             raise unknown("sweep", design, DESIGNS)
-        design, label = DESIGNS[design], design
+        label, steps = design, DESIGNS[design]
     else:
-        label = design.about
+        label, steps = design.about, design
     function = make_reward(reward) if isinstance(reward, str | Path) else reward
     name = name or default_name(reward)
     rows = []
-    for step in design.steps:
-        world = design.world(step)
+    for step in steps.steps:
+        world = steps.world(step)
         if rewriter is not None:
             world = replace(world, rewriter=rewriter)
         found = graded(world.sample(n, seed), function, name)

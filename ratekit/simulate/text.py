@@ -4,8 +4,9 @@ Each review is rendered from latents, so its twin is the same latents with the a
 model's true effect is the mean of its rewards of the twins: nothing about the reward need be known.
 
 >>> sample = TextWorld("sentiment", confounder="length", typos=(0.1, 0.1)).sample(40, seed=3)
->>> print(sample.responses[0], sample.twins[0], sep="\n")
+>>> print(sample.responses[0])
 Teh packaging is excellent. Teh closure is lovely. The texture is excellent on a shelf.
+>>> print(sample.twins[0])
 Teh packaging is awful. Teh closure is ugly. The texture is awful on a shelf.
 """
 
