@@ -133,7 +133,7 @@ def report(table: pd.DataFrame) -> str:
     ]
     for kind, title in ((HOLDS, "The assumptions hold"), (PARTIAL, "Partial convergence"), (BROKEN, "Broken worlds")):
         lines += [f"## {title}", "",
-                  "| world | n | bias of rate | covers | width | two-sample width | bias, extrapolated | covers | width |",
+                  "| world | n | bias of rate | covers | width | two-sample | bias, extrapolated | covers | width |",
                   "|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
         for (about, n), a in rate.loc[kind].iterrows():
             b = extrapolated.loc[(kind, about, n)]

@@ -176,6 +176,8 @@ def convergence(r: Floats, clusters: Ints, noise: float = 1.0) -> Convergence:
     rho = 1 (L = 1/2, the linear correction) where |m0 - m2| is under `noise` standard errors: there the ratio is
     mostly noise, and L = 1/2 errs by a rho (1 - rho)^2 / 2, under a tenth of that SE. A higher bound makes the error
     larger and gains little variance: see "rho 0.35, weak drift" in experiments/coverage.md.
+    A mark that the first rewrite leaves and later ones keep enters m0 - m2 but not m1 - m3: `rate` is free of
+    it, while rho is then off, and with it the extrapolation.
     """
     early, late = r[:, 0] - r[:, 2], r[:, 1] - r[:, 3]
     mean_early = float(early.mean())
@@ -191,7 +193,7 @@ def gate(r: Floats, clusters: Ints, noise: float = 1.0) -> float:
     return noise * clustered_mean(r[:, 0] - r[:, 2], clusters)[1]
 
 
-def clustered_mean(values: Floats, clusters: Ints) -> tuple[float, float, int]:
+def clustered_mean(values: Floats, clusters: Ints, magnitude: float = 0.0) -> tuple[float, float, int]:
     """Mean of `values` (n,), its cluster-robust SE, and the number of clusters G.
 
     >>> mean, se, n_clusters = clustered_mean(np.array([1.0, 2.0, 3.0, 6.0]), np.array([0, 0, 1, 1]))
@@ -200,7 +202,8 @@ def clustered_mean(values: Floats, clusters: Ints) -> tuple[float, float, int]:
 
     SE = sqrt(G/(G-1) * sum_g (sum_{i in g} (d_i - mean))^2) / n: the cluster-robust variance of a mean
     (Liang and Zeger 1986, Biometrika 73:13) with the G/(G-1) correction; with one row a cluster it is the
-    SE of a mean. NaN if G < 2; exactly 0 if no two values differ by more than rounding.
+    SE of a mean. NaN if G < 2; exactly 0 if no two values differ by more than rounding, which is relative to
+    the values or to `magnitude`, the size of the numbers that they are differences of.
     """
     n = len(values)
     if n == 0:
@@ -212,7 +215,7 @@ def clustered_mean(values: Floats, clusters: Ints) -> tuple[float, float, int]:
     spread = scaled - mean
     if n_clusters < 2:
         return mean * scale, float("nan"), n_clusters
-    if float(np.abs(spread).max()) <= 1e-14:
+    if float(np.abs(spread).max()) <= 1e-14 * max(1.0, magnitude / scale):
         return mean * scale, 0.0, n_clusters
     sums = np.bincount(clusters, weights=spread)
     se = float(np.sqrt(n_clusters / (n_clusters - 1) * np.square(sums).sum()) / n)
@@ -247,7 +250,8 @@ def two_sample_se(r: Floats, w: Bools, arms: tuple[int, int] | None) -> float:
         groups = [np.where(w, same, other), np.where(w, other, same)]
     if min(map(len, groups)) < 2:
         return float("nan")
-    return float(np.sqrt(sum(g.var(ddof=1) / len(g) for g in groups)))
+    scale = max(float(np.abs(g).max()) for g in groups) or 1.0
+    return scale * float(np.sqrt(sum((g / scale).var(ddof=1) / len(g) for g in groups)))
 
 
 def pooled_sd(r0: ArrayLike, w: ArrayLike) -> float:
@@ -282,8 +286,8 @@ def effects(
     ('rate', 'ate', 1.5)
     ('rate', 'att', 1.75)
     ('rate', 'atu', 1.25)
-    rate_late: no rows with rewards after 2 and 3 rewrites
-    rate_extrapolated: no rows with rewards after 0, 1, 2 and 3 rewrites
+    rate_late: no row has rewards for rewrite 2 and rewrite 3
+    rate_extrapolated: no row has rewards for the response, rewrite 1, rewrite 2 and rewrite 3
 
     rewards (n, depth+1) float, NaN = not scored; treated (n,) bool; clusters (n,) integer codes from 0 (each
     row its own by default). Estimates are in the reward's units. Each estimator uses the rows that have what
@@ -295,9 +299,8 @@ def effects(
         have = [k for k in estimator.passes if k < r.shape[1]]
         complete = ~np.isnan(r[:, have]).any(axis=1)
         if len(have) < len(estimator.passes) or not complete.any():
-            *most, last = map(str, estimator.passes)
-            rewrites = f"{', '.join(most)} and {last}" if most else last
-            yield f"{name}: no rows with rewards after {rewrites} rewrites"
+            *most, last = ["the response" if k == 0 else f"rewrite {k}" for k in estimator.passes]
+            yield f"{name}: no row has rewards for {', '.join(most) + ' and ' if most else ''}{last}"
             continue
         whole = bool(complete.all())  # then no copies: they would take most of the time
         rows_r, rows_w, rows_c = (r, w, codes) if whole else (r[complete], w[complete], codes[complete])
@@ -309,6 +312,7 @@ def effects(
         if len(left_out) == len(estimator.estimands):
             continue
         values = estimator.values(rows_r, rows_w, rows_c)
+        magnitude = float(np.abs(rows_r[:, have]).max())
         for estimand in estimator.estimands:
             if estimand in left_out:
                 continue
@@ -318,7 +322,7 @@ def effects(
             else:
                 used = np.flatnonzero(rows_w == (estimand == "att"))
                 used_r, used_w, used_c, used_values = rows_r[used], rows_w[used], rows_c[used], values[used]
-            estimate, se, n_clusters = clustered_mean(used_values, used_c)
+            estimate, se, n_clusters = clustered_mean(used_values, used_c, magnitude)
             if se == 0:  # nothing tells how the differences would vary, so claim no precision
                 se = float("nan")
             low, high, p = t_interval(estimate, se, n_clusters - 1, level)

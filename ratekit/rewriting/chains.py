@@ -81,12 +81,18 @@ def _stored(rewriter: Rewriter, attribute: Attribute, cache: str | Path | None) 
 
 
 def _fingerprint(rewriter: Any) -> str:
-    """What tells this rewriter's cached rewrites from another's: its `fingerprint`, else its name and code."""
+    """What tells this rewriter's cached rewrites from another's.
+
+    Its `fingerprint` where it has one; else, for a function, its name, its code and the constants it closes over. A
+    rewriter whose results depend on more than that should carry a `fingerprint`.
+    """
     given = getattr(rewriter, "fingerprint", None)
     if given is not None:
         return str(given)
     code = getattr(rewriter, "__code__", None)
     if code is None:
         return f"{type(rewriter).__module__}.{type(rewriter).__qualname__}:{rewriter!r}"
-    closure = [repr(cell.cell_contents) for cell in rewriter.__closure__ or ()]
-    return key_of(f"{rewriter.__module__}.{rewriter.__qualname__}", [code.co_code.hex(), repr(code.co_consts), closure])
+    closed = [c.cell_contents for c in rewriter.__closure__ or ()] + list(rewriter.__defaults__ or ())
+    constants = [v for v in closed if v is None or isinstance(v, str | int | float)]
+    names = [rewriter.__module__, rewriter.__qualname__, code.co_code.hex(), repr(code.co_consts)]
+    return key_of("function", [*names, constants])
