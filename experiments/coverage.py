@@ -1,7 +1,8 @@
 """Do the 95 % intervals cover 95 %? Replications of worlds with known truth: `make coverage`.
 
-Writes coverage.csv, coverage.md and coverage.png beside this file. Every number comes from `ratekit.estimators.effects`, the
-code that `rk.estimate` calls, on rewards drawn by `ratekit.simulate.NumericWorld`. Seeded: the same table each run.
+Writes coverage.csv, coverage.md and coverage.png beside this file. Every number comes from
+`ratekit.estimators.effects`, the code that `rk.estimate` calls, on rewards drawn by
+`ratekit.simulate.NumericWorld`. Seeded: the same table each run.
 """
 
 from __future__ import annotations
@@ -162,7 +163,9 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "coverage.md").write_text(report(table), encoding="utf-8")
     table.to_csv(args.out / "coverage.csv", index=False, float_format="%.5f")
-    figure = plots.coverage(table[(table.estimand == "ate") & table.estimator.isin(["rate", "rate_extrapolated"])]).figure
+    figure = plots.coverage(
+        table[(table.estimand == "ate") & table.estimator.isin(["rate", "rate_extrapolated"])]
+    ).figure
     figure.savefig(args.out / "coverage.png", dpi=150)
     print(f"wrote {args.out / 'coverage.csv'} and {args.out / 'coverage.md'}")
 

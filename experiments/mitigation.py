@@ -3,10 +3,10 @@
     python experiments/mitigation.py ../shared/data/double_rewrites
 
 Reads the real double rewrites of Bharadwaj et al. 2025 (arXiv 2506.05339): 500 answers each for length and structure,
-rewritten by GPT-4o to be longer (more structured) and back, and scored by reward models of 2B to 27B before ("base") and
-after ("debiased") the authors' mitigation; and people's choices between the two versions for 100 pairs of each. Writes
-mitigation.csv, mitigation_contrasts.csv, mitigation_people.csv and mitigation.png beside this file; mitigation.md says
-in words what they show.
+rewritten by GPT-4o to be longer (more structured) and back, and scored by reward models of 2B to 27B before ("base")
+and after ("debiased") the authors' mitigation; and people's choices between the two versions for 100 pairs of each.
+Writes mitigation.csv, mitigation_contrasts.csv, mitigation_people.csv and mitigation.png beside this file;
+mitigation.md says in words what they show.
 
 The originals were untreated and not scored: the estimand is the ATU, by `rate`, and SDs are those of the rewards of
 the second rewrites, which are on the originals' side.
@@ -67,7 +67,9 @@ def with_sd(table: pd.DataFrame, ds: pd.DataFrame) -> pd.DataFrame:
 def main() -> None:
     """Effects, contrasts, people."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="with length.jsonl.gz, structure.jsonl.gz, human_preferences.jsonl.gz")
+    parser.add_argument(
+        "folder", type=Path, help="with length.jsonl.gz, structure.jsonl.gz, human_preferences.jsonl.gz"
+    )
     parser.add_argument("--out", type=Path, default=HERE)
     args = parser.parse_args()
     ds = read(args.folder)
@@ -77,7 +79,9 @@ def main() -> None:
     effects = effects[["attribute", "reward_model", "estimand", "estimate", "se", "ci_low", "ci_high", "p_value",
                        "p_adjusted", "n", "n_clusters"]]  # fmt: skip
     contrasts = rk.adjust(
-        pd.concat([rk.contrast(ds, f"debiased-{s}", f"base-{s}", unit="sd", sd_pass=2) for s in SIZES], ignore_index=True)
+        pd.concat(
+            [rk.contrast(ds, f"debiased-{s}", f"base-{s}", unit="sd", sd_pass=2) for s in SIZES], ignore_index=True
+        )
     ).rename(columns={"first": "debiased", "second": "base"})
     people = rk.warranted(ds)
 

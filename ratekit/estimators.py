@@ -262,12 +262,14 @@ def pooled_sd(r0: ArrayLike, w: ArrayLike) -> float:
     """
     reward, treated = np.asarray(r0, float), np.asarray(w, bool)
     squares, df = 0.0, 0
+    size = float(np.nanmax(np.abs(reward), initial=0)) or 1.0  # squares of rewards near 1e300 would overflow
+    reward = reward / size
     for side in (True, False):
         group = reward[(treated == side) & ~np.isnan(reward)]
         if len(group) > 1:
             squares += float(group.var(ddof=1)) * (len(group) - 1)
             df += len(group) - 1
-    return float(np.sqrt(squares / df)) if df else float("nan")
+    return size * float(np.sqrt(squares / df)) if df else float("nan")
 
 
 def effects(

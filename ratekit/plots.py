@@ -153,7 +153,7 @@ def before_after(
     people   what `rk.warranted` gives
     pairs    {label: (reward model before, after)}
 
-    One column for each attribute; upper row effects with their intervals, lower row shares of pairs, people's as a line.
+    One column for each attribute; above effects with their intervals, below shares of pairs, people's as a line.
     """
     import matplotlib.pyplot as plt
     import seaborn as sns

@@ -259,7 +259,9 @@ def resampled(
             low, high = percentile_interval(of, e.n_clusters, level)
             tail = min(int((of <= 0).sum()), int((of >= 0).sum()))
             p = min(1.0, 2 * (tail + 1) / (draws + 1)) if np.isfinite(low) else float("nan")
-            yield dataclasses.replace(e, se=float(of.std(ddof=1)), ci_low=low, ci_high=high, p_value=p)
+            size = float(np.abs(of - e.estimate).max()) or 1.0  # squares of rewards near 1e300 would overflow
+            se = size * float(((of - e.estimate) / size).std(ddof=1))
+            yield dataclasses.replace(e, se=se, ci_low=low, ci_high=high, p_value=p)
             if np.isnan(of).any():
                 yield (
                     f"{e.estimator} {e.estimand.upper()}: {int(np.isnan(of).sum())} of {draws} bootstrap draws hold no "

@@ -15,7 +15,7 @@ import numpy as np
 from ratekit.columns import reward_matrix
 from ratekit.diagnostics.rows import SIDE, Group, Measure, chains, groups, measure_of, measured, off_target
 from ratekit.diagnostics.verdicts import verdict
-from ratekit.estimators import Bools, Floats, clustered_mean, t_interval
+from ratekit.estimators import Bools, Floats, clustered_mean, convergence, pooled_sd, t_interval
 from ratekit.schema import ATTRIBUTE, REWRITE_STATUS, columns_of, require, reward_columns, reward_name
 from ratekit.uncertainty import adjust, row_values
 
@@ -51,6 +51,8 @@ def diagnose(ds: Any, *, measures: Mapping[str, Measure] | None = None) -> pd.Da
                   the same sign is a rewriter still at work
     - drift       how a measure, or a reward, differs between the third rewrite and the first, which were asked for the
                   same: 0 if every pass does the same. Needs depth 3
+    - rho         share of the off-target residue that a pass leaves, per class and reward model, as
+                  `rate_extrapolated` uses it. Needs depth 3
     - verdict     trust, trust with care, or do not trust, and why: the rules are in `diagnostics.verdicts`
 
     Raises InputError for a missing column, and for a measure that does not give one number a text.
@@ -89,8 +91,11 @@ def _adjusted(part: pd.DataFrame) -> pd.DataFrame:
     return part
 
 
-def _row(check: str, group: str, about: str, values: Floats, clusters: Any, sd: float = 1.0, words: str = "") -> Any:
-    value, se, n_clusters = clustered_mean(values, clusters)
+def _row(
+    check: str, group: str, about: str, values: Floats, clusters: Any, sd: float = 1.0, words: str = "",
+    magnitude: float = 0.0,
+) -> dict[str, Any]:  # fmt: skip
+    value, se, n_clusters = clustered_mean(values, clusters, magnitude)
     se = se if se > 0 else float("nan")
     p = t_interval(value, se, n_clusters - 1)[2] if check in ("dose", "balance", "drift") else float("nan")
     in_sd = value / sd if sd > 0 and check in ("dose", "balance", "drift") else float("nan")
@@ -142,7 +147,7 @@ def _on_target(group: Group, texts: list[list[str | None]], measure: Measure | N
             name, codes = f"{SIDE[side]}, rewrite {k}", group.clusters[used]
             share = (moved * asked > 0).astype(float)
             rows.append(_row("compliance", name, "own", share, codes, words=f"towards {towards}"))
-            rows.append(_row("dose", name, "own", moved, codes, sd, f"towards {towards}"))
+            rows.append(_row("dose", name, "own", moved, codes, sd, f"towards {towards}", _size(m)))
         unit = getattr(measure, "__name__", "in its own measure")
         rows += [{**row, "words": unit} for row in _drift(m, own, group, "own", SIDE[side], sd)]
         alike = np.array([
@@ -169,7 +174,9 @@ def _off_target(group: Group, texts: list[list[str | None]], measures: Mapping[s
                 used = own & np.isfinite(m[:, 1]) & np.isfinite(m[:, 2])
                 if used.any():
                     moved = m[used, 2] - m[used, 1]
-                    rows.append(_row("balance", f"{SIDE[side]}, {name}", name, moved, group.clusters[used], sd))
+                    rows.append(
+                        _row("balance", f"{SIDE[side]}, {name}", name, moved, group.clusters[used], sd, "", _size(m))
+                    )
             rows += _drift(m, own, group, name, f"{SIDE[side]}, {name}", sd)
     return rows
 
@@ -181,7 +188,14 @@ def _reward_drift(group: Group, rewards: Mapping[str, Floats]) -> list[Any]:
         r = matrix[group.rows]
         for side in (True, False):
             label = f"{SIDE[side]}, reward {name}"
-            rows += _drift(r, group.treated == side, group, f"reward/{name}", label, _sd(r, group.treated))
+            own = group.treated == side
+            rows += _drift(r, own, group, f"reward/{name}", label, _sd(r, group.treated))
+            used = own & np.isfinite(r[:, :4]).all(axis=1)
+            if r.shape[1] > 3 and used.any():
+                fit = convergence(r[used], group.clusters[used])
+                words = "estimated" if fit.estimated else "held: m0 - m2 is within noise, or the ratio is out of bounds"
+                rows.append({"check": "rho", "group": label, "about": f"reward/{name}", "value": fit.rho,
+                             "n": int(used.sum()), "words": words})  # fmt: skip
     return rows
 
 
@@ -191,11 +205,15 @@ def _drift(values: Floats, own: Bools, group: Group, about: str, label: str, sd:
     used = own & np.isfinite(values[:, 1]) & np.isfinite(values[:, 3])
     if not used.any():
         return []
-    return [_row("drift", label, about, values[used, 3] - values[used, 1], group.clusters[used], sd)]
+    moved = values[used, 3] - values[used, 1]
+    return [_row("drift", label, about, moved, group.clusters[used], sd, "", _size(values))]
+
+
+def _size(values: Floats) -> float:
+    """The largest number: differences under its rounding are none."""
+    return float(np.nanmax(np.abs(values), initial=0))
 
 
 def _sd(values: Floats, treated: Bools) -> float:
     """Within-class SD of the originals."""
-    from ratekit.estimators import pooled_sd
-
     return pooled_sd(values[:, 0], treated) if values.shape[1] else float("nan")

@@ -77,7 +77,8 @@ def contrast(
             if not used.any():
                 continue
             one, two = (s.values(used) for s in scaled)
-            value, se, n_clusters = clustered_mean(one - two, codes[used])
+            value, se, _ = clustered_mean(one - two, codes, max(s.magnitude for s in scaled))
+            n_clusters = len(np.unique(codes[used]))
             se = se if se > 0 else float("nan")
             low, high, p = t_interval(value, se, n_clusters - 1, level)
             rows.append({
@@ -99,6 +100,7 @@ class _Scaled:
     def __init__(self, r: Floats, w: Bools, clusters: Ints, estimator: str, sd_pass: int | None) -> None:
         self.raw = ESTIMATORS[estimator].values(r, w, clusters)
         self.sd, self.influence = 1.0, np.zeros(len(w))
+        size = float(np.nanmax(np.abs(r)))
         if sd_pass is not None:
             reference = r[:, sd_pass]
             self.sd = pooled_sd(reference, w)
@@ -108,17 +110,19 @@ class _Scaled:
             for side in (True, False):
                 if (w == side).any():
                     spread[w == side] -= reference[w == side].mean()
-            self.influence = (spread**2 - self.sd**2) / (2 * self.sd)
+            self.influence = ((spread / self.sd) ** 2 - 1) / 2
+        self.magnitude = size / self.sd  # differences smaller than the rounding of such numbers tell nothing
 
     def values(self, used: Bools) -> Floats:
-        """One value per used row; their mean is the effect in SDs.
+        """One value per row whose mean is the effect, in SDs, over the `used` rows.
 
-        effect/sd varies by d(effect)/sd - effect d(sd)/sd^2. The SD is that of all rows, so for ATT and ATU the rows
-        of the other class are left out of its influence, which errs on the side of the rows at hand.
+        Its influence is d(effect)/sd, which only the used rows have, less effect/sd times `influence`, d(sd)/sd, which
+        all rows have.
         """
-        raw = self.raw[used]
-        about = self.influence[used]
-        return raw / self.sd - raw.mean() / self.sd**2 * (about - about.mean())
+        scaled = self.raw / self.sd
+        effect = scaled[used].mean()
+        own = np.where(used, (scaled - effect) * (len(used) / used.sum()), 0.0)
+        return effect + own - effect * (self.influence - self.influence.mean())
 
 
 def heterogeneity(

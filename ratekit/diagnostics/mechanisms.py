@@ -72,7 +72,7 @@ def spillover(
             x, codes = change[complete], group.clusters[complete]
             fit = _Regression(y[complete], x, codes, list(used)) if y is not None else None
             for j, name in enumerate(used):
-                shift, se, n_clusters = clustered_mean(x[:, j], codes)
+                shift, se, n_clusters = clustered_mean(x[:, j], codes, float(np.nanmax(np.abs(values[name]))))
                 se = se if se > 0 else float("nan")
                 low, high, p = t_interval(shift, se, n_clusters - 1, level)
                 row = {**group.labels, "measure": name, "shift": shift, "se": se, "ci_low": low, "ci_high": high,

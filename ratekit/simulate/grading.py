@@ -91,7 +91,7 @@ def graded(
         truth = float(np.nanmean(values)) if not np.isnan(values).all() else float("nan")
         estimated, codes = row_values(rewards, w, clusters, e.estimator, e.estimand)
         if len(estimated) == len(values) and not np.isnan(values).any():
-            bias, bias_se, n_clusters = clustered_mean(estimated - values, codes)
+            bias, bias_se, n_clusters = clustered_mean(estimated - values, codes, float(np.nanmax(np.abs(rewards))))
             p = t_interval(bias, bias_se, n_clusters - 1)[2]
         rows.append({
             "attribute": sample.world.attribute, "reward_model": name, "estimator": e.estimator, "estimand": e.estimand,
