@@ -219,6 +219,8 @@ def estimate(
         if column not in columns_of(ds):
             raise unknown("column to group by", column, columns_of(ds))
     frame = plain_columns(ds, [PROMPT_ID, ATTRIBUTE, TREATED, *groups])
+    if len(frame) == 0:
+        raise InputError("estimate: the dataset has no rows")
     treated = treated_bools(frame[TREATED])
     refuse_null(frame[PROMPT_ID], PROMPT_ID)
     clusters = pd.factorize(frame[PROMPT_ID].astype(str))[0].astype(np.int64)

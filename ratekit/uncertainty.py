@@ -336,6 +336,8 @@ def confidence_sequence(
         raise InputError(f"{len(v)} values and {len(codes)} clusters; one each was expected")
     if len(v) == 0:
         return np.empty(0), np.empty(0), np.empty(0)
+    size = float(np.abs(v).max()) or 1.0  # squares of rewards near 1e300 would overflow
+    v = v / size
     _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
     order = np.empty(len(first), np.int64)
     order[np.argsort(first)] = np.arange(len(first))
@@ -353,4 +355,4 @@ def confidence_sequence(
     rho2 = (-2 * np.log(alpha) + np.log(-2 * np.log(alpha) + 1)) / horizon
     half = sd * np.sqrt(2 * (t * rho2 + 1) / (t**2 * rho2) * np.log(np.sqrt(t * rho2 + 1) / alpha))
     half[(t < 10) | ~(sd > 0)] = np.nan
-    return mean, mean - half, mean + half
+    return size * mean, size * (mean - half), size * (mean + half)

@@ -47,7 +47,8 @@ def contrast(
     by         columns to group by
 
     One row per attribute and estimand: attribute, reward_model ("first - second"), estimator, estimand, estimate, se,
-    ci_low, ci_high, p_value, p_adjusted (over the rows of the table), first, second, n, n_clusters, n_dropped.
+    ci_low, ci_high, p_value, p_adjusted (over the rows of the table), first, second, n, n_clusters, n_dropped. Why a
+    row has no SE is in `table.attrs["notes"]`.
     """
     import pandas as pd
 
@@ -56,6 +57,7 @@ def contrast(
         raise unknown("estimator", estimator, ESTIMATORS)
     if unit not in ("sd", "reward"):
         raise unknown("unit", unit, ["sd", "reward"])
+    parts = list(groups(ds, by))
     a, b = (reward_matrix(ds, find_reward(ds, name)) for name in (first, second))
     how = ESTIMATORS[estimator]
     passes = [*how.passes, sd_pass] if unit == "sd" else list(how.passes)
@@ -64,8 +66,8 @@ def contrast(
         raise InputError(
             f"contrast: {estimator} in unit {unit!r} needs rewards after {max(passes)} rewrites, not {depth}"
         )
-    rows = []
-    for group in groups(ds, by):
+    rows, notes = [], []
+    for group in parts:
         r = (a[group.rows], b[group.rows])
         have = np.isfinite(np.hstack([x[:, passes] for x in r])).all(axis=1).astype(bool)
         w, codes = group.treated[have], group.clusters[have]
@@ -81,6 +83,11 @@ def contrast(
             n_clusters = len(np.unique(codes[used]))
             se = se if se > 0 else float("nan")
             low, high, p = t_interval(value, se, n_clusters - 1, level)
+            if np.isnan(se):
+                why = "one cluster" if n_clusters < 2 else "no two rows differ"
+                flat = [name for name, s in zip((first, second), scaled, strict=True) if np.isnan(s.sd)]
+                why = f"the rewards of {' and '.join(flat)} have no SD" if flat else why
+                notes.append(f"{group.labels[ATTRIBUTE]} {estimand.upper()}: {why}, so no test")
             rows.append({
                 **group.labels, "reward_model": f"{first} - {second}", "estimator": estimator, "estimand": estimand,
                 "estimate": value, "se": se, "ci_low": low, "ci_high": high, "p_value": p, "first": one.mean(),
@@ -91,7 +98,9 @@ def contrast(
         raise InputError(f"contrast: no row has the rewards that {estimator} needs from both {first} and {second}")
     table = pd.DataFrame(rows)
     table.insert(list(table.columns).index("p_value") + 1, "p_adjusted", np.nan)
-    return adjust(table)
+    table = adjust(table)
+    table.attrs["notes"] = notes
+    return table
 
 
 class _Scaled:
@@ -176,8 +185,10 @@ def _equal(parts: list[tuple[Floats, Ints]]) -> dict[str, Any]:
     """Wald test that the means of the groups' values are equal."""
     k = len(parts)
     clusters = np.unique(np.concatenate([c for _, c in parts])) if k else np.empty(0)
+    size = max((float(np.abs(v).max()) for v, _ in parts), default=0.0) or 1.0  # 1e300 squared would overflow
+    parts = [(v / size, c) for v, c in parts]
     means = np.array([v.mean() for v, _ in parts])
-    out = {"n_groups": k, "lowest": means.min() if k else np.nan, "highest": means.max() if k else np.nan,
+    out = {"n_groups": k, "lowest": size * means.min() if k else np.nan, "highest": size * means.max() if k else np.nan,
            "statistic": np.nan, "p_value": np.nan, "n": sum(len(v) for v, _ in parts),
            "n_clusters": len(clusters)}  # fmt: skip
     g = len(clusters)

@@ -96,6 +96,8 @@ class _Regression:
         self.beta, self.se = np.full(k, np.nan), np.full(k, np.nan)
         self.influence = np.full(x.shape, np.nan)
         scale = np.sqrt((x**2).mean(axis=0))
+        size = float(np.abs(y).max()) or 1.0  # squares of rewards near 1e300 would overflow
+        y = y / size
         moving = scale > 0
         self.collinear = ""
         if not moving.any():
@@ -120,9 +122,10 @@ class _Regression:
         se = np.sqrt(g / (g - 1) * (sums**2).sum(axis=0)) if g > 1 else np.full(len(moved), np.nan)
         for j, column in enumerate(moved):
             if free[j]:
-                self.beta[column] = beta[j] / scale[column]
-                self.se[column] = se[j] / scale[column] if se[j] > 0 else np.nan
-                self.influence[:, column] = influence[:, j] / scale[column]
+                unit = size / scale[column]
+                self.beta[column] = beta[j] * unit
+                self.se[column] = se[j] * unit if se[j] > 0 else np.nan
+                self.influence[:, column] = influence[:, j] * unit
 
     def through_se(self, x: Floats, clusters: Ints, j: int) -> float:
         """SE of beta_j * mean x_j: both vary (delta method)."""

@@ -86,7 +86,10 @@ def plan(
             row |= dict.fromkeys(("n_needed", "n_more", "prompts_more", "rewrites_more"), math.nan)
         found.append(row)
     if not found:
-        raise InputError(f"plan: no row has what {estimator} needs, so nothing tells how much the rows vary")
+        raise InputError(
+            f"plan: the rows have no {estimator} {estimand.upper()} (rewards, or one of the two classes, are missing), "
+            "so nothing tells how much they vary"
+        )
     return pd.DataFrame(found)
 
 
@@ -168,5 +171,5 @@ def sequential(
                          "decided_at": int(np.argmax(out)) + 1 if out.any() else math.nan, "n": len(values),
                          "n_clusters": len(mean)})  # fmt: skip
     if not rows:
-        raise InputError(f"sequential: no row has what {estimator} needs")
+        raise InputError(f"sequential: no row has the rewards that {estimator} needs")
     return pd.DataFrame(rows)

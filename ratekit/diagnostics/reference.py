@@ -53,6 +53,7 @@ def warranted(
     require(ds, "estimate")
     if human not in columns_of(ds):
         raise InputError(f"warranted: no column {human!r} with people's choices (columns: {', '.join(columns_of(ds))})")
+    parts = list(groups(ds))
     choice = _choices(plain_columns(ds, [human])[human], human)
     columns = [find_reward(ds, r) for r in rewards] if rewards else reward_columns(columns_of(ds))
     rows = []
@@ -60,7 +61,7 @@ def warranted(
         matrix = reward_matrix(ds, column)
         if matrix.shape[1] < 3:
             raise InputError(f"warranted: {column} has no reward of the second rewrite; pairs need depth 2")
-        for group in groups(ds):
+        for group in parts:
             s = np.where(group.treated, 1.0, -1.0)
             gap = s * (matrix[group.rows, 2] - matrix[group.rows, 1])
             people = choice[group.rows]
