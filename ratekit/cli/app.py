@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ratekit.cli import inspect, pipeline
+from ratekit.cli import inference, inspect, pipeline
 from ratekit.cli.tables import Format
 
 app = typer.Typer(
@@ -57,3 +57,6 @@ app.command()(pipeline.estimate)
 app.command()(inspect.diagnose)
 app.command()(inspect.contrast)
 app.command()(inspect.attributes)
+app.command()(inference.plan)
+app.command()(inference.sensitivity)
+app.command()(inference.calibrate)

@@ -225,7 +225,8 @@ def sensitivity(table: pd.DataFrame) -> pd.DataFrame:
     *Direction asymmetry.* A rewriter that polishes more one way than the other by d adds d to ATT, ATU and ATE and
     cannot be seen in the rewards. Added, in reward SDs: `tips_sign`, the |d| at which the estimate is 0;
     `tips_significance`, the |d| from which the interval holds 0 (0 if it does already); `tips_certainly`, the |d| from
-    which it lies wholly on the other side. If all of the effect were asymmetry, d would be between the last two.
+    which it lies wholly on the other side. If all of the effect were asymmetry, d would be between these two. NaN for
+    `naive`, which has no rewriter.
 
     *Drift*, for `rate` where the table has `rate_late`: weighting the change from the first to the third rewrite with
     L moves the effect from `rate` (L=0) to `rate_late` (L=1), and whatever the rewriter's rho, L is between 0 and 1.
@@ -244,6 +245,8 @@ def sensitivity(table: pd.DataFrame) -> pd.DataFrame:
     out["tips_significance"] = np.clip(near, 0, None) / sd
     out["tips_sign"] = out["estimate"].abs() / sd
     out["tips_certainly"] = far / sd
+    if "estimator" in out:  # naive has no rewriter to be wrong
+        out.loc[out["estimator"] == "naive", ["tips_significance", "tips_sign", "tips_certainly"]] = np.nan
     if {"estimator", "estimand", "se"} <= set(out.columns) and (out["estimator"] == "rate_late").any():
         _tip_by_drift(out)
     return out
