@@ -17,9 +17,9 @@ from collections.abc import Callable
 import numpy as np
 from scipy import stats
 
+from ratekit.bootstrap import bootstrap
 from ratekit.estimators import effects
 from ratekit.simulate import Imperfections, NumericWorld
-from ratekit.uncertainty import bootstrap
 
 Table = dict[tuple[str, str], tuple[float, float]]
 

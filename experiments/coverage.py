@@ -133,6 +133,8 @@ def report(table: pd.DataFrame) -> str:
         "0.1).",
         "- Where an assumption breaks, no estimator is right by itself: the last part shows how wrong each is.",
         "",
+        "![coverage of rate and rate_extrapolated in every world](coverage.png)",
+        "",
     ]
     for kind, title in ((HOLDS, "The assumptions hold"), (PARTIAL, "Partial convergence"), (BROKEN, "Broken worlds")):
         lines += [f"## {title}", "",

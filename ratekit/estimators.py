@@ -262,7 +262,8 @@ def pooled_sd(r0: ArrayLike, w: ArrayLike) -> float:
     """
     reward, treated = np.asarray(r0, float), np.asarray(w, bool)
     squares, df = 0.0, 0
-    size = float(np.nanmax(np.abs(reward), initial=0)) or 1.0  # squares of rewards near 1e300 would overflow
+    # Squares of rewards near 1e300 would overflow; a power of two leaves every digit as it is.
+    size = float(np.exp2(np.frexp(np.nanmax(np.abs(reward), initial=0))[1] - 1))
     reward = reward / size
     for side in (True, False):
         group = reward[(treated == side) & ~np.isnan(reward)]

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "ratekit"
 # DESIGN's floors. A module may import from its own floor or a lower one; the graph has no cycle.
 FLOORS = {
     0: ("errors", "schema", "files"),
-    1: ("attributes", "columns", "corpora", "estimators", "sources", "uncertainty"),
+    1: ("attributes", "columns", "corpora", "estimators", "sources", "bootstrap", "uncertainty"),
     2: ("rewriting", "scoring", "simulate"),
     3: ("stages", "diagnostics"),
     4: ("plots", "runs", "demo"),

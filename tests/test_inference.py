@@ -12,10 +12,11 @@ from conftest import ROOT
 from scipy import stats
 
 import ratekit as rk
-from ratekit import uncertainty
+import ratekit.bootstrap as resampling
+from ratekit.bootstrap import bootstrap, percentile_interval
 from ratekit.estimators import ESTIMATORS, convergence, effects, gate
 from ratekit.simulate import Imperfections, NumericWorld
-from ratekit.uncertainty import adjust, bootstrap, confidence_sequence, percentile_interval, row_values, sign_flip
+from ratekit.uncertainty import adjust, confidence_sequence, row_values, sign_flip
 
 SLOW_REWRITER = NumericWorld(xi_gap=1.0, xi_base=0.3, rewriter=Imperfections(rho=0.5, noise=0.3), cluster_sizes=(1, 4))
 
@@ -128,7 +129,7 @@ def test_the_committed_coverage_table_is_what_the_code_gives():
 
 @pytest.mark.parametrize("poisson_from", [0, 10**9])
 def test_bootstrap_ses_agree_with_the_analytic_ones(monkeypatch, poisson_from):
-    monkeypatch.setattr(uncertainty, "POISSON_FROM", poisson_from)
+    monkeypatch.setattr(resampling, "POISSON_FROM", poisson_from)
     sample = SLOW_REWRITER.sample(4000, seed=1)
     draws = bootstrap(sample.rewards, sample.treated, sample.clusters, draws=4000, seed=0)
     found = table_of(sample)
@@ -181,12 +182,12 @@ def test_bootstrap_holds_its_precision_at_any_level_and_scale_of_reward():
 
 
 def test_bootstrap_weights_have_mean_and_variance_one():
-    for draw in (uncertainty._poisson_weights, uncertainty._multinomial_weights):
+    for draw in (resampling._poisson_weights, resampling._multinomial_weights):
         out = np.empty((200, 3000), np.float32)
         draw(out, np.random.default_rng(0))
         assert out.mean() == pytest.approx(1, abs=0.005)
         assert out.var() == pytest.approx(1, abs=0.01)
-    thresholds = [0, *uncertainty._COPIES_FROM.astype(int), 256]
+    thresholds = [0, *resampling._COPIES_FROM.astype(int), 256]
     probability = np.diff(thresholds) / 256
     copies = np.arange(6)
     assert probability @ copies == 1

@@ -2,6 +2,7 @@
 
 numeric.py   rewards from latents, a million rows in a second
 text.py      reviews from latents, with true counterfactual twins: the truth of any reward model
+reward.py    a reward by rules that reads those reviews
 grading.py   `calibrate` and `sweep`: what each estimator says beside the truth
 
 >>> import ratekit as rk
@@ -12,7 +13,8 @@ from __future__ import annotations
 
 from ratekit.simulate.grading import DESIGNS, WORLDS, Design, calibrate, slopes, sweep
 from ratekit.simulate.numeric import Imperfections, NumericWorld, Sample
-from ratekit.simulate.text import RuleReward, TextSample, TextWorld
+from ratekit.simulate.reward import RuleReward
+from ratekit.simulate.text import TextSample, TextWorld
 
 __all__ = [
     "DESIGNS", "WORLDS", "Design", "Imperfections", "NumericWorld", "RuleReward", "Sample", "TextSample", "TextWorld",
