@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ratekit.cli import inspect, pipeline
+from ratekit.cli import inference, inspect, pipeline
 from ratekit.cli.check_reward import check_reward
 from ratekit.cli.tables import Format
 
@@ -59,3 +59,6 @@ app.command()(inspect.diagnose)
 app.command()(inspect.contrast)
 app.command()(inspect.attributes)
 app.command("check-reward")(check_reward)
+app.command()(inference.plan)
+app.command()(inference.sensitivity)
+app.command()(inference.calibrate)
