@@ -11,6 +11,7 @@ import resource
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratekit.errors import WorkError, shorten
+from ratekit.schema import PROMPT, RESPONSE, REWRITES
 from ratekit.scoring import plan, texts
 from ratekit.scoring.base import NOT_FINITE, OK, SCORED, TRUNCATED, DetailedReward, Reward, Scores
 from ratekit.scoring.distributed import Processes
@@ -55,6 +57,22 @@ def score_dataset(
     if all(s == OK for s in scored.statuses):
         return columns, None
     return columns, Column(name, _lists(distinct, np.array(scored.statuses, dtype=object)))
+
+
+def score_chains(
+    reward: Reward,
+    prompts: Sequence[Any],
+    chains: Sequence[Sequence[str | None]],
+    name: str,
+    progress: bool = False,
+) -> list[list[float | None]]:
+    """Rewards of texts that are in no dataset: per prompt a list of texts, the response and its rewrites."""
+    from datasets import Dataset
+
+    columns = {PROMPT: list(prompts), RESPONSE: [c[0] for c in chains], REWRITES: [list(c[1:]) for c in chains]}
+    rewards, _ = score_dataset(Dataset.from_dict(columns), reward, name, progress=progress)
+    found: list[list[float | None]] = rewards[0].values.to_pylist()
+    return found
 
 
 def _scored(
