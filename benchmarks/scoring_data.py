@@ -73,7 +73,6 @@ def real(which: str, n: int | None, pairs: Path) -> None:
 
             which = scoring.save(Path(folder) / "llama", "llama-100m", torch.float32)
         reward = RewardModel(which)
-        n_parameters = sum(p.numel() for p in reward.model.parameters())
         sets = {"reviews": rk.load("reviews", n=n)}
         if pairs.exists():
             sets["HH-RLHF pairs"] = rk.load("hh-rlhf", data_files=pairs, n=n)
@@ -95,7 +94,7 @@ def real(which: str, n: int | None, pairs: Path) -> None:
             n_scored = sum(v is not None for row in scored["reward/rm"] for v in row)
             speed = f"{tokens:,} tokens in {seconds:.0f} s, {tokens / seconds:,.0f} tokens/s"
             memory = f"peak {peak():.0f} MiB ({peak() - before:+.0f})"
-            print(f"{name}: {len(ds)} rows, {n_scored} texts, {speed}; {memory}; {n_parameters / 1e6:.1f}M parameters")
+            print(f"{name}: {len(ds)} rows, {n_scored} texts, {speed}; {memory}", flush=True)
 
 
 if __name__ == "__main__":
