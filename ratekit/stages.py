@@ -248,9 +248,7 @@ def estimate(
                 row = {**labels, **vars(e), "reward_sd": sd}
                 unpaired = row.pop("se_unpaired")
                 rows.append({**row, "se_unpaired": unpaired} if se_unpaired else row)
-    notes = _pooling(ds, groups)
-    for note, where in left_out.items():
-        notes.append(note if len(where) == n_groups else f"{note} ({', '.join(where)})")
+    notes = _pooling(ds, groups) + _gathered(left_out, n_groups)
     for note in notes:
         log.info(note)
     if not rows:
@@ -258,6 +256,18 @@ def estimate(
     table = pd.DataFrame(rows)
     table.attrs["notes"] = notes
     return table
+
+
+def _gathered(left_out: dict[str, list[str]], n_groups: int) -> list[str]:
+    """Each reason once, with all that it leaves out, and where unless that is everywhere."""
+    subjects: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for note, where in left_out.items():
+        subject, _, why = note.partition(": ")
+        subjects.setdefault((why, tuple(where)), []).append(subject)
+    return [
+        f"{', '.join(names)}: {why}" + (f" ({', '.join(where)})" if len(where) < n_groups else "")
+        for (why, where), names in subjects.items()
+    ]
 
 
 def _pooling(ds: Any, groups: list[str]) -> list[str]:
