@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Mapping
@@ -71,8 +70,6 @@ def load(
     Raises InputError for an unknown name, a missing column, a null or over-long response, an empty table;
     WorkError where the hub cannot be reached.
     """
-    if duplicates not in (None, "error", "drop", "keep"):
-        raise unknown("value for duplicates", duplicates, ["error", "drop", "keep"])
     if n is not None and n < 1:
         raise InputError(f"n={n}: a sample needs at least one row")
     name = str(source)
@@ -96,7 +93,7 @@ def load(
     if attribute is not None:
         ds = _of_attribute(ds, get_attribute(attribute).name, where)
     ds = _checked(ds, where, max_characters)
-    ds = _without_duplicates(ds, where, duplicates or ("drop" if known else "error"))
+    ds = without_duplicates(ds, where, duplicates or ("drop" if known else "error"))
     return ds if n is None else sample(ds, n, seed)
 
 
@@ -225,16 +222,18 @@ def _checked(ds: Dataset, where: str, max_characters: int) -> Dataset:
     return ds
 
 
-def _without_duplicates(ds: Dataset, where: str, duplicates: str) -> Dataset:
-    if duplicates == "keep":
+def without_duplicates(ds: Dataset, where: str, duplicates: str) -> Dataset:
+    """Refuse ("error"), drop or keep rows that repeat a response under the same prompt and attribute."""
+    if duplicates not in ("error", "drop", "keep"):
+        raise unknown("value for duplicates", duplicates, ["error", "drop", "keep"])
+    if duplicates == "keep" or RESPONSE not in columns_of(ds):
         return ds
-    # IMDB's rows are clusters of their own, so there a repeated text is a duplicate under any prompt_id.
+    prompts = ds[PROMPT] if PROMPT in columns_of(ds) else ds[PROMPT_ID]
     attributes = ds[ATTRIBUTE] if ATTRIBUTE in columns_of(ds) else [None] * len(ds)
-    prompts = [json.dumps(p) for p in ds[PROMPT]]
     seen: dict[tuple[Any, ...], int] = {}
     kept = []
-    for i, key in enumerate(zip(prompts, ds[RESPONSE], attributes, strict=True)):
-        first = seen.setdefault(key, i)
+    for i, (prompt, *rest) in enumerate(zip(prompts, ds[RESPONSE], attributes, strict=True)):
+        first = seen.setdefault((str(prompt), *rest), i)
         if first == i:
             kept.append(i)
         elif duplicates == "error":

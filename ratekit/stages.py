@@ -157,9 +157,13 @@ def score(
     function = make_reward(reward, trust_remote_code=trust_remote_code) if isinstance(reward, str | Path) else reward
     if not callable(function):
         raise InputError(f"a reward is a callable, a name or a path; got {type(function).__name__}")
+    truncated_before = getattr(function, "n_truncated", 0)
     rewrites = ds[REWRITES] if REWRITES in columns_of(ds) else [[]] * len(ds)
     chains = [[r, *more] for r, more in zip(ds[RESPONSE], rewrites, strict=True)]
     column = score_chains(function, ds[PROMPT], chains, name, progress)
+    n_truncated = getattr(function, "n_truncated", 0) - truncated_before
+    if n_truncated:
+        log.warning("score: %s cut the beginning off %d texts that are longer than it reads", name, n_truncated)
     return _without(ds, [REWARD_PREFIX + name]).add_column(REWARD_PREFIX + name, column)
 
 
@@ -207,7 +211,8 @@ def estimate(
     refuse_null(frame[PROMPT_ID], PROMPT_ID)
     clusters = pd.factorize(frame[PROMPT_ID].astype(str))[0].astype(np.int64)
     rows: list[dict[str, Any]] = []
-    notes = _pooling(ds, groups)
+    left_out: dict[str, list[str]] = {}
+    n_groups = 0
     for column in columns:
         matrix = reward_matrix(ds, column)
         for key, index in frame.groupby([*groups, ATTRIBUTE], sort=False, dropna=False).indices.items():
@@ -216,15 +221,19 @@ def estimate(
                 **dict(zip([*groups, ATTRIBUTE], key, strict=True)),
                 "reward_model": reward_name(column),
             }
+            n_groups += 1
             r, w = matrix[index], treated[index]
             sd = pooled_sd(r[:, 0], w) if r.shape[1] else float("nan")
             for e in effects(r, w, clusters[index], level):
                 if isinstance(e, str):
-                    notes.append(f"{' / '.join(map(str, labels.values()))}: {e}")
+                    left_out.setdefault(e, []).append(" / ".join(map(str, labels.values())))
                     continue
                 row = {**labels, **vars(e), "reward_sd": sd}
                 unpaired = row.pop("se_unpaired")
                 rows.append({**row, "se_unpaired": unpaired} if se_unpaired else row)
+    notes = _pooling(ds, groups)
+    for note, where in left_out.items():
+        notes.append(note if len(where) == n_groups else f"{note} ({', '.join(where)})")
     for note in notes:
         log.info(note)
     if not rows:

@@ -32,13 +32,13 @@ REWARD_MODELS: dict[str, Reward] = {
 }
 
 
-def make_reward(reward: str | Path, *, trust_remote_code: bool = False) -> Reward:
-    """The reward of that name: one of `REWARD_MODELS`, a local model folder, or a hub id.
+def find_reward(reward: str | Path) -> Reward | str:
+    """The reward of that name, or the folder or hub id of a model that is still to be loaded.
 
-    >>> float(make_reward("words")(["Why?"], ["It just is."])[0])
-    3.0
+    >>> find_reward("org/model")
+    'org/model'
 
-    Raises InputError for an unknown name and for a model that is no reward model.
+    Raises InputError for what can be none, before any work is done.
     """
     name = str(reward)
     if name in REWARD_MODELS:
@@ -47,12 +47,24 @@ def make_reward(reward: str | Path, *, trust_remote_code: bool = False) -> Rewar
     if folder.is_dir():
         if not (folder / "config.json").exists():
             raise InputError(f"{name} is a folder without config.json, so no model to score with")
-        return SequenceClassifier(folder, trust_remote_code=trust_remote_code)
+        return str(folder)
     if folder.is_file():
         raise InputError(f"{name} is a file; a reward model is a folder with config.json, or a hub id")
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.startswith("."):
-        return SequenceClassifier(name, trust_remote_code=trust_remote_code)
+        return name
     raise unknown("reward model", name, REWARD_MODELS, "Or give a model folder or a hub id 'owner/name'")
+
+
+def make_reward(reward: str | Path, *, trust_remote_code: bool = False) -> Reward:
+    """The reward of that name: one of `REWARD_MODELS`, a local model folder, or a hub id.
+
+    >>> float(make_reward("words")(["Why?"], ["It just is."])[0])
+    3.0
+
+    Raises InputError for an unknown name and for a model that is no reward model.
+    """
+    found = find_reward(reward)
+    return SequenceClassifier(found, trust_remote_code=trust_remote_code) if isinstance(found, str) else found
 
 
 def default_name(reward: Any) -> str:

@@ -1,13 +1,12 @@
 """A `transformers` sequence classifier as a reward: one logit per (prompt, response).
 
 Decoders see the conversation through the model's own chat template, encoders without one see the pair
-(prompt, response). What is cut off is counted and said: the prompt loses its beginning first, the response keeps
-its end.
+(prompt, response). Texts that are too long are cut and counted (`n_truncated`): the prompt loses its beginning first,
+the response keeps its end.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,6 @@ from numpy.typing import NDArray
 
 from ratekit.errors import InputError, WorkError, shorten
 from ratekit.schema import Conversation, as_conversation, prompt_text
-
-log = logging.getLogger("ratekit")
 
 
 class SequenceClassifier:
@@ -110,12 +107,7 @@ class SequenceClassifier:
                 rows[i] = {name: ids[-self.max_length :] for name, ids in rows[i].items()}
             else:
                 rows[i] = self._cut_pair(prompt_text(prompts[i]), responses[i])
-        if too_long:
-            self.n_truncated += len(too_long)
-            log.warning(
-                "%s: %d of %d texts are longer than its %d tokens; their beginning was cut off",
-                self.name, len(too_long), len(rows), self.max_length,
-            )  # fmt: skip
+        self.n_truncated += len(too_long)
         return rows
 
     def render(self, prompt: Conversation, response: str) -> str:

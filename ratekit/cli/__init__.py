@@ -1,0 +1,65 @@
+"""The `ratekit` command: faults become one clear line on stderr and an exit code (1 failed work, 2 wrong call)."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, cast
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command with `argv` (default: the process's own) and return its exit code.
+
+    >>> main(["estimate", "no-such-file.jsonl"])
+    2
+    """
+    import typer
+
+    from ratekit.cli.app import app
+    from ratekit.errors import InputError, WorkError
+
+    # typer carries a click of its own in some versions and imports it in others; this is public in both.
+    usage_error, click_error = cast("tuple[type[Any], type[Any]]", typer.BadParameter.__mro__[1:3])
+    _log_to_stderr()
+    try:
+        result = typer.main.get_command(app).main(
+            args=list(sys.argv[1:] if argv is None else argv), prog_name="ratekit", standalone_mode=False
+        )
+        return result if isinstance(result, int) else 0
+    except InputError as e:
+        return _say(str(e), 2)
+    except WorkError as e:
+        return _say(str(e), 1)
+    except usage_error as e:
+        where = f" (see {e.ctx.command_path} --help)" if e.ctx else ""
+        return _say(e.format_message().rstrip() + where, 2)
+    except click_error as e:
+        return _say(e.format_message(), e.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        return _say("stopped; what was finished is kept", 130)
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (the reader is gone: nothing to flush to)
+        return 0
+    except OSError as e:
+        return _say(f"{e.filename or 'input/output'}: {e.strerror or e}", 1)
+
+
+def _say(message: str, code: int) -> int:
+    print("ratekit: " + " ".join(message.split()), file=sys.stderr)
+    return code
+
+
+def _log_to_stderr() -> None:
+    log = logging.getLogger("ratekit")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log.handlers[:] = [handler]
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

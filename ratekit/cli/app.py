@@ -1,0 +1,60 @@
+"""The commands of `ratekit`, registered in one place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ratekit.cli import inspect, pipeline
+from ratekit.cli.tables import Format
+
+app = typer.Typer(
+    name="ratekit",
+    help="What does this reward model really reward? Causal attribute effects by rewriting twice (RATE).",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback(invoke_without_command=True)
+def _top(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        from ratekit import __version__
+
+        print(f"ratekit {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the model, the dataset, effects.csv and effects.png.")] = Path(
+        "demo"
+    ),
+    format: Annotated[Format, typer.Option(help="How the table is printed.")] = Format.table,
+) -> None:
+    """From text to effects in under a minute, without a network: the bundled reviews under three reward models."""
+    from ratekit.demo import PLANTED, run_demo
+    from ratekit.runs import conclusions
+
+    table = run_demo(out)
+    written = [out / name for name in ("demo-rm", "dataset", "effects.csv", "effects.png")]
+    pipeline.report(table, format, [PLANTED, *conclusions(table)], written)
+
+
+app.command()(pipeline.run)
+app.command()(pipeline.rewrite)
+app.command()(pipeline.score)
+app.command()(pipeline.estimate)
+app.command()(inspect.diagnose)
+app.command()(inspect.contrast)
+app.command()(inspect.attributes)

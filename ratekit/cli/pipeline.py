@@ -1,0 +1,194 @@
+"""The commands of the pipeline: `run` does every stage, `rewrite`, `score` and `estimate` do one each."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TextIO
+
+import typer
+
+from ratekit.cli.tables import Format, show
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Data = Annotated[
+    str, typer.Option("--data", help="reviews, imdb, hh-rlhf, helpsteer, eli5, a file, a saved dataset or a hub id.")
+]
+DataFiles = Annotated[Path | None, typer.Option(help="A local file in the source's own schema, instead of the hub.")]
+Split = Annotated[str | None, typer.Option(help="Of a hub dataset or a saved DatasetDict. [default: train]")]
+Column = Annotated[
+    list[str] | None,
+    typer.Option(help="A column by another name, as in --column response=answer (may be repeated)."),
+]
+Duplicates = Annotated[
+    str | None,
+    typer.Option(help="Repeated responses: error (default for files), drop (default for public sources) or keep."),
+]
+AttributeName = Annotated[
+    str, typer.Option("--attribute", "-a", help="What is varied; `ratekit attributes` lists them.")
+]
+RewriterSpec = Annotated[
+    str | None,
+    typer.Option(
+        "--rewriter",
+        help="rules, rules:mend=0.5, replay, replay:PATH or openai:MODEL. "
+        "[default: replay if the data carry rewrites, else rules]",
+    ),
+]
+Depth = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Rewrites in a chain: 2 is RATE, 3 adds the drift test. [default: 2, or what a replay has]",
+    ),
+]
+RewardNames = Annotated[
+    list[str],
+    typer.Option("--reward", "-r", help="vader, words, a model folder or a hub id (may be repeated)."),
+]
+Cache = Annotated[Path | None, typer.Option(help="Folder of replies; what is there is not asked for again.")]
+BaseUrl = Annotated[str | None, typer.Option(help="Of an OpenAI-compatible server of your own, for openai:MODEL.")]
+Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with a model.")]
+N = Annotated[int | None, typer.Option(min=1, help="A random sample of so many rows (whole prompts are drawn).")]
+Seed = Annotated[int, typer.Option(help="Of the sample.")]
+TableFormat = Annotated[Format, typer.Option("--format", help="How the table is printed.")]
+
+
+def run(
+    data: Data,
+    attribute: AttributeName,
+    reward: RewardNames,
+    data_files: DataFiles = None,
+    split: Split = None,
+    column: Column = None,
+    duplicates: Duplicates = None,
+    rewriter: RewriterSpec = None,
+    depth: Depth = None,
+    n: N = None,
+    seed: Seed = 0,
+    cache: Cache = None,
+    base_url: BaseUrl = None,
+    trust_remote_code: Trust = False,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run. [default: runs/DATA-ATTRIBUTE]")] = None,
+    format: TableFormat = Format.table,
+) -> None:
+    """All stages: load, label, rewrite, score, estimate; a table, a picture and the dataset in the run's folder.
+
+    The same call again goes on where it was cut off, and another --reward is added to what is there.
+    """
+    from ratekit.runs import Settings, conclusions, execute
+
+    settings = Settings(
+        data=data, attribute=attribute, data_files=str(data_files) if data_files else None, split=split,
+        columns=_mapping(column), duplicates=duplicates, rewriter=rewriter, depth=depth, n=n, seed=seed,
+    )  # fmt: skip
+    folder = out or Path("runs") / f"{Path(data).name.split('.')[0]}-{attribute}"
+    table = execute(folder, settings, reward, cache=cache, base_url=base_url, trust_remote_code=trust_remote_code)
+    written = [folder / name for name in ("dataset", "effects.csv", "effects.png", "run.json")]
+    report(table, format, conclusions(table), written)
+
+
+def rewrite(
+    data: Annotated[str, typer.Argument(help="A file, a saved dataset, or the name of a source.")],
+    attribute: AttributeName,
+    out: Annotated[Path, typer.Option(help="Folder for the dataset with its rewrites.")],
+    rewriter: RewriterSpec = None,
+    depth: Depth = None,
+    data_files: DataFiles = None,
+    column: Column = None,
+    n: N = None,
+    seed: Seed = 0,
+    cache: Cache = None,
+    base_url: BaseUrl = None,
+) -> None:
+    """Label the data where they are not labelled yet, rewrite every response to the other side and back."""
+    from ratekit.runs import Settings, rewritten, write_dataset
+
+    settings = Settings(
+        data=data, attribute=attribute, data_files=str(data_files) if data_files else None, columns=_mapping(column),
+        rewriter=rewriter, depth=depth, n=n, seed=seed,
+    )  # fmt: skip
+    ds = rewritten(settings, cache=cache or out / "rewrites", base_url=base_url)
+    write_dataset(out, ds)
+    say_paths([out / "dataset"])
+
+
+def score(
+    data: Annotated[Path, typer.Argument(help="A dataset with rewrites: a folder or a file.")],
+    reward: RewardNames,
+    out: Annotated[Path, typer.Option(help="Folder for the dataset with its rewards.")],
+    trust_remote_code: Trust = False,
+) -> None:
+    """Score every response and every rewrite with each reward model."""
+    from ratekit import files, stages
+    from ratekit.runs import write_dataset
+
+    ds = files.read(data)
+    for name in reward:
+        ds = stages.score(ds, name, trust_remote_code=trust_remote_code)
+        write_dataset(out, ds)
+    say_paths([out / "dataset"])
+
+
+def estimate(
+    file: Annotated[Path, typer.Argument(help="Scored data: a saved dataset, Parquet, CSV or JSON Lines.")],
+    reward: Annotated[list[str] | None, typer.Option("--reward", "-r", help="Only this reward model.")] = None,
+    by: Annotated[list[str] | None, typer.Option(help="Estimate each group of this column by itself.")] = None,
+    level: Annotated[float, typer.Option(min=0.5, max=0.9999, help="Of the confidence intervals.")] = 0.95,
+    se_unpaired: Annotated[bool, typer.Option("--se-unpaired", help="Add the two-sample SE, for comparison.")] = False,
+    duplicates: Annotated[str, typer.Option(help="Repeated responses: error, drop or keep.")] = "error",
+    out: Annotated[Path | None, typer.Option(help="Folder for effects.csv and effects.png.")] = None,
+    format: TableFormat = Format.table,
+) -> None:
+    """The effects table of scored data: columns prompt_id, attribute, treated and reward/NAME (lists of rewards)."""
+    from ratekit import files, stages
+    from ratekit.runs import write_table
+    from ratekit.sources import without_duplicates
+
+    ds = without_duplicates(files.read(file), str(file), duplicates)
+    table = stages.estimate(ds, rewards=reward, by=by, level=level, se_unpaired=se_unpaired)
+    written = []
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        written = write_table(out, table)
+    report(table, format, written=written)
+
+
+def compact(table: pd.DataFrame) -> pd.DataFrame:
+    """The table for a terminal: rounded numbers, the interval in one column."""
+    shown = table.copy()
+    bounds = zip(table["ci_low"], table["ci_high"], strict=True)
+    interval = ["-" if low != low else f"[{low:.4g}, {high:.4g}]" for low, high in bounds]
+    shown.insert(list(shown.columns).index("ci_low"), "interval", interval)
+    return shown.drop(columns=["ci_low", "ci_high", "n_treated", "n_untreated"])
+
+
+def report(table: pd.DataFrame, how: Format, sentences: Sequence[str] = (), written: Sequence[Path] = ()) -> None:
+    """The table on stdout, then what it says and the files written: there too for a person, else on stderr."""
+    show(compact(table) if how is Format.table else table, how)
+    stream = sys.stdout if how is Format.table else sys.stderr
+    for sentence in sentences:
+        print(f"\n{sentence}" if sentence == sentences[0] else sentence, file=stream)
+    say_paths(written, stream)
+
+
+def say_paths(written: Sequence[Path], stream: TextIO | None = None) -> None:
+    """The files that were written."""
+    found = [str(path) for path in written if path.exists()]
+    if found:
+        print("\nwritten: " + ", ".join(found), file=stream or sys.stdout)
+
+
+def _mapping(columns: list[str] | None) -> dict[str, str] | None:
+    from ratekit.errors import InputError
+
+    pairs = {}
+    for given in columns or []:
+        ours, equals, theirs = given.partition("=")
+        if not (ours and equals and theirs):
+            raise InputError(f"--column {given}: write ours=theirs, as in --column response=answer")
+        pairs[ours] = theirs
+    return pairs or None

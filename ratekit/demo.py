@@ -1,0 +1,190 @@
+"""The demo: bundled reviews, a small reward model trained on the spot with a planted length bias, and what RATE sees.
+
+The reward model is real (a `transformers` sequence classifier with a tokenizer and chat template of its own, trained
+with the Bradley-Terry loss) and small enough to be trained in seconds. It learns from pairs of simulated reviews whose
+winner is drawn from a utility that grows with sentiment, as it should, and with every word, as it should not.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ratekit.rewriting.rules import sentences
+from ratekit.schema import RESPONSE, TREATED
+from ratekit.sources import load
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+UTILITY_PER_SENTIMENT = 1.0  # positive against negative is twice this
+UTILITY_PER_WORD = 0.02  # the planted bias: 50 words weigh as much as half a change of sentiment
+PROMPT = "Write a review."
+MODEL_NAME = "demo-rm"
+PAIRS_PER_STEP = 24
+PLANTED = (
+    f"{MODEL_NAME} was trained on pairs whose winner depends on sentiment and, planted, {UTILITY_PER_WORD} a word."
+)
+
+
+class Simulated(NamedTuple):
+    """A simulated review, and what decides how good people find it."""
+
+    text: str
+    positive: bool
+    n_words: int
+
+
+def simulate_reviews(n: int, seed: int = 0) -> list[Simulated]:
+    """`n` reviews whose sentiment and length are independent, put together from sentences of the bundled ones.
+
+    >>> review = simulate_reviews(1)[0]
+    >>> review.n_words == len(review.text.split())
+    True
+
+    Lengths are log-uniform, up to about 300 words; sentiment is that of the reviews the sentences come from.
+    """
+    bundled = load("reviews", attribute="sentiment")
+    pool: dict[bool, list[str]] = {True: [], False: []}
+    for response, positive in zip(bundled[RESPONSE], bundled[TREATED], strict=True):
+        pool[positive] += [s.strip() for s in sentences(response) if s.strip()]
+    rng = np.random.default_rng(seed)
+    reviews = []
+    for _ in range(n):
+        positive = bool(rng.random() < 0.5)
+        wanted = np.exp(rng.uniform(np.log(8), np.log(300)))
+        text = str(rng.choice(pool[positive]))
+        while len(text.split()) < wanted:
+            text += " " + str(rng.choice(pool[positive]))
+        reviews.append(Simulated(text, positive, len(text.split())))
+    return reviews
+
+
+def train_reward_model(folder: str | Path, *, n_pairs: int = 2400, seed: int = 0, progress: bool = True) -> Path:
+    """Train the demo's reward model and save it (safetensors, tokenizer, chat template) into `folder`.
+
+    >>> train_reward_model("demo/demo-rm")  # doctest: +SKIP
+
+    A one-layer GPT-2 of about 0.3M parameters; the pairs' winners follow Bradley and Terry (1952) with the utility of
+    this module's constants, and the loss is -log sigmoid(r_winner - r_loser).
+    """
+    import torch
+    from tqdm.auto import tqdm
+    from transformers import GPT2Config, GPT2ForSequenceClassification
+
+    rng = np.random.default_rng(seed)
+    reviews = simulate_reviews(2 * n_pairs, seed)
+    tokenizer = _tokenizer([r.text for r in reviews])
+    utility = np.array(
+        [UTILITY_PER_SENTIMENT * (1 if r.positive else -1) + UTILITY_PER_WORD * r.n_words for r in reviews]
+    )
+    texts = [
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": PROMPT}, {"role": "assistant", "content": r.text}], tokenize=False
+        )
+        for r in reviews
+    ]
+    ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        config = GPT2Config(
+            vocab_size=len(tokenizer), n_positions=1024, n_embd=64, n_layer=1, n_head=2, resid_pdrop=0.0,
+            embd_pdrop=0.0, attn_pdrop=0.0, pad_token_id=tokenizer.pad_token_id, bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+        )  # fmt: skip
+        config.num_labels = 1
+        model = GPT2ForSequenceClassification(config)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.01)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=3e-3, total_steps=n_pairs // PAIRS_PER_STEP)
+        model.train()
+        steps = tqdm(range(n_pairs // PAIRS_PER_STEP), desc=f"train {MODEL_NAME}", unit="step", disable=not progress)
+        for step in steps:
+            rows = np.arange(2 * PAIRS_PER_STEP * step, 2 * PAIRS_PER_STEP * (step + 1))
+            first, second = _rewards(model, tokenizer, [ids[i] for i in rows]).chunk(2)
+            margin = utility[rows[:PAIRS_PER_STEP]] - utility[rows[PAIRS_PER_STEP:]]
+            wins = torch.tensor(rng.random(len(margin)) < 1 / (1 + np.exp(-margin)))
+            loss = -torch.nn.functional.logsigmoid(torch.where(wins, first - second, second - first)).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            steps.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+    folder = Path(folder)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def _rewards(model: Any, tokenizer: Any, ids: list[list[int]]) -> Any:
+    """Rewards of texts of all lengths, run in groups of like length, so that little is spent on padding."""
+    import torch
+
+    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+    groups = [order[start : start + 8] for start in range(0, len(order), 8)]
+    parts = []
+    for group in groups:
+        batch = tokenizer.pad({"input_ids": [ids[i] for i in group]}, return_tensors="pt")
+        parts.append(model(**batch).logits[:, 0])
+    return torch.cat(parts)[torch.tensor(np.argsort(order))]
+
+
+def _tokenizer(texts: list[str]) -> Any:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=3000,
+        special_tokens=["<|pad|>", "<|end|>", "<|user|>", "<|assistant|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(texts, trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe, pad_token="<|pad|>", eos_token="<|end|>", model_max_length=1024
+    )
+    tokenizer.chat_template = "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
+    return tokenizer
+
+
+# --- the demo itself -------------------------------------------------------------------------------------
+
+
+def run_demo(out: str | Path = "demo", *, progress: bool = True) -> pd.DataFrame:
+    """Train, score, estimate, and write the dataset, the table and the picture into `out`; gives the table.
+
+    >>> table = run_demo("demo")  # doctest: +SKIP
+
+    Writes `demo-rm/` (the model), `dataset/` (`datasets.load_from_disk` opens it), `effects.csv` and `effects.png`.
+    """
+    from transformers.utils.logging import disable_progress_bar
+
+    from ratekit.runs import write_run
+    from ratekit.stages import estimate, score
+
+    disable_progress_bar()  # a bar of its own for every small file would hide the ones that matter
+    out = Path(out)
+    model = train_reward_model(out / MODEL_NAME, progress=progress)
+    ds = load("reviews")
+    for name, reward in demo_rewards(model).items():
+        ds = score(ds, reward, name=name, progress=progress)
+    table = estimate(ds)
+    write_run(out, ds, table)
+    return table
+
+
+def demo_rewards(model: Path) -> dict[str, Any]:
+    """The demo's three rewards by name: the trained model, VADER, and VADER with 0.01 a word added."""
+    from ratekit.scoring import make_reward
+
+    vader, words = make_reward("vader"), make_reward("words")
+
+    def vader_and_words(prompts: Any, responses: Any) -> Any:
+        return np.asarray(vader(prompts, responses)) + 0.01 * np.asarray(words(prompts, responses))
+
+    return {MODEL_NAME: make_reward(model), "vader": vader, "vader+0.01*words": vader_and_words}

@@ -1,0 +1,224 @@
+"""A run: every stage in order, each saved as soon as it is done, so that the same call goes on where it was cut off.
+
+A run's folder holds `dataset/` (`datasets.load_from_disk` opens it), `effects.csv`, `effects.png` and `run.json` (every
+setting, versions, rows dropped).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ratekit import files
+from ratekit.attributes import get_attribute
+from ratekit.errors import InputError, WorkError, shorten
+from ratekit.rewriting.rules import RULES
+from ratekit.schema import ATTRIBUTE, REWARD_PREFIX, REWRITES, TREATED, columns_of
+from ratekit.scoring import default_name, find_reward
+from ratekit.sources import load
+from ratekit.stages import estimate, label, rewrite, score, standardize
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from datasets import Dataset
+
+DATASET, EFFECTS, FIGURE, RECORD = "dataset", "effects.csv", "effects.png", "run.json"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the rows and rewrites of a run; two runs with equal settings have equal rewrites."""
+
+    data: str
+    attribute: str
+    data_files: str | None = None
+    split: str | None = None
+    columns: dict[str, str] | None = None
+    duplicates: str | None = None
+    rewriter: str | None = None
+    depth: int | None = None
+    n: int | None = None
+    seed: int = 0
+
+
+def execute(
+    folder: Path,
+    settings: Settings,
+    rewards: Sequence[str],
+    *,
+    cache: Path | None = None,
+    base_url: str | None = None,
+    trust_remote_code: bool = False,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Do what is still to be done of a run in `folder` and give its effects table.
+
+    Rewrites and rewards that the folder holds are not made again. Raises InputError where the folder holds another
+    run, and what the stages raise; what was finished before stays on disk.
+    """
+    names = [default_name(reward) for reward in rewards]
+    for reward in rewards:
+        find_reward(reward)  # a misspelt one is better found before the rewriting than after it
+    record = _opened(folder, settings)
+    if (folder / DATASET).exists():
+        ds = files.read(folder / DATASET)
+    else:
+        ds = rewritten(settings, cache=cache or folder / "rewrites", base_url=base_url, progress=progress)
+        record["n_rows"] = len(ds)
+        _write_record(folder, record)
+        write_dataset(folder, ds)
+    for name, reward in zip(names, rewards, strict=True):
+        if record["rewards"].get(name) == reward and REWARD_PREFIX + name in columns_of(ds):
+            continue
+        ds = score(ds, reward, name=name, trust_remote_code=trust_remote_code, progress=progress)
+        write_dataset(folder, ds)
+        record["rewards"][name] = reward
+        _write_record(folder, record)
+    table = estimate(ds)
+    write_table(folder, table)
+    record["notes"] = table.attrs["notes"]
+    _write_record(folder, record)
+    return table
+
+
+def rewritten(
+    settings: Settings, *, cache: Path | None = None, base_url: str | None = None, progress: bool = True
+) -> Dataset:
+    """Load, label (unless the data carry labels for this attribute) and rewrite."""
+    attribute = get_attribute(settings.attribute)
+    ds = load(
+        settings.data, attribute=attribute, data_files=settings.data_files, split=settings.split,
+        columns=settings.columns, duplicates=settings.duplicates, n=settings.n, seed=settings.seed,
+    )  # fmt: skip
+    have = columns_of(ds)
+    if TREATED in have and ATTRIBUTE not in have:
+        ds = ds.add_column(ATTRIBUTE, [attribute.name] * len(ds))
+    if TREATED not in have or any(a != attribute.name for a in ds[ATTRIBUTE]):
+        ds = label(ds, attribute)
+    rewriter = settings.rewriter or _default_rewriter(ds, attribute.name)
+    depth = settings.depth
+    if depth is None:
+        depth = max((len(r or []) for r in ds[REWRITES]), default=2) if rewriter == "replay" else 2
+    return rewrite(ds, attribute, rewriter, depth, cache=cache, base_url=base_url, progress=progress)
+
+
+def _default_rewriter(ds: Dataset, attribute: str) -> str:
+    if REWRITES in columns_of(ds):
+        return "replay"
+    if attribute in RULES:
+        return "rules"
+    raise InputError(
+        f"which rewriter? The data carry no rewrites and there are no rules for {attribute!r}; "
+        "give --rewriter openai:MODEL or replay:PATH"
+    )
+
+
+def _opened(folder: Path, settings: Settings) -> dict[str, Any]:
+    """The record of the run in `folder`, or a new one. Raises InputError where the folder holds something else."""
+    if folder.is_file():
+        raise InputError(f"{folder} is a file; --out takes a folder")
+    if not (folder / RECORD).exists():
+        if (folder / DATASET).exists():
+            raise InputError(f"{folder} holds a dataset that is of no run (no {RECORD}); choose another --out")
+        return {"settings": asdict(settings), "versions": _versions(), "rewards": {}}
+    try:
+        record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        held = record["settings"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(f"{folder / RECORD} is not readable; choose another --out") from None
+    wanted = json.loads(json.dumps(asdict(settings)))
+    differing = [k for k in wanted if wanted[k] != held.get(k)]
+    if differing:
+        what = ", ".join(f"{k} {held.get(k)!r} there, {wanted[k]!r} here" for k in differing)
+        raise InputError(f"{folder} holds another run ({what}); choose another --out")
+    return record
+
+
+def _write_record(folder: Path, record: dict[str, Any]) -> None:
+    new = folder / f".{RECORD}.new"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        new.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        new.replace(folder / RECORD)
+    except OSError as e:
+        raise WorkError(f"{folder} cannot be written: {shorten(e.strerror or e, 80)}") from None
+
+
+def _versions() -> dict[str, str]:
+    import platform
+    from importlib.metadata import version
+
+    packages = ("ratekit", "datasets", "torch", "transformers", "numpy", "scipy")
+    return {"python": platform.python_version(), **{p: version(p) for p in packages}}
+
+
+def write_dataset(folder: Path, ds: Dataset) -> Path:
+    """Save `ds` as `folder`/dataset; an older one is replaced only once the new one is whole."""
+    target, new = folder / DATASET, folder / f".{DATASET}.new"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(new, ignore_errors=True)
+        ds.save_to_disk(str(new))
+        shutil.rmtree(target, ignore_errors=True)
+        new.rename(target)
+    except OSError as e:
+        raise WorkError(f"{folder} cannot be written: {shorten(e.strerror or e, 80)}") from None
+    return target
+
+
+def write_table(folder: Path, table: pd.DataFrame) -> list[Path]:
+    """Write effects.csv and effects.png into `folder`."""
+    from matplotlib.figure import Figure
+
+    from ratekit import plots
+
+    table.to_csv(folder / EFFECTS, index=False)
+    unit = "sd" if table["reward_sd"].gt(0).any() else "reward"
+    figure = plots.effects(table, unit=unit).figure
+    assert isinstance(figure, Figure)
+    figure.savefig(folder / FIGURE, dpi=150)
+    import matplotlib.pyplot as plt
+
+    plt.close(figure)
+    return [folder / EFFECTS, folder / FIGURE]
+
+
+def write_run(folder: Path, ds: Dataset, table: pd.DataFrame) -> list[Path]:
+    """Dataset, table and picture of a run, and their paths."""
+    return [write_dataset(folder, ds), *write_table(folder, table)]
+
+
+def conclusions(table: pd.DataFrame) -> list[str]:
+    """One sentence per attribute and reward model: what naive, a single rewrite and RATE each conclude.
+
+    >>> import ratekit as rk
+    >>> ds = rk.score(rk.load("reviews", attribute="sentiment"), "words", progress=False)
+    >>> print(conclusions(rk.estimate(ds))[0])
+    words, sentiment: naive +0.74 SD, single rewrite +0.02 SD, RATE +0.00 SD [-0.01, +0.02]: no effect is seen.
+    """
+    has_sd = bool(table["reward_sd"].gt(0).any())
+    rows, unit = (standardize(table), " SD") if has_sd else (table, "")
+    sentences = []
+    for (attribute, model), group in rows.groupby(["attribute", "reward_model"], sort=False):
+        estimands = group.loc[group["estimator"] == "rate", "estimand"]
+        shown = group[group["estimand"] == ("ate" if estimands.empty else estimands.iloc[0])].set_index("estimator")
+        parts = []
+        for name, words in (("naive", "naive"), ("single_rewrite", "single rewrite"), ("rate", "RATE")):
+            if name in shown.index:
+                parts.append(f"{words} {shown.loc[name, 'estimate']:+.2f}{unit}")
+        if "rate" in shown.index:
+            rate = shown.loc["rate"]
+            interval = f" [{rate.ci_low:+.2f}, {rate.ci_high:+.2f}]" if rate.se > 0 else ""
+            parts[-1] += f"{interval}: {_verdict(str(attribute), rate)}"
+        sentences.append(f"{model}, {attribute}: {', '.join(parts)}.")
+    return sentences
+
+
+def _verdict(attribute: str, rate: pd.Series) -> str:
+    if not (rate.ci_low > 0 or rate.ci_high < 0):
+        return "no effect is seen"
+    return f"{attribute} {'raises' if rate.estimate > 0 else 'lowers'} the reward"
