@@ -104,6 +104,15 @@ def record_of(
     }
 
 
+def default_cache() -> Path:
+    """Where replies are kept if no folder is given: $RATEKIT_CACHE, else ~/.cache/ratekit/rewrites."""
+    given = os.environ.get("RATEKIT_CACHE")
+    if given:
+        return Path(given)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "ratekit" / "rewrites"
+
+
 class Cache:
     """An append-only store of records by key, shared by any number of processes.
 
@@ -138,7 +147,19 @@ class Cache:
         self._synced = time.monotonic()
         self._reserve = self.folder / ".reserve"
         self.full: str | None = None  # why no new request should be made, once the disk is full
+        self._adopt()
         self.refresh()
+
+    def _adopt(self) -> None:
+        """Give a name to a shard whose writer was killed between its first line and that."""
+        with contextlib.suppress(OSError):
+            for hidden in self.folder.glob(".replies-*"):
+                with hidden.open("rb") as f:
+                    if _try_lock(f.fileno()):
+                        if os.fstat(f.fileno()).st_size:
+                            hidden.rename(hidden.with_name(f"{hidden.name[1:]}.jsonl"))
+                        else:
+                            hidden.unlink()
 
     # --- reading ---
 
@@ -247,6 +268,7 @@ class Cache:
             self._synced = time.monotonic()
 
     def _append(self, line: bytes) -> None:
+        """One line in one write. The shard gets its name with the first: an empty one is no dataset."""
         assert self._file is not None
         try:
             written = os.write(self._file, line)
@@ -256,6 +278,9 @@ class Cache:
         if written < len(line):
             os.ftruncate(self._file, self._size)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if self._size == 0:
+            path = self._shards[self._own]
+            _hidden(path).rename(path)
 
     def prepare(self) -> None:
         """Open the shard to write to, so that a read-only or full disk is known before anything is paid for."""
@@ -267,11 +292,12 @@ class Cache:
 
     def _open_shard(self) -> None:
         name = f"replies-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        making, path = self.folder / f".{name}", self.folder / f"{name}.jsonl"
+        path = self.folder / f"{name}.jsonl"
         _set_aside(self._reserve, RESERVE)
-        file = os.open(making, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
-        _try_lock(file)  # before it has its name, so that nobody finds it unlocked
-        making.rename(path)
+        file = os.open(_hidden(path), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
+        if not _try_lock(file) or not _hidden(path).exists():  # another process is tidying up just now
+            os.close(file)
+            return self._open_shard()
         self._file, self._size = file, 0
         self._known.add(path.name)
         self._shards.append(path)
@@ -324,7 +350,7 @@ class Cache:
                 os.close(self._file)
                 self._file = None
                 if self._size == 0:
-                    self._shards[self._own].unlink(missing_ok=True)
+                    _hidden(self._shards[self._own]).unlink(missing_ok=True)
         self._reserve.unlink(missing_ok=True)
 
     def __enter__(self) -> Cache:
@@ -332,6 +358,11 @@ class Cache:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _hidden(shard: Path) -> Path:
+    """What a shard is called until it has a line."""
+    return shard.with_name("." + shard.stem)
 
 
 def lines(shard: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:

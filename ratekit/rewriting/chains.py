@@ -7,15 +7,18 @@ with the rows. Any other callable is asked in blocks, one pass over all rows aft
 from __future__ import annotations
 
 import contextlib
+import logging
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ratekit.attributes import Attribute
 from ratekit.errors import WorkError
 from ratekit.rewriting.base import EMPTY, FAILED, NOT_ATTEMPTED, OK, Chain, Rewrite, Rewriter
-from ratekit.rewriting.cache import Cache, fingerprint_of, key_of, record_of
+from ratekit.rewriting.cache import Cache, default_cache, fingerprint_of, key_of, record_of
 from ratekit.rewriting.chat import ChatRewriter
 from ratekit.rewriting.cost import Meter
 from ratekit.rewriting.stream import Row, ask_chains
@@ -24,6 +27,8 @@ from ratekit.schema import PROMPT, RESPONSE, REWRITE_STATUS, REWRITES, TREATED
 if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Dataset
+
+log = logging.getLogger("ratekit")
 
 BLOCK = 256  # texts handed to a rewriter at once: often enough for a progress bar and a cache
 SPOOLED = 1000  # rows that are written at once
@@ -93,6 +98,27 @@ def table_of(chains: Sequence[Chain]) -> pa.Table:
     return pa.table(dict(zip((REWRITES, REWRITE_STATUS), columns, strict=True)))
 
 
+def status_counts(table: pa.Table) -> Counter[str]:
+    """How many rewrites have each status."""
+    import pyarrow.compute as pc
+
+    counts: Counter[str] = Counter()
+    for chunk in table[REWRITE_STATUS].chunks:
+        for found in pc.value_counts(chunk.flatten()).to_pylist():
+            counts[found["values"]] += found["counts"]
+    return counts
+
+
+def with_cache(rewriter: ChatRewriter, cache: str | Path | None) -> ChatRewriter:
+    """The rewriter with a cache: its own, else the folder given, else the default one where replies cost something."""
+    if rewriter.cache is not None:
+        return rewriter
+    if cache is None and getattr(rewriter.chat, "paid", False):
+        cache = default_cache()
+        log.info("replies are kept in %s", cache)
+    return rewriter if cache is None else replace(rewriter, cache=Cache(cache))
+
+
 def rewrite_chains(
     ds: Dataset,
     attribute: Attribute,
@@ -116,7 +142,7 @@ def rewrite_chains(
 def _by_chat(ds: Dataset, rewriter: ChatRewriter, depth: int, progress: bool, meter: Meter) -> pa.Table:
     from tqdm.auto import tqdm
 
-    spool = Spool(rewriter.cache.folder if rewriter.cache else None)
+    spool = Spool(rewriter.cache.folder if rewriter.cache is not None else None)
     name = f"rewrite {rewriter.attribute.name}"
     try:
         with tqdm(total=len(ds), desc=name, unit="row", disable=not progress, delay=1) as bar:

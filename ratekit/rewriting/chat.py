@@ -99,7 +99,9 @@ class ChatRewriter:
         from ratekit.rewriting.stream import Row, ask_chains
 
         if self.needs_prompt and prompts is None:
-            raise InputError("the rewriting template shows the {prompt}: call the rewriter with texts, targets, prompts")
+            raise InputError(
+                "the rewriting template shows the {prompt}: call the rewriter with texts, targets, prompts"
+            )
         given = prompts if prompts is not None else [None] * len(texts)
         rows = (Row(text, target, prompt) for text, target, prompt in zip(texts, targets, given, strict=True))
         rewrites: list[Rewrite] = []

@@ -57,7 +57,9 @@ def _of_status(error: Any, model: str, where: str) -> Fault:
     code = str(body.get("code") or body.get("type") or "")
     said = shorten(without_secrets(body.get("message") or error.message), 160)
     if status in (401, 403):
-        return Fault(FATAL, f"the server at {where} refused the key (status {status}); set OPENAI_API_KEY to a valid one")
+        return Fault(
+            FATAL, f"the server at {where} refused the key (status {status}); set OPENAI_API_KEY to a valid one"
+        )
     if status == 402 or code in ("insufficient_quota", "billing_hard_limit_reached"):
         return Fault(FATAL, f"the account has no quota left ({code or status}); mend that, then run the command again")
     if status == 404 or code == "model_not_found":

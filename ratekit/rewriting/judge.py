@@ -13,7 +13,18 @@ from collections import Counter
 from collections.abc import Callable
 
 from ratekit.rewriting.base import (
-    EMPTY, EXPLODED, FAILED, LEAKED, OK, PREAMBLE, REFUSED, TRUNCATED, UNCHANGED, WRONG_LANGUAGE, Reply, Rewrite,
+    EMPTY,
+    EXPLODED,
+    FAILED,
+    LEAKED,
+    OK,
+    PREAMBLE,
+    REFUSED,
+    TRUNCATED,
+    UNCHANGED,
+    WRONG_LANGUAGE,
+    Reply,
+    Rewrite,
 )  # fmt: skip
 
 Judge = Callable[[Reply, str], Rewrite]
@@ -32,9 +43,10 @@ _REFUSAL = re.compile(
 )
 # "Here is the longer version:" on a line of its own, and only that.
 _PREAMBLE_LINE = re.compile(
-    r"(?:(?:sure|certainly|of course|absolutely|okay|ok|got it)\b[^\n]{0,80}|here(?:['’]s| is| are| you go)\b[^\n]{0,120}"
-    r"|(?:the )?(?:adjusted|rewritten|revised|modified|edited|new) (?:response|version|text|review|answer)\b[^\n]{0,60})"
-    r":\**[ \t]*\n+",
+    r"(?:(?:sure|certainly|of course|absolutely|okay|ok|got it)\b[^\n]{0,80}"
+    r"|here(?:['’]s| is| are| you go)\b[^\n]{0,120}"
+    r"|(?:the )?(?:adjusted|rewritten|revised|modified|edited|new) (?:response|version|text|review|answer)\b[^\n]{0,60}"
+    r"):\**[ \t]*\n+",
     re.IGNORECASE,
 )
 _PREAMBLE = re.compile(
@@ -80,7 +92,7 @@ def judge(reply: Reply, source: str, template: str = "") -> Rewrite:
         return Rewrite(None, FAILED)
     source = source.strip()
     text = _unwrapped((reply.text or "").strip(), source)
-    if not text or not any(c.isalnum() for c in text) and any(c.isalnum() for c in source):
+    if not text or (not any(c.isalnum() for c in text) and any(c.isalnum() for c in source)):
         return Rewrite(None, EMPTY)
     fault = _fault(text, source, template)
     return Rewrite(None, fault) if fault else Rewrite(text, OK)

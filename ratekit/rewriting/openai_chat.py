@@ -24,7 +24,14 @@ from ratekit.errors import InputError, WorkError
 from ratekit.rewriting.base import Reply
 from ratekit.rewriting.cost import Meter
 from ratekit.rewriting.faults import (
-    BAD, FATAL, OTHER_NAME, REFUSED, Fault, UnusableAnswer, fault_of, without_secrets,
+    BAD,
+    FATAL,
+    OTHER_NAME,
+    REFUSED,
+    Fault,
+    UnusableAnswer,
+    fault_of,
+    without_secrets,
 )  # fmt: skip
 from ratekit.rewriting.pacing import Pacer, RetryBudget, Throttle, backoff
 from ratekit.schema import Conversation
@@ -391,13 +398,15 @@ class Run:
         elif fault.kind == REFUSED:
             self.budget.replies += 1
             self.source.give(Reply(job.index, None, "content_filter"))
-        elif fault.kind == OTHER_NAME and self.limit_name != OTHER_NAME or fault.kind == OTHER_NAME and job.tries == 1:
+        elif fault.kind == OTHER_NAME and job.tries == 1:
             self.limit_name = OTHER_NAME
             self._retry(job, 0.0)
         elif fault.kind in (BAD, OTHER_NAME):
             self.bad += 1
             if self.bad >= 3 and self.budget.replies == 0:
-                self._end(WorkError(f"the server at {without_secrets(self.chat.url)} rejects the requests ({fault.message})"))
+                self._end(
+                    WorkError(f"the server at {without_secrets(self.chat.url)} rejects the requests ({fault.message})")
+                )
             else:
                 self.source.give(Reply(job.index, None, "error"))
         else:
@@ -407,7 +416,11 @@ class Run:
         """Try again later, unless there is no hope."""
         where = without_secrets(self.chat.url)
         if not self.answered and job.tries >= min(3, self.chat.max_retries + 1):
-            self._end(WorkError(f"the server at {where} does not answer ({fault.message}); is it up, and is that its address?"))
+            self._end(
+                WorkError(
+                    f"the server at {where} does not answer ({fault.message}); is it up, and is that its address?"
+                )
+            )
         elif job.tries > self.chat.max_retries:
             if self.budget.replies == job.first_replies:  # nobody else got through either
                 self._end(

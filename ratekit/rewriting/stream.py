@@ -207,7 +207,7 @@ def ask_chains(
     """
     meter = meter or Meter()
     with tempfile.TemporaryDirectory(prefix="ratekit-") as scratch:
-        cache = rewriter.cache or Cache(scratch)
+        cache = rewriter.cache if rewriter.cache is not None else Cache(scratch)
         serve = getattr(rewriter.chat, "serve", None)
         chains = Chains(rewriter, cache, rows, depth, sink, meter, SPAN if serve else None)
         try:
@@ -264,7 +264,7 @@ def plan_chains(rewriter: ChatRewriter, rows: Iterator[Row], depth: int, prices:
         for done in range(depth):
             conversation = rewriter.conversation(row.text, row.target, row.prompt)
             key = rewriter.key(conversation)
-            record = cache.get(key) if cache else None
+            record = cache.get(key) if cache is not None else None
             reply = Reply(0, record.get("text"), str(record.get("finish_reason"))) if record else None
             rewrite = rewriter.judge(reply, row.text) if reply else None
             if rewrite is None or (rewrite.text is None and rewriter.retry_failed):
