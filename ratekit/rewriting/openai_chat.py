@@ -66,7 +66,7 @@ class OpenAIChat:
     rpm, tpm     requests and tokens a minute that the server allows, if known; they are kept to
     timeout      seconds for one request
     max_retries  for one request: connection, 408, 409, 429, 5xx, unusable answers; Retry-After is obeyed
-    retry_share  retries that the run may make for each reply that comes, and 100 to begin with
+    retry_share  retries that the run may make for each reply that comes; 8 for each slot to begin with
 
     The key comes from the environment (OPENAI_API_KEY); a local server needs none. A request that fails all the
     same gives a reply with finish_reason "error". WorkError at once for a wrong key, a model that is not there, an
@@ -226,7 +226,7 @@ class Run:
         self.meter = meter or Meter()
         self.key = chat.key()
         self.throttle = Throttle(chat.concurrency)
-        self.budget = RetryBudget(chat.retry_share)
+        self.budget = RetryBudget(chat.retry_share, start=max(100, 8 * chat.concurrency))
         self.by_request = Pacer(chat.rpm / 60) if chat.rpm else None
         self.by_token = Pacer(chat.tpm / 60) if chat.tpm else None
         self.waiting: list[_Job] = []  # for their retry, by when it is due

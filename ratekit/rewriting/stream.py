@@ -1,7 +1,7 @@
 """Chains of rewrites by a chat: each row goes on as soon as its own reply is there.
 
 Row 7 may be in its third pass while row 8 is in its first. A chat that can be fed while it works (it has `serve`) is;
-any other gets all that can be asked at the moment in one call, which is one call per pass.
+any other gets all that can be asked at the moment in one call, which is one call per pass (or `at_once` of them).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 from ratekit.errors import WorkError
@@ -226,7 +227,7 @@ def ask_chains(
 
 def _by_passes(chat: Any, chains: Chains, meter: Meter, tick: Callable[[], None]) -> None:
     while True:
-        requests = list(iter(chains.take, None))
+        requests = list(islice(iter(chains.take, None), getattr(chat, "at_once", None)))
         if requests:
             _one_call(chat, chains, meter, tick, requests)
         elif chains.done():
