@@ -76,7 +76,7 @@ def train_reward_model(folder: str | Path, *, n_pairs: int = 2400, seed: int = 0
 
     rng = np.random.default_rng(seed)
     reviews = simulate_reviews(2 * n_pairs, seed)
-    tokenizer = _tokenizer([r.text for r in reviews])
+    tokenizer = train_tokenizer([r.text for r in reviews])
     utility = np.array(
         [UTILITY_PER_SENTIMENT * (1 if r.positive else -1) + UTILITY_PER_WORD * r.n_words for r in reviews]
     )
@@ -131,7 +131,8 @@ def _rewards(model: Any, tokenizer: Any, ids: list[list[int]]) -> Any:
     return torch.cat(parts)[torch.tensor(np.argsort(order))]
 
 
-def _tokenizer(texts: list[str]) -> Any:
+def train_tokenizer(texts: list[str], vocab_size: int = 3000) -> Any:
+    """A byte-level BPE tokenizer trained on `texts`, with a chat template of its own."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -139,7 +140,7 @@ def _tokenizer(texts: list[str]) -> Any:
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=3000,
+        vocab_size=vocab_size,
         special_tokens=["<|pad|>", "<|end|>", "<|user|>", "<|assistant|>"],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,

@@ -155,6 +155,8 @@ def convergence(r: Floats, clusters: Ints, noise: float = 2.0) -> Convergence:
     1 and 3 on the other, so m0 - m2 = a (1 - rho^2) and m1 - m3 = a rho (1 - rho^2): their ratio is rho, and
     `rate` is biased by e_2 - e_1 = a rho (rho - 1), which L (m1 - m3) = a rho (1 - rho) undoes.
     rho = 1 (L = 1/2, the linear correction) where |m0 - m2| is under `noise` standard errors.
+    A mark that the first rewrite leaves and later ones keep enters m0 - m2 but not m1 - m3: `rate` is free of
+    it, while rho is then off, and with it the extrapolation.
     """
     early, late = r[:, 0] - r[:, 2], r[:, 1] - r[:, 3]
     mean_early, se_early, _ = clustered_mean(early, clusters)
@@ -165,7 +167,7 @@ def convergence(r: Floats, clusters: Ints, noise: float = 2.0) -> Convergence:
     return Convergence(float(rho), float(1 / (1 + rho)), bool(0.0 < ratio < 1.0))
 
 
-def clustered_mean(values: Floats, clusters: Ints) -> tuple[float, float, int]:
+def clustered_mean(values: Floats, clusters: Ints, magnitude: float = 0.0) -> tuple[float, float, int]:
     """Mean of `values` (n,), its cluster-robust SE, and the number of clusters G.
 
     >>> mean, se, n_clusters = clustered_mean(np.array([1.0, 2.0, 3.0, 6.0]), np.array([0, 0, 1, 1]))
@@ -174,7 +176,8 @@ def clustered_mean(values: Floats, clusters: Ints) -> tuple[float, float, int]:
 
     SE = sqrt(G/(G-1) * sum_g (sum_{i in g} (d_i - mean))^2) / n: the cluster-robust variance of a mean
     (Liang and Zeger 1986, Biometrika 73:13) with the G/(G-1) correction; with one row a cluster it is the
-    SE of a mean. NaN if G < 2; exactly 0 if no two values differ by more than rounding.
+    SE of a mean. NaN if G < 2; exactly 0 if no two values differ by more than rounding, which is relative to
+    the values or to `magnitude`, the size of the numbers that they are differences of.
     """
     n = len(values)
     if n == 0:
@@ -186,7 +189,7 @@ def clustered_mean(values: Floats, clusters: Ints) -> tuple[float, float, int]:
     spread = scaled - mean
     if n_clusters < 2:
         return mean * scale, float("nan"), n_clusters
-    if float(np.abs(spread).max()) <= 1e-14:
+    if float(np.abs(spread).max()) <= 1e-14 * max(1.0, magnitude / scale):
         return mean * scale, 0.0, n_clusters
     sums = np.bincount(clusters, weights=spread)
     se = float(np.sqrt(n_clusters / (n_clusters - 1) * np.square(sums).sum()) / n)
@@ -221,7 +224,8 @@ def two_sample_se(r: Floats, w: Bools, arms: tuple[int, int] | None) -> float:
         groups = [np.where(w, same, other), np.where(w, other, same)]
     if min(map(len, groups)) < 2:
         return float("nan")
-    return float(np.sqrt(sum(g.var(ddof=1) / len(g) for g in groups)))
+    scale = max(float(np.abs(g).max()) for g in groups) or 1.0
+    return scale * float(np.sqrt(sum((g / scale).var(ddof=1) / len(g) for g in groups)))
 
 
 def pooled_sd(r0: ArrayLike, w: ArrayLike) -> float:
@@ -256,8 +260,8 @@ def effects(
     ('rate', 'ate', 1.5)
     ('rate', 'att', 1.75)
     ('rate', 'atu', 1.25)
-    rate_late: no rows with rewards after 2 and 3 rewrites
-    rate_extrapolated: no rows with rewards after 0, 1, 2 and 3 rewrites
+    rate_late: no row has rewards for rewrite 2 and rewrite 3
+    rate_extrapolated: no row has rewards for the response, rewrite 1, rewrite 2 and rewrite 3
 
     rewards (n, depth+1) float, NaN = not scored; treated (n,) bool; clusters (n,) integer codes from 0 (each
     row its own by default). Estimates are in the reward's units. Each estimator uses the rows that have what
@@ -269,9 +273,8 @@ def effects(
         have = [k for k in estimator.passes if k < r.shape[1]]
         complete = ~np.isnan(r[:, have]).any(axis=1)
         if len(have) < len(estimator.passes) or not complete.any():
-            *most, last = map(str, estimator.passes)
-            rewrites = f"{', '.join(most)} and {last}" if most else last
-            yield f"{name}: no rows with rewards after {rewrites} rewrites"
+            *most, last = ["the response" if k == 0 else f"rewrite {k}" for k in estimator.passes]
+            yield f"{name}: no row has rewards for {', '.join(most) + ' and ' if most else ''}{last}"
             continue
         rows_r, rows_w, rows_c = r[complete], w[complete], codes[complete]
         both = bool(rows_w.any() and not rows_w.all())
@@ -282,12 +285,13 @@ def effects(
         if not both and estimator.estimands == ("ate",):
             continue
         values = estimator.values(rows_r, rows_w, rows_c)
+        magnitude = float(np.abs(rows_r[:, have]).max())
         for estimand in estimator.estimands:
             used = {"ate": np.full(len(rows_w), both), "att": rows_w, "atu": ~rows_w}[estimand]
             if not used.any():
                 continue
             of_class = {"ate": len(w), "att": int(w.sum()), "atu": int((~w).sum())}[estimand]
-            estimate, se, n_clusters = clustered_mean(values[used], rows_c[used])
+            estimate, se, n_clusters = clustered_mean(values[used], rows_c[used], magnitude)
             if se == 0:  # nothing tells how the differences would vary, so claim no precision
                 se = float("nan")
             low, high, p = t_interval(estimate, se, n_clusters - 1, level)

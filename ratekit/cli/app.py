@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ratekit.cli import inspect, pipeline
+from ratekit.cli import cache, inspect, pipeline
 from ratekit.cli.tables import Format
 
 app = typer.Typer(
@@ -58,3 +58,4 @@ app.command()(pipeline.estimate)
 app.command()(inspect.diagnose)
 app.command()(inspect.contrast)
 app.command()(inspect.attributes)
+app.add_typer(cache.app, name="cache")

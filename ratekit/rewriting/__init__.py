@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ratekit import files
 from ratekit.attributes import Attribute
@@ -77,7 +78,7 @@ _EXAMPLE = {"openai": "openai:gpt-4o-mini", "batch": "batch:gpt-4o-mini", "hf": 
 
 
 def _chat(kind: str, model: str, options: Options, folder: Path) -> Chat:
-    given = {
+    given: dict[str, Any] = {
         "max_tokens": options.max_tokens, "temperature": options.temperature, "seed": options.seed,
         "concurrency": options.concurrency, "rpm": options.rpm, "tpm": options.tpm, "timeout": options.timeout,
     }  # fmt: skip

@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ratekit.errors import InputError, WorkError, shorten
 from ratekit.rewriting.base import Reply
@@ -27,7 +27,7 @@ from ratekit.schema import Conversation
 
 log = logging.getLogger("ratekit")
 
-ENDPOINT = "/v1/chat/completions"
+ENDPOINT: Literal["/v1/chat/completions"] = "/v1/chat/completions"
 FINAL = ("completed", "failed", "expired", "cancelled")
 MAX_REQUESTS, MAX_BYTES = 50_000, 200_000_000  # what one file may hold
 FRUITLESS = 3  # rounds without one reply after which it gives up

@@ -61,10 +61,13 @@ def key_of(fingerprint: str, content: Any) -> str:
 
 
 def fingerprint_of(model: Any) -> str:
-    """What tells this model's replies from another's: its `fingerprint`, else its name, code and closure.
+    """What tells this model's replies from another's.
 
     >>> fingerprint_of(lambda texts: 1) == fingerprint_of(lambda texts: 2)
     False
+
+    Its `fingerprint` where it has one; else, for a function, its name, its code and the constants it closes over. A
+    model whose replies depend on more than that should carry a `fingerprint`.
     """
     given = getattr(model, "fingerprint", None)
     if given is not None:
@@ -72,9 +75,10 @@ def fingerprint_of(model: Any) -> str:
     code = getattr(model, "__code__", None)
     if code is None:
         return f"{type(model).__module__}.{type(model).__qualname__}:{model!r}"
-    closure = [repr(cell.cell_contents) for cell in model.__closure__ or ()]
+    closed = [c.cell_contents for c in model.__closure__ or ()] + list(model.__defaults__ or ())
+    constants = [v for v in closed if v is None or isinstance(v, str | int | float)]
     name = f"{model.__module__}.{model.__qualname__}"
-    return f"{name}:{key_of(name, [code.co_code.hex(), repr(code.co_consts), closure])[:8]}"
+    return f"{name}:{key_of(name, [code.co_code.hex(), repr(code.co_consts), *constants])[:8]}"
 
 
 def record_of(
@@ -183,6 +187,20 @@ class Cache:
         """The hashes of the templates that the shards begin with."""
         first = [next(lines(path), (0, None))[1] for path in self._shards if path.exists()]
         return {str(record["template"]) for record in first if record and record.get("template")}
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """The latest record of every key, shard by shard."""
+        for number, path in enumerate(self._shards):
+            offset = 0
+            with path.open("rb") as f:
+                for line in f:
+                    place, offset = number << 40 | offset, offset + len(line)
+                    try:
+                        record = json.loads(line)
+                        if self._index.get(_short(record["key"])) == place:
+                            yield record
+                    except (ValueError, TypeError, KeyError):
+                        continue
 
     def __contains__(self, key: str) -> bool:
         return _short(key) in self._index
@@ -363,6 +381,12 @@ class Cache:
 def _hidden(shard: Path) -> Path:
     """What a shard is called until it has a line."""
     return shard.with_name("." + shard.stem)
+
+
+def is_written_to(shard: Path) -> bool:
+    """Whether a live process holds the shard."""
+    with shard.open("rb") as f:
+        return not _try_lock(f.fileno())
 
 
 def lines(shard: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:

@@ -14,7 +14,9 @@ from ratekit.errors import InputError
 from ratekit.rewriting.base import Chat, Reply, Rewrite
 from ratekit.rewriting.cache import Cache, fingerprint_of, key_of, record_of
 from ratekit.rewriting.judge import judge
-from ratekit.rewriting.prompts import messages, needs_prompt, template_hash, template_of
+from ratekit.rewriting.prompts import messages, needs_prompt, template_of
+from ratekit.rewriting.prompts import template_hash as hash_of
+from ratekit.rewriting.stream import Row, ask_chains
 from ratekit.schema import Conversation
 
 
@@ -42,7 +44,11 @@ class ChatRewriter:
 
     def __post_init__(self) -> None:
         self.template = template_of(self.attribute, self.template)
-        self._hash = template_hash(self.template)
+
+    @property
+    def template_hash(self) -> str:
+        """Eight digits that tell this template from others."""
+        return hash_of(self.template)
 
     @property
     def fingerprint(self) -> str:
@@ -83,7 +89,7 @@ class ChatRewriter:
         return record_of(
             model=self.model,
             params=self.params,
-            template=self._hash,
+            template=self.template_hash,
             attribute=self.attribute.name,
             phrase=self.attribute.phrase(target),
             messages=conversation,
@@ -96,8 +102,6 @@ class ChatRewriter:
         self, texts: Sequence[str], targets: Sequence[bool], prompts: Sequence[Any] | None = None
     ) -> list[Rewrite]:
         """Rewrite each text to its target side; a reply that is no rewrite gives None and its status."""
-        from ratekit.rewriting.stream import Row, ask_chains
-
         if self.needs_prompt and prompts is None:
             raise InputError(
                 "the rewriting template shows the {prompt}: call the rewriter with texts, targets, prompts"

@@ -50,7 +50,10 @@ class Meter:
     tokens_in: int = 0
     tokens_out: int = 0
     rows: int = 0
+    under_way: float = 0.0  # money that the requests under way are expected to cost
     last_fault: str | None = None
+    stopped: str | None = None  # why rows were left out, if they were
+    about: dict[str, Any] = field(default_factory=dict)  # of the rewriter: model, params, template
     started: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
@@ -70,11 +73,14 @@ class Meter:
         """Money so far; None without prices."""
         return self.prices.cost(self.tokens_in, self.tokens_out) if self.prices else None
 
-    def spent(self, under_way: int = 0) -> bool:
-        """Whether the budget is used up, counting requests that are under way at the mean of those that came."""
-        if self.budget is None or self.cost is None:
-            return False
-        return self.cost + under_way * self.cost / max(self.replies, 1) >= self.budget
+    def expect(self, tokens_in: float, tokens_out: float) -> None:
+        """Note a request that is under way (or, with negative numbers, no longer)."""
+        if self.prices:
+            self.under_way += self.prices.cost(tokens_in, tokens_out)
+
+    def spent(self) -> bool:
+        """Whether the budget is used up, by what came and what is expected of the requests under way."""
+        return self.budget is not None and (self.cost or 0.0) + self.under_way >= self.budget
 
     def shown(self) -> str:
         """For a progress bar: replies a second, tokens, money.
@@ -91,6 +97,7 @@ class Meter:
     def record(self) -> dict[str, Any]:
         """What was used, for the record of a run."""
         return {
+            **self.about,
             "requests": self.requests,
             "retries": self.retries,
             "replies": self.replies,
@@ -100,6 +107,7 @@ class Meter:
             "cost": self.cost,
             "seconds": round(time.monotonic() - self.started, 1),
             "last_fault": self.last_fault,
+            "stopped": self.stopped,
         }
 
 

@@ -80,7 +80,7 @@ class LocalChat:
         spread = self.device is None and torch.cuda.device_count() > 1 and not distributed
         device = None if spread else self._device(distributed)
         try:
-            model = AutoModelForCausalLM.from_pretrained(
+            model: Any = AutoModelForCausalLM.from_pretrained(
                 self.model,
                 use_safetensors=True,
                 dtype=self.dtype or ("float32" if device == "cpu" else "auto"),

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 from ratekit.errors import InputError, WorkError
 from ratekit.rewriting.base import Reply
-from ratekit.rewriting.cost import Meter
+from ratekit.rewriting.cost import CHARACTERS_PER_TOKEN, Meter
 from ratekit.rewriting.faults import (
     BAD,
     FATAL,
@@ -38,7 +38,6 @@ from ratekit.schema import Conversation
 
 log = logging.getLogger("ratekit")
 
-CHARACTERS_PER_TOKEN = 4.0
 WAITING_PER_SLOT = 4  # requests that may wait for their retry, for each slot; beyond it nothing new is begun
 
 

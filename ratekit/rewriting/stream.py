@@ -13,19 +13,39 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 from ratekit.errors import WorkError
-from ratekit.rewriting.base import FAILED, NOT_ATTEMPTED, OK, PAID, Chain, Reply
+from ratekit.rewriting.base import FAILED, NOT_ATTEMPTED, OK, PAID, Chain, Reply, Rewrite
 from ratekit.rewriting.cache import Cache
-from ratekit.rewriting.chat import ChatRewriter
-from ratekit.rewriting.cost import Meter, Pending, Plan, Prices, plan
+from ratekit.rewriting.cost import CHARACTERS_PER_TOKEN, Meter, Pending, Plan, Prices, plan
 from ratekit.schema import Conversation
 
 log = logging.getLogger("ratekit")
 
 SPAN = 4096  # rows begun ahead of the oldest unfinished one: what bounds the memory
 POLL = 0.1  # seconds between looks at what another process is asking for
+
+
+class Asks(Protocol):
+    """What a rewriter that asks a chat has to say of itself; `ChatRewriter` is one."""
+
+    @property
+    def chat(self) -> Any: ...  # noqa: D102
+    @property
+    def cache(self) -> Cache | None: ...  # noqa: D102
+    @property
+    def retry_failed(self) -> bool: ...  # noqa: D102
+    @property
+    def model(self) -> str: ...  # noqa: D102
+    @property
+    def params(self) -> str: ...  # noqa: D102
+    @property
+    def template_hash(self) -> str: ...  # noqa: D102
+    def conversation(self, text: str, target: bool, prompt: Any = None) -> Conversation: ...  # noqa: D102
+    def key(self, conversation: Conversation) -> str: ...  # noqa: D102
+    def judge(self, reply: Reply, source: str) -> Rewrite: ...  # noqa: D102
+    def record(self, conversation: Conversation, target: bool, reply: Reply) -> dict[str, Any]: ...  # noqa: D102
 
 
 @dataclass(slots=True)
@@ -45,6 +65,7 @@ class _Asked:
     key: str
     conversation: Conversation
     target: bool
+    tokens: float  # of the text, about
     rows: list[Row]
 
 
@@ -53,7 +74,7 @@ class Chains:
 
     def __init__(
         self,
-        rewriter: ChatRewriter,
+        rewriter: Asks,
         cache: Cache,
         rows: Iterator[Row],
         depth: int,
@@ -75,7 +96,6 @@ class Chains:
         self.asked_again: set[str] = set()
         self.number = 0
         self.ends: dict[int, Row] = {}  # finished before an earlier row
-        self.stopped = False
 
     # --- the source's contract ---
 
@@ -109,6 +129,7 @@ class Chains:
     def give(self, reply: Reply) -> None:
         """Store the reply, then let its rows go on."""
         asked = self.asked.pop(reply.index)
+        self.meter.expect(-_tokens(asked.conversation), -asked.tokens)
         del self.by_key[asked.key]
         if reply.finish_reason in PAID:
             self.cache.put(asked.key, self.rewriter.record(asked.conversation, asked.target, reply))
@@ -152,7 +173,7 @@ class Chains:
         return self.cache.claim(key)
 
     def _say_templates(self) -> None:
-        ours, theirs = self.rewriter._hash, self.cache.templates()
+        ours, theirs = self.rewriter.template_hash, self.cache.templates()
         if theirs and ours not in theirs:
             log.warning(
                 "the cache %s was made with the template %s and this run's is %s: they are kept apart, and nothing "
@@ -161,15 +182,25 @@ class Chains:
 
     def _ask(self, key: str, conversation: Conversation, row: Row) -> tuple[int, Conversation]:
         self.number += 1
-        self.asked[self.number] = _Asked(key, conversation, row.target, [row])
+        tokens = len(row.text) / CHARACTERS_PER_TOKEN
+        self.asked[self.number] = _Asked(key, conversation, row.target, tokens, [row])
+        self.meter.expect(_tokens(conversation), tokens)
         self.by_key[key] = self.number
         if self.rewriter.retry_failed:
             self.asked_again.add(key)
         return self.number, conversation
 
     def _stops(self) -> bool:
-        self.stopped = self.stopped or self.cache.full is not None or self.meter.spent(len(self.asked))
-        return self.stopped
+        if self.meter.stopped is None:
+            if self.cache.full is not None:
+                self.meter.stopped = "the disk is full"
+            elif self.meter.spent():
+                self.meter.stopped = f"the budget of {self.meter.budget:g} is spent"
+                log.warning(
+                    "%s: the rows that are left are not attempted; the same command with a larger one goes on",
+                    self.meter.stopped,
+                )  # fmt: skip
+        return self.meter.stopped is not None
 
     def _advance(self, row: Row, reply: Reply) -> None:
         rewrite = self.rewriter.judge(reply, row.text)
@@ -192,8 +223,12 @@ class Chains:
             self.sink((first.rewrites, first.statuses))
 
 
+def _tokens(conversation: Conversation) -> float:
+    return sum(len(turn["content"]) for turn in conversation) / CHARACTERS_PER_TOKEN
+
+
 def ask_chains(
-    rewriter: ChatRewriter,
+    rewriter: Asks,
     rows: Iterator[Row],
     depth: int,
     sink: Callable[[Chain], None],
@@ -207,6 +242,7 @@ def ask_chains(
     Raises WorkError; what arrived before is in the cache.
     """
     meter = meter or Meter()
+    meter.about = {"model": rewriter.model, "params": rewriter.params, "template": rewriter.template_hash}
     with tempfile.TemporaryDirectory(prefix="ratekit-") as scratch:
         cache = rewriter.cache if rewriter.cache is not None else Cache(scratch)
         serve = getattr(rewriter.chat, "serve", None)
@@ -216,6 +252,13 @@ def ask_chains(
                 serve(chains, meter, tick)
             else:
                 _by_passes(rewriter.chat, chains, meter, tick)
+        except KeyboardInterrupt:
+            kept = "" if rewriter.cache is None else f" in {cache.folder}"
+            log.warning(
+                "stopped: %d rows are done and every reply that arrived is kept%s; run the same command again to go on "
+                "with what is missing", meter.rows, kept,
+            )  # fmt: skip
+            raise
         finally:
             cache.close()
     if cache.full is not None:
@@ -254,7 +297,7 @@ def _one_call(
         chains.give(Reply(number, None, FAILED))
 
 
-def plan_chains(rewriter: ChatRewriter, rows: Iterator[Row], depth: int, prices: Prices | None = None) -> Plan:
+def plan_chains(rewriter: Asks, rows: Iterator[Row], depth: int, prices: Prices | None = None) -> Plan:
     """What `ask_chains` would ask for; makes no request."""
     cache = rewriter.cache
     pending: list[Pending] = []

@@ -1,0 +1,36 @@
+"""What the tests share: real data where it is at hand, and a tiny model of any architecture."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test needs a network; one that asks for it fails at once
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture
+def shared():
+    """A function that gives the path of a real data set beside the repository, or skips the test."""
+
+    def path(name: str) -> Path:
+        if not (SHARED / name).exists():
+            pytest.skip(f"real data not at hand: ../shared/data/{name}")
+        return SHARED / name
+
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer():
+    """A byte-level BPE tokenizer of 400 tokens with a chat template."""
+    from ratekit.demo import train_tokenizer
+
+    return train_tokenizer(
+        ["The film was a joy from start to finish.", "A dull, slow book with a thin plot."] * 50, 400
+    )

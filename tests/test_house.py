@@ -1,0 +1,168 @@
+"""The house stands: floors, lazy imports, one list of dependencies, notebooks without outputs."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+PACKAGE = ROOT / "ratekit"
+
+# DESIGN's floors. A module may import from its own floor or a lower one; the graph has no cycle.
+FLOORS = {
+    0: ("errors", "schema", "files"),
+    1: ("attributes", "columns", "corpora", "estimators", "sources"),
+    2: ("rewriting", "scoring"),
+    3: ("stages", "diagnostics"),
+    4: ("plots", "runs", "demo"),
+    5: ("widgets", "cli"),
+}
+FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
+
+
+def module_name(path):
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(p for p in parts if p != "__init__")
+
+
+def imported_modules(path):
+    """Every ratekit module that a file imports, at the top or inside a function."""
+    known = {module_name(p) for p in PACKAGE.rglob("*.py")}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            if name.startswith("ratekit."):
+                inner = name.removeprefix("ratekit.")
+                while inner and inner not in known:
+                    inner = inner.rpartition(".")[0]
+                if inner:
+                    yield inner
+
+
+MODULES = {
+    module_name(p): set(imported_modules(p)) for p in PACKAGE.rglob("*.py") if module_name(p) not in ("", "__main__")
+}
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_imports_go_downwards(module):
+    floor = FLOOR_OF[module.split(".")[0]]
+    for other in MODULES[module]:
+        assert FLOOR_OF[other.split(".")[0]] <= floor, f"{module} imports {other} from a higher floor"
+
+
+def test_imports_have_no_cycle():
+    seen, open_ = set(), []
+
+    def visit(module):
+        assert module not in open_, " -> ".join([*open_, module])
+        if module not in seen:
+            open_.append(module)
+            for other in MODULES[module] - {module}:
+                visit(other)
+            open_.pop()
+            seen.add(module)
+
+    for module in MODULES:
+        visit(module)
+
+
+def test_the_import_test_would_notice(tmp_path):
+    offender = tmp_path / "offender.py"
+    offender.write_text("def f():\n    from ratekit.cli import main\n")
+    assert set(imported_modules(offender)) == {"cli"}
+
+
+HEAVY = ("torch", "transformers", "datasets", "matplotlib", "seaborn", "ipywidgets", "pandas", "openai")
+
+
+def loaded_after(code):
+    script = f"import sys\n{code}\nprint([m for m in {HEAVY!r} if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    return ast.literal_eval(out.splitlines()[-1])
+
+
+def test_import_ratekit_loads_nothing_heavy():
+    assert loaded_after("import ratekit") == []
+    assert loaded_after("import ratekit; ratekit.ESTIMATORS, ratekit.ATTRIBUTES, ratekit.REWARD_MODELS") == []
+    assert "torch" in loaded_after("import ratekit, torch")  # the probe sees what is there
+
+
+def test_estimating_loads_no_model_library():
+    code = (
+        "import pandas as pd, ratekit as rk\n"
+        "rk.estimate(pd.DataFrame({'prompt_id': list('abcd'), 'attribute': 'x', 'treated': [True, False] * 2,"
+        " 'reward/r': [[1., 2.], [2., 4.], [3., 1.], [5., 2.]]}))"
+    )
+    assert {"torch", "transformers", "datasets", "matplotlib"}.isdisjoint(loaded_after(code))
+
+
+def test_every_public_name_resolves():
+    import ratekit
+
+    assert {"load", "label", "rewrite", "score", "estimate", "diagnose", "contrast", "sensitivity", "plots"} <= set(
+        ratekit.__all__
+    )
+    for name in ratekit.__all__:
+        assert getattr(ratekit, name) is not None
+        assert name in dir(ratekit)
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = ratekit.nonsense
+
+
+# --- set-up ----------------------------------------------------------------------------------------------
+
+
+def requirement(text):
+    name, _, version = re.match(r"\s*([\w.-]+)(\[[^\]]*\])?\s*(.*)", text).groups()
+    return name.lower().replace("_", "-"), version.replace(" ", "")
+
+
+def test_environment_yml_names_the_dependencies_of_pyproject():
+    import tomllib
+    import yaml
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    ours = dict(map(requirement, project["dependencies"]))
+    listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    conda = dict(requirement(d) for d in listed if isinstance(d, str))
+    assert conda.pop("python") == project["requires-python"]
+    conda.pop("pip")
+    conda["torch"] = conda.pop("pytorch")  # conda's name for it
+    assert conda == ours
+    assert {"pip": ["-e ."]} in listed
+
+
+def test_constraints_pin_every_dependency_exactly():
+    tomllib = pytest.importorskip("tomllib")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = [x for x in (ROOT / "constraints.txt").read_text().splitlines() if x and not x.startswith("#")]
+    pins = dict(requirement(line.split(";")[0]) for line in lines)
+    assert all(version.startswith("==") for version in pins.values())
+    for text in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
+        assert requirement(text)[0] in pins, text
+
+
+def test_no_pickle_is_read_or_written():
+    for path in PACKAGE.rglob("*.py"):
+        text = path.read_text()
+        assert not re.search(r"\bpickle\b|torch\.(load|save)\(", text), path
+
+
+def test_notebooks_are_committed_without_outputs():
+    notebooks = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    assert notebooks
+    for path in notebooks:
+        for cell in json.loads(path.read_text())["cells"]:
+            assert not cell.get("outputs"), f"{path.name} holds outputs"
+            assert cell.get("execution_count") is None, f"{path.name} holds execution counts"

@@ -1,0 +1,420 @@
+"""The pipeline on real text, with callables for models; what it must show, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import ratekit as rk
+from ratekit.errors import InputError, WorkError
+from ratekit.scoring import make_reward
+
+words, vader = make_reward("words"), make_reward("vader")
+
+
+def scored(attribute, **rewards):
+    ds = rk.load("reviews", attribute=attribute)
+    for name, reward in rewards.items():
+        ds = rk.score(ds, reward, name=name, progress=False)
+    return ds
+
+
+def pick(table, estimator, reward_model=None, estimand="ate"):
+    rows = table[(table.estimator == estimator) & (table.estimand == estimand)]
+    if reward_model:
+        rows = rows[rows.reward_model == reward_model]
+    assert len(rows) == 1
+    return rows.iloc[0]
+
+
+# --- what it must show -------------------------------------------------------------------------------------
+
+
+def test_linearity_of_the_effect_in_the_reward():
+    def mixed(prompts, responses):
+        return vader(prompts, responses) + 0.01 * words(prompts, responses)
+
+    table = rk.estimate(scored("length", vader=vader, words=words, mixed=mixed))
+    for estimator in ("naive", "single_rewrite", "rate", "rate_late"):
+        difference = pick(table, estimator, "mixed").estimate - pick(table, estimator, "vader").estimate
+        assert difference == pytest.approx(0.01 * pick(table, estimator, "words").estimate, abs=1e-9)
+
+
+def test_rate_separates_sentiment_from_the_length_it_comes_with():
+    table = rk.estimate(scored("sentiment", words=words))
+    naive, rate = pick(table, "naive"), pick(table, "rate")
+    assert round(naive.estimate, 1) == 24.3
+    assert naive.p_value < 1e-4
+    assert (round(rate.estimate, 2), round(rate.se, 2)) == (0.07, 0.23)
+
+
+def test_published_double_rewrites(shared):
+    import runpy
+
+    from conftest import ROOT
+
+    from ratekit import files
+
+    converted = runpy.run_path(str(ROOT / "experiments" / "double_rewrites.py"))["converted"]
+    ds = pd.DataFrame([converted(row) for row in files.read(shared("double_rewrites/length.jsonl.gz"))])
+    table = rk.estimate(ds, se_unpaired=True)
+    assert set(table.estimator) == {"rate"}
+    assert set(table.estimand) == {"atu"}
+    assert len(table) == 8
+    effect = table.set_index("reward_model").loc["base-8B"]
+    assert (round(effect.estimate, 2), round(effect.se, 2), round(effect.se_unpaired, 2)) == (1.43, 0.36, 0.74)
+
+
+# --- the table ---------------------------------------------------------------------------------------------
+
+COLUMNS = [
+    "attribute",
+    "reward_model",
+    "estimator",
+    "estimand",
+    "estimate",
+    "se",
+    "ci_low",
+    "ci_high",
+    "p_value",
+    "n",
+    "n_treated",
+    "n_untreated",
+    "n_clusters",
+    "n_dropped",
+    "reward_sd",
+]
+
+
+def test_the_table_has_the_columns_of_the_contract_in_their_order():
+    table = rk.estimate(scored("length", words=words))
+    assert list(table.columns) == COLUMNS
+    assert table.estimate.dtype == np.float64
+    assert set(zip(table.estimator, table.estimand, strict=True)) == {("naive", "ate")} | {
+        (e, k) for e in ("single_rewrite", "rate", "rate_late", "rate_extrapolated") for k in ("ate", "att", "atu")
+    }
+
+
+def test_a_dataset_and_its_dataframe_give_the_same_table():
+    ds = scored("length", words=words)
+    pd.testing.assert_frame_equal(rk.estimate(ds), rk.estimate(ds.to_pandas()))
+    order = np.random.default_rng(0).permutation(len(ds))
+    shuffled = rk.estimate(ds.select(order))  # rows picked through an index, not copied
+    pd.testing.assert_frame_equal(rk.estimate(ds), shuffled, rtol=1e-9)
+
+
+def test_attributes_are_never_pooled():
+    ds = rk.score(rk.load("reviews"), words, name="words", progress=False)
+    both = rk.estimate(ds)
+    alone = pd.concat([rk.estimate(scored(a, words=words)) for a in ("sentiment", "length")], ignore_index=True)
+    pd.testing.assert_frame_equal(both, alone)
+
+
+def test_by_gives_each_group_its_own_rows():
+    ds = scored("length", words=words)
+    table = rk.estimate(ds, by="style")
+    tidy = rk.estimate(ds.filter(lambda row: row["style"] == "tidy"))
+    pd.testing.assert_frame_equal(table[table["style"] == "tidy"].drop(columns="style").reset_index(drop=True), tidy)
+    with pytest.raises(InputError, match="did you mean 'style'"):
+        rk.estimate(ds, by="stile")
+
+
+def test_pooled_sources_are_said(tmp_path):
+    ds = scored("length", words=words)
+    ds = ds.add_column("source", ["a", "b"] * 80)
+    assert "rows of 2 sources are pooled; by='source' gives each its own" in rk.estimate(ds).attrs["notes"]
+    assert not [n for n in rk.estimate(ds, by="source").attrs["notes"] if "pooled" in n]
+
+
+def test_a_prompts_responses_are_one_cluster():
+    frame = scored("length", words=words).to_pandas()
+    frame["prompt_id"] = [f"p{i // 4}" for i in range(160)]
+    table = rk.estimate(frame)
+    assert pick(table, "rate").n_clusters == 40
+
+
+def test_standardize_divides_by_the_reward_sd():
+    table = rk.estimate(scored("length", words=words))
+    once = rk.standardize(table)
+    assert pick(once, "rate").estimate == pytest.approx(pick(table, "rate").estimate / pick(table, "rate").reward_sd)
+    pd.testing.assert_frame_equal(rk.standardize(once), once)
+
+
+def test_estimators_without_their_inputs_are_left_out_with_a_note():
+    frame = pd.DataFrame(
+        {
+            "prompt_id": list("abcd"),
+            "attribute": "x",
+            "treated": [True] * 4,
+            "reward/r": [[1.0, 2.0], [2.0, 4.0], [3.0, 1.0], [5.0, None]],
+        }
+    )
+    table = rk.estimate(frame)
+    assert set(zip(table.estimator, table.estimand, strict=True)) == {("single_rewrite", "att")}
+    assert (table.n.item(), table.n_dropped.item()) == (3, 1)
+    notes = "\n".join(table.attrs["notes"])
+    assert "naive: no untreated rows, so no ATE" in notes
+    assert "rate: no row has rewards for rewrite 1 and rewrite 2" in notes
+
+
+def test_an_empty_table_is_an_error_that_says_why():
+    frame = pd.DataFrame({"prompt_id": ["a", "b"], "attribute": "x", "treated": True, "reward/r": [[1.0], [2.0]]})
+    with pytest.raises(InputError, match="nothing can be estimated: naive: no untreated rows"):
+        rk.estimate(frame)
+
+
+BAD_FRAMES = {
+    "nan": ({"reward/r": [[1.0, float("nan")], [1.0, 2.0]]}, r"row 1: reward/r\[1\] is nan"),
+    "inf": ({"reward/r": [[1.0, 2.0], [float("inf"), 2.0]]}, r"row 2: reward/r\[0\] is inf"),
+    "text": ({"reward/r": [["a"], ["b"]]}, "lists of string, not of numbers"),
+    "scalar": ({"reward/r": [1.0, 2.0]}, "holds double; a list of rewards per row was expected"),
+    "null label": ({"treated": [True, None]}, "row 2: 'treated' is null"),
+    "odd label": ({"treated": ["yes", "no"]}, "row 1: 'treated' holds 'yes'"),
+    "null prompt": ({"prompt_id": [None, "b"]}, "row 1: 'prompt_id' is null"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FRAMES)
+def test_bad_scored_data_give_one_line_with_row_and_column(case):
+    change, message = BAD_FRAMES[case]
+    good = {"prompt_id": ["a", "b"], "attribute": "x", "treated": [True, False], "reward/r": [[1.0, 2.0], [2.0, 4.0]]}
+    with pytest.raises(InputError, match=message) as caught:
+        rk.estimate(pd.DataFrame({**good, **change}))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("column", "stage"), [("treated", "label"), ("prompt_id", "load"), ("reward/r", "score")])
+def test_a_missing_column_is_named_with_the_stage_that_adds_it(column, stage):
+    good = {"prompt_id": ["a", "b"], "attribute": "x", "treated": [True, False], "reward/r": [[1.0], [2.0]]}
+    del good[column]
+    with pytest.raises(InputError, match=f"the stage '{stage}' adds it"):
+        rk.estimate(pd.DataFrame(good))
+    with pytest.raises(InputError, match="misspelt as 'treatd'"):
+        rk.estimate(pd.DataFrame({"prompt_id": ["a"], "attribute": "x", "treatd": [True], "reward/r": [[1.0]]}))
+
+
+# --- label -------------------------------------------------------------------------------------------------
+
+
+def test_label_by_the_median_of_the_measure():
+    ds = rk.label(rk.load("reviews", attribute="sentiment"), "length")
+    n_words = np.array([len(t.split()) for t in ds["response"]])
+    assert ds["treated"] == list(n_words > np.median(n_words))
+    assert set(ds["attribute"]) == {"length"}
+
+
+def test_labelling_for_another_attribute_takes_the_old_rewrites_away(caplog):
+    ds = rk.score(rk.load("reviews", attribute="sentiment"), words, name="words", progress=False)
+    relabelled = rk.label(ds, "length")
+    assert not {"rewrites", "rewrite_status", "reward/words"} & set(relabelled.column_names)
+    assert "were taken away" in caplog.text
+    assert "rewrites" in ds.column_names  # nothing is mutated
+
+
+def test_an_attribute_of_ones_own_sees_the_whole_dataset():
+    shouting = rk.Attribute(
+        "shouting", "louder", "calmer", label=lambda rows: [None if "?" in t else "!" in t for t in rows["response"]]
+    )
+    ds = rk.load("reviews", attribute="length")
+    labelled = rk.label(ds, shouting)
+    kept = [t for t in ds["response"] if "?" not in t]
+    assert labelled["response"] == kept
+    assert labelled["treated"] == ["!" in t for t in kept]
+
+
+def test_label_faults():
+    ds = rk.load("reviews", attribute="length")
+    with pytest.raises(InputError, match="did you mean 'sentiment'"):
+        rk.label(ds, "sentimnt")
+    with pytest.raises(InputError, match="gave 1 values for 160 rows"):
+        rk.label(ds, rk.Attribute("x", "a", "b", label=lambda rows: [True]))
+    with pytest.raises(InputError, match="none of the 160 rows has a label"):
+        rk.label(ds, rk.Attribute("x", "a", "b", label=lambda rows: [None] * len(rows)))
+    with pytest.raises(InputError, match="no column to label by"):
+        rk.label(ds, "harmlessness")
+
+
+# --- rewrite -----------------------------------------------------------------------------------------------
+
+
+def marked(texts, targets):
+    return [rk.Rewrite(f"{t}{'+' if target else '-'}", "ok") for t, target in zip(texts, targets, strict=True)]
+
+
+def labelled(n=6):
+    return rk.load("reviews", attribute="length").select(range(n)).remove_columns(["rewrites", "rewrite_status"])
+
+
+def test_rewrites_go_to_the_other_side_and_back():
+    ds = labelled()
+    out = rk.rewrite(ds, "length", marked, depth=3, progress=False)
+    for row in out:
+        signs = "-+-" if row["treated"] else "+-+"
+        assert row["rewrites"] == [row["response"] + signs[: k + 1] for k in range(3)]
+        assert row["rewrite_status"] == ["ok"] * 3
+
+
+def test_what_follows_a_failed_rewrite_is_null_and_says_so():
+    def refuses_the_first(texts, targets):
+        return [
+            rk.Rewrite(None, "refused") if t == ds[0]["response"] else r
+            for t, r in zip(texts, marked(texts, targets), strict=True)
+        ]
+
+    ds = labelled()
+    out = rk.rewrite(ds, "length", refuses_the_first, depth=3, progress=False)
+    assert out[0]["rewrites"] == [None, None, None]
+    assert out[0]["rewrite_status"] == ["refused", "not_attempted", "not_attempted"]
+    table = rk.estimate(rk.score(out, words, name="words", progress=False))
+    assert pick(table, "naive").n_dropped == 0
+    assert pick(table, "rate").n_dropped == 1
+
+
+def test_identical_texts_are_asked_for_once():
+    asked = []
+
+    def recording(texts, targets):
+        asked.extend(texts)
+        return marked(texts, targets)
+
+    ds = labelled(2).select([0, 0, 1, 0])
+    rk.rewrite(ds, "length", recording, depth=1, progress=False)
+    assert len(asked) == 2
+
+
+def test_a_cache_makes_the_same_call_ask_for_nothing(tmp_path):
+    asked = []
+
+    def recording(texts, targets):
+        asked.extend(texts)
+        if len(asked) == 12 and not (tmp_path / "again").exists():
+            raise KeyboardInterrupt
+        return marked(texts, targets)
+
+    ds = labelled(12)
+    with pytest.raises(KeyboardInterrupt):
+        rk.rewrite(ds.select(range(6)), "length", recording, depth=2, cache=tmp_path / "c", progress=False)
+    assert len(asked) == 12  # pass 1 is done, pass 2 was cut off
+    (tmp_path / "again").touch()
+    out = rk.rewrite(ds.select(range(6)), "length", recording, depth=2, cache=tmp_path / "c", progress=False)
+    assert len(asked) == 18  # only pass 2 was asked for again
+    assert (
+        rk.rewrite(ds.select(range(6)), "length", recording, depth=2, cache=tmp_path / "c", progress=False)["rewrites"]
+        == out["rewrites"]
+    )
+    assert len(asked) == 18
+    for shard in (tmp_path / "c").glob("*.jsonl"):
+        assert all(json.loads(line)["key"] for line in shard.read_text().splitlines())
+
+
+def test_a_cache_keeps_two_rewriters_apart(tmp_path):
+    def shout(texts, targets):
+        return [rk.Rewrite(t.upper(), "ok") for t in texts]
+
+    ds = labelled()
+    one = rk.rewrite(ds, "length", marked, depth=1, cache=tmp_path, progress=False)
+    two = rk.rewrite(ds, "length", shout, depth=1, cache=tmp_path, progress=False)
+    assert one["rewrites"] != two["rewrites"]
+
+
+def test_replay_gives_the_rewrites_that_exist(tmp_path):
+    ds = rk.load("reviews", attribute="length")
+    assert rk.rewrite(ds, "length", "replay", depth=3)["rewrites"] == ds["rewrites"]
+    assert [len(r) for r in rk.rewrite(ds, "length", "replay", depth=1)["rewrites"]] == [1] * 160
+    ds.select(range(100)).to_parquet(str(tmp_path / "old.parquet"))
+    bare = ds.remove_columns(["rewrites", "rewrite_status"])
+    joined = rk.rewrite(bare, "length", f"replay:{tmp_path / 'old.parquet'}", depth=3)
+    assert joined["rewrites"][:100] == ds["rewrites"][:100]
+    assert joined["rewrite_status"][100] == ["not_found"] * 3
+    with pytest.raises(InputError, match="have 3; use --depth 3"):
+        rk.rewrite(ds, "length", "replay", depth=4)
+
+
+def test_rewrite_faults():
+    ds = labelled()
+    with pytest.raises(InputError, match="labelled for length, not for sentiment"):
+        rk.rewrite(ds, "sentiment", marked)
+    with pytest.raises(InputError, match="at least one rewrite"):
+        rk.rewrite(ds, "length", marked, depth=0)
+    with pytest.raises(InputError, match="unknown rewriter 'ruls'; did you mean 'rules'"):
+        rk.rewrite(ds, "length", "ruls")
+    with pytest.raises(InputError, match="no rules rewrite 'formality'"):
+        rk.rewrite(rk.label(ds, "formality"), "formality", "rules")
+    with pytest.raises(WorkError, match="no rewrite succeeded"):
+        rk.rewrite(ds, "length", lambda t, s: [rk.Rewrite(None, "refused")] * len(t), progress=False)
+    with pytest.raises(WorkError, match="1 rewrites for 6 texts"):
+        rk.rewrite(ds, "length", lambda t, s: [rk.Rewrite("x", "ok")], progress=False)
+
+
+# --- score -------------------------------------------------------------------------------------------------
+
+
+def test_each_distinct_text_is_scored_once():
+    seen = []
+
+    def counting(prompts, responses):
+        seen.extend(responses)
+        return words(prompts, responses)
+
+    ds = rk.load("reviews", attribute="length")
+    once = rk.score(ds, counting, name="w", progress=False)
+    texts = {t for row in ds for t in [row["response"], *row["rewrites"]]}
+    assert len(seen) == len(texts)
+    assert once[3]["reward/w"] == [float(len(t.split())) for t in [ds[3]["response"], *ds[3]["rewrites"]]]
+
+
+def test_a_reward_that_is_not_finite_is_null_and_counted(caplog):
+    def broken(prompts, responses):
+        return [np.nan if "goat" in r else 1.0 for r in responses]
+
+    ds = rk.score(rk.load("reviews", attribute="sentiment"), broken, progress=False)
+    nulls = sum(v is None for row in ds["reward/broken"] for v in row)
+    texts = [t for row in ds for t in [row["response"], *row["rewrites"]]]
+    assert nulls == sum("goat" in t for t in texts) > 0
+    assert "broken gave nan for" in caplog.text
+    with pytest.raises(WorkError, match="no finite reward for any"):
+        rk.score(ds, lambda p, r: np.full(len(r), np.inf), name="inf", progress=False)
+
+
+def test_score_faults():
+    ds = rk.load("reviews", attribute="length").select(range(3))
+    with pytest.raises(InputError, match="give one with name="):
+        rk.score(ds, lambda p, r: [0.0] * len(r))
+    with pytest.raises(InputError, match="did you mean 'vader'"):
+        rk.score(ds, "vadr")
+    with pytest.raises(WorkError, match=r"an array of shape \(1,\) for 12 texts"):
+        rk.score(ds, lambda p, r: [0.0], name="short", progress=False)
+
+
+# --- what is asked of the result ---------------------------------------------------------------------------
+
+
+def test_contrast_is_the_difference_with_a_paired_error():
+    def longer_words(prompts, responses):
+        return words(prompts, responses) + 0.5 * vader(prompts, responses)
+
+    ds = scored("length", words=words, both=longer_words)
+    table = rk.estimate(ds)
+    contrast = pick(rk.contrast(ds, "both", "words", unit="reward"), "rate")
+    assert contrast.estimate == pytest.approx(
+        pick(table, "rate", "both").estimate - pick(table, "rate", "words").estimate
+    )
+    assert contrast.se < 0.2 * pick(table, "rate", "words").se  # the texts are shared, and so is their noise
+
+
+def test_sensitivity_brackets_the_asymmetry_that_overturns_an_effect():
+    table = rk.sensitivity(rk.estimate(scored("length", words=words)))
+    effect = pick(table, "rate")
+    d = effect.tips_sign * effect.reward_sd
+    assert effect.estimate - d == pytest.approx(0, abs=1e-9)
+    assert effect.ci_low - effect.tips_significance * effect.reward_sd == pytest.approx(0, abs=1e-9)
+
+
+def test_diagnose_sees_the_drift_of_length_and_not_of_sentiment():
+    checks = {a: rk.diagnose(scored(a, words=words)) for a in ("length", "sentiment")}
+    drift = {a: t[t.check == "drift"] for a, t in checks.items()}
+    assert (drift["length"].value.abs() > 20).all()
+    assert (drift["sentiment"].value.abs() < 1).all()
