@@ -13,7 +13,7 @@ import os
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -167,11 +167,9 @@ class _Work:
         lost = {b.token: b for b in found if b.batch_id is None}
         if lost:  # stopped between the request for a batch and its answer
             with self._asking():
-                for there in self.client.batches.list(limit=100):
-                    batch = lost.get((there.metadata or {}).get("ratekit", ""))
-                    if batch is not None:
-                        batch.batch_id = there.id
-                        self._note(batch.token, "batch", id=there.id)
+                for token, batch_id in self._listed(lost).items():
+                    lost[token].batch_id = batch_id
+                    self._note(token, "batch", id=batch_id)
         known = [b for b in found if b.batch_id is not None]
         if known:
             log.info("batch: going on with %d batches that are under way (%s)", len(known), self.journal)
@@ -214,15 +212,39 @@ class _Work:
             f.seek(0)
             uploaded = self.client.files.create(file=(f"ratekit-{batch.token}.jsonl", f), purpose="batch")
             self._note(batch.token, "file", id=uploaded.id)
-            made = self.client.batches.create(
-                input_file_id=uploaded.id,
-                endpoint=ENDPOINT,
-                completion_window="24h",
-                metadata={"ratekit": batch.token},
-            )
-        batch.batch_id = made.id
-        self._note(batch.token, "batch", id=made.id)
+            batch.batch_id = self._create(batch.token, uploaded.id)
+        self._note(batch.token, "batch", id=batch.batch_id)
         return batch
+
+    def _create(self, token: str, file_id: str) -> str:
+        """Make the batch, once: where the answer is lost it is looked for before it is asked for again."""
+        import openai
+
+        for wait in (1.0, 4.0, 16.0, None):
+            try:
+                made = self.client.with_options(max_retries=0).batches.create(
+                    input_file_id=file_id, endpoint=ENDPOINT, completion_window="24h", metadata={"ratekit": token}
+                )
+                return str(made.id)
+            except (openai.APIConnectionError, openai.InternalServerError, openai.RateLimitError) as e:
+                found = self._listed([token]).get(token)
+                if found is not None:
+                    return found
+                if wait is None or getattr(e, "code", None) == "insufficient_quota":
+                    raise
+                time.sleep(wait)
+        raise AssertionError("unreachable")
+
+    def _listed(self, tokens: Collection[str]) -> dict[str, str]:
+        """The ids of those batches that the server has, by our token in their metadata."""
+        found = {}
+        for there in self.client.batches.list(limit=100):
+            token = (there.metadata or {}).get("ratekit", "")
+            if token in tokens:
+                found[token] = str(there.id)
+                if len(found) == len(tokens):
+                    break
+        return found
 
     # --- waiting and reading ---
 
