@@ -87,7 +87,9 @@ def test_rows_are_pipelined(tmp_path):
     for k in range(3):
         chains.give(Reply(fast[0], f"fast {k}", "stop"))
         fast = chains.take()
-    assert fast is None and not done and not chains.done()  # in order: the slow row comes first
+    assert fast is None
+    assert not done
+    assert not chains.done()
     slow_now = slow
     for k in range(3):
         chains.give(Reply(slow_now[0], f"slow {k}", "stop"))
@@ -143,14 +145,16 @@ def test_concurrency_falls_on_429_and_recovers():
 def test_a_budget_stops_cleanly_and_more_money_goes_on(quiet, tmp_path):
     prices, meter = Prices(1.0, 1.0), Meter(Prices(1.0, 1.0), budget=0.001)
     ds = rewrite(quiet, tmp_path, n=100, depth=2, meter=meter)
-    assert meter.stopped and 0 < meter.replies < 100
+    assert meter.stopped
+    assert 0 < meter.replies < 100
     assert 0.0005 < meter.cost < 0.002
     assert {s for statuses in ds["rewrite_status"] for s in statuses} == {"ok", "not_attempted"}
     sent = quiet.stats["requests"]
     more = Meter(prices, budget=1.0)
     ds = rewrite(quiet, tmp_path, n=100, depth=2, meter=more)
     assert all(s == ["ok", "ok"] for s in ds["rewrite_status"])
-    assert quiet.stats["requests"] == sent + more.requests and quiet.stats["sent_twice"] == 0
+    assert quiet.stats["requests"] == sent + more.requests
+    assert quiet.stats["sent_twice"] == 0
 
 
 def test_a_wrong_key_stops_at_once(quiet, tmp_path, monkeypatch):
@@ -201,7 +205,7 @@ def test_a_server_that_dies_half_way_is_given_up_and_a_new_one_goes_on(tmp_path)
         import threading
 
         threading.Timer(1.5, first.stop).start()
-        with pytest.raises(rk.WorkError, match="stopped answering|fails too often"):
+        with pytest.raises(rk.WorkError, match=r"stopped answering|fails too often"):
             rewrite(first, tmp_path, n=2000, max_retries=2, concurrency=8)
     kept = len(Cache(tmp_path))
     assert kept > 20

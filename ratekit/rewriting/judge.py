@@ -7,6 +7,7 @@ certain; where it is not, the reply does not count and its status says why.
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from collections import Counter
@@ -50,7 +51,8 @@ _PREAMBLE_LINE = re.compile(
     re.IGNORECASE,
 )
 _PREAMBLE = re.compile(
-    r"(?:sure|certainly|of course|absolutely|okay|ok)[!,.] +(?:here|i['’]ve|i have|i)\b"
+    r"(?:sure|certainly|of course|absolutely|okay|ok)[!,.] +"
+    r"(?:here\b|i(?:['’]ve| have) (?:adjusted|rewritten|revised|modified|made|changed)\b)"
     r"|here(?:['’]s| is) (?:the|a|an|your|my) [^\n:.]{0,40}"
     r"(?:response|version|rewrite|adjust\w*|rewritten|revised|revision|review|text|answer)\b"
     r"|i(?:['’]ve| have) (?:adjusted|rewritten|revised|modified|made)\b"
@@ -150,8 +152,18 @@ def _leaks(text: str, source: str, template: str) -> bool:
     lower, source = text.lower(), source.lower()
     if any(mark in lower and mark not in source for mark in _LEAKS):
         return True
-    literal = [part.strip().lower() for part in re.split(r"\{\w+\}|[\n.]", template)]
-    return any(len(part) >= 30 and part in lower and part not in source for part in literal)
+    folded, folded_source = " ".join(lower.split()), " ".join(source.split())
+    return any(run in folded and run not in folded_source for run in _runs(template))
+
+
+@functools.cache
+def _runs(template: str) -> frozenset[str]:
+    """Every seven words in a row of the template's own text."""
+    found = set()
+    for part in re.split(r"\{\w+\}", template.lower()):
+        words = part.split()
+        found.update(" ".join(words[i : i + 7]) for i in range(len(words) - 6))
+    return frozenset(found)
 
 
 # --- language: by script, and for Latin script by the commonest words; "certain" needs several of them ---------------

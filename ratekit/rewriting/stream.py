@@ -6,6 +6,7 @@ any other gets all that can be asked at the moment in one call, which is one cal
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import tempfile
 import time
@@ -243,8 +244,10 @@ def ask_chains(
     """
     meter = meter or Meter()
     meter.about = {"model": rewriter.model, "params": rewriter.params, "template": rewriter.template_hash}
-    with tempfile.TemporaryDirectory(prefix="ratekit-") as scratch:
-        cache = rewriter.cache if rewriter.cache is not None else Cache(scratch)
+    with contextlib.ExitStack() as stack:
+        cache = rewriter.cache
+        if cache is None:
+            cache = Cache(stack.enter_context(tempfile.TemporaryDirectory(prefix="ratekit-")))
         serve = getattr(rewriter.chat, "serve", None)
         chains = Chains(rewriter, cache, rows, depth, sink, meter, SPAN if serve else None)
         try:
