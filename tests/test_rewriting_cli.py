@@ -17,9 +17,9 @@ from ratekit.rewriting.cache import Cache
 CANARY = "sk-canary-0123456789abcdef"
 
 
-def ratekit(*arguments, cwd=None, **env):
+def process(*arguments, **env):
     command = [sys.executable, "-m", "ratekit", *map(str, arguments)]
-    return subprocess.run(command, env=environment(**env), cwd=cwd or ROOT, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, env=environment(**env), cwd=ROOT, capture_output=True, text=True, timeout=120)
 
 
 def said(result):
@@ -41,12 +41,26 @@ def data(tmp_path, server):
     return tmp_path / "data.parquet"
 
 
+@pytest.fixture
+def ratekit(capsys):
+    """The command in this process: (exit code, stdout, stderr)."""
+    from ratekit.cli import main
+
+    def call(*arguments):
+        capsys.readouterr()
+        code = main([str(a) for a in arguments])
+        out, err = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, code, out, err)
+
+    return call
+
+
 def asks(server, data, *more):
     return ("rewrite", data, "-a", "length", "--rewriter", "openai:m", "--base-url", server.url,
             "--out", data.parent / "out", *more)  # fmt: skip
 
 
-def test_a_dry_run_asks_for_nothing_and_says_what_it_would_take(server, data):
+def test_a_dry_run_asks_for_nothing_and_says_what_it_would_take(server, data, ratekit):
     result = ratekit(*asks(server, data, "--dry-run", "--price-in", 1, "--price-out", 4, "--rpm", 600))
     assert result.returncode == 0, result.stderr
     lines = dict(line.split(maxsplit=1) for line in result.stdout.replace("tokens ", "tokens_").splitlines())
@@ -59,7 +73,7 @@ def test_a_dry_run_asks_for_nothing_and_says_what_it_would_take(server, data):
     assert server.stats.get("requests", 0) == 0
 
 
-def test_the_dry_run_was_right_and_the_second_run_is_free(server, data):
+def test_the_dry_run_was_right_and_the_second_run_is_free(server, data, ratekit):
     first = ratekit(*asks(server, data))
     assert first.returncode == 0, first.stderr
     used = json.loads((data.parent / "out" / "rewriting.json").read_text())
@@ -71,7 +85,7 @@ def test_the_dry_run_was_right_and_the_second_run_is_free(server, data):
     assert server.stats["requests"] == 60
 
 
-def test_run_records_what_was_used_and_retries_what_failed(server, data, tmp_path):
+def test_run_records_what_was_used_and_retries_what_failed(server, data, tmp_path, ratekit):
     server.configure(faults={"length": 0.2})
     call = ("run", "--data", data, "-a", "length", "--rewriter", "openai:m", "--base-url", server.url,
             "--reward", "words", "--out", tmp_path / "run")  # fmt: skip
@@ -91,7 +105,7 @@ def test_run_records_what_was_used_and_retries_what_failed(server, data, tmp_pat
 @pytest.mark.parametrize("works", [True, False])
 def test_the_key_is_in_no_file_and_no_message(server, data, works):
     server.configure(key=CANARY if works else "sk-another")  # a server that echoes the wrong key
-    result = ratekit("run", "--data", data, "-a", "length", "--rewriter", "openai:m", "--base-url", server.url,
+    result = process("run", "--data", data, "-a", "length", "--rewriter", "openai:m", "--base-url", server.url,
                      "--reward", "words", "--out", data.parent / "run", OPENAI_API_KEY=CANARY,
                      OPENAI_LOG="debug")  # fmt: skip
     assert result.returncode == (0 if works else 1), result.stderr
@@ -107,22 +121,22 @@ def test_ctrl_c_keeps_what_arrived_and_says_how_to_go_on(server, data):
     labelled(600).to_parquet(data)
     server.configure(mean_ms=400)
     command = [sys.executable, "-m", "ratekit", *map(str, asks(server, data))]
-    process = subprocess.Popen(
+    running = subprocess.Popen(
         command, env=environment(), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 60
     while server.stats.get("sent", 0) < 100 and time.monotonic() < deadline:
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
-    assert process.returncode == 130
+    running.send_signal(signal.SIGINT)
+    _, err = running.communicate(timeout=20)
+    assert running.returncode == 130
     assert "Traceback" not in err
     assert "run the same command again to go on" in err
     kept = len(Cache(data.parent / "out" / "rewrites"))
     assert kept >= 100 - 64
     before = server.stats["requests"]
     server.configure(mean_ms=0)
-    assert ratekit(*asks(server, data)).returncode == 0
+    assert process(*asks(server, data)).returncode == 0
     assert before > kept
     assert server.stats["requests"] == 1200 - kept
 
@@ -136,9 +150,8 @@ def test_ctrl_c_keeps_what_arrived_and_says_how_to_go_on(server, data):
         (["--rewriter", "opanai:m"], 2, "unknown rewriter 'opanai:m'"),
         (["--rewriter", "openai:"], 2, "which model? Write openai:MODEL"),
         (["--rewriter", "hf:"], 2, "which model? Write hf:MODEL"),
-        (["--rewriter", "hf:no/such-model"], 2, "'no/such-model' cannot be loaded"),
         (["--base-url", "http://127.0.0.1:9/v1"], 1, "http://127.0.0.1:9/v1 does not answer"),
-        (["--base-url", "127.0.0.1:9/v1"], 2, "--base-url"),
+        (["--base-url", "127.0.0.1:9/v1"], 2, "http://"),
         (["--budget", "1"], 2, "--price-in"),
         (["--price-in", "1"], 2, "both prices"),
         (["--rpm", "0"], 2, "rpm=0"),
@@ -152,20 +165,17 @@ def test_ctrl_c_keeps_what_arrived_and_says_how_to_go_on(server, data):
         (["--cache", "/proc/ratekit"], 2, "cannot be made"),
     ],
 )
-def test_a_wrong_call_is_one_line(server, data, capsys, more, code, says):
-    from ratekit.cli import main
-
+def test_a_wrong_call_is_one_line(server, data, ratekit, more, code, says):
     for name, text in {"empty": "\n", "lacking": "Make it {phrase}.", "odd": "{phrase} {response} {txt}"}.items():
         (data.parent / f"{name}.txt").write_text(text)
     more = [part.replace("{folder}", str(data.parent)) for part in more]
-    assert main([str(a) for a in asks(server, data, *more)]) == code
-    err = capsys.readouterr().err
-    assert says in err.splitlines()[-1], err
-    assert "Traceback" not in err
+    result = ratekit(*asks(server, data, *more))
+    assert result.returncode == code
+    assert says in said(result)
     assert not (data.parent / "out" / "dataset").exists()
 
 
-def test_a_wrong_model_stops_at_once(server, data):
+def test_a_wrong_model_stops_at_once(server, data, ratekit):
     server.configure(model="other")
     result = ratekit(*asks(server, data))
     assert result.returncode == 1

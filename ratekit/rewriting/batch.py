@@ -74,6 +74,7 @@ class BatchChat:
         for name in ("max_tokens", "poll", "max_requests", "max_bytes"):
             if getattr(self, name) <= 0:
                 raise InputError(f"{name}={getattr(self, name)}: a positive number was expected")
+        _ = self._chat  # checks the rest
 
     @property
     def _chat(self) -> OpenAIChat:

@@ -55,7 +55,8 @@ def _of_status(error: Any, model: str, where: str) -> Fault:
     status = int(error.status_code)
     body = error.body if isinstance(error.body, Mapping) else {}
     code = str(body.get("code") or body.get("type") or "")
-    said = shorten(without_secrets(body.get("message") or error.message), 160)
+    said = body.get("message") or body.get("detail") or error.response.text or error.message
+    said = shorten(without_secrets(said), 160)
     if status in (401, 403):
         return Fault(
             FATAL, f"the server at {where} refused the key (status {status}); set OPENAI_API_KEY to a valid one"

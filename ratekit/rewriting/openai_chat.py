@@ -91,6 +91,10 @@ class OpenAIChat:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise InputError(f"{name}={value}: a positive number was expected")
+        if not self.url.startswith(("http://", "https://")):
+            raise InputError(
+                f"the server's address {without_secrets(self.url)!r} does not begin with http:// or https://"
+            )
 
     @property
     def params(self) -> str:
