@@ -159,7 +159,7 @@ def _leaks(text: str, source: str, template: str) -> bool:
 @functools.cache
 def _runs(template: str) -> frozenset[str]:
     """Every seven words in a row of the template's own text."""
-    found = set()
+    found: set[str] = set()
     for part in re.split(r"\{\w+\}", template.lower()):
         words = part.split()
         found.update(" ".join(words[i : i + 7]) for i in range(len(words) - 6))
