@@ -150,7 +150,7 @@ def _part(value: Any, threshold: float, column: str, row: int) -> bool | None:
     try:
         number = float(value)
     except (TypeError, ValueError):
-        raise InputError(f"row {row}: column {column!r} holds {value!r:.60}; a number was expected") from None
+        raise InputError(f"row {row + 1}: column {column!r} holds {value!r:.60}; a number was expected") from None
     return None if np.isnan(number) or number == threshold else number > threshold
 
 

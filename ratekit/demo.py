@@ -62,7 +62,7 @@ def simulate_reviews(n: int, seed: int = 0) -> list[Simulated]:
     return reviews
 
 
-def train_reward_model(folder: str | Path, *, n_pairs: int = 2400, seed: int = 0, progress: bool = True) -> Path:
+def train_reward_model(folder: str | Path, *, n_pairs: int = 1800, seed: int = 0, progress: bool = True) -> Path:
     """Train the demo's reward model and save it (safetensors, tokenizer, chat template) into `folder`.
 
     >>> train_reward_model("demo/demo-rm")  # doctest: +SKIP
@@ -87,6 +87,8 @@ def train_reward_model(folder: str | Path, *, n_pairs: int = 2400, seed: int = 0
         for r in reviews
     ]
     ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # at this size several threads cost more than they give, the more on a busy machine
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         config = GPT2Config(
@@ -112,6 +114,7 @@ def train_reward_model(folder: str | Path, *, n_pairs: int = 2400, seed: int = 0
             optimizer.step()
             schedule.step()
             steps.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+    torch.set_num_threads(threads)
     folder = Path(folder)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -126,8 +129,9 @@ def _rewards(model: Any, tokenizer: Any, ids: list[list[int]]) -> Any:
     groups = [order[start : start + 8] for start in range(0, len(order), 8)]
     parts = []
     for group in groups:
-        batch = tokenizer.pad({"input_ids": [ids[i] for i in group]}, return_tensors="pt")
-        parts.append(model(**batch).logits[:, 0])
+        padded = tokenizer.pad({"input_ids": [ids[i] for i in group]}, return_tensors="pt")["input_ids"]
+        everything = torch.ones_like(padded)  # causal and padded on the right, so padding needs no mask
+        parts.append(model(input_ids=padded, attention_mask=everything).logits[:, 0])
     return torch.cat(parts)[torch.tensor(np.argsort(order))]
 
 

@@ -67,12 +67,12 @@ def effects(
     rows = standardize(table) if unit == "sd" else table
     if unit == "sd" and not rows["estimate"].notna().any():
         raise InputError("no reward SD in the table (the originals were not scored); draw it with unit='reward'")
+    rows = rows[rows["estimator"].isin(estimators)]
+    if rows.empty:
+        raise InputError(f"the table holds none of {', '.join(estimators)}")
     if estimand not in set(rows["estimand"]):
-        paired = rows.loc[rows["estimator"].isin(estimators), "estimand"]
-        if paired.empty:
-            raise InputError(f"the table holds none of {', '.join(estimators)}")
-        estimand = str(paired.iloc[0])
-    rows = rows[(rows["estimand"] == estimand) & rows["estimator"].isin(estimators)]
+        estimand = str(rows["estimand"].iloc[0])
+    rows = rows[rows["estimand"] == estimand]
     groups = _groups(rows)
     step = 0.75 / max(len(estimators), 1)
     with sns.axes_style("white"):

@@ -70,6 +70,9 @@ def execute(
     run, and what the stages raise; what was finished before stays on disk.
     """
     names = [default_name(reward) for reward in rewards]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"two rewards are called {name!r}, and one would replace the other; rename a folder")
     for reward in rewards:
         find_reward(reward)  # a misspelt one is better found before the rewriting than after it
     record = _opened(folder, settings)

@@ -20,8 +20,12 @@ from ratekit.schema import (
     PROMPT,
     PROMPT_ID,
     RESPONSE,
+    REWRITE_STATUS,
+    REWRITES,
+    TREATED,
     as_conversation,
     columns_of,
+    reward_columns,
 )
 
 if TYPE_CHECKING:
@@ -59,7 +63,8 @@ def load(
     >>> load("mine.csv", columns={"response": "answer", "prompt": "question"})  # doctest: +SKIP
 
     source      "reviews" (bundled), a name in `SOURCES`, a local file or saved dataset, or a hub id
-    attribute   keep the rows under this attribute, where the data carry one
+    attribute   keep the rows under this attribute, where the data carry attributes; where they carry only others,
+                their responses without labels and rewrites
     data_files  a local file in the source's own schema, instead of the hub
     split       of a hub dataset or a saved DatasetDict; default "train"
     columns     {ours: theirs} for files whose columns are named otherwise
@@ -201,12 +206,18 @@ def _plain(table: Dataset, where: str) -> Dataset:
 
 
 def _of_attribute(ds: Dataset, name: str, where: str) -> Dataset:
+    """The rows under this attribute; where the data carry others only, their bare responses, each once."""
     if ATTRIBUTE not in columns_of(ds):
         return ds
     kept = [i for i, a in enumerate(ds[ATTRIBUTE]) if a == name]
-    if not kept:
-        raise unknown(f"attribute in {where}", name, sorted({str(a) for a in ds[ATTRIBUTE]}))
-    return ds.select(kept)
+    if kept:
+        return ds.select(kept)
+    carried = sorted({str(a) for a in ds[ATTRIBUTE]})
+    log.info(
+        "%s: rewrites for %s, not for %s; the responses are taken without them", where, " and ".join(carried), name
+    )
+    bare = [c for c in columns_of(ds) if c in (ATTRIBUTE, TREATED, REWRITES, REWRITE_STATUS, *reward_columns([c]))]
+    return without_duplicates(ds.remove_columns(bare), where, "drop")
 
 
 def _checked(ds: Dataset, where: str, max_characters: int) -> Dataset:

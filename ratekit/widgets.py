@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,6 @@ from ratekit.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
 
 ALL = "all"
 
@@ -54,7 +55,7 @@ class EffectsDashboard(ipywidgets.VBox):
         )
         self.unit = _menu("Unit", [("reward SDs", "sd"), ("reward units", "reward")])
         self.title = ipywidgets.HTML()
-        self.picture = ipywidgets.Output()
+        self.picture = ipywidgets.Image(format="png", layout={"max_width": "100%", "width": "760px"})
         for menu in (self.attribute, self.reward_model, self.estimand, self.unit):
             menu.observe(self._draw, names="value")
         menus = ipywidgets.HBox(
@@ -64,25 +65,30 @@ class EffectsDashboard(ipywidgets.VBox):
         self._draw()
 
     def _draw(self, change: object = None) -> None:
-        import html
-
-        import matplotlib.pyplot as plt
-        from IPython.display import display
-
         rows = select(self.table, self.attribute.value, self.reward_model.value)
-        self.title.value = (
-            f"<b data-testid='rk-shown'>{html.escape(str(self.attribute.value))} attribute(s), "
-            f"{html.escape(str(self.reward_model.value))} reward model(s)</b>"
-        )
-        with self.picture:
-            self.picture.clear_output(wait=True)
-            try:
-                ax: Axes = plots.effects(rows, estimand=self.estimand.value, unit=self.unit.value)
-            except InputError as e:
-                print(e)
-                return
-            display(ax.figure)
-        plt.close("all")
+        try:
+            self.picture.value = picture(rows, estimand=self.estimand.value, unit=self.unit.value)
+            fault = ""
+        except InputError as e:
+            self.picture.value, fault = b"", f": {e}"
+        shown = f"Attribute: {self.attribute.value}; reward model: {self.reward_model.value}{fault}"
+        self.title.value = f"<b data-testid='rk-shown'>{html.escape(shown)}</b>"
+
+
+def picture(table: pd.DataFrame, *, estimand: str = "ate", unit: str = "sd") -> bytes:
+    """The forest of effects as PNG bytes.
+
+    Bytes in an image widget, not a figure in an output area: the same in every front end, and nothing races.
+    """
+    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
+
+    figure = plots.effects(table, estimand=estimand, unit=unit).figure
+    assert isinstance(figure, Figure)
+    plt.close(figure)  # before the notebook shows it a second time by itself
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=130)
+    return png.getvalue()
 
 
 def _menu(description: str, options: Sequence[Any]) -> ipywidgets.Dropdown:

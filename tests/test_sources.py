@@ -130,8 +130,14 @@ def test_bundled_reviews_carry_three_rewrites_of_each(shared):
 
 def test_attribute_selects_rows():
     assert set(load("reviews", attribute="length")["attribute"]) == {"length"}
-    with pytest.raises(InputError, match="formality"):
-        load("reviews", attribute="formality")
+    with pytest.raises(InputError, match="did you mean 'length'"):
+        load("reviews", attribute="lengths")
+
+
+def test_an_attribute_that_the_data_do_not_carry_gets_the_bare_responses():
+    ds = load("reviews", attribute="formality")
+    assert sorted(ds["response"]) == sorted(set(load("reviews")["response"]))
+    assert not {"attribute", "treated", "rewrites", "rewrite_status"} & set(ds.column_names)
 
 
 def test_sample_keeps_prompts_whole_and_repeats_with_its_seed(tmp_path):

@@ -13,7 +13,6 @@ from ratekit.cli.tables import Format
 app = typer.Typer(
     name="ratekit",
     help="What does this reward model really reward? Causal attribute effects by rewriting twice (RATE).",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,

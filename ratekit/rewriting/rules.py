@@ -21,6 +21,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ratekit.attributes import starts_with_vowel, words
 from ratekit.errors import InputError, unknown
 from ratekit.rewriting.base import OK, Rewrite
@@ -133,20 +135,24 @@ def mended(text: str, share: float, seed: int = 0) -> str:
     if share <= 0:
         return text
 
+    of_text = _hash(f"{seed}|{text}")
+
     def mend(match: re.Match[str]) -> str:
-        key = f"{seed}|{match.start()}|{len(text)}|{match[0]}"
-        draw = int.from_bytes(hashlib.blake2b(key.encode("utf-8", "replace"), digest_size=8).digest(), "big")
-        if draw >= share * 2.0**64:
+        if _hash(f"{of_text}|{match.start()}") >= share * 2.0**64:
             return match[0]
         if match["html"] or match["space"]:
             return " "
         if match["marks"]:
             return match[0][0]
         found = match["word"]
-        right = MISSPELT[found.lower()]
+        right = MISSPELT.get(found.lower(), found)  # ignoring case also lets a dotless i stand for i
         return right[0].upper() + right[1:] if found[0].isupper() else right
 
     return _FAULT.sub(mend, text)
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest(), "big")
 
 
 # --- on target -------------------------------------------------------------------------------------------
@@ -169,10 +175,10 @@ def sentences(text: str) -> list[str]:
 
 
 def length(text: str, target: bool) -> str:
-    """About double the words by adding fillers, or halve them: fillers go first, then the last sentences."""
+    """About double the words by adding fillers, or about halve them: fillers go first, then the last sentences."""
     n = words([text])[0]
     if target:
-        start = int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=2).digest(), "big")
+        start = _hash(text)
         added: list[str] = []
         while sum(words(added)) < max(n, 1):
             added.append(FILLERS[(start + len(added)) % len(FILLERS)])
@@ -182,12 +188,12 @@ def length(text: str, target: bool) -> str:
         plain = plain.replace(" " + filler, "")
     if words([plain])[0] <= 0.7 * n:
         return plain
-    parts = sentences(plain)
-    kept = parts[: math.ceil(len(parts) / 2)]
-    if len(parts) > 1:
-        return "".join(kept).strip()
-    tokens = plain.split()
-    return " ".join(tokens[: math.ceil(len(tokens) / 2)])
+    half, parts = words([plain])[0] / 2, sentences(plain)
+    so_far = np.cumsum(words(parts))
+    nearest = int(np.argmin(np.abs(so_far - half)))
+    if so_far[nearest] <= 1.5 * half:
+        return "".join(parts[: nearest + 1]).strip()
+    return " ".join(plain.split()[: math.ceil(half)])  # one sentence holds most of the words
 
 
 _OPPOSITE = {
@@ -205,7 +211,7 @@ def sentiment(text: str, target: bool) -> str:
     table = _OPPOSITE[target]
 
     def swap(match: re.Match[str]) -> str:
-        other = table[match[0].lower()]
+        other = table.get(match[0].lower(), match[0])
         if match[0].isupper() and len(match[0]) > 1:
             return other.upper()
         return other[0].upper() + other[1:] if match[0][0].isupper() else other

@@ -1,0 +1,67 @@
+"""Attributes: every one is labelled and measured, and its measure moves the way its phrases say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from datasets import Dataset
+
+import ratekit as rk
+from ratekit.attributes import ATTRIBUTES, Attribute, formality, get_attribute, readability
+from ratekit.errors import InputError
+
+# A text that has the attribute and one that lacks it.
+PAIRS = {
+    "length": ("One two three four five.", "One two."),
+    "sentiment": ("A wonderful film that I love.", "A terrible film that I hate."),
+    "complexity": ("Multifarious considerations necessitate deliberation.", "We must think. It is hard."),
+    "starts-with-vowel": ("An odd film.", "The odd film."),
+    "formality": ("It does not appear to be satisfactory.", "nah it's crap lol!!"),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_the_measure_and_the_label_tell_the_sides_apart(name):
+    has, lacks = PAIRS[name]
+    attribute = ATTRIBUTES[name]
+    high, low = np.asarray(attribute.measure([has, lacks]))
+    assert high > low
+    ds = Dataset.from_list([{"prompt_id": str(i), "response": t} for i, t in enumerate([has, lacks] * 3)])
+    assert attribute.labels(ds) == [True, False] * 3
+
+
+def test_the_seven_attributes_are_there_with_two_phrases_each():
+    assert set(ATTRIBUTES) == {*PAIRS, "helpfulness", "harmlessness"}
+    for attribute in ATTRIBUTES.values():
+        assert attribute.phrase(True) != attribute.phrase(False)
+
+
+@pytest.mark.parametrize(
+    ("name", "column"), [("sentiment", "label"), ("helpfulness", "helpfulness"), ("harmlessness", "chosen")]
+)
+def test_a_gold_column_comes_before_the_measure(name, column):
+    texts = ["A terrible film.", "A wonderful film."]
+    rows = [{"prompt_id": str(i), "response": t, column: v} for i, (t, v) in enumerate(zip(texts, [4, 0], strict=True))]
+    assert ATTRIBUTES[name].labels(Dataset.from_list(rows)) == [True, False]
+
+
+def test_names_with_underscores_are_the_same_attribute():
+    assert get_attribute("starts_with_vowel") is ATTRIBUTES["starts-with-vowel"]
+    mine = Attribute("mine", "a", "b")
+    assert get_attribute(mine) is mine
+
+
+def test_measures_take_empty_and_odd_texts():
+    for attribute in ATTRIBUTES.values():
+        if attribute.measure is not None:
+            values = np.asarray(attribute.measure(["", "   ", "?!", "日本語", "a" * 5000]), float)
+            assert values.shape == (5,)
+            assert not np.isinf(values).any()
+    assert formality([""])[0] == 0
+    assert readability(["..."]).shape == (1,)
+
+
+def test_a_gold_column_of_text_is_refused_by_row():
+    ds = Dataset.from_list([{"prompt_id": "a", "response": "x", "chosen": "this one"}])
+    with pytest.raises(InputError, match="row 1: column 'chosen' holds 'this one'"):
+        rk.label(ds, "helpfulness")

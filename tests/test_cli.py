@@ -1,0 +1,174 @@
+"""The command as a person calls it: what it prints, what it leaves on disk, how it fails."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import ratekit as rk
+from ratekit.cli import main
+
+
+def run(capsys, *arguments):
+    """Exit code, stdout and stderr of the command."""
+    code = main([str(a) for a in arguments])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory):
+    path = tmp_path_factory.mktemp("scored") / "scored.parquet"
+    rk.score(rk.load("reviews"), "words", progress=False).to_parquet(str(path))
+    return path
+
+
+def test_run_does_all_stages_and_leaves_what_it_made(capsys, tmp_path):
+    from datasets import load_from_disk
+
+    arguments = ["run", "--data", "reviews", "--attribute", "length", "--reward", "words", "--out", tmp_path / "o"]
+    code, out, err = run(capsys, *arguments)
+    assert code == 0, err
+    assert "words, length: naive" in out
+    assert {p.name for p in (tmp_path / "o").iterdir()} >= {"dataset", "effects.csv", "effects.png", "run.json"}
+    ds = load_from_disk(str(tmp_path / "o" / "dataset"))
+    assert len(ds[0]["reward/words"]) == 4
+    record = json.loads((tmp_path / "o" / "run.json").read_text())
+    assert record["settings"]["attribute"] == "length"
+    assert record["rewards"] == {"words": "words"}
+
+
+def test_run_on_a_file_with_rules_and_a_sample(capsys, tmp_path):
+    data = tmp_path / "x.jsonl"
+    with data.open("w") as f:
+        for i, text in enumerate(rk.load("reviews", attribute="length")["response"]):
+            f.write(json.dumps({"question": f"Q{i}", "answer": text}) + "\n")
+    code, out, err = run(
+        capsys, "run", "--data", data, "--column", "response=answer", "--column", "prompt=question", "-a",
+        "starts_with_vowel", "-r", "vader", "--n", 50, "--depth", 3, "--out", tmp_path / "o", "--format", "json",
+    )  # fmt: skip
+    assert code == 0, err
+    rows = json.loads(out)
+    assert {row["n"] + row["n_dropped"] for row in rows if row["estimand"] == "ate"} == {50}
+    assert {row["estimator"] for row in rows} == {"naive", "single_rewrite", "rate", "rate_late", "rate_extrapolated"}
+
+
+def test_the_same_run_goes_on_where_it_was_and_another_is_refused(capsys, tmp_path, monkeypatch):
+    arguments = ["run", "--data", "reviews", "-a", "length", "--out", tmp_path]
+    assert run(capsys, *arguments, "-r", "words")[0] == 0
+
+    def not_again(*args, **kwargs):
+        raise AssertionError("made again")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("ratekit.runs.rewritten", not_again)
+        code, out, _ = run(capsys, *arguments, "-r", "words", "-r", "vader", "--format", "csv")
+    assert code == 0
+    assert {line.split(",")[1] for line in out.splitlines()[1:]} == {"words", "vader"}
+    code, _, err = run(capsys, "run", "--data", "reviews", "-a", "sentiment", "-r", "words", "--out", tmp_path)
+    assert code == 2
+    assert "holds another run (attribute 'length' there, 'sentiment' here)" in err
+
+
+def test_what_was_computed_before_a_fault_stays_on_disk(capsys, tmp_path, monkeypatch):
+    from datasets import load_from_disk
+
+    import ratekit.scoring
+
+    monkeypatch.setitem(ratekit.scoring.REWARD_MODELS, "broken", lambda p, r: [float("nan")] * len(r))
+    code, _, err = run(
+        capsys, "run", "--data", "reviews", "-a", "length", "-r", "words", "-r", "broken", "--out", tmp_path
+    )
+    assert code == 1
+    assert "broken gave no finite reward" in err
+    assert "reward/words" in load_from_disk(str(tmp_path / "dataset")).column_names
+
+
+def test_rewrite_score_estimate_are_the_run_in_three_calls(capsys, tmp_path):
+    assert run(capsys, "rewrite", "reviews", "-a", "length", "--out", tmp_path / "a")[0] == 0
+    assert run(capsys, "score", tmp_path / "a" / "dataset", "-r", "words", "--out", tmp_path / "b")[0] == 0
+    code, three, _ = run(capsys, "estimate", tmp_path / "b" / "dataset", "--format", "csv", "--out", tmp_path / "c")
+    assert code == 0
+    run(capsys, "run", "--data", "reviews", "-a", "length", "-r", "words", "--out", tmp_path / "d")
+    assert (tmp_path / "c" / "effects.csv").read_text() == (tmp_path / "d" / "effects.csv").read_text()
+    assert (tmp_path / "c" / "effects.png").stat().st_size > 10_000
+    assert "rate_extrapolated" in three
+
+
+def test_json_is_a_list_of_rows_and_nothing_else_on_stdout(capsys, scored):
+    code, out, _ = run(capsys, "estimate", scored, "--format", "json")
+    assert code == 0
+    rows = json.loads(out)
+    assert len(rows) == len(rk.estimate(rk.score(rk.load("reviews"), "words", progress=False)))
+    assert all(isinstance(row["estimate"], float) for row in rows)
+
+
+def test_nan_is_null_in_json(capsys, tmp_path):
+    path = tmp_path / "x.jsonl"
+    rows = [{"prompt_id": "p", "attribute": "x", "treated": bool(i % 2), "reward/r": [float(i), 2.0]} for i in range(6)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, out, err = run(capsys, "estimate", path, "--format", "json")
+    assert code == 0
+    assert {row["se"] for row in json.loads(out)} == {None}
+    assert "one cluster, so no standard error" in err
+
+
+@pytest.mark.parametrize("format", ["table", "markdown", "csv"])
+def test_every_format_shows_the_estimates(capsys, scored, format):
+    code, out, _ = run(capsys, "estimate", scored, "--format", format)
+    assert code == 0
+    assert "24.34" in out or "24.3375" in out
+
+
+def test_diagnose_contrast_and_attributes_print_tables(capsys, scored):
+    assert "drift" in run(capsys, "diagnose", scored)[1]
+    assert "longer" in run(capsys, "attributes")[1]
+    code, _, err = run(capsys, "contrast", scored, "words", "vader")
+    assert code == 2
+    assert "unknown reward model 'vader'" in err
+
+
+WRONG = {
+    "no such file or folder": ["estimate", "missing.parquet"],
+    "is a folder, but not a saved dataset": ["estimate", "."],
+    "unknown attribute 'lenght'; did you mean 'length'": ["run", "--data", "reviews", "-a", "lenght", "-r", "words"],
+    "unknown source 'revews'; did you mean 'reviews'": ["run", "--data", "revews", "-a", "length", "-r", "words"],
+    "unknown reward model 'wrods'; did you mean 'words'": ["run", "--data", "reviews", "-a", "length", "-r", "wrods"],
+    "unknown rewriter 'rulez'; did you mean 'rules'": [
+        "run", "--data", "reviews", "-a", "length", "-r", "words", "--rewriter", "rulez",
+    ],
+    "Missing option '--data'": ["run"],
+    "No such option": ["run", "--dta", "reviews"],
+    "No such command 'runn'": ["runn"],
+    "write ours=theirs": ["run", "--data", "reviews", "-a", "length", "-r", "words", "--column", "response"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_a_wrong_call_is_one_line_and_exit_code_2(capsys, tmp_path, monkeypatch, message):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(capsys, *WRONG[message])
+    assert code == 2
+    assert out == ""
+    lines = [line for line in err.splitlines() if line]
+    assert len(lines) == 1, err
+    assert message in lines[0]
+    assert "Traceback" not in err
+
+
+def test_help_and_version_exit_with_0(capsys):
+    for arguments in (["--help"], ["run", "--help"], ["estimate", "--help"], ["demo", "--help"], []):
+        code, out, _ = run(capsys, *arguments)
+        assert code == 0
+        assert "Usage: ratekit" in out
+    assert run(capsys, "--version") == (0, f"ratekit {rk.__version__}\n", "")
+
+
+def test_the_module_runs_as_the_command_and_survives_a_closed_pipe(scored):
+    script = f"{sys.executable} -m ratekit estimate {scored} --format csv | head -1"
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {script}"], capture_output=True, text=True)
+    assert done.stdout.startswith("attribute,reward_model,estimator")
+    assert "Traceback" not in done.stderr

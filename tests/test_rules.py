@@ -1,0 +1,109 @@
+"""The rule rewriter: it reaches its target, comes back, and mends as much as its knob says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import ratekit as rk
+from ratekit.attributes import ATTRIBUTES, starts_with_vowel, vader, words
+from ratekit.errors import InputError
+from ratekit.rewriting.rules import FILLERS, OPPOSITES, RULES, RuleRewriter, mended, sentences
+
+TEXT = st.text(alphabet=st.characters(codec="utf-8", categories=("L", "P", "Z", "N")), max_size=200)
+
+
+@given(TEXT, st.booleans())
+@settings(deadline=None)
+def test_vowel_reaches_its_target_and_comes_back(text, target):
+    rewriter = RuleRewriter("starts-with-vowel", mend=0)
+    first = rewriter([text], [target])[0].text
+    assert starts_with_vowel([first])[0] == target
+    if starts_with_vowel([text])[0] == (not target):
+        assert rewriter([first], [not target])[0].text == text
+
+
+@given(TEXT)
+def test_sentences_joined_are_the_text(text):
+    assert "".join(sentences(text)) == text
+
+
+@given(TEXT)
+def test_mending_all_leaves_nothing_to_mend_of_a_kind_and_mending_none_changes_nothing(text):
+    assert mended(text, 0.0) == text
+    once = mended(text, 1.0)
+    assert mended(once, 0.5, seed=3) == mended(once, 0.5, seed=3)
+
+
+def test_length_and_sentiment_move_their_measures_on_real_reviews():
+    responses = rk.load("reviews", attribute="sentiment")["response"]
+    for target in (True, False):
+        longer = [r.text for r in RuleRewriter("length", mend=0)(responses, [target] * len(responses))]
+        ratio = words(longer) / words(responses)
+        assert ((ratio > 1.8) if target else (ratio < 0.8)).mean() > 0.95
+        moved = [r.text for r in RuleRewriter("sentiment", mend=0)(responses, [target] * len(responses))]
+        change = vader(moved) - vader(responses)
+        assert (change.mean() > 0.15) if target else (change.mean() < -0.15)
+        assert abs(words(moved) - words(responses)).max() <= 7  # the closing sentence, and swaps for two words
+
+
+def test_length_comes_back_to_the_text_where_it_only_added():
+    text = "The plot is thin. The cast is good."
+    rewriter = RuleRewriter("length", mend=0)
+    longer = rewriter([text], [True])[0].text
+    assert rewriter([longer], [False])[0].text == text
+
+
+def test_fillers_and_openers_carry_no_sentiment_and_swaps_are_one_to_one():
+    assert (vader(FILLERS) == 0).all()
+    assert len(set(OPPOSITES.values())) == len(OPPOSITES)
+    assert not set(OPPOSITES) & set(OPPOSITES.values())
+
+
+def test_mend_is_the_share_of_faults_mended_in_a_pass():
+    texts = [f"It was teh one, review {i}." for i in range(2000)]
+    for share in (0.2, 0.7):
+        left = np.mean(["teh" in mended(t, share) for t in texts])
+        assert left == pytest.approx(1 - share, abs=0.04)
+        twice = np.mean(["teh" in mended(mended(t, share, seed=1), share, seed=2) for t in texts])
+        assert twice == pytest.approx((1 - share) ** 2, abs=0.04)
+
+
+def test_mending_is_what_biases_a_single_rewrite_and_rate_cancels_it():
+    """A reward that hates typos: the true effect of the first letter is 0."""
+
+    def typos(prompts, responses):
+        return [-float(r.split().count("teh")) for r in responses]
+
+    from datasets import Dataset
+
+    # Treated reviews are the careless ones, so that naive and single rewrite are both wrong.
+    texts = [("It was teh best of teh lot" if i % 2 else "So it was the best") + f" {i}." for i in range(200)]
+    rows = [{"prompt_id": f"p{i}", "prompt": "Review it.", "response": text} for i, text in enumerate(texts)]
+    ds = rk.label(Dataset.from_list(rows), "starts-with-vowel")
+    ds = rk.rewrite(ds, "starts-with-vowel", RuleRewriter("starts-with-vowel"), depth=2, progress=False)
+    table = rk.estimate(rk.score(ds, typos, progress=False)).set_index(["estimator", "estimand"])
+    assert table.estimate["naive", "ate"] == -2
+    assert table.estimate["single_rewrite", "att"] == -2
+    assert table.estimate["rate", "att"] == 0
+    assert table.estimate["rate", "ate"] == 0
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_every_rule_is_for_a_known_attribute_and_repeats_itself(name):
+    assert name in ATTRIBUTES
+    rewriter = RuleRewriter(name, mend=0.5, seed=4)
+    texts = rk.load("reviews", attribute="length")["response"][:20]
+    assert rewriter(texts, [True] * 20) == RuleRewriter(name, mend=0.5, seed=4)(texts, [True] * 20)
+
+
+def test_faults_of_the_spec():
+    with pytest.raises(InputError, match=r"mend=1.5: a share between 0 and 1"):
+        RuleRewriter("length", mend=1.5)
+    ds = rk.load("reviews", attribute="length")
+    with pytest.raises(InputError, match="did you mean 'mend'"):
+        rk.rewrite(ds, "length", "rules:mned=1")
+    with pytest.raises(InputError, match="is not a number"):
+        rk.rewrite(ds, "length", "rules:mend=half")
