@@ -10,6 +10,7 @@ table = estimate(ds)                          # a tidy DataFrame
 from __future__ import annotations
 
 import logging
+import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -145,7 +146,8 @@ def rewrite(
         why = f"; the last fault was {meter.last_fault}" if meter.last_fault else ""
         raise WorkError(f"rewrite: no rewrite succeeded ({', '.join(counts)}){why}")
     ds = _without(ds, [REWRITES, REWRITE_STATUS, *reward_columns(columns_of(ds))])
-    return concatenate_datasets([ds, HFDataset(table)], axis=1)
+    # With a fingerprint of its own, `datasets` does not hash (and for that copy) the whole table.
+    return concatenate_datasets([ds, HFDataset(table, fingerprint=uuid.uuid4().hex[:16])], axis=1)
 
 
 def score(
