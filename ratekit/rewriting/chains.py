@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ratekit.attributes import Attribute
-from ratekit.errors import WorkError
+from ratekit.errors import WorkError, shorten
 from ratekit.rewriting.base import EMPTY, FAILED, NOT_ATTEMPTED, OK, Chain, Rewrite, Rewriter
 from ratekit.rewriting.cache import Cache, default_cache, fingerprint_of, key_of, record_of
 from ratekit.rewriting.chat import ChatRewriter
@@ -67,7 +67,10 @@ class Spool:
 
         rewrites, statuses = [r for r, _ in self.rows], [s for _, s in self.rows]
         columns = [pa.array(c, t) for c, t in zip((rewrites, statuses), self.schema.types, strict=True)]
-        self.stream.write_batch(pa.record_batch(columns, schema=self.schema))
+        try:
+            self.stream.write_batch(pa.record_batch(columns, schema=self.schema))
+        except OSError as e:
+            raise WorkError(f"{self.path.parent} cannot be written: {shorten(e, 100)}; every reply is kept") from None
         self.rows = []
 
     def table(self) -> pa.Table:
