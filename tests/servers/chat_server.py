@@ -9,6 +9,7 @@ for certain (because it used the same connection again). A text is known by the 
 import asyncio
 import hashlib
 import json
+import logging
 import math
 import random
 import sys
@@ -126,7 +127,7 @@ async def fail(kind, request, text):
 
 
 async def chat(request):
-    connection = id(request.transport)
+    connection = request.transport.get_extra_info("peername")
     if (before := last_on.pop(connection, None)) is not None:
         read[before] += 1
     body = await request.json()
@@ -184,6 +185,7 @@ async def configure(request):
 
 
 async def main():
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)  # clients that are killed are no news
     if len(sys.argv) > 1:
         CONFIG.update(json.loads(sys.argv[1]))
     app = web.Application(client_max_size=2**26)
