@@ -41,11 +41,21 @@ _PUBLIC = {
     "diagnose": "diagnostics",
     "contrast": "diagnostics",
     "sensitivity": "diagnostics",
+    "heterogeneity": "diagnostics",
+    "spillover": "diagnostics",
+    "dose_response": "diagnostics",
+    "warranted": "diagnostics",
+    "plan": "diagnostics",
+    "sequential": "diagnostics",
+    "adjust": "uncertainty",
     # faults
     "InputError": "errors",
     "WorkError": "errors",
 }
-_MODULES = ("plots", "demo", "estimators", "attributes", "sources", "rewriting", "scoring", "widgets")
+_MODULES = (
+    "plots", "demo", "estimators", "attributes", "sources", "rewriting", "scoring", "simulate",
+    "uncertainty", "widgets",
+)  # fmt: skip
 
 __all__ = [*_PUBLIC, "plots", "__version__"]
 

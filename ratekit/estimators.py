@@ -57,13 +57,16 @@ class Estimator:
     """One row of `ESTIMATORS`.
 
     `passes`: which rewards along the chain a row must have. `values(r, w, clusters)` -> (n,) float64 whose
-    mean over all rows, treated rows, untreated rows is the ATE, ATT, ATU. `arms`: the passes whose rewards
-    are compared, (same side as the response, other side), for the two-sample SE.
+    mean over all rows, treated rows, untreated rows is the ATE, ATT, ATU. `of_means(m, gate)` -> (...): the same from
+    the class means m (..., depth+1) alone, +ATT of the treated and -ATU of the untreated; `gate` is that of
+    `rate_extrapolated`. `arms`: the passes whose rewards are compared, (same side as the response, other side), for
+    the two-sample SE.
     """
 
     claim: str
     passes: tuple[int, ...]
     values: Callable[[Floats, Bools, Ints], Floats]
+    of_means: Callable[[Floats, float], Floats]
     estimands: tuple[str, ...] = ESTIMANDS
     arms: tuple[int, int] | None = None
 
@@ -120,13 +123,29 @@ def rate_extrapolated(r: Floats, w: Bools, clusters: Ints) -> Floats:
     return _sign(w) * (r[:, 2] - r[:, 1] + correction)
 
 
+def extrapolated_of_means(m: Floats, gate: float) -> Floats:
+    """`rate_extrapolated` from class means m (..., 4), with rho found anew in each; shape (...)."""
+    early, late = m[..., 0] - m[..., 2], m[..., 1] - m[..., 3]
+    told = np.abs(early) > gate
+    rho = np.clip(late / np.where(told, early, 1.0), 0.0, 1.0)
+    return m[..., 2] - m[..., 1] + late / (1 + np.where(told, rho, 1.0))
+
+
 ESTIMATORS: dict[str, Estimator] = {
-    "naive": Estimator("treated against untreated responses; confounded", (0,), naive, ("ate",)),
-    "single_rewrite": Estimator("the response against its rewrite", (0, 1), single_rewrite, arms=(0, 1)),
-    "rate": Estimator("the rewrite against its rewrite back", (1, 2), rate, arms=(2, 1)),
-    "rate_late": Estimator("the second rewrite against the third", (2, 3), rate_late, arms=(2, 3)),
+    "naive": Estimator(
+        "treated against untreated responses; confounded", (0,), naive, lambda m, _: m[..., 0], estimands=("ate",)
+    ),
+    "single_rewrite": Estimator(
+        "the response against its rewrite", (0, 1), single_rewrite, lambda m, _: m[..., 0] - m[..., 1], arms=(0, 1)
+    ),
+    "rate": Estimator(
+        "the rewrite against its rewrite back", (1, 2), rate, lambda m, _: m[..., 2] - m[..., 1], arms=(2, 1)
+    ),
+    "rate_late": Estimator(
+        "the second rewrite against the third", (2, 3), rate_late, lambda m, _: m[..., 2] - m[..., 3], arms=(2, 3)
+    ),
     "rate_extrapolated": Estimator(
-        "rate, corrected for a rewriter that converges slowly", (0, 1, 2, 3), rate_extrapolated
+        "rate, corrected for a rewriter that converges slowly", (0, 1, 2, 3), rate_extrapolated, extrapolated_of_means
     ),
 }
 
@@ -144,7 +163,7 @@ class Convergence:
     estimated: bool
 
 
-def convergence(r: Floats, clusters: Ints, noise: float = 2.0) -> Convergence:
+def convergence(r: Floats, clusters: Ints, noise: float = 1.0) -> Convergence:
     """The share of off-target residue that survives a pass, from the rewards of one class, r (n, 4).
 
     >>> r = np.array([[9.0, 2.5, 6.0, 1.0]] * 2)  # 5 or 0.5, plus a residue of 4, 2, 1, 0.5
@@ -154,17 +173,24 @@ def convergence(r: Floats, clusters: Ints, noise: float = 2.0) -> Convergence:
     The off-target residue after k passes is e_k = a rho^k. Passes 0 and 2 are on the response's own side,
     1 and 3 on the other, so m0 - m2 = a (1 - rho^2) and m1 - m3 = a rho (1 - rho^2): their ratio is rho, and
     `rate` is biased by e_2 - e_1 = a rho (rho - 1), which L (m1 - m3) = a rho (1 - rho) undoes.
-    rho = 1 (L = 1/2, the linear correction) where |m0 - m2| is under `noise` standard errors.
+    rho = 1 (L = 1/2, the linear correction) where |m0 - m2| is under `noise` standard errors: there the ratio is
+    mostly noise, and L = 1/2 errs by a rho (1 - rho)^2 / 2, under a tenth of that SE. A higher bound makes the error
+    larger and gains little variance: see "rho 0.35, weak drift" in experiments/coverage.md.
     A mark that the first rewrite leaves and later ones keep enters m0 - m2 but not m1 - m3: `rate` is free of
     it, while rho is then off, and with it the extrapolation.
     """
     early, late = r[:, 0] - r[:, 2], r[:, 1] - r[:, 3]
-    mean_early, se_early, _ = clustered_mean(early, clusters)
-    if not abs(mean_early) > noise * se_early:  # true also of a NaN SE: one cluster tells nothing of noise
+    mean_early = float(early.mean())
+    if not abs(mean_early) > gate(r, clusters, noise):  # true also of a NaN: one cluster tells nothing of noise
         return Convergence(1.0, 0.5, False)
     ratio = late.mean() / mean_early
     rho = min(max(ratio, 0.0), 1.0)
     return Convergence(float(rho), float(1 / (1 + rho)), bool(0.0 < ratio < 1.0))
+
+
+def gate(r: Floats, clusters: Ints, noise: float = 1.0) -> float:
+    """What |m0 - m2| must exceed for rho to be estimated from it: `noise` SEs; NaN with one cluster."""
+    return noise * clustered_mean(r[:, 0] - r[:, 2], clusters)[1]
 
 
 def clustered_mean(values: Floats, clusters: Ints, magnitude: float = 0.0) -> tuple[float, float, int]:
@@ -236,12 +262,15 @@ def pooled_sd(r0: ArrayLike, w: ArrayLike) -> float:
     """
     reward, treated = np.asarray(r0, float), np.asarray(w, bool)
     squares, df = 0.0, 0
+    # Squares of rewards near 1e300 would overflow; a power of two leaves every digit as it is.
+    size = float(np.exp2(np.frexp(np.nanmax(np.abs(reward), initial=0))[1] - 1))
+    reward = reward / size
     for side in (True, False):
         group = reward[(treated == side) & ~np.isnan(reward)]
         if len(group) > 1:
             squares += float(group.var(ddof=1)) * (len(group) - 1)
             df += len(group) - 1
-    return float(np.sqrt(squares / df)) if df else float("nan")
+    return size * float(np.sqrt(squares / df)) if df else float("nan")
 
 
 def effects(
@@ -276,28 +305,33 @@ def effects(
             *most, last = ["the response" if k == 0 else f"rewrite {k}" for k in estimator.passes]
             yield f"{name}: no row has rewards for {', '.join(most) + ' and ' if most else ''}{last}"
             continue
-        rows_r, rows_w, rows_c = r[complete], w[complete], codes[complete]
-        both = bool(rows_w.any() and not rows_w.all())
-        if not both:
+        whole = bool(complete.all())  # then no copies: they would take most of the time
+        rows_r, rows_w, rows_c = (r, w, codes) if whole else (r[complete], w[complete], codes[complete])
+        left_out: list[str] = []
+        if rows_w.all() or not rows_w.any():
             missing = "untreated" if rows_w.any() else "treated"
             left_out = [e for e in estimator.estimands if e == "ate" or (e == "att") != rows_w.any()]
             yield f"{name}: no {missing} rows, so no {' and no '.join(e.upper() for e in left_out)}"
-        if not both and estimator.estimands == ("ate",):
+        if len(left_out) == len(estimator.estimands):
             continue
         values = estimator.values(rows_r, rows_w, rows_c)
         magnitude = float(np.abs(rows_r[:, have]).max())
         for estimand in estimator.estimands:
-            used = {"ate": np.full(len(rows_w), both), "att": rows_w, "atu": ~rows_w}[estimand]
-            if not used.any():
+            if estimand in left_out:
                 continue
             of_class = {"ate": len(w), "att": int(w.sum()), "atu": int((~w).sum())}[estimand]
-            estimate, se, n_clusters = clustered_mean(values[used], rows_c[used], magnitude)
+            if estimand == "ate":
+                used_r, used_w, used_c, used_values = rows_r, rows_w, rows_c, values
+            else:
+                used = np.flatnonzero(rows_w == (estimand == "att"))
+                used_r, used_w, used_c, used_values = rows_r[used], rows_w[used], rows_c[used], values[used]
+            estimate, se, n_clusters = clustered_mean(used_values, used_c, magnitude)
             if se == 0:  # nothing tells how the differences would vary, so claim no precision
                 se = float("nan")
             low, high, p = t_interval(estimate, se, n_clusters - 1, level)
-            n, n1 = int(used.sum()), int(rows_w[used].sum())
+            n, n1 = len(used_w), int(used_w.sum())
             paired = estimator.arms is not None or name == "naive"
-            unpaired = two_sample_se(rows_r[used], rows_w[used], estimator.arms) if paired else float("nan")
+            unpaired = two_sample_se(used_r, used_w, estimator.arms) if paired else float("nan")
             yield Effect(name, estimand, estimate, se, low, high, p, n, n1, n - n1, n_clusters, of_class - n, unpaired)
             if np.isnan(se):
                 why = "one cluster" if n_clusters < 2 else f"every row's difference is {estimate:.6g}"

@@ -46,6 +46,7 @@ from ratekit.schema import (
 from ratekit.scoring import default_name, make_reward
 from ratekit.scoring.base import Reward
 from ratekit.scoring.engine import score_chains
+from ratekit.uncertainty import UNCERTAINTIES, resampled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -193,6 +194,9 @@ def estimate(
     by: str | Sequence[str] | None = None,
     level: float = 0.95,
     se_unpaired: bool = False,
+    uncertainty: str = "analytic",
+    draws: int = 10_000,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """The effects table: every reward column, every estimator that the depth allows, one row per estimate.
 
@@ -211,6 +215,8 @@ def estimate(
     by           columns to group by, each group estimated by itself; attributes are never pooled
     level        of the confidence intervals
     se_unpaired  add the two-sample SE, which ignores that the rows are pairs, for comparison
+    uncertainty  "analytic" (cluster-robust SE, Student t), "bootstrap" (of clusters: SE, interval and p-value) or
+                 "sign-flip" (permutation p-value), the last two with `draws` draws from `seed`
 
     Columns: attribute, reward_model, estimator, estimand, estimate, se, ci_low, ci_high, p_value, n, n_treated,
     n_untreated, n_clusters, n_dropped, reward_sd (after those of `by`). Estimates and reward_sd are in the reward's
@@ -220,12 +226,20 @@ def estimate(
     import pandas as pd
 
     require(ds, "estimate")
+    if uncertainty not in UNCERTAINTIES:
+        raise unknown("kind of uncertainty", uncertainty, UNCERTAINTIES)
+    if draws < 1:
+        raise InputError(f"draws={draws}: at least one was expected")
+    if not 0 < level < 1:
+        raise InputError(f"level={level}: a number between 0 and 1 was expected, as in 0.95")
     columns = [find_reward(ds, r) for r in rewards] if rewards else reward_columns(columns_of(ds))
     groups = [by] if isinstance(by, str) else list(by or [])
     for column in groups:
         if column not in columns_of(ds):
             raise unknown("column to group by", column, columns_of(ds))
     frame = plain_columns(ds, [PROMPT_ID, ATTRIBUTE, TREATED, *groups])
+    if len(frame) == 0:
+        raise InputError("estimate: the dataset has no rows")
     treated = treated_bools(frame[TREATED])
     refuse_null(frame[PROMPT_ID], PROMPT_ID)
     clusters = pd.factorize(frame[PROMPT_ID].astype(str))[0].astype(np.int64)
@@ -243,16 +257,17 @@ def estimate(
             n_groups += 1
             r, w = matrix[index], treated[index]
             sd = pooled_sd(r[:, 0], w) if r.shape[1] else float("nan")
-            for e in effects(r, w, clusters[index], level):
+            found = effects(r, w, clusters[index], level)
+            if uncertainty != "analytic":
+                found = resampled(found, r, w, clusters[index], uncertainty, draws, seed, level)
+            for e in found:
                 if isinstance(e, str):
                     left_out.setdefault(e, []).append(" / ".join(map(str, labels.values())))
                     continue
                 row = {**labels, **vars(e), "reward_sd": sd}
                 unpaired = row.pop("se_unpaired")
                 rows.append({**row, "se_unpaired": unpaired} if se_unpaired else row)
-    notes = _pooling(ds, groups)
-    for note, where in left_out.items():
-        notes.append(note if len(where) == n_groups else f"{note} ({', '.join(where)})")
+    notes = _pooling(ds, groups) + _gathered(left_out, n_groups)
     for note in notes:
         log.info(note)
     if not rows:
@@ -260,6 +275,18 @@ def estimate(
     table = pd.DataFrame(rows)
     table.attrs["notes"] = notes
     return table
+
+
+def _gathered(left_out: dict[str, list[str]], n_groups: int) -> list[str]:
+    """Each reason once, with all that it leaves out, and where unless that is everywhere."""
+    subjects: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for note, where in left_out.items():
+        subject, _, why = note.partition(": ")
+        subjects.setdefault((why, tuple(where)), []).append(subject)
+    return [
+        f"{', '.join(names)}: {why}" + (f" ({', '.join(where)})" if len(where) < n_groups else "")
+        for (why, where), names in subjects.items()
+    ]
 
 
 def _pooling(ds: Any, groups: list[str]) -> list[str]:

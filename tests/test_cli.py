@@ -172,3 +172,27 @@ def test_the_module_runs_as_the_command_and_survives_a_closed_pipe(scored):
     done = subprocess.run(["bash", "-c", f"set -o pipefail; {script}"], capture_output=True, text=True)
     assert done.stdout.startswith("attribute,reward_model,estimator")
     assert "Traceback" not in done.stderr
+
+
+def test_plan_sensitivity_and_uncertainty_from_the_command_line(capsys, scored):
+    code, out, _ = run(capsys, "plan", scored, "--se", "0.05", "--format", "json")
+    assert code == 0
+    assert {row["se_wanted"] for row in json.loads(out)} == {0.05}
+    assert run(capsys, "plan", scored)[0] == 2
+    code, out, _ = run(capsys, "sensitivity", scored, "--format", "json")
+    assert code == 0
+    assert "tips_sign" in json.loads(out)[0]
+    code, out, _ = run(capsys, "estimate", scored, "--uncertainty", "bootstrap", "--draws", "50", "--format", "json")
+    assert code == 0
+    assert json.loads(out)
+    code, _, err = run(capsys, "estimate", scored, "--uncertainty", "bootstrp")
+    assert code == 2
+    assert "bootstrap" in err
+
+
+def test_calibrate_grades_a_reward_by_name(capsys):
+    code, out, _ = run(capsys, "calibrate", "words", "--n", "20", "--format", "json")
+    assert code == 0
+    rows = json.loads(out)
+    assert {row["estimator"] for row in rows} == {"naive", "single_rewrite", "rate", "rate_extrapolated"}
+    assert run(capsys, "calibrate", "wrods")[0] == 2

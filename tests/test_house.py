@@ -16,8 +16,8 @@ PACKAGE = ROOT / "ratekit"
 # DESIGN's floors. A module may import from its own floor or a lower one; the graph has no cycle.
 FLOORS = {
     0: ("errors", "schema", "files"),
-    1: ("attributes", "columns", "corpora", "estimators", "sources"),
-    2: ("rewriting", "scoring"),
+    1: ("attributes", "columns", "corpora", "estimators", "sources", "bootstrap", "uncertainty"),
+    2: ("rewriting", "scoring", "simulate"),
     3: ("stages", "diagnostics"),
     4: ("plots", "runs", "demo"),
     5: ("widgets", "cli"),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 
 import ratekit as rk
+from ratekit import plots
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +60,29 @@ def test_faults(table):
         rk.plots.effects(table[table.estimator == "rate_late"])
     with pytest.raises(rk.InputError, match="unit='reward'"):
         rk.plots.effects(table.assign(reward_sd=np.nan))
+
+
+def test_a_sweep_is_drawn_with_its_truth():
+    from ratekit.simulate import RuleReward, sweep
+
+    table = sweep("vowel-typos", RuleReward(), n=30)
+    figure = plots.sweep(table)
+    ax = figure.axes[0]
+    drawn = {line.get_label(): line.get_ydata() for line in ax.get_lines()}
+    sd = table["reward_sd"].mean()
+    np.testing.assert_allclose(drawn["truth"], table[table.estimator == "rate"]["truth"] / sd)
+    np.testing.assert_allclose(drawn["RATE"], table[table.estimator == "rate"]["estimate"] / sd)
+    assert ax.get_xlabel()
+
+
+def test_coverage_and_before_after_draw_every_row():
+    from conftest import ROOT
+
+    table = pd.read_csv(ROOT / "experiments" / "coverage.csv").query("estimand == 'ate'")
+    ax = plots.coverage(table[table.estimator.isin(["rate", "rate_extrapolated"])])
+    marks = [line for line in ax.get_lines() if line.get_marker() not in ("None", "")]
+    assert len(marks) == 2 * len(table.groupby(["world", "about", "n"]))
+    effects, people = (pd.read_csv(ROOT / "experiments" / f"mitigation{x}.csv") for x in ("", "_people"))
+    figure = plots.before_after(effects, people, {s: (f"base-{s}", f"debiased-{s}") for s in ("2B", "27B")})
+    assert [ax.get_title() for ax in figure.axes[:2]] == ["length", "structure"]
+    assert figure.axes[0].get_ylabel()

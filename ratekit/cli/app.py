@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ratekit.cli import cache, inspect, pipeline
+from ratekit.cli import cache, inference, inspect, pipeline
 from ratekit.cli.tables import Format
 
 app = typer.Typer(
@@ -57,4 +57,7 @@ app.command()(pipeline.estimate)
 app.command()(inspect.diagnose)
 app.command()(inspect.contrast)
 app.command()(inspect.attributes)
+app.command()(inference.plan)
+app.command()(inference.sensitivity)
+app.command()(inference.calibrate)
 app.add_typer(cache.app, name="cache")

@@ -18,7 +18,15 @@ def diagnose(
     from ratekit import files
     from ratekit.diagnostics import diagnose as checks
 
-    show(checks(files.read(file)), format)
+    table = checks(files.read(file))
+    if format is not Format.table:
+        show(table, format)
+        return
+    verdicts = table[table["check"] == "verdict"]
+    shown = table[(table["check"] != "verdict")].drop(columns=["about", "words", "p_value"])
+    show(shown, format)
+    for row in verdicts.itertuples():
+        print(f"\n{row.attribute}: {row.group}; {row.words}")
 
 
 def contrast(

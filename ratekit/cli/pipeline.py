@@ -185,6 +185,9 @@ def estimate(
     by: Annotated[list[str] | None, typer.Option(help="Estimate each group of this column by itself.")] = None,
     level: Annotated[float, typer.Option(min=0.5, max=0.9999, help="Of the confidence intervals.")] = 0.95,
     se_unpaired: Annotated[bool, typer.Option("--se-unpaired", help="Add the two-sample SE, for comparison.")] = False,
+    uncertainty: Annotated[str, typer.Option(help="analytic, bootstrap or sign-flip.")] = "analytic",
+    draws: Annotated[int, typer.Option(help="Of the bootstrap or the sign flips.")] = 10_000,
+    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
     duplicates: Annotated[str, typer.Option(help="Repeated responses: error, drop or keep.")] = "error",
     out: Annotated[Path | None, typer.Option(help="Folder for effects.csv and effects.png.")] = None,
     format: TableFormat = Format.table,
@@ -195,7 +198,9 @@ def estimate(
     from ratekit.sources import without_duplicates
 
     ds = without_duplicates(files.read(file), str(file), duplicates)
-    table = stages.estimate(ds, rewards=reward, by=by, level=level, se_unpaired=se_unpaired)
+    table = stages.estimate(
+        ds, rewards=reward, by=by, level=level, se_unpaired=se_unpaired, uncertainty=uncertainty, draws=draws, seed=seed
+    )
     written = []
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)

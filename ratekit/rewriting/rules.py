@@ -64,7 +64,7 @@ MISSPELT = {
 }  # fmt: skip
 
 _SENTENCE = re.compile(r"[^.!?\n]*(?:[.!?]+[\"')\]]*|\n+|$)")
-_FAULT = re.compile(
+FAULT = re.compile(
     r"(?P<html>(?:<br\s*/?>\s*)+|</?(?:p|i|b|em|strong)\s*/?>)"
     r"|(?P<space>(?<=\S)[ \t]{2,}(?=\S))"
     r"|(?P<marks>[!?.]{4,}|[!?]{2,3})"
@@ -148,7 +148,7 @@ def mended(text: str, share: float, seed: int = 0) -> str:
         right = MISSPELT.get(found.lower(), found)  # ignoring case also lets a dotless i stand for i
         return right[0].upper() + right[1:] if found[0].isupper() else right
 
-    return _FAULT.sub(mend, text)
+    return FAULT.sub(mend, text)
 
 
 def _hash(text: str) -> int:

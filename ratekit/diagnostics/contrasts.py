@@ -1,0 +1,281 @@
+"""Effects against effects: two reward models on shared rewrites, groups of rows, and what would overturn one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import stats
+
+from ratekit.columns import reward_matrix
+from ratekit.diagnostics.rows import Group, groups
+from ratekit.errors import InputError, unknown
+from ratekit.estimators import ESTIMATORS, Bools, Floats, Ints, clustered_mean, pooled_sd, t_interval
+from ratekit.schema import ATTRIBUTE, columns_of, find_reward, require, reward_columns, reward_name
+from ratekit.uncertainty import adjust
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def contrast(
+    ds: Any,
+    first: str,
+    second: str,
+    *,
+    estimator: str = "rate",
+    unit: str = "sd",
+    sd_pass: int = 0,
+    by: str | Sequence[str] | None = None,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """The effect under `first` minus the effect under `second`, paired on the rewrites that they share.
+
+    >>> import ratekit as rk
+    >>> ds = rk.load("reviews", attribute="length")
+    >>> ds = rk.score(rk.score(ds, "words", progress=False), "vader", progress=False)
+    >>> rk.contrast(ds, "words", "vader")["estimand"].tolist()
+    ['ate', 'att', 'atu']
+
+    Two reward models, or one before and after a mitigation. Rows that either lacks are dropped and counted.
+
+    estimator  a name in `rk.ESTIMATORS`
+    unit       "sd": each effect in its own reward's SDs, for the scales of two reward models differ, and the SDs'
+               own uncertainty counts (delta method); "reward": in reward units
+    sd_pass    the pass whose rewards give the SDs; 0 is the original responses, 2 stands in where they are not scored
+    by         columns to group by
+
+    One row per attribute and estimand: attribute, reward_model ("first - second"), estimator, estimand, estimate, se,
+    ci_low, ci_high, p_value, p_adjusted (over the rows of the table), first, second, n, n_clusters, n_dropped. Why a
+    row has no SE is in `table.attrs["notes"]`.
+    """
+    import pandas as pd
+
+    require(ds, "estimate")
+    if estimator not in ESTIMATORS:
+        raise unknown("estimator", estimator, ESTIMATORS)
+    if unit not in ("sd", "reward"):
+        raise unknown("unit", unit, ["sd", "reward"])
+    parts = list(groups(ds, by))
+    a, b = (reward_matrix(ds, find_reward(ds, name)) for name in (first, second))
+    how = ESTIMATORS[estimator]
+    passes = [*how.passes, sd_pass] if unit == "sd" else list(how.passes)
+    if min(a.shape[1], b.shape[1]) <= max(passes):
+        depth = min(a.shape[1], b.shape[1]) - 1
+        raise InputError(
+            f"contrast: {estimator} in unit {unit!r} needs rewards after {max(passes)} rewrites, not {depth}"
+        )
+    rows, notes = [], []
+    for group in parts:
+        r = (a[group.rows], b[group.rows])
+        have = np.isfinite(np.hstack([x[:, passes] for x in r])).all(axis=1).astype(bool)
+        w, codes = group.treated[have], group.clusters[have]
+        if how.estimands == ("ate",) and (w.all() or not w.any()):
+            continue
+        scaled = [_Scaled(x[have], w, codes, estimator, sd_pass if unit == "sd" else None) for x in r] if len(w) else []
+        for estimand in how.estimands if len(w) else ():
+            used = {"ate": np.full(len(w), bool(w.any() and not w.all())), "att": w, "atu": ~w}[estimand]
+            if not used.any():
+                continue
+            one, two = (s.values(used) for s in scaled)
+            value, se, _ = clustered_mean(one - two, codes, max(s.magnitude for s in scaled))
+            n_clusters = len(np.unique(codes[used]))
+            se = se if se > 0 else float("nan")
+            low, high, p = t_interval(value, se, n_clusters - 1, level)
+            if np.isnan(se):
+                why = "one cluster" if n_clusters < 2 else "no two rows differ"
+                flat = [name for name, s in zip((first, second), scaled, strict=True) if np.isnan(s.sd)]
+                why = f"the rewards of {' and '.join(flat)} have no SD" if flat else why
+                notes.append(f"{group.labels[ATTRIBUTE]} {estimand.upper()}: {why}, so no test")
+            rows.append({
+                **group.labels, "reward_model": f"{first} - {second}", "estimator": estimator, "estimand": estimand,
+                "estimate": value, "se": se, "ci_low": low, "ci_high": high, "p_value": p, "first": one.mean(),
+                "second": two.mean(), "n": int(used.sum()), "n_clusters": n_clusters,
+                "n_dropped": len(have) - int(have.sum()),
+            })  # fmt: skip
+    if not rows:
+        raise InputError(f"contrast: no row has the rewards that {estimator} needs from both {first} and {second}")
+    table = pd.DataFrame(rows)
+    table.insert(list(table.columns).index("p_value") + 1, "p_adjusted", np.nan)
+    table = adjust(table)
+    table.attrs["notes"] = notes
+    return table
+
+
+class _Scaled:
+    """Row values of an estimator in SDs of the reward, the SD's own influence included."""
+
+    def __init__(self, r: Floats, w: Bools, clusters: Ints, estimator: str, sd_pass: int | None) -> None:
+        self.raw = ESTIMATORS[estimator].values(r, w, clusters)
+        self.sd, self.influence = 1.0, np.zeros(len(w))
+        size = float(np.nanmax(np.abs(r)))
+        if sd_pass is not None:
+            reference = r[:, sd_pass]
+            self.sd = pooled_sd(reference, w)
+            if not self.sd > 0:
+                self.sd = float("nan")
+            spread = reference.copy()
+            for side in (True, False):
+                if (w == side).any():
+                    spread[w == side] -= reference[w == side].mean()
+            self.influence = ((spread / self.sd) ** 2 - 1) / 2
+        self.magnitude = size / self.sd  # differences smaller than the rounding of such numbers tell nothing
+
+    def values(self, used: Bools) -> Floats:
+        """One value per row whose mean is the effect, in SDs, over the `used` rows.
+
+        Its influence is d(effect)/sd, which only the used rows have, less effect/sd times `influence`, d(sd)/sd, which
+        all rows have.
+        """
+        scaled = self.raw / self.sd
+        effect = scaled[used].mean()
+        own = np.where(used, (scaled - effect) * (len(used) / used.sum()), 0.0)
+        return effect + own - effect * (self.influence - self.influence.mean())
+
+
+def heterogeneity(
+    ds: Any, by: str | Sequence[str], *, estimator: str = "rate", rewards: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """Do the groups differ in their effect? One test per attribute, reward model and estimand.
+
+    >>> import ratekit as rk
+    >>> ds = rk.score(rk.load("reviews", attribute="sentiment"), "vader", progress=False)
+    >>> rk.heterogeneity(ds, by="style")[["lowest", "highest"]].iloc[0].round(2).tolist()
+    [0.86, 0.89]
+
+    A Wald test that all groups' effects are equal, with their cluster-robust covariance (a prompt may have rows in
+    several groups) and Welch's correction for few rows and unequal variances (Welch 1951, Biometrika 38:330; where each
+    cluster is one row of one group it is Welch's ANOVA). Columns: attribute, reward_model, estimator, estimand,
+    n_groups, lowest, highest, statistic, p_value, p_adjusted, n, n_clusters. NaN with under 2 groups, or where a group
+    has under 2 clusters.
+    """
+    import pandas as pd
+
+    require(ds, "estimate")
+    if estimator not in ESTIMATORS:
+        raise unknown("estimator", estimator, ESTIMATORS)
+    columns = [find_reward(ds, r) for r in rewards] if rewards else reward_columns(columns_of(ds))
+    found: dict[str, list[Group]] = {}
+    for group in groups(ds, by):
+        found.setdefault(str(group.labels[ATTRIBUTE]), []).append(group)
+    rows = []
+    for column in columns:
+        matrix = reward_matrix(ds, column)
+        for attribute, parts in found.items():
+            for estimand in ESTIMATORS[estimator].estimands:
+                values = [(_values(matrix[g.rows], g, estimator, estimand), g) for g in parts]
+                test = _equal([v for v, _ in values if len(v[0])])
+                rows.append({ATTRIBUTE: attribute, "reward_model": reward_name(column), "estimator": estimator,
+                             "estimand": estimand, **test})  # fmt: skip
+    table = pd.DataFrame(rows)
+    table.insert(list(table.columns).index("p_value") + 1, "p_adjusted", np.nan)
+    return adjust(table)
+
+
+def _values(r: Floats, group: Group, estimator: str, estimand: str) -> tuple[Floats, Ints]:
+    from ratekit.uncertainty import row_values
+
+    if estimand == "ate" and (group.treated.all() or not group.treated.any()):
+        return np.empty(0), np.empty(0, np.int64)
+    return row_values(r, group.treated, group.clusters, estimator, estimand)
+
+
+def _equal(parts: list[tuple[Floats, Ints]]) -> dict[str, Any]:
+    """Wald test that the means of the groups' values are equal."""
+    k = len(parts)
+    clusters = np.unique(np.concatenate([c for _, c in parts])) if k else np.empty(0)
+    size = max((float(np.abs(v).max()) for v, _ in parts), default=0.0) or 1.0  # 1e300 squared would overflow
+    parts = [(v / size, c) for v, c in parts]
+    means = np.array([v.mean() for v, _ in parts])
+    out = {"n_groups": k, "lowest": size * means.min() if k else np.nan, "highest": size * means.max() if k else np.nan,
+           "statistic": np.nan, "p_value": np.nan, "n": sum(len(v) for v, _ in parts),
+           "n_clusters": len(clusters)}  # fmt: skip
+    g = len(clusters)
+    if k < 2 or g <= k:
+        return out
+    sizes = np.array([len(np.unique(c)) for _, c in parts])
+    if sizes.min() < 2:
+        return out
+    scores = np.zeros((g, k))
+    for j, (v, c) in enumerate(parts):
+        scores[:, j] = np.bincount(np.searchsorted(clusters, c), v - v.mean(), g) / len(v)
+    scores *= np.sqrt(sizes / (sizes - 1))
+    covariance = scores.T @ scores
+    differ = np.diff(np.eye(k), axis=0)
+    gap, spread = differ @ means, differ @ covariance @ differ.T
+    if np.linalg.matrix_rank(spread) < k - 1:
+        return out
+    wald = float(gap @ np.linalg.solve(spread, gap) / (k - 1))
+    weights = 1 / np.diag(covariance)
+    unequal = float(((1 - weights / weights.sum()) ** 2 / (sizes - 1)).sum())
+    out["statistic"] = wald / (1 + 2 * (k - 2) / (k**2 - 1) * unequal)
+    out["p_value"] = float(stats.f.sf(out["statistic"], k - 1, (k**2 - 1) / (3 * unequal)))
+    return out
+
+
+def sensitivity(table: pd.DataFrame) -> pd.DataFrame:
+    """How wrong the rewriter would have to be to overturn each effect: tipping points.
+
+    >>> import pandas as pd
+    >>> t = pd.DataFrame({"estimate": [1.0], "ci_low": [0.5], "ci_high": [1.5], "reward_sd": [2.0]})
+    >>> sensitivity(t)[["tips_significance", "tips_sign", "tips_certainly"]].iloc[0].tolist()
+    [0.25, 0.5, 0.75]
+
+    *Direction asymmetry.* A rewriter that polishes more one way than the other by d adds d to ATT, ATU and ATE and
+    cannot be seen in the rewards. Added, in reward SDs: `tips_sign`, the |d| at which the estimate is 0;
+    `tips_significance`, the |d| from which the interval holds 0 (0 if it does already); `tips_certainly`, the |d| from
+    which it lies wholly on the other side. If all of the effect were asymmetry, d would be between these two. NaN for
+    `naive`, which has no rewriter.
+
+    *Drift*, for `rate` where the table has `rate_late`: weighting the change from the first to the third rewrite with
+    L moves the effect from `rate` (L=0) to `rate_late` (L=1), and whatever the rewriter's rho, L is between 0 and 1.
+    `drift_tips_sign` is the L at which the estimate is 0, and `drift_tips_significance` the first at which the interval
+    holds 0, with the SE at L bounded by (1-L) se(rate) + L se(rate_late). inf: no L in [0, 1] overturns the effect.
+    """
+    needed = ["estimate", "ci_low", "ci_high", "reward_sd"]
+    for column in needed:
+        if column not in table:
+            raise InputError(f"sensitivity: the table has no column {column!r}; give one that `estimate` made")
+    out = table.copy()
+    sd = out["reward_sd"].where(out["reward_sd"] > 0)
+    towards = np.where(out["estimate"] > 0, 1.0, -1.0)
+    near = np.where(towards > 0, out["ci_low"], -out["ci_high"])
+    far = np.where(towards > 0, out["ci_high"], -out["ci_low"])
+    out["tips_significance"] = np.clip(near, 0, None) / sd
+    out["tips_sign"] = out["estimate"].abs() / sd
+    out["tips_certainly"] = far / sd
+    if "estimator" in out:  # naive has no rewriter to be wrong
+        out.loc[out["estimator"] == "naive", ["tips_significance", "tips_sign", "tips_certainly"]] = np.nan
+    if {"estimator", "estimand", "se"} <= set(out.columns) and (out["estimator"] == "rate_late").any():
+        _tip_by_drift(out)
+    return out
+
+
+def _tip_by_drift(out: pd.DataFrame) -> None:
+    facts = (
+        "estimator", "estimate", "se", "ci_low", "ci_high", "p_value", "n", "n_treated", "n_untreated", "n_clusters",
+        "n_dropped", "reward_sd", "se_unpaired", "p_adjusted", "tips_significance", "tips_sign", "tips_certainly",
+    )  # fmt: skip
+    keys = [c for c in out.columns if c not in facts]
+    late = out[out["estimator"] == "rate_late"].set_index(keys)
+    out["drift_tips_sign"] = np.nan
+    out["drift_tips_significance"] = np.nan
+    weights = np.linspace(0, 1, 1001)
+    for i, row in out[out["estimator"] == "rate"].iterrows():
+        key = tuple(row[k] for k in keys)
+        key = key if len(key) > 1 else key[0]
+        if key not in late.index:
+            continue
+        other = late.loc[key]
+        other = other.iloc[0] if getattr(other, "ndim", 1) > 1 else other
+        estimate = (1 - weights) * row["estimate"] + weights * other["estimate"]
+        half = (row["ci_high"] - row["estimate"]) / row["se"] if row["se"] > 0 else np.nan
+        reach = half * ((1 - weights) * row["se"] + weights * other["se"])
+        out.loc[i, "drift_tips_sign"] = _first(weights, estimate * np.sign(estimate[0]) <= 0)
+        if np.isfinite(reach).all():
+            out.loc[i, "drift_tips_significance"] = _first(weights, estimate * np.sign(estimate[0]) <= reach)
+
+
+def _first(weights: Floats, reached: Bools) -> float:
+    return float(weights[np.argmax(reached)]) if reached.any() else float("inf")

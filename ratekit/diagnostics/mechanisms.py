@@ -1,0 +1,217 @@
+"""What else moved, and how much per unit: the spillover matrix and the dose-response curve."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ratekit.columns import reward_matrix
+from ratekit.diagnostics.rows import MEASURES, Measure, chains, groups, measure_of, measured
+from ratekit.errors import InputError
+from ratekit.estimators import Floats, Ints, clustered_mean, pooled_sd, t_interval
+from ratekit.schema import ATTRIBUTE, columns_of, find_reward, require, reward_columns, reward_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def spillover(
+    ds: Any, *, measures: Mapping[str, Measure] | None = None, rewards: Sequence[str] | None = None, level: float = 0.95
+) -> pd.DataFrame:
+    """The spillover matrix: rewriting each attribute moves each measure by how much, and the reward through it.
+
+    >>> import ratekit as rk
+    >>> table = rk.spillover(rk.load("reviews", attribute="length"))
+    >>> int(table.set_index("measure").loc["words", "shift"])
+    87
+
+    measures  {name: texts -> numbers}; default words, sentiment, readability, faults
+
+    One row per attribute, measure and reward model (none, where nothing is scored): attribute, measure, shift (mean of
+    s (measure of the second rewrite - of the first)), se, ci_low, ci_high, p_value, shift_sd (in SDs of the originals),
+    reward_model, per_unit, per_unit_se, through, through_se, total, collinear, n, n_clusters.
+
+    `per_unit` is the coefficient of the measure in a least-squares regression, through the origin, of s (r2 - r1) on
+    all the measures' s-signed changes, over the rows of that attribute; `through` = per_unit * shift, and `total` the
+    RATE effect. This parts the effect among the measures as far as a linear model with these measures can; it is a
+    description and not an identified mediation. Where the changes are collinear, `per_unit` is NaN and `collinear`
+    names the measures.
+    """
+    import pandas as pd
+
+    require(ds, "diagnose")
+    used = {**MEASURES, **(measures or {})} if measures is None else dict(measures)
+    if not used:
+        raise InputError("spillover: no measures; give {name: texts -> numbers}")
+    texts = chains(ds)
+    columns = [find_reward(ds, r) for r in rewards] if rewards else reward_columns(columns_of(ds))
+    matrices = {reward_name(c): reward_matrix(ds, c) for c in columns}
+    rows = []
+    for group in groups(ds):
+        mine = [texts[i] for i in group.rows]
+        values = {name: measured(m, mine, name) for name, m in used.items()}
+        if any(m.shape[1] < 3 for m in values.values()):
+            raise InputError(
+                f"spillover: {group.labels[ATTRIBUTE]} has no second rewrite; rewrite with depth=2 or more"
+            )
+        s = np.where(group.treated, 1.0, -1.0)
+        change = np.stack([s * (m[:, 2] - m[:, 1]) for m in values.values()], axis=1)
+        sds = [pooled_sd(m[:, 0], group.treated) for m in values.values()]
+        models: list[tuple[str | None, Floats | None]] = [*matrices.items()] or [(None, None)]
+        for model, matrix in models:
+            complete = np.isfinite(change).all(axis=1)
+            y = None
+            if matrix is not None:
+                r = matrix[group.rows]
+                y = s * (r[:, 2] - r[:, 1]) if r.shape[1] > 2 else np.full(len(s), np.nan)
+                complete &= np.isfinite(y)
+            if not complete.any():
+                continue
+            x, codes = change[complete], group.clusters[complete]
+            fit = _Regression(y[complete], x, codes, list(used)) if y is not None else None
+            for j, name in enumerate(used):
+                shift, se, n_clusters = clustered_mean(x[:, j], codes, float(np.nanmax(np.abs(values[name]))))
+                se = se if se > 0 else float("nan")
+                low, high, p = t_interval(shift, se, n_clusters - 1, level)
+                row = {**group.labels, "measure": name, "shift": shift, "se": se, "ci_low": low, "ci_high": high,
+                       "p_value": p, "shift_sd": shift / sds[j] if sds[j] > 0 else np.nan, "n": len(x),
+                       "n_clusters": n_clusters}  # fmt: skip
+                if fit is not None and y is not None:
+                    row |= {"reward_model": model, "per_unit": fit.beta[j], "per_unit_se": fit.se[j],
+                            "through": fit.beta[j] * shift, "through_se": fit.through_se(x, codes, j),
+                            "total": y[complete].mean(), "collinear": fit.collinear}  # fmt: skip
+                rows.append(row)
+    if not rows:
+        raise InputError("spillover: no row has a first and a second rewrite (and rewards of both)")
+    return pd.DataFrame(rows)
+
+
+class _Regression:
+    """Least squares through the origin with cluster-robust (CR1) SEs; NaN where the columns are collinear."""
+
+    def __init__(self, y: Floats, x: Floats, clusters: Ints, names: Sequence[str]) -> None:
+        k = x.shape[1]
+        self.beta, self.se = np.full(k, np.nan), np.full(k, np.nan)
+        self.influence = np.full(x.shape, np.nan)
+        scale = np.sqrt((x**2).mean(axis=0))
+        size = float(np.abs(y).max()) or 1.0  # squares of rewards near 1e300 would overflow
+        y = y / size
+        moving = scale > 0
+        self.collinear = ""
+        if not moving.any():
+            self.collinear = "nothing moved"
+            return
+        z = x[:, moving] / scale[moving]
+        _, singular, directions = np.linalg.svd(z, full_matrices=False)
+        tied = singular < 1e-8 * singular[0] if len(z) >= z.shape[1] else np.ones(len(singular), bool)
+        moved = np.flatnonzero(moving)
+        free = np.ones(len(moved), bool)
+        if tied.any() or len(z) < z.shape[1]:
+            free = (
+                ~(np.abs(directions[tied]).max(axis=0) > 1e-6) if len(z) >= z.shape[1] else np.zeros(len(moved), bool)
+            )
+            self.collinear = ", ".join(names[j] for j in moved[~free])
+        # The least-squares solution of least norm is the only one for the columns that no null direction touches.
+        inverse = np.linalg.pinv(z.T @ z, rcond=1e-14)
+        beta = inverse @ z.T @ y
+        influence = (z * (y - z @ beta)[:, None]) @ inverse
+        g = int(np.count_nonzero(np.bincount(clusters)))
+        sums = np.stack([np.bincount(clusters, influence[:, j]) for j in range(len(moved))], axis=1)
+        se = np.sqrt(g / (g - 1) * (sums**2).sum(axis=0)) if g > 1 else np.full(len(moved), np.nan)
+        for j, column in enumerate(moved):
+            if free[j]:
+                unit = size / scale[column]
+                self.beta[column] = beta[j] * unit
+                self.se[column] = se[j] * unit if se[j] > 0 else np.nan
+                self.influence[:, column] = influence[:, j] * unit
+
+    def through_se(self, x: Floats, clusters: Ints, j: int) -> float:
+        """SE of beta_j * mean x_j: both vary (delta method)."""
+        values = self.beta[j] * (x[:, j] - x[:, j].mean()) + x[:, j].mean() * len(x) * self.influence[:, j]
+        se = clustered_mean(values, clusters)[1]
+        return se if se > 0 else float("nan")
+
+
+def dose_response(
+    ds: Any,
+    *,
+    rewards: Sequence[str] | None = None,
+    measures: Mapping[str, Measure] | None = None,
+    bins: int = 5,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """The effect per unit of the attribute's measure, and its curve over the dose.
+
+    >>> import ratekit as rk
+    >>> ds = rk.score(rk.load("reviews", attribute="length"), "words", progress=False)
+    >>> table = rk.dose_response(ds, bins=4)
+    >>> table[["bin", "per_unit"]].head(2).values.tolist()
+    [['all', 1.0], ['1', 1.0]]
+
+    The dose of a row is s (measure of the second rewrite - of the first): by how much the rewrites moved it. One row
+    per attribute, reward model and bin: attribute, reward_model, bin ("all", then "1" ... by quantiles of the dose),
+    dose_low, dose_high, dose (mean), effect (mean of s (r2 - r1)), se, ci_low, ci_high, per_unit (effect / dose),
+    per_unit_se, n, n_clusters. The SE of the ratio is by the delta method (Wald's ratio estimator); where the dose is
+    not told from 0 at 5 %, the ratio means nothing and is NaN. Rows in different bins differ in more than their dose,
+    so the curve describes and does not identify.
+    """
+    import pandas as pd
+
+    require(ds, "diagnose")
+    if bins < 1:
+        raise InputError(f"bins={bins}: at least one was expected")
+    texts = chains(ds)
+    columns = [find_reward(ds, r) for r in rewards] if rewards else reward_columns(columns_of(ds))
+    if not columns:
+        raise InputError("dose_response: nothing is scored; the stage 'score' adds rewards")
+    rows = []
+    for group in groups(ds):
+        attribute = str(group.labels[ATTRIBUTE])
+        measure = measure_of(attribute, measures)
+        if measure is None:
+            raise InputError(
+                f"dose_response: attribute {attribute!r} has no measure; give one with measures={{{attribute!r}: ...}}"
+            )
+        m = measured(measure, [texts[i] for i in group.rows], attribute)
+        if m.shape[1] < 3:
+            raise InputError(f"dose_response: {attribute} has no second rewrite; rewrite with depth=2 or more")
+        s = np.where(group.treated, 1.0, -1.0)
+        dose = s * (m[:, 2] - m[:, 1])
+        for column in columns:
+            r = reward_matrix(ds, column)[group.rows]
+            effect = s * (r[:, 2] - r[:, 1]) if r.shape[1] > 2 else np.full(len(s), np.nan)
+            complete = np.isfinite(dose) & np.isfinite(effect)
+            d, e, codes = dose[complete], effect[complete], group.clusters[complete]
+            labels = {**group.labels, "reward_model": reward_name(column)}
+            rows += [{**labels, **row} for row in _curve(d, e, codes, bins, level)]
+    if not rows:
+        raise InputError("dose_response: no row has measures and rewards of its first and second rewrite")
+    return pd.DataFrame(rows)
+
+
+def _curve(dose: Floats, effect: Floats, clusters: Ints, bins: int, level: float) -> list[dict[str, Any]]:
+    if len(dose) == 0:
+        return []
+    edges = np.unique(np.quantile(dose, np.linspace(0, 1, bins + 1)))
+    part = np.clip(np.searchsorted(edges, dose, side="left") - 1, 0, max(len(edges) - 2, 0))
+    rows = []
+    for name in ["all", *range(max(len(edges) - 1, 1))]:
+        used = np.ones(len(dose), bool) if name == "all" else part == name
+        if not used.any():
+            continue
+        d, e, codes = dose[used], effect[used], clusters[used]
+        value, se, n_clusters = clustered_mean(e, codes)
+        se = se if se > 0 else float("nan")
+        mean, dose_se, _ = clustered_mean(d, codes)
+        low, high, _ = t_interval(value, se, n_clusters - 1, level)
+        told = mean != 0 and (dose_se == 0 or t_interval(mean, dose_se, n_clusters - 1)[2] < 0.05)
+        ratio = value / mean if told else float("nan")
+        ratio_se = clustered_mean((e - ratio * d) / mean, codes)[1] if told else float("nan")
+        rows.append({
+            "bin": "all" if name == "all" else str(int(name) + 1), "dose_low": d.min(), "dose_high": d.max(),
+            "dose": mean, "effect": value, "se": se, "ci_low": low, "ci_high": high, "per_unit": ratio,
+            "per_unit_se": ratio_se, "n": len(d), "n_clusters": n_clusters,
+        })  # fmt: skip
+    return rows

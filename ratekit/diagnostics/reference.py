@@ -1,0 +1,125 @@
+"""Is a sensitivity what people want? The model's preferences beside people's on the same pairs of texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ratekit.columns import plain_columns, reward_matrix
+from ratekit.diagnostics.rows import groups
+from ratekit.errors import InputError, shorten
+from ratekit.estimators import Floats, clustered_mean, t_interval
+from ratekit.schema import columns_of, find_reward, require, reward_columns, reward_name
+from ratekit.uncertainty import adjust, sign_flip
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_CHOICES = {"treated": 1.0, "untreated": 0.0, "tie": 0.5}
+
+
+def warranted(
+    ds: Any,
+    human: str = "human_preference",
+    *,
+    rewards: Sequence[str] | None = None,
+    level: float = 0.95,
+    draws: int = 10_000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Does the reward model prefer the treated version of a pair more often than people do, and does it agree?
+
+    >>> import pandas as pd
+    >>> pairs = pd.DataFrame({"prompt_id": list("abcdef"), "attribute": "length", "treated": False,
+    ...                       "reward/rm": [[None, 2.0, 1.0]] * 6, "human_preference": ["treated"] + ["untreated"] * 5})
+    >>> warranted(pairs)[["model_rate", "human_rate", "skew", "miscalibration"]].round(2).values.tolist()
+    [[1.0, 0.17, 0.83, 0.83]]
+
+    human  a column with what people chose between the first rewrite and the second: "treated" (the version that has
+           the attribute), "untreated" or "tie", or a share from 0 to 1; null where nobody was asked
+
+    One row per attribute and reward model: attribute, reward_model, model_rate and human_rate (share of pairs in which
+    the treated version is preferred, ties half), skew (their difference), skew_low, skew_high, p_value (paired: signs
+    flipped cluster by cluster, `uncertainty.sign_flip`), p_adjusted, miscalibration (share of the pairs without a tie
+    in which model and people disagree) with miscalibration_low and _high, towards_treated (share of those disagreements
+    in which the model wants the treated version), towards_p (paired test that it is half), n, n_ties, n_clusters,
+    n_dropped, words. Skew and miscalibration as in Bharadwaj et al. 2025 (arXiv 2506.05339), but the skew is against
+    what people do rather than against one half.
+    """
+    import pandas as pd
+
+    require(ds, "estimate")
+    if human not in columns_of(ds):
+        raise InputError(f"warranted: no column {human!r} with people's choices (columns: {', '.join(columns_of(ds))})")
+    parts = list(groups(ds))
+    choice = _choices(plain_columns(ds, [human])[human], human)
+    columns = [find_reward(ds, r) for r in rewards] if rewards else reward_columns(columns_of(ds))
+    rows = []
+    for column in columns:
+        matrix = reward_matrix(ds, column)
+        if matrix.shape[1] < 3:
+            raise InputError(f"warranted: {column} has no reward of the second rewrite; pairs need depth 2")
+        for group in parts:
+            s = np.where(group.treated, 1.0, -1.0)
+            gap = s * (matrix[group.rows, 2] - matrix[group.rows, 1])
+            people = choice[group.rows]
+            used = np.isfinite(gap) & np.isfinite(people)
+            row = {**group.labels, "reward_model": reward_name(column)}
+            rows.append({**row, **_compare(gap[used], people[used], group.clusters[used], level, draws, seed),
+                         "n_dropped": int((~used).sum())})  # fmt: skip
+    table = pd.DataFrame(rows)
+    table.insert(list(table.columns).index("p_value") + 1, "p_adjusted", np.nan)
+    table = adjust(table)
+    table["words"] = [_words(row) for row in table.to_dict("records")]
+    return table
+
+
+def _choices(values: Any, column: str) -> Floats:
+    import pandas as pd
+
+    out = np.full(len(values), np.nan)
+    for i, value in enumerate(values):
+        if value is None or (not isinstance(value, str) and pd.isna(value)):
+            continue
+        known = _CHOICES.get(value.strip().lower()) if isinstance(value, str) else float(value)
+        if known is None or not 0 <= known <= 1:
+            raise InputError(
+                f"row {i + 1}: {column!r} holds {shorten(value)!r}; treated, untreated, tie or a share from 0 to 1 was "
+                "expected"
+            )
+        out[i] = known
+    return out
+
+
+def _compare(gap: Floats, people: Floats, clusters: Any, level: float, draws: int, seed: int) -> dict[str, Any]:
+    model = (np.sign(gap) + 1) / 2
+    skew, se, n_clusters = clustered_mean(model - people, clusters)
+    low, high, _ = t_interval(skew, se, n_clusters - 1, level)
+    untied = (people != 0.5) & (model != 0.5)
+    wrong = ((model > 0.5) != (people > 0.5))[untied]
+    share, share_se, share_clusters = clustered_mean(wrong.astype(float), clusters[untied])
+    share_low, share_high, _ = t_interval(share, share_se, share_clusters - 1, level)
+    towards = (model[untied] > 0.5)[wrong]
+    tested = np.where(towards, 1.0, -1.0)
+    return {
+        "model_rate": model.mean() if len(model) else np.nan, "human_rate": people.mean() if len(people) else np.nan,
+        "skew": skew, "skew_low": low, "skew_high": high,
+        "p_value": sign_flip(model - people, clusters, draws, seed) if len(gap) else np.nan,
+        "miscalibration": share, "miscalibration_low": max(share_low, 0.0), "miscalibration_high": min(share_high, 1.0),
+        "towards_treated": towards.mean() if len(towards) else np.nan,
+        "towards_p": sign_flip(tested, clusters[untied][wrong], draws, seed) if len(towards) else np.nan,
+        "n": len(gap), "n_ties": int((people == 0.5).sum()), "n_clusters": n_clusters,
+    }  # fmt: skip
+
+
+def _words(row: dict[str, Any]) -> str:
+    if not row["n"]:
+        return "nobody was asked about a pair that is scored"
+    if not np.isfinite(row["p_adjusted"]):
+        return "no test: one cluster, or model and people agree on every pair"
+    if row["p_adjusted"] >= 0.05:
+        return f"as people do: no skew told from 0 ({row['skew']:+.0%})"
+    more = "more" if row["skew"] > 0 else "less"
+    return f"not warranted: prefers the treated version {abs(row['skew']):.0%} of the time {more} than people do"

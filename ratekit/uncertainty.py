@@ -1,0 +1,190 @@
+"""Tests and intervals without a formula: sign flips, Benjamini-Hochberg, confidence sequences; options of `estimate`.
+
+Arrays in, numbers out. The analytic standard errors are in `estimators`; these are the ways to check them, to test
+without them, and to look at a result more than once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ratekit.bootstrap import BLOCK_BYTES, bootstrap, percentile_interval
+from ratekit.errors import InputError
+from ratekit.estimators import ESTIMATORS, Bools, Effect, Floats, Ints
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+UNCERTAINTIES = {
+    "analytic": "cluster-robust SE, Student t",
+    "bootstrap": "cluster bootstrap: its SE, percentile interval and p-value",
+    "sign-flip": "p-value from flipping the sign of whole clusters; SE and interval stay analytic",
+}
+
+
+# --- the sign-flip permutation test ----------------------------------------------------------------------
+
+
+def sign_flip(values: ArrayLike, clusters: ArrayLike | None = None, draws: int = 10_000, seed: int = 0) -> float:
+    """Two-sided p-value of mean 0: how often do clusters with random signs give as large a mean?
+
+    >>> sign_flip([1.0, 2.0, 0.5, 1.5])  # all 16 sign patterns: the data's own and its mirror reach 5
+    0.125
+
+    values (n,) row differences d_i; clusters (n,) codes, each row its own by default. If d and -d are equally
+    likely, cluster by cluster, the test is exact in any sample size, without normality and without an SE (Fisher
+    1935; for clusters Canay, Romano and Shaikh 2017, Econometrica 85:1013). Where there are at most `draws` sign
+    patterns all are taken; else `draws` random ones and the data's own. NaN with fewer than 2 clusters, and where every
+    value is 0.
+    """
+    v = np.asarray(values, float)
+    codes = np.arange(len(v)) if clusters is None else np.unique(np.asarray(clusters), return_inverse=True)[1]
+    if draws < 1:
+        raise InputError(f"draws={draws}: at least one was expected")
+    scale = float(np.abs(v).max(initial=0))
+    if not scale > 0 or not np.isfinite(scale):
+        return float("nan")
+    sums = np.bincount(codes, v / scale)
+    n_clusters = len(sums)
+    if n_clusters < 2:
+        return float("nan")
+    observed = abs(sums.sum()) * (1 - 1e-12)  # a sum taken in another order counts as a tie
+    if n_clusters < 31 and 2**n_clusters <= draws:
+        patterns = (np.arange(2**n_clusters)[:, None] >> np.arange(n_clusters)) & 1
+        return float(np.mean(np.abs((2 * patterns - 1) @ sums) >= observed))
+    rng = np.random.default_rng(seed)
+    block = max(1, BLOCK_BYTES // (8 * n_clusters))
+    reached = 0
+    for start in range(0, draws, block):
+        b = min(block, draws - start)
+        bits = np.unpackbits(np.frombuffer(rng.bytes(-(-b * n_clusters // 8)), np.uint8), count=b * n_clusters)
+        flipped = bits.reshape(b, n_clusters).astype(float) @ sums
+        reached += int((np.abs(2 * flipped - sums.sum()) >= observed).sum())
+    return (1 + reached) / (1 + draws)
+
+
+# --- both, for the effects table -------------------------------------------------------------------------
+
+
+def resampled(
+    found: Iterable[Effect | str],
+    rewards: Floats,
+    treated: Bools,
+    clusters: Ints,
+    kind: str,
+    draws: int,
+    seed: int,
+    level: float,
+) -> Iterator[Effect | str]:
+    """`estimators.effects`' results with SE, interval and p-value by resampling; kind is in `UNCERTAINTIES`."""
+    drawn = bootstrap(rewards, treated, clusters, draws, seed) if kind == "bootstrap" else {}
+    for e in found:
+        if isinstance(e, str) or np.isnan(e.se):
+            yield e  # what has no analytic SE (one cluster, constant rewards) gets none by resampling either
+        elif kind == "bootstrap":
+            of = drawn[e.estimator, e.estimand]
+            low, high = percentile_interval(of, e.n_clusters, level)
+            tail = min(int((of <= 0).sum()), int((of >= 0).sum()))
+            p = min(1.0, 2 * (tail + 1) / (draws + 1)) if np.isfinite(low) else float("nan")
+            size = float(np.abs(of - e.estimate).max()) or 1.0  # squares of rewards near 1e300 would overflow
+            se = size * float(((of - e.estimate) / size).std(ddof=1))
+            yield dataclasses.replace(e, se=se, ci_low=low, ci_high=high, p_value=p)
+            if np.isnan(of).any():
+                yield (
+                    f"{e.estimator} {e.estimand.upper()}: {int(np.isnan(of).sum())} of {draws} bootstrap draws hold no "
+                    "row of a class, so no bootstrap SE"
+                )
+        elif e.estimator == "naive":
+            yield dataclasses.replace(e, p_value=float("nan"))
+            yield "naive: rows are not pairs, so no sign-flip test"
+        else:
+            values, codes = row_values(rewards, treated, clusters, e.estimator, e.estimand)
+            yield dataclasses.replace(e, p_value=sign_flip(values, codes, draws, seed))
+
+
+def row_values(
+    rewards: Floats, treated: Bools, clusters: Ints, estimator: str, estimand: str = "ate"
+) -> tuple[Floats, Ints]:
+    """The values whose mean is the estimate, over the rows that it uses, and those rows' clusters."""
+    how = ESTIMATORS[estimator]
+    if max(how.passes) >= rewards.shape[1]:
+        return np.empty(0), np.empty(0, np.int64)
+    used = ~np.isnan(rewards[:, how.passes]).any(axis=1)
+    values = how.values(rewards[used], treated[used], clusters[used])
+    of = {"ate": np.ones(len(values), bool), "att": treated[used], "atu": ~treated[used]}[estimand]
+    return values[of], clusters[used][of]
+
+
+# --- many tests, many looks ------------------------------------------------------------------------------
+
+
+def adjust(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with `p_adjusted`: p-values that control the false discovery rate over all its rows.
+
+    >>> import pandas as pd
+    >>> adjust(pd.DataFrame({"p_value": [0.01, 0.04, float("nan")]}))["p_adjusted"].tolist()
+    [0.02, 0.04, nan]
+
+    Benjamini and Hochberg 1995 (JRSS B 57:289), by `scipy.stats.false_discovery_control`. The family is the rows given:
+    choose them first (one estimator, one estimand), for every row counts. Rows without a p-value have none adjusted.
+    """
+    from scipy import stats
+
+    if "p_value" not in table:
+        raise InputError("adjust: the table has no column 'p_value'; give one that `estimate` or `contrast` made")
+    out = table.copy()
+    p = out["p_value"].to_numpy(float)
+    known = np.isfinite(p)
+    adjusted = np.full(len(p), np.nan)
+    if known.any():
+        adjusted[known] = stats.false_discovery_control(p[known])
+    out["p_adjusted"] = adjusted
+    return out
+
+
+def confidence_sequence(
+    values: ArrayLike, clusters: ArrayLike | None = None, level: float = 0.95, tuned_for: int | None = None
+) -> tuple[Floats, Floats, Floats]:
+    """An interval for the mean after every cluster that holds at all of them at once: (mean, low, high), each (G,).
+
+    >>> mean, low, high = confidence_sequence(np.random.default_rng(0).normal(0.5, 1.0, 400))
+    >>> int(np.argmax(low > 0))  # stop here: the effect is told from 0, at the level that was set
+    43
+
+    However often one looks, and whatever makes one stop, the chance that some interval ever missed the mean is about
+    1 - level, while stopping at the first 95 % interval without 0 errs far more often. Values are taken in the order
+    given, clusters by their first row. `tuned_for` is the number of clusters at which the interval is narrowest
+    (default: all given). The asymptotic confidence sequence of Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas
+    (2024, Annals of Statistics 52:2613, theorem 2.2); NaN for the first 9 clusters, too few for an SD.
+    """
+    v = np.asarray(values, float)
+    codes = np.arange(len(v)) if clusters is None else np.asarray(clusters)
+    if len(v) != len(codes):
+        raise InputError(f"{len(v)} values and {len(codes)} clusters; one each was expected")
+    if len(v) == 0:
+        return np.empty(0), np.empty(0), np.empty(0)
+    size = float(np.abs(v).max()) or 1.0  # squares of rewards near 1e300 would overflow
+    v = v / size
+    _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
+    order = np.empty(len(first), np.int64)
+    order[np.argsort(first)] = np.arange(len(first))
+    place = order[inverse]
+    sums, sizes = np.bincount(place, v), np.bincount(place).astype(float)
+    t = np.arange(1, len(sums) + 1, dtype=float)
+    total, rows = np.cumsum(sums), np.cumsum(sizes)
+    mean = total / rows
+    # The variance of the ratio sum/rows so far: that of (sum_g - mean rows_g), expanded into running sums.
+    squares = np.cumsum(sums**2) - 2 * mean * np.cumsum(sums * sizes) + mean**2 * np.cumsum(sizes**2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        sd = np.sqrt(np.maximum(squares, 0) / (t - 1)) / (rows / t)
+    alpha = 1 - level
+    horizon = float(tuned_for or len(sums))
+    rho2 = (-2 * np.log(alpha) + np.log(-2 * np.log(alpha) + 1)) / horizon
+    half = sd * np.sqrt(2 * (t * rho2 + 1) / (t**2 * rho2) * np.log(np.sqrt(t * rho2 + 1) / alpha))
+    half[(t < 10) | ~(sd > 0)] = np.nan
+    return size * mean, size * (mean - half), size * (mean + half)

@@ -1,0 +1,531 @@
+"""Diagnostics: the checks see what a rewriter does wrong, and every number is what its formula says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import ratekit as rk
+from ratekit.diagnostics.rows import faults
+from ratekit.estimators import pooled_sd
+from ratekit.simulate import Imperfections, NumericWorld, RuleReward, TextWorld
+
+CLEAN = TextWorld("length", "sentiment", typos=(0.0, 0.0), rewriter=Imperfections())
+
+
+def frame(rewards, treated, clusters=None, attribute="length", **columns):
+    """Scored rows: rewards {name: (n, depth+1)}."""
+    n = len(treated)
+    ids = np.arange(n) if clusters is None else clusters
+    data = {"prompt_id": np.asarray(ids).astype(str), "attribute": attribute, "treated": treated, **columns}
+    for name, r in rewards.items():
+        data[f"reward/{name}"] = [[None if np.isnan(v) else float(v) for v in row] for row in np.asarray(r, float)]
+    return pd.DataFrame(data)
+
+
+def of(sample, name="rm", **columns):
+    return frame({name: sample.rewards}, sample.treated, sample.clusters, **columns)
+
+
+def verdict(checks):
+    row = checks[checks["check"] == "verdict"].iloc[-1]
+    return row["group"], row["words"]
+
+
+# --- diagnose --------------------------------------------------------------------------------------------
+
+
+def test_bundled_length_rewrites_drift_and_sentiment_rewrites_do_not():
+    checks = rk.diagnose(rk.load("reviews", attribute="length"))
+    drift = checks[(checks["check"] == "drift") & (checks["about"] == "own")].set_index("group")
+    assert drift.loc["untreated", "value"] > 50  # words: by hand from the texts below
+    assert drift.loc["treated", "value"] > 25
+    assert (drift["p_adjusted"] < 1e-6).all()
+    word, because = verdict(checks)
+    assert word == "do not trust"
+    assert "third rewrite of untreated responses differs from the first by +58.2 words" in because
+
+    checks = rk.diagnose(rk.load("reviews", attribute="sentiment"))
+    drift = checks[(checks["check"] == "drift") & (checks["about"] == "own")]
+    assert (drift["value"].abs() < 0.05).all()
+    assert (checks.loc[checks["check"] == "drift", "p_adjusted"] > 0.05).all()
+    assert verdict(checks)[0] == "trust"
+
+
+def test_drift_dose_and_compliance_are_the_plain_means_of_the_texts():
+    ds = rk.load("reviews", attribute="length")
+    checks = rk.diagnose(ds).set_index(["check", "group"])
+    n = np.array([[len(t.split()) for t in (r, *more)] for r, more in zip(ds["response"], ds["rewrites"], strict=True)])
+    w = np.array(ds["treated"])
+    assert checks.loc[("drift", "untreated"), "value"] == pytest.approx((n[~w, 3] - n[~w, 1]).mean())
+    assert checks.loc[("dose", "treated, rewrite 2"), "value"] == pytest.approx((n[w, 2] - n[w, 1]).mean())
+    share = (n[w, 1] < n[w, 0]).mean()
+    assert checks.loc[("compliance", "treated, rewrite 1"), "value"] == pytest.approx(share)
+    d = n[~w, 3] - n[~w, 1]
+    assert checks.loc[("drift", "untreated"), "p_value"] == pytest.approx(stats.ttest_1samp(d, 0).pvalue)
+
+
+def test_a_perfect_rewriter_is_trusted_and_each_fault_is_found():
+    assert verdict(rk.diagnose(CLEAN.sample(120, seed=1).dataset()))[0] == "trust"
+
+    lazy = TextWorld("length", typos=(0, 0), rewriter=Imperfections(noncompliance=0.4))
+    word, because = verdict(rk.diagnose(lazy.sample(200, seed=1).dataset()))
+    assert word == "do not trust"
+    assert "of the rewrites towards" in because
+
+    leaky = TextWorld("length", "sentiment", typos=(0, 0), rewriter=Imperfections(leak=0.6))
+    word, because = verdict(rk.diagnose(leaky.sample(200, seed=1).dataset()))
+    assert word == "trust with care"
+    assert "sentiment also moves" in because
+
+    slow = TextWorld("length", typos=(0.3, 0.3), markup=(0.5, 0.5), rewriter=Imperfections(rho=0.6))
+    word, because = verdict(rk.diagnose(slow.sample(200, seed=1).dataset()))
+    assert word == "trust with care"
+    assert "faults drifts" in because
+
+
+def test_a_reward_that_still_drifts_is_found_and_its_rho_is_told():
+    slow = TextWorld("length", typos=(0.3, 0.3), rewriter=Imperfections(rho=0.5))
+    reward = RuleReward(words=0.0, vowel=0.0, typos=-5.0, extras=0.0)
+    ds = rk.score(slow.sample(300, seed=1).dataset(), reward, name="typo hater", progress=False)
+    checks = rk.diagnose(ds)
+    rho = checks[checks["check"] == "rho"]
+    assert rho["value"].between(0.4, 0.6).all()
+    assert (rho["words"] == "estimated").all()
+    drift = checks[(checks["check"] == "drift") & (checks["about"] == "reward/typo hater")]
+    assert (drift["value"] > 0).all()
+    assert (drift["p_adjusted"] < 1e-6).all()
+    assert "typo hater rates the third rewrite" in verdict(checks)[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda ds: ds.select(range(20)), "only 20 clusters"),
+        (lambda ds: ds.filter(lambda row: row["treated"]), "every row is treated"),
+        (lambda ds: ds.map(lambda row: {"prompt_id": "one"}), "all rows are one cluster"),
+        (lambda ds: ds.map(lambda row: {"rewrites": row["rewrites"][:2], "rewrite_status": ["ok", "ok"]}), "no third"),
+        (lambda ds: ds.map(lambda row: {"attribute": "politeness"}), "no measure"),
+    ],
+)
+def test_what_cannot_be_checked_is_said(change, why):
+    ds = change(CLEAN.sample(80, seed=1).dataset())
+    word, because = verdict(rk.diagnose(ds))
+    assert word != "trust"
+    assert why in because
+
+
+def test_failed_rewrites_are_counted_and_all_failed_is_not_trusted():
+    ds = CLEAN.sample(60, seed=1).dataset(depth=2)
+    broken = ds.map(
+        lambda row, i: {
+            "rewrites": [None, None] if i % 2 else row["rewrites"],
+            "rewrite_status": ["refused", "not_attempted"] if i % 2 else ["ok", "ok"],
+        },
+        with_indices=True,
+    )
+    checks = rk.diagnose(broken)
+    status = checks[checks["check"] == "status"].set_index("group")["value"]
+    assert status["rewrite 1"] == status["rewrite 1, refused"] == 0.5
+    assert "only 50% of the rewrites succeeded" in verdict(checks)[1]
+    none = ds.map(lambda row: {"rewrites": [None, None], "rewrite_status": ["refused", "not_attempted"]})
+    word, because = verdict(rk.diagnose(none))
+    assert word == "do not trust"
+    assert "only 0%" in because
+
+
+def test_chains_of_unequal_depth_use_the_rows_that_reach():
+    ds = CLEAN.sample(90, seed=1).dataset(depth=3)
+    uneven = ds.map(
+        lambda row, i: {"rewrites": row["rewrites"][: 1 + i % 3], "rewrite_status": ["ok"] * (1 + i % 3)},
+        with_indices=True,
+    )
+    checks = rk.diagnose(uneven)
+    drift = checks[(checks["check"] == "drift") & (checks["about"] == "own")]
+    assert drift["n"].sum() == 30
+    assert checks[checks["check"] == "verdict"]["n"].item() == 90
+
+
+def test_own_measures_count_as_the_attributes_or_as_others():
+    ds = CLEAN.sample(60, seed=1).dataset().map(lambda row: {"attribute": "wordiness"})
+
+    def letters(texts):
+        return [float(len(t)) for t in texts]
+
+    checks = rk.diagnose(ds, measures={"wordiness": letters})
+    assert (checks[checks["check"] == "compliance"]["value"] == 1).all()
+    with pytest.raises(rk.InputError, match="shape"):
+        rk.diagnose(ds, measures={"bad": lambda texts: [1.0]})
+    with pytest.raises(rk.InputError, match="rewrites"):
+        rk.diagnose(ds.remove_columns("rewrites"))
+
+
+def test_faults_counts_what_rewriters_mend():
+    assert faults(["Teh plot <br/><br/> is thin!!!", ""]).tolist() == [60.0, 0.0]
+    assert faults(["A clean text. It has no fault."])[0] == 0
+
+
+# --- contrast --------------------------------------------------------------------------------------------
+
+
+def two_models(n, seed, difference=0.3, scale=2.0):
+    world = NumericWorld(effect=0.5, rewriter=Imperfections(noise=0.2), cluster_sizes=(1, 3))
+    sample = world.sample(n, seed)
+    rng = np.random.default_rng(seed + 10_000)
+    s = np.where(sample.treated, 1.0, -1.0)[:, None]
+    sides = s * np.array([1, -1, 1, -1]) / 2  # +-1/2 along the chain
+    other = sample.rewards + difference * sides + 0.2 * rng.standard_normal(sample.rewards.shape)
+    return frame({"a": scale * other, "b": sample.rewards}, sample.treated, sample.clusters)
+
+
+def test_contrast_in_reward_units_is_the_difference_of_the_effects():
+    ds = two_models(200, 1)
+    table = rk.estimate(ds).set_index(["reward_model", "estimator", "estimand"])["estimate"]
+    out = rk.contrast(ds, "a", "b", unit="reward").set_index("estimand")
+    for estimand in ("ate", "att", "atu"):
+        gap = table["a", "rate", estimand] - table["b", "rate", estimand]
+        assert out.loc[estimand, "estimate"] == pytest.approx(gap)
+        assert out.loc[estimand, "first"] == pytest.approx(table["a", "rate", estimand])
+
+
+def test_contrast_in_sds_does_not_mind_the_scale_and_a_model_does_not_differ_from_itself():
+    ds = two_models(200, 2, scale=1.0)
+    for factor in (0.01, 1e6, 1e299):
+        ds["reward/c"] = [[factor * v + factor for v in row] for row in ds["reward/a"]]
+        np.testing.assert_allclose(
+            rk.contrast(ds, "c", "b")[["estimate", "se"]], rk.contrast(ds, "a", "b")[["estimate", "se"]], rtol=1e-6
+        )
+        same = rk.contrast(ds, "c", "a")
+        assert same["estimate"].abs().max() < 1e-9
+        assert not (same["p_value"] < 0.05).any()
+
+
+def test_contrast_covers_and_counts_the_uncertainty_of_the_sds():
+    truth = []
+    big = two_models(60_000, 3)
+    for name in "ab":
+        r, w = np.array(big[f"reward/{name}"].tolist()), big["treated"].to_numpy()
+        truth.append((np.where(w, 1, -1) * (r[:, 2] - r[:, 1])).mean() / pooled_sd(r[:, 0], w))
+    hits, found, ses = [], [], []
+    for seed in range(250):
+        row = rk.contrast(two_models(100, seed), "a", "b").iloc[0]
+        hits.append(row["ci_low"] <= truth[0] - truth[1] <= row["ci_high"])
+        found.append(row["estimate"])
+        ses.append(row["se"])
+    assert 0.91 <= np.mean(hits) <= 0.98
+    assert np.mean(ses) == pytest.approx(np.std(found), rel=0.12)
+
+
+def test_contrast_drops_rows_that_one_model_lacks_and_says_so():
+    ds = two_models(100, 4)
+    ds["reward/a"] = [None if i < 10 else row for i, row in enumerate(ds["reward/a"])]
+    out = rk.contrast(ds, "a", "b", unit="reward")
+    assert out["n_dropped"].iloc[0] == 10
+    with pytest.raises(rk.InputError, match="did you mean"):
+        rk.contrast(ds, "aa", "b")
+    with pytest.raises(rk.InputError, match="unit"):
+        rk.contrast(ds, "a", "b", unit="sds")
+    ds["reward/b"] = [row[:2] for row in ds["reward/b"]]
+    with pytest.raises(rk.InputError, match="needs rewards after 2"):
+        rk.contrast(ds, "a", "b")
+
+
+def test_constant_rewards_have_no_sd_and_so_no_contrast():
+    ds = two_models(60, 5)
+    ds["reward/a"] = [[1.0] * 4] * 60
+    out = rk.contrast(ds, "a", "b")
+    assert out[["estimate", "se", "p_value"]].isna().all(axis=None)
+
+
+# --- heterogeneity ---------------------------------------------------------------------------------------
+
+
+def test_heterogeneity_is_welchs_anova_where_rows_are_independent():
+    from statsmodels.stats.oneway import anova_oneway
+
+    rng = np.random.default_rng(0)
+    groups = np.repeat(["x", "y", "z"], [30, 50, 20])
+    d = rng.normal(0, np.repeat([0.5, 1.0, 2.0], [30, 50, 20]))
+    ds = frame({"rm": np.stack([0 * d, 0 * d, d], axis=1)}, np.ones(100, bool), source=groups)
+    out = rk.heterogeneity(ds, by="source").set_index("estimand").loc["att"]
+    expected = anova_oneway([d[groups == g] for g in "xyz"], use_var="unequal")
+    assert out["statistic"] == pytest.approx(expected.statistic)
+    assert out["p_value"] == pytest.approx(expected.pvalue)
+
+
+def test_heterogeneity_keeps_its_level_with_prompts_across_groups_and_finds_a_difference():
+    p_null, p_real = [], []
+    for seed in range(150):
+        rng = np.random.default_rng(seed)
+        shared = np.repeat(rng.normal(0, 1, 40), 3)  # each prompt has a row in each group
+        d = shared + rng.normal(0, 0.5, 120)
+        group = np.tile(["x", "y", "z"], 40)
+        clusters = np.repeat(np.arange(40), 3)
+        for found, effect in ((p_null, 0.0), (p_real, 0.5)):
+            e = d + effect * (group == "z")
+            ds = frame({"rm": np.stack([0 * e, 0 * e, e], axis=1)}, np.ones(120, bool), clusters, source=group)
+            found.append(rk.heterogeneity(ds, by="source").set_index("estimand").loc["att", "p_value"])
+    assert np.mean(np.array(p_null) < 0.05) <= 0.1
+    assert np.mean(np.array(p_real) < 0.05) > 0.9
+
+
+def test_heterogeneity_without_groups_to_compare_is_nan():
+    sample = NumericWorld().sample(40, seed=1)
+    out = rk.heterogeneity(of(sample, source="all"), by="source")
+    assert out["p_value"].isna().all()
+    assert (out["n_groups"] == 1).all()
+    with pytest.raises(rk.InputError, match="column to group by"):
+        rk.heterogeneity(of(sample), by="sourc")
+
+
+# --- sensitivity -----------------------------------------------------------------------------------------
+
+
+def test_the_tipping_point_brackets_an_asymmetry_that_makes_up_the_whole_effect():
+    inside, d = [], 0.4
+    for seed in range(150):
+        world = NumericWorld(effect=0.0, xi_weight=1.0, rewriter=Imperfections(asymmetry=d, noise=0.3))
+        row = rk.sensitivity(rk.estimate(of(world.sample(150, seed)))).query("estimator == 'rate' & estimand == 'ate'")
+        true = d / row["reward_sd"].item()  # in SDs: polish times its weight
+        inside.append(row["tips_significance"].item() <= true <= row["tips_certainly"].item())
+        assert row["tips_significance"].item() <= row["tips_sign"].item() <= row["tips_certainly"].item()
+    assert np.mean(inside) >= 0.92
+
+
+def test_below_the_tipping_point_the_sign_holds_and_above_it_is_lost():
+    table = rk.sensitivity(rk.estimate(of(NumericWorld(effect=0.3, xi_weight=1.0).sample(400, seed=1))))
+    tip = table.query("estimator == 'rate' & estimand == 'ate'").iloc[0]
+    for factor, sign in ((0.95, 1), (1.05, -1)):
+        d = factor * tip["tips_sign"] * tip["reward_sd"]
+        world = NumericWorld(effect=0.3, xi_weight=1.0, rewriter=Imperfections(asymmetry=-d))
+        estimate = rk.estimate(of(world.sample(400, seed=1))).query("estimator == 'rate' & estimand == 'ate'")
+        assert np.sign(estimate["estimate"].item()) == sign
+
+
+def test_drift_tips_where_the_late_pair_says_the_opposite():
+    t = pd.DataFrame({
+        "attribute": "a", "reward_model": "m", "estimator": ["rate", "rate_late"], "estimand": "ate",
+        "estimate": [1.0, -1.0], "se": [0.1, 0.1], "ci_low": [0.8, -1.2], "ci_high": [1.2, -0.8], "reward_sd": 1.0,
+    })  # fmt: skip
+    out = rk.sensitivity(t).iloc[0]
+    assert out["drift_tips_sign"] == pytest.approx(0.5)
+    assert out["drift_tips_significance"] == pytest.approx(0.4, abs=0.002)  # 1 - 2L = 0.2
+    t["estimate"] = [1.0, 0.9]
+    assert rk.sensitivity(t).iloc[0]["drift_tips_sign"] == np.inf
+    with pytest.raises(rk.InputError, match="reward_sd"):
+        rk.sensitivity(t.drop(columns="reward_sd"))
+
+
+# --- spillover and dose ----------------------------------------------------------------------------------
+
+
+def measured_by_words(text):
+    return np.array([float(len(t.split())) for t in text])
+
+
+def test_spillover_finds_what_moves_and_what_it_is_worth():
+    world = TextWorld("length", "sentiment", typos=(0, 0), rewriter=Imperfections(leak=0.5))
+    reward = RuleReward(words=0.02, sentiment=0.7, vowel=0, extras=0, complexity=0)
+    ds = rk.score(world.sample(300, seed=1).dataset(2), reward, name="rules", progress=False)
+
+    def tone(texts):
+        return RuleReward(words=0, sentiment=1.0, typos=0, vowel=0, extras=0, complexity=0)([], texts)
+
+    table = rk.spillover(ds, measures={"words": measured_by_words, "tone": tone}).set_index("measure")
+    assert table.loc["words", "per_unit"] == pytest.approx(0.02)
+    assert table.loc["tone", "per_unit"] == pytest.approx(0.7)
+    assert table.loc["tone", "shift"] == pytest.approx(0.5 * 2, abs=0.15)  # leak, from blame (-1) to praise (+1)
+    assert table["through"].sum() == pytest.approx(table["total"].iloc[0])
+
+
+def test_spillover_of_collinear_measures_says_which():
+    ds = rk.score(CLEAN.sample(60, seed=1).dataset(2), "words", progress=False)
+    measures = {
+        "words": measured_by_words,
+        "twice": lambda t: 2 * measured_by_words(t),
+        "letters": lambda t: [float(len(x)) for x in t],
+        "still": lambda t: [1.0] * len(t),
+    }
+    table = rk.spillover(ds, measures=measures).set_index("measure")
+    assert set(table["collinear"]) == {"words, twice"}
+    assert table.loc[["words", "twice", "still"], "per_unit"].isna().all()
+    assert np.isfinite(table.loc["letters", "per_unit"])
+    assert np.isnan(table.loc["still", "p_value"])
+    assert np.isnan(table.loc["still", "shift_sd"])
+
+
+def test_spillover_ses_are_cluster_robust_least_squares():
+    import statsmodels.api as sm
+
+    rng = np.random.default_rng(1)
+    from ratekit.diagnostics.mechanisms import _Regression
+
+    x, clusters = rng.normal(size=(200, 3)), rng.integers(0, 40, 200)
+    y = x @ [1.0, -2.0, 0.5] + rng.normal(size=40)[clusters] + rng.normal(size=200)
+    fit = _Regression(y, x, clusters, ["a", "b", "c"])
+    g, (n, k) = 40, x.shape
+    robust = sm.OLS(y, x).fit(cov_type="cluster", cov_kwds={"groups": clusters})
+    np.testing.assert_allclose(fit.beta, robust.params)
+    # statsmodels multiplies by (n-1)/(n-k) besides G/(G-1)
+    np.testing.assert_allclose(fit.se, robust.bse / np.sqrt((n - 1) / (n - k)), rtol=1e-6)
+    assert g == len(np.unique(clusters))
+
+
+def test_dose_response_gives_the_price_of_a_word():
+    ds = CLEAN.sample(200, seed=1).dataset(2)
+    ds = rk.score(ds, lambda p, r: 0.3 * measured_by_words(r), name="paid by the word", progress=False)
+    table = rk.dose_response(ds, bins=4)
+    assert table["bin"].tolist() == ["all", "1", "2", "3", "4"]
+    np.testing.assert_allclose(table["per_unit"], 0.3)
+    assert table.loc[table.bin != "all", "n"].sum() == 200
+    assert table["dose"].iloc[1:].is_monotonic_increasing
+
+
+def test_the_ratio_covers_its_truth():
+    from ratekit.diagnostics.mechanisms import _curve
+
+    rng, hits = np.random.default_rng(0), []
+    for _ in range(500):
+        dose = rng.normal(2, 1, 80)
+        row = _curve(dose, 0.5 * dose + rng.normal(0, 1, 80), np.arange(80), 1, 0.95)[0]
+        hits.append(abs(row["per_unit"] - 0.5) <= 1.99 * row["per_unit_se"])
+    assert 0.92 <= np.mean(hits) <= 0.98
+
+
+def test_a_dose_of_nothing_has_no_price():
+    from ratekit.diagnostics.mechanisms import _curve
+
+    rng = np.random.default_rng(0)
+    row = _curve(rng.normal(0, 1, 50), rng.normal(0, 1, 50), np.arange(50), 3, 0.95)[0]
+    assert np.isnan(row["per_unit"])
+    still = _curve(np.zeros(20), rng.normal(size=20), np.arange(20), 3, 0.95)
+    assert [r["bin"] for r in still] == ["all", "1"]
+    assert np.isnan(still[0]["per_unit"])
+
+
+@pytest.mark.parametrize(
+    ("call", "why"),
+    [
+        (lambda ds: rk.dose_response(ds), "nothing is scored"),
+        (lambda ds: rk.spillover(ds.map(lambda r: {"rewrites": r["rewrites"][:1]})), "no second rewrite"),
+        (lambda ds: rk.spillover(ds, measures={}), "no measures"),
+        (lambda ds: rk.dose_response(rk.score(ds, "words", progress=False), bins=0), "bins=0"),
+        (
+            lambda ds: rk.dose_response(
+                rk.score(ds.map(lambda r: {"attribute": "politeness"}), "words", progress=False)
+            ),
+            "has no measure",
+        ),
+    ],
+)
+def test_a_wrong_question_gets_one_clear_line(call, why):
+    with pytest.raises(rk.InputError, match=why):
+        call(CLEAN.sample(12, seed=1).dataset(2))
+
+
+# --- warranted -------------------------------------------------------------------------------------------
+
+
+def test_warranted_is_mcnemars_exact_test():
+    rng = np.random.default_rng(1)
+    people = rng.random(80) < 0.4
+    model = np.where(rng.random(80) < 0.3, True, people)
+    rewards = np.stack([np.full(80, np.nan), model * 1.0, (~model) * 1.0], axis=1)  # untreated: r1 is treated
+    ds = frame({"rm": rewards}, np.zeros(80, bool), human_preference=np.where(people, "treated", "untreated"))
+    row = rk.warranted(ds).iloc[0]
+    b, c = int((model & ~people).sum()), int((~model & people).sum())
+    assert row["p_value"] == pytest.approx(stats.binomtest(b, b + c).pvalue, abs=0.01)
+    assert row["skew"] == pytest.approx(model.mean() - people.mean())
+    assert row["miscalibration"] == pytest.approx((model != people).mean())
+    assert row["towards_treated"] == pytest.approx(b / (b + c))
+    assert row["words"].startswith("not warranted")
+
+
+def test_warranted_takes_treated_rows_the_other_way_round_and_ties_by_half():
+    rewards = [[0, 1.0, 2.0], [0, 1.0, 2.0], [0, 1.0, 1.0]]
+    ds = frame({"rm": rewards}, [True, False, True], human_preference=["tie", "untreated", None])
+    row = rk.warranted(ds).iloc[0]
+    assert (row["model_rate"], row["human_rate"], row["n"], row["n_ties"], row["n_dropped"]) == (0.5, 0.25, 2, 1, 1)
+    ds["human_preference"] = ["longer", "tie", "tie"]
+    with pytest.raises(rk.InputError, match="row 1"):
+        rk.warranted(ds)
+    with pytest.raises(rk.InputError, match="no column 'people'"):
+        rk.warranted(ds, "people")
+
+
+def test_warranted_on_real_pairs(shared):
+    shared("double_rewrites/human_preferences.jsonl.gz")
+    import sys
+
+    from conftest import ROOT, SHARED
+
+    sys.path.insert(0, str(ROOT / "experiments"))
+    try:
+        import mitigation
+    finally:
+        sys.path.pop(0)
+    ds = mitigation.read(SHARED / "double_rewrites")
+    table = rk.warranted(ds).set_index(["attribute", "reward_model"])
+    assert table.loc[("length", "base-27B"), "human_rate"] == pytest.approx(0.355)
+    assert (table["n"] == 100).all()
+    committed = pd.read_csv(ROOT / "experiments" / "mitigation_people.csv").set_index(["attribute", "reward_model"])
+    np.testing.assert_allclose(committed["skew"], table["skew"], rtol=1e-3)
+
+
+# --- planning --------------------------------------------------------------------------------------------
+
+
+def test_the_plan_reaches_the_standard_error_that_it_promises():
+    world = NumericWorld(cluster_sizes=(1, 4), rewriter=Imperfections(noise=0.3))
+    plan = rk.plan(of(world.sample(400, seed=1)), se=0.02).iloc[0]
+    assert plan["n_needed"] == plan["n"] + plan["n_more"]
+    assert plan["rewrites_more"] == 2 * plan["n_more"]
+    then = rk.estimate(of(world.sample(int(plan["n_needed"]), seed=2))).query("estimator == 'rate' & estimand == 'ate'")
+    assert (then["se"] / then["reward_sd"]).item() == pytest.approx(0.02, rel=0.15)
+
+
+def test_enough_is_enough():
+    plan = rk.plan(of(NumericWorld().sample(200, seed=1)), se=10.0, unit="reward").iloc[0]
+    assert plan["n_more"] == plan["rewrites_more"] == 0
+
+
+def test_the_plan_for_two_models_has_the_power_that_it_promises():
+    pilot = two_models(3000, 1, difference=0.1, scale=1.0)
+    plan = rk.plan(pilot, apart=("a", "b"), difference=0.1, unit="reward", power=0.8).iloc[0]
+    n = int(plan["n_needed"])
+    p = [
+        rk.contrast(two_models(n, s, difference=0.1, scale=1.0), "a", "b", unit="reward")["p_value"].iloc[0]
+        for s in range(300)
+    ]
+    assert np.mean(np.array(p) < 0.05) == pytest.approx(0.8, abs=0.08)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{}, {"se": 0}, {"se": -1}, {"se": 0.1, "apart": ("a", "b")}, {"se": 0.1, "unit": "SD"}, {"se": 0.1, "power": 80},
+     {"se": 0.1, "estimator": "naive", "estimand": "att"}, {"apart": ("rm", "rm"), "difference": 0}],
+)  # fmt: skip
+def test_a_wrong_plan_is_refused(wrong):
+    with pytest.raises(rk.InputError):
+        rk.plan(of(NumericWorld().sample(30, seed=1)), **wrong)
+
+
+def test_a_plan_from_nothing_that_varies_is_nan():
+    ds = of(NumericWorld().sample(30, seed=1))
+    ds["reward/rm"] = [[1.0] * 4] * 30
+    assert np.isnan(rk.plan(ds, se=0.1, unit="reward")["n_needed"].item())
+    with pytest.raises(rk.InputError, match="no reward SD"):
+        rk.plan(ds, se=0.1)
+
+
+def test_sequential_stops_early_on_an_effect_and_keeps_its_level_without_one():
+    found = rk.sequential(of(NumericWorld(effect=0.5).sample(500, seed=1))).iloc[0]
+    assert found["decided_at"] < 200
+    assert found["ci_low"] > 0
+    none = NumericWorld(effect=0.0, effect_sd=0.5)
+    wrong = [rk.sequential(of(none.sample(150, seed))).iloc[0]["decided_at"] > 0 for seed in range(200)]
+    assert np.mean(wrong) <= 0.08
+    with pytest.raises(rk.InputError, match="sequential"):
+        rk.sequential(of(none.sample(50, 1)), estimator="naive")
