@@ -21,8 +21,9 @@ from typing import Any, Literal
 from ratekit.errors import InputError, WorkError, shorten
 from ratekit.rewriting.base import Reply
 from ratekit.rewriting.cache import key_of
+from ratekit.rewriting.engine import reply_of
 from ratekit.rewriting.faults import FATAL, UnusableAnswer, fault_of, without_secrets
-from ratekit.rewriting.openai_chat import OpenAIChat, reply_of
+from ratekit.rewriting.openai_chat import OpenAIChat
 from ratekit.schema import Conversation
 
 log = logging.getLogger("ratekit")
