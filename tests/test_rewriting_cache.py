@@ -118,6 +118,10 @@ def test_the_latest_line_of_a_key_counts(tmp_path):
     cache.close()
     assert Cache(tmp_path).get("0" * 32)["text"] == "new"
     assert [r["text"] for r in Cache(tmp_path).records()] == ["new"]
+    for k in range(20):  # shard after shard within one second
+        with Cache(tmp_path) as later:
+            later.put("0" * 32, {"text": str(k)})
+        assert Cache(tmp_path).get("0" * 32)["text"] == str(k)
 
 
 def test_another_template_is_kept_apart_and_both_hashes_are_said(tmp_path, caplog):

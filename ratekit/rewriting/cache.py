@@ -309,7 +309,9 @@ class Cache:
             raise self._unwritable(e) from None
 
     def _open_shard(self) -> None:
-        name = f"replies-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        now = time.time_ns()  # shards are read in the order of their names, and of two replies the later counts
+        stamp = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now // 10**9))}-{now % 10**9:09d}"
+        name = f"replies-{stamp}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         path = self.folder / f"{name}.jsonl"
         _set_aside(self._reserve, RESERVE)
         file = os.open(_hidden(path), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
