@@ -5,8 +5,8 @@
 Reads the real double rewrites of Bharadwaj et al. 2025 (arXiv 2506.05339): 500 answers each for length and structure,
 rewritten by GPT-4o to be longer (more structured) and back, and scored by reward models of 2B to 27B before ("base")
 and after ("debiased") the authors' mitigation; and people's choices between the two versions for 100 pairs of each.
-Writes mitigation.csv, mitigation_contrasts.csv, mitigation_people.csv and mitigation.png beside this file;
-mitigation.md says in words what they show.
+Writes the tables mitigation*.csv (effects, contrasts, people, and for length under the 8B models the spillover and the
+doses) and mitigation.png beside this file; mitigation.md says in words what they show.
 
 The originals were untreated and not scored: the estimand is the ATU, by `rate`, and SDs are those of the rewards of
 the second rewrites, which are on the originals' side.
@@ -87,6 +87,10 @@ def main() -> None:
 
     for name, table in (("mitigation", effects), ("mitigation_contrasts", contrasts), ("mitigation_people", people)):
         table.to_csv(args.out / f"{name}.csv", index=False, float_format="%.5g")
+    longer, models = ds[ds["attribute"] == "length"], ["base-8B", "debiased-8B"]
+    rk.spillover(longer, rewards=models).to_csv(args.out / "mitigation_spillover.csv", index=False, float_format="%.5g")
+    doses = rk.dose_response(longer, rewards=models, bins=3)
+    doses.to_csv(args.out / "mitigation_doses.csv", index=False, float_format="%.5g")
     pairs = {size: (f"base-{size}", f"debiased-{size}") for size in SIZES}
     figure = plots.before_after(effects, people, pairs)
     figure.savefig(args.out / "mitigation.png", dpi=150)

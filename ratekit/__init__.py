@@ -54,7 +54,7 @@ _PUBLIC = {
 }
 _MODULES = (
     "plots", "demo", "estimators", "attributes", "sources", "rewriting", "scoring", "simulate",
-    "uncertainty", "widgets",
+    "bootstrap", "uncertainty", "diagnostics", "widgets",
 )  # fmt: skip
 
 __all__ = [*_PUBLIC, "plots", "__version__"]

@@ -85,6 +85,8 @@ def refuse_null(values: Any, column: str) -> None:
 def treated_bools(values: Any) -> NDArray[np.bool_]:
     """`treated` as bools; true/false, 0/1 and their spellings in a CSV are taken."""
     refuse_null(values, TREATED)
+    if values.dtype == bool:  # nothing to spell out, and a million rows to save half a second on
+        return values.to_numpy(dtype=bool)
     spelt = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
     bools = values.astype(str).str.strip().str.lower().map(spelt)
     wrong = np.flatnonzero(bools.isna())

@@ -210,8 +210,8 @@ def _curve(dose: Floats, effect: Floats, clusters: Ints, bins: int, level: float
         ratio = value / mean if told else float("nan")
         ratio_se = clustered_mean((e - ratio * d) / mean, codes)[1] if told else float("nan")
         rows.append({
-            "bin": "all" if name == "all" else str(int(name) + 1), "dose_low": d.min(), "dose_high": d.max(),
-            "dose": mean, "effect": value, "se": se, "ci_low": low, "ci_high": high, "per_unit": ratio,
-            "per_unit_se": ratio_se, "n": len(d), "n_clusters": n_clusters,
+            "bin": "all" if name == "all" else str(int(name) + 1), "dose_low": d.min() + 0.0,
+            "dose_high": d.max() + 0.0, "dose": mean, "effect": value, "se": se, "ci_low": low, "ci_high": high,
+            "per_unit": ratio, "per_unit_se": ratio_se, "n": len(d), "n_clusters": n_clusters,
         })  # fmt: skip
     return rows

@@ -4,7 +4,7 @@ For each attribute every rule that applies gives a reason; the verdict is that o
 
 | what | do not trust | trust with care |
 |---|---|---|
-| rows | one class or one cluster | fewer than 30 clusters |
+| rows | one cluster | one class, or fewer than 30 clusters |
 | rewrites that are ok, worst pass | under 50 % | under 90 % |
 | compliance, worst direction of passes 1 and 2 | under 70 % | under 90 % |
 | dose | not told from 0, or the wrong way | |
@@ -60,7 +60,8 @@ def _reasons(
 ) -> Iterator[tuple[str, str]]:
     of = {name: rows for name, rows in checks.groupby("check")}
     if treated.all() or not treated.any():
-        yield NO_TRUST, f"every row is {'treated' if treated.all() else 'untreated'}: there is no ATE"
+        side, only = ("treated", "ATT") if treated.all() else ("untreated", "ATU")
+        yield CARE, f"every row is {side}: only the {only} can be had"
     if n_clusters < 2:
         yield NO_TRUST, "all rows are one cluster (prompt_id), so nothing tells how much to expect of chance"
     elif n_clusters < FEW_CLUSTERS:
