@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 import time
 
 import pytest
@@ -202,9 +203,13 @@ def test_an_unreachable_server_is_named_within_seconds(tmp_path):
 
 def test_a_server_that_dies_half_way_is_given_up_and_a_new_one_goes_on(tmp_path):
     with Server("chat_server.py", mean_ms=20) as first:
-        import threading
 
-        threading.Timer(1.5, first.stop).start()
+        def stop_half_way():
+            while first.stats.get("sent", 0) < 50:
+                time.sleep(0.05)
+            first.stop()
+
+        threading.Thread(target=stop_half_way, daemon=True).start()
         with pytest.raises(rk.WorkError, match=r"stopped answering|fails too often"):
             rewrite(first, tmp_path, n=2000, max_retries=2, concurrency=8)
     kept = len(Cache(tmp_path))
