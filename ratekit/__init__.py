@@ -35,7 +35,9 @@ _PUBLIC = {
     "Reply": "rewriting.base",
     "RuleRewriter": "rewriting.rules",
     "ChatRewriter": "rewriting.chat",
-    "OpenAIChat": "rewriting.chat",
+    "OpenAIChat": "rewriting.openai_chat",
+    "BatchChat": "rewriting.batch",
+    "LocalChat": "rewriting.local",
     # what to ask of the result
     "diagnose": "diagnostics",
     "contrast": "diagnostics",

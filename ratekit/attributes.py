@@ -168,7 +168,8 @@ class Attribute:
     label               whole dataset -> list of bool or None (row dropped); by default above the median of
                         `measure`
     measure             texts (n) -> (n,) numbers that grow with the attribute, for compliance and dose
-    template            the rewriting prompt, with {phrase} and {response}; None for ratekit's own
+    template            the rewriting prompt, with {phrase}, {response} and, if wanted, {prompt}; None for ratekit's own
+    needs_prompt        the attribute means nothing without the prompt, so the rewriter is shown it
     """
 
     name: str
@@ -177,6 +178,7 @@ class Attribute:
     label: Label | None = None
     measure: Measure | None = None
     template: str | None = None
+    needs_prompt: bool = False
 
     def phrase(self, treated: bool) -> str:
         """The phrase that asks for this side."""
@@ -211,7 +213,13 @@ ATTRIBUTES: dict[str, Attribute] = {
             label=gold({"complexity": 2}, otherwise=above_median(readability)),
             measure=readability,
         ),
-        Attribute("helpfulness", "more helpful", "less helpful", label=gold({"helpfulness": 2, "chosen": 0.5})),
+        Attribute(
+            "helpfulness",
+            "more helpful",
+            "less helpful",
+            label=gold({"helpfulness": 2, "chosen": 0.5}),
+            needs_prompt=True,
+        ),
         Attribute("harmlessness", "more harmless", "more harmful", label=gold({"harmlessness": 2, "chosen": 0.5})),
         Attribute(
             "starts-with-vowel",

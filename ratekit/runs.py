@@ -9,14 +9,19 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ratekit import files
-from ratekit.attributes import get_attribute
+from ratekit.attributes import Attribute, get_attribute
 from ratekit.errors import InputError, WorkError, shorten
+from ratekit.rewriting import Options, make_rewriter
+from ratekit.rewriting.chains import rows_of
+from ratekit.rewriting.chat import ChatRewriter
+from ratekit.rewriting.cost import Meter, Plan, Prices
 from ratekit.rewriting.rules import RULES
+from ratekit.rewriting.stream import plan_chains
 from ratekit.schema import ATTRIBUTE, REWARD_PREFIX, REWRITES, TREATED, columns_of
 from ratekit.scoring import default_name, find_reward
 from ratekit.sources import load
@@ -43,6 +48,9 @@ class Settings:
     depth: int | None = None
     n: int | None = None
     seed: int = 0
+    template: str | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
 
 
 def execute(
@@ -51,7 +59,8 @@ def execute(
     rewards: Sequence[str],
     *,
     cache: Path | None = None,
-    base_url: str | None = None,
+    options: Options | None = None,
+    meter: Meter | None = None,
     trust_remote_code: bool = False,
     progress: bool = True,
 ) -> pd.DataFrame:
@@ -67,11 +76,15 @@ def execute(
     for reward in rewards:
         find_reward(reward)  # a misspelt one is better found before the rewriting than after it
     record = _opened(folder, settings)
-    if (folder / DATASET).exists():
+    again = record.get("rewriting", {}).get("stopped") or (options is not None and options.retry_failed)
+    if (folder / DATASET).exists() and not again:
         ds = files.read(folder / DATASET)
     else:
-        ds = rewritten(settings, cache=cache or folder / "rewrites", base_url=base_url, progress=progress)
+        meter = meter or Meter()
+        ds = rewritten(settings, cache=cache or folder / "rewrites", options=options, meter=meter, progress=progress)
         record["n_rows"] = len(ds)
+        record["rewriting"] = meter.record()
+        record["rewards"] = {}
         _write_record(folder, record)
         write_dataset(folder, ds)
     for name, reward in zip(names, rewards, strict=True):
@@ -91,9 +104,32 @@ def execute(
 
 
 def rewritten(
-    settings: Settings, *, cache: Path | None = None, base_url: str | None = None, progress: bool = True
+    settings: Settings,
+    *,
+    cache: Path | None = None,
+    options: Options | None = None,
+    meter: Meter | None = None,
+    progress: bool = True,
 ) -> Dataset:
     """Load, label (unless the data carry labels for this attribute) and rewrite."""
+    ds, attribute, rewriter, depth = prepared(settings)
+    options = _asked_as(settings, options)
+    return rewrite(ds, attribute, rewriter, depth, cache=cache, options=options, meter=meter, progress=progress)
+
+
+def planned(
+    settings: Settings, *, cache: Path | None = None, options: Options | None = None, prices: Prices | None = None
+) -> Plan:
+    """What `rewritten` would ask an LLM for; makes no request. Raises InputError for a rewriter that asks none."""
+    ds, attribute, spec, depth = prepared(settings)
+    rewriter = make_rewriter(spec, attribute, cache=cache, options=_asked_as(settings, options))
+    if not isinstance(rewriter, ChatRewriter):
+        raise InputError(f"a dry run is for rewriters that ask an LLM; {spec!r} makes no call")
+    return plan_chains(rewriter, rows_of(ds, rewriter.needs_prompt), depth, prices)
+
+
+def prepared(settings: Settings) -> tuple[Dataset, Attribute, str, int]:
+    """The labelled rows of a run, its attribute, its rewriter's spec and its depth."""
     attribute = get_attribute(settings.attribute)
     ds = load(
         settings.data, attribute=attribute, data_files=settings.data_files, split=settings.split,
@@ -108,7 +144,16 @@ def rewritten(
     depth = settings.depth
     if depth is None:
         depth = max((len(r or []) for r in ds[REWRITES]), default=2) if rewriter == "replay" else 2
-    return rewrite(ds, attribute, rewriter, depth, cache=cache, base_url=base_url, progress=progress)
+    return ds, attribute, rewriter, depth
+
+
+def _asked_as(settings: Settings, options: Options | None) -> Options:
+    return replace(
+        options or Options(),
+        template=settings.template,
+        max_tokens=settings.max_tokens,
+        temperature=settings.temperature,
+    )
 
 
 def _default_rewriter(ds: Dataset, attribute: str) -> str:

@@ -10,8 +10,9 @@ table = estimate(ds)                          # a tidy DataFrame
 from __future__ import annotations
 
 import logging
-from collections import Counter
+import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +22,11 @@ from ratekit.attributes import Attribute, get_attribute
 from ratekit.columns import plain_columns, refuse_null, reward_matrix, treated_bools
 from ratekit.errors import InputError, WorkError, unknown
 from ratekit.estimators import effects, pooled_sd
-from ratekit.rewriting import make_rewriter
+from ratekit.rewriting import Options, make_rewriter
 from ratekit.rewriting.base import OK, Rewriter
-from ratekit.rewriting.chains import rewrite_chains
+from ratekit.rewriting.chains import rewrite_chains, status_counts, table_of, with_cache
+from ratekit.rewriting.chat import ChatRewriter
+from ratekit.rewriting.cost import Meter
 from ratekit.rewriting.replay import Replay
 from ratekit.schema import (
     ATTRIBUTE,
@@ -95,6 +98,9 @@ def rewrite(
     cache: str | Path | None = None,
     base_url: str | None = None,
     progress: bool = True,
+    *,
+    options: Options | None = None,
+    meter: Meter | None = None,
 ) -> Dataset:
     """Add `rewrites` and `rewrite_status`: the response rewritten to the other side, back, and so on, `depth` times.
 
@@ -105,12 +111,18 @@ def rewrite(
     (2, ['ok', 'ok'])
 
     rewriter  (texts, targets) -> list of Rewrite(text | None, status), or a spec: "rules", "replay", "replay:PATH",
-              "openai:MODEL"
-    cache     a folder: what is in it is not asked for again, so a run that was cut off goes on where it was
+              "openai:MODEL", "batch:MODEL", "hf:MODEL"
+    cache     a folder: what is in it is not asked for again, so a run that was cut off goes on where it was; an
+              LLM that a spec names always has one (`ratekit.rewriting.default_cache()`)
     base_url  of an OpenAI-compatible server of your own, for "openai:MODEL"
+    options   how an LLM is asked: template, rates, retry_failed, ... (`ratekit.rewriting.Options`)
+    meter     counts what is used and holds the budget (`ratekit.rewriting.cost.Meter`)
 
     A rewrite that failed is null and its status says why; so are those that would have followed from it.
     """
+    from datasets import Dataset as HFDataset
+    from datasets import concatenate_datasets
+
     require(ds, "rewrite")
     attribute = get_attribute(attribute)
     others = sorted(set(ds[ATTRIBUTE]) - {attribute.name})
@@ -119,18 +131,25 @@ def rewrite(
     if depth < 1:
         raise InputError(f"depth={depth}: at least one rewrite is needed")
     if isinstance(rewriter, str):
-        rewriter = make_rewriter(rewriter, attribute, cache=cache, base_url=base_url)
+        options = options or Options()
+        options = replace(options, base_url=base_url or options.base_url)
+        rewriter = make_rewriter(rewriter, attribute, cache=cache, options=options)
+    if isinstance(rewriter, ChatRewriter):
+        rewriter = with_cache(rewriter, cache)
+    meter = meter or Meter()
     if isinstance(rewriter, Replay):
-        chains = rewriter.chains(ds, attribute.name, depth)
+        table = table_of(rewriter.chains(ds, attribute.name, depth))
     else:
-        chains = rewrite_chains(ds[RESPONSE], ds[TREATED], attribute, rewriter, depth, cache, progress)
-    counts = Counter(status for _, statuses in chains for status in statuses)
+        table = rewrite_chains(ds, attribute, rewriter, depth, cache, progress, meter)
+    counts = status_counts(table)
     if set(counts) - {OK}:
         log.warning("rewrite: %s", ", ".join(f"{n} {status}" for status, n in counts.most_common()))
     if not counts[OK]:
-        raise WorkError(f"rewrite: no rewrite succeeded ({', '.join(counts)})")
+        why = f"; the last fault was {meter.last_fault}" if meter.last_fault else ""
+        raise WorkError(f"rewrite: no rewrite succeeded ({', '.join(counts)}){why}")
     ds = _without(ds, [REWRITES, REWRITE_STATUS, *reward_columns(columns_of(ds))])
-    return ds.add_column(REWRITES, [c[0] for c in chains]).add_column(REWRITE_STATUS, [c[1] for c in chains])
+    # With a fingerprint of its own, `datasets` does not hash (and for that copy) the whole table.
+    return concatenate_datasets([ds, HFDataset(table, fingerprint=uuid.uuid4().hex[:16])], axis=1)
 
 
 def score(

@@ -14,6 +14,12 @@ ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    """Replies that go to the default cache go to a folder of the test's own."""
+    monkeypatch.setenv("RATEKIT_CACHE", str(tmp_path_factory.mktemp("cache") / "rewrites"))
+
+
 @pytest.fixture
 def shared():
     """A function that gives the path of a real data set beside the repository, or skips the test."""

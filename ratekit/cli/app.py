@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ratekit.cli import inference, inspect, pipeline
+from ratekit.cli import cache, inference, inspect, pipeline
 from ratekit.cli.check_reward import check_reward
 from ratekit.cli.tables import Format
 
@@ -62,3 +62,4 @@ app.command("check-reward")(check_reward)
 app.command()(inference.plan)
 app.command()(inference.sensitivity)
 app.command()(inference.calibrate)
+app.add_typer(cache.app, name="cache")

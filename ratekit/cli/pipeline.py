@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
+from ratekit.cli import llm
 from ratekit.cli.tables import Format, show
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ RewriterSpec = Annotated[
     str | None,
     typer.Option(
         "--rewriter",
-        help="rules, rules:mend=0.5, replay, replay:PATH or openai:MODEL. "
+        help="rules, rules:mend=0.5, replay, replay:PATH, openai:MODEL, batch:MODEL or hf:MODEL. "
         "[default: replay if the data carry rewrites, else rules]",
     ),
 ]
@@ -56,7 +57,6 @@ RewardNames = Annotated[
     ),
 ]
 Cache = Annotated[Path | None, typer.Option(help="Folder of replies; what is there is not asked for again.")]
-BaseUrl = Annotated[str | None, typer.Option(help="Of an OpenAI-compatible server of your own, for openai:MODEL.")]
 Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with a model.")]
 N = Annotated[int | None, typer.Option(min=1, help="A random sample of so many rows (whole prompts are drawn).")]
 Seed = Annotated[int, typer.Option(help="Of the sample.")]
@@ -76,7 +76,19 @@ def run(
     n: N = None,
     seed: Seed = 0,
     cache: Cache = None,
-    base_url: BaseUrl = None,
+    base_url: llm.BaseUrl = None,
+    template: llm.Template = None,
+    max_tokens: llm.MaxTokens = None,
+    temperature: llm.Temperature = None,
+    concurrency: llm.Concurrency = None,
+    rpm: llm.Rpm = None,
+    tpm: llm.Tpm = None,
+    timeout: llm.Timeout = None,
+    price_in: llm.PriceIn = None,
+    price_out: llm.PriceOut = None,
+    budget: llm.Budget = None,
+    retry_failed: llm.RetryFailed = False,
+    dry_run: llm.DryRun = False,
     trust_remote_code: Trust = False,
     out: Annotated[Path | None, typer.Option(help="Folder of the run. [default: runs/DATA-ATTRIBUTE]")] = None,
     format: TableFormat = Format.table,
@@ -85,14 +97,25 @@ def run(
 
     The same call again goes on where it was cut off, and another --reward is added to what is there.
     """
-    from ratekit.runs import Settings, conclusions, execute
+    from ratekit.rewriting import Options
+    from ratekit.rewriting.cost import Meter
+    from ratekit.runs import Settings, conclusions, execute, planned
 
     settings = Settings(
         data=data, attribute=attribute, data_files=str(data_files) if data_files else None, split=split,
         columns=_mapping(column), duplicates=duplicates, rewriter=rewriter, depth=depth, n=n, seed=seed,
+        template=llm.read_template(template), max_tokens=max_tokens, temperature=temperature,
     )  # fmt: skip
     folder = out or Path("runs") / f"{Path(data).name.split('.')[0]}-{attribute}"
-    table = execute(folder, settings, reward, cache=cache, base_url=base_url, trust_remote_code=trust_remote_code)
+    options = Options(base_url, None, retry_failed, concurrency=concurrency, rpm=rpm, tpm=tpm, timeout=timeout)
+    prices = llm.prices_of(price_in, price_out)
+    if dry_run:
+        print(planned(settings, cache=cache or folder / "rewrites", options=options, prices=prices))
+        return
+    table = execute(
+        folder, settings, reward, cache=cache, options=options, meter=Meter(prices, budget),
+        trust_remote_code=trust_remote_code,
+    )  # fmt: skip
     written = [folder / name for name in ("dataset", "effects.csv", "effects.png", "run.json")]
     report(table, format, conclusions(table), written)
 
@@ -108,18 +131,41 @@ def rewrite(
     n: N = None,
     seed: Seed = 0,
     cache: Cache = None,
-    base_url: BaseUrl = None,
+    base_url: llm.BaseUrl = None,
+    template: llm.Template = None,
+    max_tokens: llm.MaxTokens = None,
+    temperature: llm.Temperature = None,
+    concurrency: llm.Concurrency = None,
+    rpm: llm.Rpm = None,
+    tpm: llm.Tpm = None,
+    timeout: llm.Timeout = None,
+    price_in: llm.PriceIn = None,
+    price_out: llm.PriceOut = None,
+    budget: llm.Budget = None,
+    retry_failed: llm.RetryFailed = False,
+    dry_run: llm.DryRun = False,
 ) -> None:
     """Label the data where they are not labelled yet, rewrite every response to the other side and back."""
-    from ratekit.runs import Settings, rewritten, write_dataset
+    from ratekit.rewriting import Options
+    from ratekit.rewriting.cost import Meter
+    from ratekit.runs import Settings, planned, rewritten, write_dataset
 
     settings = Settings(
         data=data, attribute=attribute, data_files=str(data_files) if data_files else None, columns=_mapping(column),
         rewriter=rewriter, depth=depth, n=n, seed=seed,
+        template=llm.read_template(template), max_tokens=max_tokens, temperature=temperature,
     )  # fmt: skip
-    ds = rewritten(settings, cache=cache or out / "rewrites", base_url=base_url)
-    write_dataset(out, ds)
-    say_paths([out / "dataset"])
+    options = Options(base_url, None, retry_failed, concurrency=concurrency, rpm=rpm, tpm=tpm, timeout=timeout)
+    prices = llm.prices_of(price_in, price_out)
+    cache = cache or out / "rewrites"
+    if dry_run:
+        print(planned(settings, cache=cache, options=options, prices=prices))
+        return
+    meter = Meter(prices, budget)
+    ds = rewritten(settings, cache=cache, options=options, meter=meter)
+    if llm.is_first_process():
+        write_dataset(out, ds)
+        say_paths([out / "dataset", llm.write_record(out, meter)])
 
 
 def score(

@@ -1,4 +1,4 @@
-"""The contracts of rewriting, and what a reply is worth.
+"""The contracts of rewriting.
 
 - a *chat* is `(list of conversations) -> iterator of Reply`, in any order, as the replies arrive;
 - a *rewriter* is `(texts, targets: list[bool]) -> list of Rewrite`, one each, in order.
@@ -18,13 +18,22 @@ OK = "ok"
 EMPTY = "empty"
 TRUNCATED = "truncated"
 REFUSED = "refused"
+PREAMBLE = "preamble"  # talk around the text that cannot be taken off with certainty
+UNCHANGED = "unchanged"  # the text came back as it went
+WRONG_LANGUAGE = "wrong_language"
+EXPLODED = "exploded"  # many times as long as the text that was to be rewritten
+LEAKED = "leaked"  # parts of the prompt in the reply
 FAILED = "failed"  # the request itself failed
-NOT_ATTEMPTED = "not_attempted"  # an earlier rewrite of the chain is missing
+NOT_ATTEMPTED = "not_attempted"  # an earlier rewrite of the chain is missing, or the run stopped before
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What a chat gave for conversation `index`: the text, why it ended, and the tokens used."""
+    """What a chat gave for conversation `index`: the text, why it ended, and the tokens used.
+
+    finish_reason  "stop" (complete), "length" (cut off), "content_filter" (refused), anything else: no reply
+    usage          {"prompt": tokens in, "completion": tokens out}, as far as the server says
+    """
 
     index: int
     text: str | None
@@ -39,36 +48,8 @@ class Rewrite(NamedTuple):
     status: str
 
 
+Chain = tuple[list["str | None"], list[str]]  # the rewrites of a row and their statuses
 Chat = Callable[[list[Conversation]], Iterator[Reply]]
 Rewriter = Callable[[Sequence[str], Sequence[bool]], Sequence[Rewrite]]
 
-_REFUSALS = (
-    "i'm sorry, but i can", "i am sorry, but i can", "i'm sorry, i can", "sorry, but i can", "i cannot help",
-    "i can't help", "i can't assist", "i cannot assist", "i'm unable to", "i am unable to", "as an ai",
-    "i can't fulfill", "i cannot fulfill", "i won't be able to",
-)  # fmt: skip
-
-
-def judge(reply: Reply, source: str) -> Rewrite:
-    """The rewrite that a reply to `source` holds, or why it holds none.
-
-    >>> judge(Reply(0, "A longer text.", "stop"), "A text.")
-    Rewrite(text='A longer text.', status='ok')
-    >>> judge(Reply(0, "A longer te", "length"), "A text.")
-    Rewrite(text=None, status='truncated')
-
-    A reply that was cut off, refused or empty is never passed on as a text.
-    """
-    text = (reply.text or "").strip()
-    if reply.finish_reason == "length":
-        return Rewrite(None, TRUNCATED)
-    if reply.finish_reason == "content_filter":
-        return Rewrite(None, REFUSED)
-    if reply.finish_reason != "stop":
-        return Rewrite(None, FAILED)
-    if not text:
-        return Rewrite(None, EMPTY)
-    opening = text[:60].lower().replace("’", "'")
-    if opening.startswith(_REFUSALS) and not source.strip()[:60].lower().startswith(opening[:12]):
-        return Rewrite(None, REFUSED)
-    return Rewrite(text, OK)
+PAID = ("stop", "length", "content_filter")  # a reply that was made and paid for, whatever it is worth

@@ -1,41 +1,177 @@
-"""Chains of rewrites: the response rewritten to the other side, back, and so on, each text asked for once."""
+"""The columns `rewrites` and `rewrite_status` of a dataset, by any rewriter.
+
+A chat rewriter streams (stream.py), and its chains are spooled to a file as they end, so that memory does not grow
+with the rows. Any other callable is asked in blocks, one pass over all rows after the other.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import logging
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ratekit.attributes import Attribute
-from ratekit.errors import WorkError
-from ratekit.rewriting.base import EMPTY, NOT_ATTEMPTED, OK, Rewrite, Rewriter
-from ratekit.rewriting.cache import Cache, key_of
-from ratekit.rewriting.replay import Chain
+from ratekit.errors import WorkError, shorten
+from ratekit.rewriting.base import EMPTY, FAILED, NOT_ATTEMPTED, OK, Chain, Rewrite, Rewriter
+from ratekit.rewriting.cache import Cache, default_cache, fingerprint_of, key_of, record_of
+from ratekit.rewriting.chat import ChatRewriter
+from ratekit.rewriting.cost import Meter
+from ratekit.rewriting.stream import Row, ask_chains
+from ratekit.schema import PROMPT, RESPONSE, REWRITE_STATUS, REWRITES, TREATED
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from datasets import Dataset
+
+log = logging.getLogger("ratekit")
 
 BLOCK = 256  # texts handed to a rewriter at once: often enough for a progress bar and a cache
+SPOOLED = 1000  # rows that are written at once
+
+
+def rows_of(ds: Dataset, with_prompt: bool) -> Iterator[Row]:
+    """The rows of a labelled dataset, each to be rewritten to the side that it is not on."""
+    columns = [RESPONSE, TREATED, *([PROMPT] if with_prompt else [])]
+    for batch in ds.select_columns(columns).iter(batch_size=BLOCK):
+        prompts = batch[PROMPT] if with_prompt else [None] * len(batch[RESPONSE])
+        for text, treated, prompt in zip(batch[RESPONSE], batch[TREATED], prompts, strict=True):
+            yield Row(text, not treated, prompt)
+
+
+class Spool:
+    """Chains written to a file as they come, and read back through a memory map."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        import pyarrow as pa
+
+        self.schema = pa.schema([(REWRITES, pa.list_(pa.string())), (REWRITE_STATUS, pa.list_(pa.string()))])
+        self.folder = tempfile.TemporaryDirectory(prefix=".rows-", dir=folder, ignore_cleanup_errors=True)
+        self.path = Path(self.folder.name) / "rows.arrow"
+        self.file = pa.OSFile(str(self.path), "wb")
+        self.stream = pa.ipc.new_stream(self.file, self.schema)
+        self.rows: list[Chain] = []
+
+    def add(self, chain: Chain) -> None:
+        """Append a row."""
+        self.rows.append(chain)
+        if len(self.rows) >= SPOOLED:
+            self._write()
+
+    def _write(self) -> None:
+        import pyarrow as pa
+
+        rewrites, statuses = [r for r, _ in self.rows], [s for _, s in self.rows]
+        columns = [pa.array(c, t) for c, t in zip((rewrites, statuses), self.schema.types, strict=True)]
+        try:
+            self.stream.write_batch(pa.record_batch(columns, schema=self.schema))
+        except OSError as e:
+            raise WorkError(f"{self.path.parent} cannot be written: {shorten(e, 100)}; every reply is kept") from None
+        self.rows = []
+
+    def table(self) -> pa.Table:
+        """All rows; the file lives as long as the table does."""
+        import pyarrow as pa
+
+        self._write()
+        self.stream.close()
+        self.file.close()
+        table = pa.ipc.open_stream(pa.memory_map(str(self.path))).read_all()
+        self.folder.cleanup()  # the map keeps what it needs
+        return table
+
+    def drop(self) -> None:
+        """Throw the file away."""
+        with contextlib.suppress(Exception):
+            self.stream.close()
+            self.file.close()
+        self.folder.cleanup()
+
+
+def table_of(chains: Sequence[Chain]) -> pa.Table:
+    """Chains as the two columns."""
+    import pyarrow as pa
+
+    kind = pa.list_(pa.string())
+    columns = [pa.array([c[k] for c in chains], kind) for k in (0, 1)]
+    return pa.table(dict(zip((REWRITES, REWRITE_STATUS), columns, strict=True)))
+
+
+def status_counts(table: pa.Table) -> Counter[str]:
+    """How many rewrites have each status."""
+    import pyarrow.compute as pc
+
+    counts: Counter[str] = Counter()
+    for chunk in table[REWRITE_STATUS].chunks:
+        for found in pc.value_counts(chunk.flatten()).to_pylist():
+            counts[found["values"]] += found["counts"]
+    return counts
+
+
+def with_cache(rewriter: ChatRewriter, cache: str | Path | None) -> ChatRewriter:
+    """The rewriter with a cache: its own, else the folder given, else the default one where replies cost something."""
+    if rewriter.cache is not None:
+        return rewriter
+    if cache is None and getattr(rewriter.chat, "paid", False):
+        cache = default_cache()
+        log.info("replies are kept in %s", cache)
+    return rewriter if cache is None else replace(rewriter, cache=Cache(cache))
 
 
 def rewrite_chains(
-    responses: Sequence[str],
-    treated: Sequence[bool],
+    ds: Dataset,
     attribute: Attribute,
     rewriter: Rewriter,
     depth: int,
     cache: str | Path | None = None,
     progress: bool = False,
-) -> list[Chain]:
-    """For each response its `depth` rewrites and their statuses, one pass over all rows after the other.
+    meter: Meter | None = None,
+) -> pa.Table:
+    """For each row of `ds` its `depth` rewrites and their statuses, as a table of two columns.
 
     Pass 1 asks for the side that the response is not on, pass 2 for its own side, and so on. Identical
-    (text, side) pairs are asked for once a pass. What follows a missing rewrite is not attempted.
+    (text, side) pairs are asked for once. What follows a missing rewrite is not attempted.
     """
+    if isinstance(rewriter, ChatRewriter):
+        return _by_chat(ds, rewriter, depth, progress, meter or Meter())
+    rows = list(rows_of(ds, with_prompt=False))
+    return table_of(_by_blocks(rows, attribute, rewriter, depth, cache, progress))
+
+
+def _by_chat(ds: Dataset, rewriter: ChatRewriter, depth: int, progress: bool, meter: Meter) -> pa.Table:
+    from tqdm.auto import tqdm
+
+    spool = Spool(rewriter.cache.folder if rewriter.cache is not None else None)
+    name = f"rewrite {rewriter.attribute.name}"
+    try:
+        with tqdm(total=len(ds), desc=name, unit="row", disable=not progress, delay=1) as bar:
+
+            def tick() -> None:
+                bar.set_postfix_str(meter.shown(), refresh=False)
+                bar.update(meter.rows - bar.n)
+
+            ask_chains(rewriter, rows_of(ds, rewriter.needs_prompt), depth, spool.add, meter, tick)
+            tick()
+        return spool.table()
+    except BaseException:
+        spool.drop()
+        raise
+
+
+def _by_blocks(
+    rows: list[Row], attribute: Attribute, rewriter: Rewriter, depth: int, cache: str | Path | None, progress: bool
+) -> list[Chain]:
     from tqdm.auto import tqdm
 
     stored = _stored(rewriter, attribute, cache)
-    current: list[str | None] = list(responses)
-    target = [not t for t in treated]
-    chains: list[Chain] = [([], []) for _ in current]
-    total, name = depth * len(current), f"rewrite {attribute.name}"
+    current: list[str | None] = [row.text for row in rows]
+    target = [row.target for row in rows]
+    chains: list[Chain] = [([], []) for _ in rows]
+    total, name = depth * len(rows), f"rewrite {attribute.name}"
     with tqdm(total=total, desc=name, unit="text", disable=not progress, delay=2) as bar:
         for _ in range(depth):
             asked = list(dict.fromkeys((t, side) for t, side in zip(current, target, strict=True) if t is not None))
@@ -54,8 +190,7 @@ def rewrite_chains(
 
 
 def _stored(rewriter: Rewriter, attribute: Attribute, cache: str | Path | None) -> Rewriter:
-    """The rewriter, checked, and with its rewrites in the cache unless it keeps a cache itself."""
-    own = getattr(rewriter, "cache", None) is not None
+    """The rewriter, checked, and with its rewrites in the cache."""
 
     def checked(texts: Sequence[str], targets: Sequence[bool]) -> list[Rewrite]:
         results = [Rewrite(*r) for r in rewriter(list(texts), list(targets))]
@@ -63,36 +198,43 @@ def _stored(rewriter: Rewriter, attribute: Attribute, cache: str | Path | None) 
             raise WorkError(f"the rewriter gave {len(results)} rewrites for {len(texts)} texts")
         return [r if r.text is not None or r.status != OK else Rewrite(None, EMPTY) for r in results]
 
-    if cache is None or own:
+    if cache is None:
         return checked
     store = Cache(cache)
-    fingerprint = f"{_fingerprint(rewriter)}|{attribute.name}|{attribute.treated}|{attribute.untreated}"
+    name = fingerprint_of(rewriter)
+    fingerprint = f"{name}|{attribute.name}|{attribute.treated}|{attribute.untreated}"
 
     def ask(texts: Sequence[str], targets: Sequence[bool]) -> list[Rewrite]:
         keys = [key_of(fingerprint, [t, s]) for t, s in zip(texts, targets, strict=True)]
-        new = [i for i, key in enumerate(keys) if store.get(key) is None]
+        found: dict[int, Rewrite] = {}
+        for i, key in enumerate(keys):
+            if (record := store.get(key)) is not None:
+                found[i] = _rewrite_in(record)
+        new = [i for i in range(len(keys)) if i not in found]
         if new:
             for i, r in zip(new, checked([texts[i] for i in new], [targets[i] for i in new]), strict=True):
-                store.put(keys[i], {"model": fingerprint, "text": r.text, "finish_reason": r.status, "usage": {}})
-        found = [store.records[key] for key in keys]
-        return [Rewrite(r["text"], r["finish_reason"]) for r in found]
+                found[i] = r
+                if r.status != FAILED:
+                    store.put(keys[i], _record(name, attribute, texts[i], targets[i], r))
+        return [found[i] for i in range(len(keys))]
 
     return ask
 
 
-def _fingerprint(rewriter: Any) -> str:
-    """What tells this rewriter's cached rewrites from another's.
+def _record(name: str, attribute: Attribute, text: str, target: bool, rewrite: Rewrite) -> dict[str, Any]:
+    return record_of(
+        model=name,
+        params="",
+        template="",
+        attribute=attribute.name,
+        phrase=attribute.phrase(target),
+        messages=[{"role": "user", "content": text}],
+        text=rewrite.text,
+        finish_reason=rewrite.status,
+        usage={},
+    )
 
-    Its `fingerprint` where it has one; else, for a function, its name, its code and the constants it closes over. A
-    rewriter whose results depend on more than that should carry a `fingerprint`.
-    """
-    given = getattr(rewriter, "fingerprint", None)
-    if given is not None:
-        return str(given)
-    code = getattr(rewriter, "__code__", None)
-    if code is None:
-        return f"{type(rewriter).__module__}.{type(rewriter).__qualname__}:{rewriter!r}"
-    closed = [c.cell_contents for c in rewriter.__closure__ or ()] + list(rewriter.__defaults__ or ())
-    constants = [v for v in closed if v is None or isinstance(v, str | int | float)]
-    names = [rewriter.__module__, rewriter.__qualname__, code.co_code.hex(), repr(code.co_consts)]
-    return key_of("function", [*names, constants])
+
+def _rewrite_in(record: dict[str, Any]) -> Rewrite:
+    status = str(record["finish_reason"])
+    return Rewrite(record["text"] if status == OK else None, status)

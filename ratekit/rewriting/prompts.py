@@ -1,15 +1,18 @@
 """The rewriting prompt: one template for every pass, with only the phrase flipped.
 
-That the two passes differ in nothing but the phrase is what lets the rewriter's own marks cancel.
+That the passes differ in nothing but the phrase is what lets the rewriter's own marks cancel.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
+from typing import Any
 
-from ratekit.errors import InputError
-from ratekit.schema import Conversation
+from ratekit.attributes import Attribute
+from ratekit.errors import InputError, unknown
+from ratekit.schema import Conversation, prompt_text
 
 TEMPLATE = """\
 Adjust this response so it's {phrase}, and change nothing else. Keep its content, order, formatting, spelling \
@@ -20,24 +23,67 @@ without a word before or after it.
 {response}
 </response>"""
 
-_FIELD = re.compile(r"\{(phrase|response)\}")
+CONTEXT_TEMPLATE = """\
+Below are a prompt and a response to it. Adjust the response so it's {phrase} as an answer to this prompt, and change \
+nothing else. Keep its content, order, formatting, spelling and even its mistakes wherever the adjustment does not \
+touch them. Reply with the adjusted response alone, without a word before or after it.
+
+<prompt>
+{prompt}
+</prompt>
+
+<response>
+{response}
+</response>"""
+
+FIELDS = ("phrase", "response", "prompt")
+_FIELD = re.compile(r"\{(" + "|".join(FIELDS) + r")\}")
+_ANY_FIELD = re.compile(r"\{([A-Za-z_]\w*)\}")
+
+
+def template_of(attribute: Attribute, template: str | None = None) -> str:
+    """The template to use: the one given, else the attribute's own, else ratekit's. Raises InputError.
+
+    >>> from ratekit.attributes import ATTRIBUTES
+    >>> "{prompt}" in template_of(ATTRIBUTES["helpfulness"]), "{prompt}" in template_of(ATTRIBUTES["length"])
+    (True, False)
+    """
+    own = CONTEXT_TEMPLATE if attribute.needs_prompt else TEMPLATE
+    return checked(template or attribute.template or own)
 
 
 def checked(template: str) -> str:
-    """The template itself, if it has both fields. Raises InputError."""
+    """The template itself, if it has {phrase} and {response}, and no field but those and {prompt}."""
     for field in ("{phrase}", "{response}"):
         if field not in template:
-            raise InputError(f"the rewriting template has no {field}: {template[:80]!r}")
+            raise InputError(
+                f"the rewriting template has no {field}; write it where the "
+                f"{'wish' if field == '{phrase}' else 'text'} goes: {template[:80]!r}"
+            )
+    for name in _ANY_FIELD.findall(template):
+        if name not in FIELDS:
+            raise unknown("field of the rewriting template", name, FIELDS)
     return template
 
 
-def messages(template: str, phrase: str, response: str) -> Conversation:
+def needs_prompt(template: str) -> bool:
+    """Whether the template shows the prompt that the response answers."""
+    return "{prompt}" in template
+
+
+def messages(
+    template: str, phrase: str, response: str, prompt: str | Sequence[dict[str, Any]] | None = None
+) -> Conversation:
     """The conversation that asks for one rewrite; the response goes in as it is, braces included.
 
     >>> messages("Make it {phrase}: {response}", "longer", "a {phrase}")
     [{'role': 'user', 'content': 'Make it longer: a {phrase}'}]
     """
-    fields = {"phrase": phrase, "response": response}
+    fields = {"phrase": phrase, "response": response, "prompt": ""}
+    if needs_prompt(template):
+        if prompt is None:
+            raise InputError("the rewriting template shows the {prompt}, and none was given with the texts")
+        fields["prompt"] = prompt_text(prompt)
     return [{"role": "user", "content": _FIELD.sub(lambda m: fields[m[1]], template)}]
 
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ratekit.errors import InputError
+from ratekit.rewriting.base import Chain
 from ratekit.schema import ATTRIBUTE, RESPONSE, REWRITE_STATUS, REWRITES, TREATED, columns_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 NOT_FOUND = "not_found"
-Chain = tuple[list["str | None"], list[str]]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,93 @@
+"""`ratekit cache`: what is in a folder of replies, whether it is sound, and how it becomes a dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ratekit.cli.tables import Format, show
+
+app = typer.Typer(help="Replies that were paid for: list, check, export, publish or delete them.", no_args_is_help=True)
+
+Folder = Annotated[Path | None, typer.Argument(help="The cache. [default: ~/.cache/ratekit/rewrites]")]
+SourceNames = Annotated[
+    list[str] | None, typer.Option("--source", help="Where the texts are from, for the card and its licence.")
+]
+
+
+def _folder(folder: Path | None) -> Path:
+    from ratekit.errors import InputError
+    from ratekit.rewriting.cache import default_cache
+
+    folder = folder or default_cache()
+    if not folder.is_dir():
+        raise InputError(f"no cache at {folder}: no such folder")
+    return folder
+
+
+@app.command()
+def ls(
+    folder: Folder = None, format: Annotated[Format, typer.Option("--format", help="How it is printed.")] = Format.table
+) -> None:
+    """The replies by model, template and attribute: how many, how they ended, and their tokens."""
+    from ratekit.rewriting.archive import summary
+
+    show(summary(_folder(folder)), format)
+
+
+@app.command()
+def verify(folder: Folder = None) -> None:
+    """Read every line, recompute every key; names each fault and exits with 1 where there is one."""
+    from ratekit.errors import WorkError
+    from ratekit.rewriting.archive import faults
+
+    n, found = faults(_folder(folder))
+    for line in found:
+        print(line)
+    if found:
+        raise WorkError(f"{len(found)} faults in {n:,} replies; they are passed over and will be asked for again")
+    print(f"{n:,} replies, all sound")
+
+
+@app.command()
+def export(
+    out: Annotated[Path, typer.Option(help="Folder for data/*.parquet and README.md, the dataset card.")],
+    folder: Folder = None,
+    source: SourceNames = None,
+) -> None:
+    """Compact the replies to Parquet with a dataset card."""
+    from ratekit.rewriting.archive import export as compact
+
+    n = compact(_folder(folder), out, source or [])
+    print(f"{n:,} replies in {out}")
+
+
+@app.command()
+def push(
+    repo: Annotated[str, typer.Argument(help="Of the dataset on the hub: owner/name.")],
+    folder: Folder = None,
+    source: SourceNames = None,
+    public: Annotated[bool, typer.Option("--public", help="For everyone to see; private otherwise.")] = False,
+) -> None:
+    """Export and upload to the Hugging Face hub (HF_TOKEN, or `hf auth login`)."""
+    from ratekit.rewriting.archive import push as upload
+
+    print(upload(_folder(folder), repo, source or [], private=not public))
+
+
+@app.command()
+def rm(
+    folder: Annotated[Path, typer.Argument(help="The cache.")],
+    template: Annotated[str | None, typer.Option(help="Only the replies to the template with this hash.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only the replies of this model.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete replies; what was paid for them is gone."""
+    from ratekit.rewriting.archive import count, remove
+
+    n = count(_folder(folder), template, model)
+    if not yes and n:
+        typer.confirm(f"delete {n:,} replies in {folder}?", abort=True)
+    print(f"{remove(folder, template, model):,} replies deleted")

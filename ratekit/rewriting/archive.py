@@ -1,0 +1,202 @@
+"""A cache as a thing to look at, to check, to publish and to throw away."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ratekit.corpora import SOURCES
+from ratekit.errors import InputError, WorkError, shorten, unknown
+from ratekit.rewriting.base import OK
+from ratekit.rewriting.cache import Cache, is_written_to, key_of, lines
+from ratekit.rewriting.faults import without_secrets
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+PER_FILE = 100_000  # replies in a Parquet file
+
+
+def summary(folder: str | Path) -> pd.DataFrame:
+    """One row per model, its parameters, template and attribute: replies, how they ended, tokens, when."""
+    import pandas as pd
+
+    columns = ["model", "params", "template", "attribute"]
+    groups: dict[tuple[str, ...], dict[str, Any]] = {}
+    for record in Cache(folder).records():
+        key = tuple(str(record.get(c, "")) for c in columns)
+        created = str(record.get("created", ""))
+        row = groups.setdefault(
+            key, {"replies": 0, "complete": 0, "tokens_in": 0, "tokens_out": 0, "first": created, "last": created}
+        )
+        row["replies"] += 1
+        row["complete"] += record.get("finish_reason") in ("stop", OK)
+        usage = record.get("usage") or {}
+        row["tokens_in"] += usage.get("prompt", 0)
+        row["tokens_out"] += usage.get("completion", 0)
+        row["first"], row["last"] = min(row["first"], created), max(row["last"], created)
+    rows = [{**dict(zip(columns, key, strict=True)), **row} for key, row in groups.items()]
+    return pd.DataFrame(rows, columns=[*columns, "replies", "complete", "tokens_in", "tokens_out", "first", "last"])
+
+
+def faults(folder: str | Path) -> tuple[int, list[str]]:
+    """How many lines the shards have, and one line for each that is no record or whose key is not its content's."""
+    Cache(folder)  # mends a torn last line
+    n, found = 0, []
+    for shard in sorted(Path(folder).glob("*.jsonl")):
+        for number, record in lines(shard):
+            n += 1
+            fault = "not a record (torn or edited)" if record is None else _fault(record)
+            if fault:
+                found.append(f"{shard}, line {number}: {fault}")
+    return n, found
+
+
+def _fault(record: dict[str, Any]) -> str | None:
+    missing = [c for c in ("model", "messages", "text", "finish_reason") if c not in record]
+    if missing:
+        return f"no {missing[0]!r}"
+    if not record.get("template"):
+        return None  # of a rewriter that is no chat: its key holds more than is stored
+    model, params = record["model"], record.get("params")
+    expected = key_of(f"{model}|{params}" if params else model, record["messages"])
+    return None if record["key"] == expected else "the key is not that of model, parameters and messages"
+
+
+def export(folder: str | Path, out: str | Path, sources: Sequence[str] = ()) -> int:
+    """Write the latest reply of each key to `out`/data/*.parquet, and the dataset card; how many they are.
+
+    sources  names in `SOURCES` (or "reviews") that the texts are from: the card gives their licences
+    """
+    import pyarrow.parquet as pq
+
+    for name in sources:
+        if name not in SOURCES and name != "reviews":
+            raise unknown("source", name, ["reviews", *SOURCES])
+    cache, out = Cache(folder), Path(out)
+    if not len(cache):
+        raise InputError(f"the cache {folder} is empty: there is nothing to export")
+    n, part, rows = 0, 0, []
+    try:
+        (out / "data").mkdir(parents=True, exist_ok=True)
+        for old in (out / "data").glob("replies-*.parquet"):
+            old.unlink()
+        for record in cache.records():
+            rows.append(record)
+            n += 1
+            if len(rows) == PER_FILE:
+                pq.write_table(_table(rows), out / "data" / f"replies-{part:05d}.parquet", compression="zstd")
+                part, rows = part + 1, []
+        if rows:
+            pq.write_table(_table(rows), out / "data" / f"replies-{part:05d}.parquet", compression="zstd")
+        (out / "README.md").write_text(card(summary(folder), sources), encoding="utf-8")
+    except OSError as e:
+        raise WorkError(f"{out} cannot be written: {e.strerror or shorten(e, 80)}; the cache is as it was") from None
+    return n
+
+
+def _table(rows: list[dict[str, Any]]) -> pa.Table:
+    import pyarrow as pa
+
+    text = pa.string()
+    schema = pa.schema(
+        [
+            *((name, text) for name in ("key", "model", "params", "template", "attribute", "phrase")),
+            ("messages", pa.list_(pa.struct([("role", text), ("content", text)]))),
+            ("text", text),
+            ("finish_reason", text),
+            ("usage", pa.struct([("prompt", pa.int64()), ("completion", pa.int64())])),
+            ("created", text),
+        ]
+    )
+    return pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in rows], schema=schema)
+
+
+def card(table: pd.DataFrame, sources: Sequence[str] = ()) -> str:
+    """The dataset card: what wrote the replies, to which templates, how many, and the licences of the texts."""
+    from ratekit import __version__
+
+    licences = [f"- {name}: {SOURCES[name].licence}" for name in sources if name in SOURCES]
+    if "reviews" in sources:
+        licences.append("- reviews (bundled with ratekit): Apache-2.0")
+    columns = ["model", "params", "template", "attribute", "replies", "complete", "tokens_in", "tokens_out"]
+    head = "| " + " | ".join(columns) + " |\n|" + "---|" * len(columns)
+    body = "\n".join("| " + " | ".join(str(row[c]) for c in columns) + " |" for _, row in table.iterrows())
+    configs = "configs:\n- config_name: default\n  data_files: data/*.parquet\n"
+    return f"""---
+tags: [ratekit, rewrites]
+{configs}---
+
+# Rewrites by language models
+
+{table["replies"].sum():,} replies, asked for between {table["first"].min()} and {table["last"].max()} and exported by
+ratekit {__version__}. Each row is one reply: `messages` is what was asked (the text is in it), `text` what came back,
+`finish_reason` how it ended ("stop" is complete), `template` the hash of the prompt's template. A reply is no rewrite
+until it is judged: refusals and cut-off replies are in here too.
+
+{head}
+{body}
+
+## Licences of the texts
+
+{chr(10).join(licences) or "Not stated. Whoever publishes this has to say where the texts are from (--source NAME)."}
+
+The replies are subject to the terms of the models' providers.
+"""
+
+
+def push(folder: str | Path, repo: str, sources: Sequence[str] = (), private: bool = True) -> str:
+    """Export and upload to the hub; the dataset's address. The token is the hub client's own (HF_TOKEN)."""
+    from huggingface_hub import HfApi
+
+    with tempfile.TemporaryDirectory(prefix="ratekit-") as out:
+        export(folder, out, sources)
+        try:
+            api = HfApi()
+            api.create_repo(repo, repo_type="dataset", private=private, exist_ok=True)
+            api.upload_folder(
+                repo_id=repo, repo_type="dataset", folder_path=out, commit_message="Replies exported by ratekit"
+            )
+        except Exception as e:  # the hub client raises many kinds; all mean that it is not there
+            raise WorkError(f"{repo!r} could not be uploaded: {shorten(without_secrets(e), 160)}") from None
+    return f"https://huggingface.co/datasets/{repo}"
+
+
+def _meant(record: dict[str, Any] | None, template: str | None, model: str | None) -> bool:
+    if record is None:
+        return template is None and model is None
+    return (template is None or record.get("template") == template) and (model is None or record.get("model") == model)
+
+
+def count(folder: str | Path, template: str | None = None, model: str | None = None) -> int:
+    """How many lines `remove` would delete."""
+    counts = Counter(_meant(r, template, model) for s in sorted(Path(folder).glob("*.jsonl")) for _, r in lines(s))
+    return counts[True]
+
+
+def remove(folder: str | Path, template: str | None = None, model: str | None = None) -> int:
+    """Delete the replies to a template, of a model, or all of them. Raises InputError while a process writes here."""
+    folder = Path(folder)
+    shards = sorted(folder.glob("*.jsonl"))
+    busy = [shard for shard in shards if is_written_to(shard)]
+    if busy:
+        raise InputError(f"a process is writing to {busy[0]}; wait for it or stop it first")
+    n = count(folder, template, model)
+    for shard in shards:
+        kept = [record for _, record in lines(shard) if not _meant(record, template, model)]
+        if kept:
+            new = shard.with_suffix(".new")
+            new.write_text("".join(json.dumps(r, ensure_ascii=True) + "\n" for r in kept if r), encoding="utf-8")
+            os.replace(new, shard)
+        else:
+            shard.unlink()
+    if template is None and model is None:
+        for name in (".claims", ".reserve"):
+            (folder / name).unlink(missing_ok=True)
+    return n
