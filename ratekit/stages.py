@@ -31,7 +31,6 @@ from ratekit.rewriting.replay import Replay
 from ratekit.schema import (
     ATTRIBUTE,
     PROMPT_ID,
-    RESPONSE,
     REWARD_PREFIX,
     REWARD_STATUS_PREFIX,
     REWRITE_STATUS,
