@@ -25,7 +25,8 @@ PROMPT = "Write a review."
 MODEL_NAME = "demo-rm"
 PAIRS_PER_STEP = 24
 PLANTED = (
-    f"{MODEL_NAME} was trained on pairs whose winner depends on sentiment and, planted, {UTILITY_PER_WORD} a word."
+    f"{MODEL_NAME} learned from pairs whose winner depends on sentiment and, planted, on length: "
+    f"{UTILITY_PER_WORD} a word."
 )
 
 

@@ -12,7 +12,8 @@ import tiny
 from ratekit.errors import InputError
 from ratekit.scoring import HUB, make_reward
 from ratekit.scoring.adapters import ARMO, POSITIVE, Adapter
-from ratekit.scoring.model import PROBE, DpoReward, RewardModel
+from ratekit.scoring.dpo import DpoReward
+from ratekit.scoring.model import PROBE, RewardModel
 
 torch = pytest.importorskip("torch")
 torch.set_num_threads(1)  # for models this small a second thread costs more than it does

@@ -29,15 +29,11 @@ def check_reward(
     """Check a reward model: equal scores for any batch, order and path; its template; its end; what it cuts off."""
     from ratekit.errors import WorkError
     from ratekit.scoring.conformance import FAIL, check_reward
+    from ratekit.scoring.model import RewardModel
 
-    table = check_reward(
-        model,
-        reference=_reference(reference),
-        adapter=adapter,
-        revision=revision,
-        dtype=dtype,
-        trust_remote_code=trust_remote_code,
-    )
+    card = _reference(reference)
+    reward = RewardModel(model, adapter, revision=revision, dtype=dtype, trust_remote_code=trust_remote_code)
+    table = check_reward(reward, reference=card)
     show(table, format)
     failed = table.loc[table["result"] == FAIL, "check"].tolist()
     if failed:

@@ -77,33 +77,32 @@ def _model(name: str) -> str:
     raise unknown("reward model", name, REWARD_MODELS, hint)
 
 
-def make_reward(
-    reward: str | Path, *, adapter: str | Adapter | None = None, trust_remote_code: bool = False, **options: Any
-) -> Reward:
+def make_reward(reward: str | Path, *, adapter: str | Adapter | None = None, trust_remote_code: bool = False) -> Reward:
     """The reward of that name: one of `REWARD_MODELS`, a local model folder, a hub id, or one of `FORMS`.
 
     >>> float(make_reward("words")(["Why?"], ["It just is."])[0])
     3.0
 
-    adapter  how a model is read (`ADAPTERS`), where it is not known and should not be guessed
-    options  of `RewardModel`: revision, device, dtype, max_length, token_budget, path
+    adapter  how a model is read (`ADAPTERS`), where it is not known and should not be guessed; to choose its revision,
+             device, dtype or length make a `RewardModel` yourself and pass that
 
     Raises InputError for an unknown name and for a model that is no reward model.
     """
     found = find_reward(reward)
     if not isinstance(found, str):
         return found
-    from ratekit.scoring.model import DpoReward, RewardModel
+    from ratekit.scoring.dpo import DpoReward
+    from ratekit.scoring.model import RewardModel
     from ratekit.scoring.served import ServedReward
 
     form, _, rest = found.partition(":")
     if form == "served":
         return ServedReward(rest)
     if form == "dpo":
-        return DpoReward(*rest.split(","), trust_remote_code=trust_remote_code, **options)
+        return DpoReward(*rest.split(","), trust_remote_code=trust_remote_code)
     if form == "judge":
-        return RewardModel(rest, adapter or JUDGE, trust_remote_code=trust_remote_code, **options)
-    return RewardModel(found, adapter, trust_remote_code=trust_remote_code, **options)
+        return RewardModel(rest, adapter or JUDGE, trust_remote_code=trust_remote_code)
+    return RewardModel(found, adapter, trust_remote_code=trust_remote_code)
 
 
 def default_name(reward: Any) -> str:

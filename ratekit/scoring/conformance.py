@@ -36,7 +36,8 @@ def check_reward(
     *,
     texts: Sequence[tuple[Any, str]] = PROBE,
     reference: tuple[Any, str, float] | None = None,
-    **options: Any,
+    adapter: str | None = None,
+    trust_remote_code: bool = False,
 ) -> pd.DataFrame:
     """A table of checks of a reward model: columns check, result ("pass", "FAIL" or "note") and seen.
 
@@ -46,13 +47,15 @@ def check_reward(
 
     texts      (prompt, response) pairs to check with; by default eight short ones
     reference  a prompt, a response and the score that the model's card gives for them
-    options    of `RewardModel`
+    adapter    how it is read, where that is not known and should not be guessed
 
     Raises InputError where the model cannot be loaded.
     """
     import pandas as pd
 
-    reward = model if isinstance(model, RewardModel) else RewardModel(model, **options)
+    reward = (
+        model if isinstance(model, RewardModel) else RewardModel(model, adapter, trust_remote_code=trust_remote_code)
+    )
     checks = [*_scores(reward, texts), *_reading(reward), *_long(reward)]
     if reference is not None:
         checks.append(_reference(reward, *reference))
