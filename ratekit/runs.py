@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ratekit import files
+from ratekit import __version__, files
 from ratekit.attributes import Attribute, get_attribute
 from ratekit.errors import InputError, WorkError, shorten
 from ratekit.rewriting import Options, make_rewriter
@@ -200,10 +200,15 @@ def _write_record(folder: Path, record: dict[str, Any]) -> None:
 
 def _versions() -> dict[str, str]:
     import platform
-    from importlib.metadata import version
+    from importlib.metadata import PackageNotFoundError, version
 
-    packages = ("ratekit", "datasets", "torch", "transformers", "numpy", "scipy")
-    return {"python": platform.python_version(), **{p: version(p) for p in packages}}
+    found = {"python": platform.python_version(), "ratekit": __version__}
+    for package in ("datasets", "torch", "transformers", "numpy", "scipy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
 
 
 def write_dataset(folder: Path, ds: Dataset) -> Path:
