@@ -31,10 +31,29 @@ def test_sentences_joined_are_the_text(text):
 
 
 @given(TEXT)
-def test_mending_all_leaves_nothing_to_mend_of_a_kind_and_mending_none_changes_nothing(text):
+def test_mending_none_changes_nothing_and_a_call_repeats_itself(text):
     assert mended(text, 0.0) == text
-    once = mended(text, 1.0)
-    assert mended(once, 0.5, seed=3) == mended(once, 0.5, seed=3)
+    assert mended(text, 0.5, seed=3) == mended(str(text), 0.5, seed=3)
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("Teh plot. <br /><br /> Dull!!!", "The plot. Dull!"),
+        ("<p>A <i>fine</i> film</p> becuase  i like it......", " A fine film because I like it."),
+        ("No fault here.", "No fault here."),
+    ],
+)
+def test_mending_all_leaves_nothing_for_the_next_pass(text, clean):
+    assert mended(text, 1.0) == clean
+    assert mended(clean, 1.0) == clean
+
+
+def test_mending_all_leaves_nothing_in_real_reviews(shared):
+    from ratekit import files
+
+    once = [mended(t, 1.0) for t in files.read(shared("imdb_train_3000.jsonl.gz"))["text"][:1000]]
+    assert np.mean([mended(t, 1.0) == t for t in once]) > 0.99
 
 
 def test_length_and_sentiment_move_their_measures_on_real_reviews():

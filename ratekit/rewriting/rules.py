@@ -65,7 +65,7 @@ MISSPELT = {
 
 _SENTENCE = re.compile(r"[^.!?\n]*(?:[.!?]+[\"')\]]*|\n+|$)")
 FAULT = re.compile(
-    r"(?P<html>(?:<br\s*/?>\s*)+|</?(?:p|i|b|em|strong)\s*/?>)"
+    r"(?P<block>[ \t]*(?:<(?:br\s*/?|/?p)\s*>\s*)+)|(?P<inline></?(?:i|b|em|strong)>)"
     r"|(?P<space>(?<=\S)[ \t]{2,}(?=\S))"
     r"|(?P<marks>[!?.]{4,}|[!?]{2,3})"
     r"|\b(?P<word>" + "|".join(MISSPELT) + r")\b(?!['’])",
@@ -140,7 +140,9 @@ def mended(text: str, share: float, seed: int = 0) -> str:
     def mend(match: re.Match[str]) -> str:
         if _hash(f"{of_text}|{match.start()}") >= share * 2.0**64:
             return match[0]
-        if match["html"] or match["space"]:
+        if match["inline"]:
+            return ""
+        if match["block"] or match["space"]:
             return " "
         if match["marks"]:
             return match[0][0]
