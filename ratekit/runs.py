@@ -69,12 +69,7 @@ def execute(
     Rewrites and rewards that the folder holds are not made again. Raises InputError where the folder holds another
     run, and what the stages raise; what was finished before stays on disk.
     """
-    names = [default_name(reward) for reward in rewards]
-    for name in names:
-        if names.count(name) > 1:
-            raise InputError(f"two rewards are called {name!r}, and one would replace the other; rename a folder")
-    for reward in rewards:
-        find_reward(reward)  # a misspelt one is better found before the rewriting than after it
+    names = names_of(rewards)
     record = _opened(folder, settings)
     again = record.get("rewriting", {}).get("stopped") or (options is not None and options.retry_failed)
     if (folder / DATASET).exists() and not again:
@@ -101,6 +96,22 @@ def execute(
     record["notes"] = table.attrs["notes"]
     _write_record(folder, record)
     return table
+
+
+def names_of(rewards: Sequence[str]) -> list[str]:
+    """The name of each reward's column; InputError for an unknown reward or a name that two would share.
+
+    >>> names_of(["vader", "words"])
+    ['vader', 'words']
+
+    Called before any work is done, so that a misspelt reward is not found after the rewriting.
+    """
+    names = [default_name(reward) for reward in rewards]
+    for reward, name in zip(rewards, names, strict=True):
+        find_reward(reward)
+        if names.count(name) > 1:
+            raise InputError(f"two rewards are called {name!r}, and one would replace the other; rename a folder")
+    return names
 
 
 def rewritten(

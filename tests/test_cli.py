@@ -98,6 +98,14 @@ def test_rewrite_score_estimate_are_the_run_in_three_calls(capsys, tmp_path):
     assert "rate_extrapolated" in three
 
 
+def test_two_rewards_of_one_name_are_refused_before_any_work(capsys, scored, tmp_path):
+    for arguments in (["run", "--data", "reviews", "-a", "length"], ["score", scored]):
+        code, _, err = run(capsys, *arguments, "-r", "words", "-r", "words", "--out", tmp_path / "o")
+        assert code == 2
+        assert "two rewards are called 'words'" in err
+    assert not (tmp_path / "o").exists()
+
+
 def test_json_is_a_list_of_rows_and_nothing_else_on_stdout(capsys, scored):
     code, out, _ = run(capsys, "estimate", scored, "--format", "json")
     assert code == 0

@@ -185,12 +185,13 @@ def score(
     The same call again scores only what is new: a call that was cut off goes on where it was.
     """
     from ratekit import files, stages
-    from ratekit.runs import write_dataset
+    from ratekit.runs import names_of, write_dataset
     from ratekit.scoring.distributed import Processes
 
     processes = Processes()
     if not processes.main:
         logging.getLogger("ratekit").setLevel(logging.ERROR)  # one process speaks for all
+    names_of(reward)
     ds = files.read(data)
     for name in reward:
         ds = stages.score(ds, name, cache=cache or out / "scores", adapter=adapter, trust_remote_code=trust_remote_code)
