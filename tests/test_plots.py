@@ -86,3 +86,85 @@ def test_coverage_and_before_after_draw_every_row():
     figure = plots.before_after(effects, people, {s: (f"base-{s}", f"debiased-{s}") for s in ("2B", "27B")})
     assert [ax.get_title() for ax in figure.axes[:2]] == ["length", "structure"]
     assert figure.axes[0].get_ylabel()
+
+
+def cells(ax):
+    """The texts of a heat map by (row label, column label)."""
+    rows = [t.get_text().replace("\n", "") for t in ax.get_yticklabels()]
+    columns = [t.get_text().replace("\n", "") for t in ax.get_xticklabels()]
+    return {(rows[round(t.get_position()[1])], columns[round(t.get_position()[0])]): t for t in ax.texts}
+
+
+@pytest.mark.parametrize(("unit", "estimator"), [("sd", "rate"), ("reward", "naive")])
+def test_the_heat_map_holds_the_table_and_its_colours_follow_the_sign(table, unit, estimator):
+    negative = table.assign(estimate=table.estimate.where(table.attribute == "length", -table.estimate))
+    ax = plots.heatmap(negative, unit=unit, estimator=estimator)
+    shown = (rk.standardize(negative) if unit == "sd" else negative).query(
+        f"estimand == 'ate' and estimator == '{estimator}'"
+    )
+    assert unit == "reward" or "SD" in ax.get_title(loc="left")
+    drawn = cells(ax)
+    assert len(drawn) == len(shown) == 4
+    image = ax.images[0].get_array()
+    for i, row in enumerate(shown.itertuples()):
+        text = drawn[row.attribute, row.reward_model].get_text().replace("\N{MINUS SIGN}", "-")
+        assert float(text) == pytest.approx(row.estimate, abs=0.06)
+        at = (["sentiment", "length"].index(row.attribute), ["words", "vader"].index(row.reward_model))
+        assert np.sign(image[at]) == np.sign(row.estimate), i
+
+
+def test_the_heat_map_shows_what_is_sure_and_what_is_missing(table):
+    rate = table.query("estimator == 'rate' and estimand == 'ate'")
+    without = rate.drop(rate.index[(rate.attribute == "length") & (rate.reward_model == "words")])
+    drawn = cells(plots.heatmap(without))
+    assert drawn["length", "words"].get_text() == "\N{EN DASH}"
+    sure = (rate.ci_low > 0) | (rate.ci_high < 0)
+    assert sure.any()
+    assert not sure.all()
+    for row, known in zip(without.itertuples(), sure[without.index], strict=True):
+        assert (drawn[row.attribute, row.reward_model].get_weight() == "bold") == known
+    with pytest.raises(rk.InputError, match="several rows for"):
+        plots.heatmap(pd.concat([rate, rate]))
+    with pytest.raises(rk.InputError, match="holds no ATU by rate_late"):
+        plots.heatmap(rate, estimator="rate_late", estimand="atu")
+
+
+def test_naive_and_rate_are_joined_and_the_largest_gap_is_on_top(table):
+    ax = plots.naive_vs_rate(table)
+    ate = rk.standardize(table).query("estimand == 'ate'")
+    both = ate.pivot_table(index=["attribute", "reward_model"], columns="estimator", values="estimate")
+    drawn = {line.get_marker(): [] for line in ax.lines}
+    for line in ax.lines:
+        drawn[line.get_marker()].append(float(line.get_xdata()[0]))
+    gaps = (both.naive - both.rate).abs().sort_values(ascending=False)
+    np.testing.assert_allclose(drawn["s"], both.naive[gaps.index])
+    np.testing.assert_allclose(drawn["o"], both.rate[gaps.index])
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["\n".join(key) for key in gaps.index]
+    with pytest.raises(rk.InputError, match="both a naive and a RATE"):
+        plots.naive_vs_rate(table[table.estimator == "rate"])
+
+
+def test_names_from_data_are_only_names(table):
+    odd = table.assign(reward_model="a$b\x1b[31m$<b>" + 300 * "x")
+    odd = odd[table.reward_model == "words"]
+    for draw in (plots.effects, plots.heatmap, plots.naive_vs_rate):
+        ax = draw(odd)
+        ax.figure.canvas.draw()  # an unescaped dollar would be mathematics, and fail here or draw italics
+        labels = [t.get_text() for t in [*ax.get_yticklabels(), *ax.get_xticklabels()]]
+        assert any("a\\$b[31m\\$<b>" in t.replace("\n", "") for t in labels)
+        assert all("\x1b" not in t and len(t) < 90 for t in labels)
+
+
+NOT_A_TABLE = {
+    "a table from rk.estimate was expected, not list": [],
+    "no column 'attribute'": pd.DataFrame({"x": [1]}),
+    "has no rows": "empty",
+}
+
+
+@pytest.mark.parametrize("message", NOT_A_TABLE)
+@pytest.mark.parametrize("draw", [plots.effects, plots.heatmap, plots.naive_vs_rate])
+def test_what_is_no_table_of_effects_is_one_clear_fault(table, draw, message):
+    given = NOT_A_TABLE[message]
+    with pytest.raises(rk.InputError, match=message):
+        draw(table.iloc[:0] if isinstance(given, str) else given)
