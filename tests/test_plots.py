@@ -168,3 +168,98 @@ def test_what_is_no_table_of_effects_is_one_clear_fault(table, draw, message):
     given = NOT_A_TABLE[message]
     with pytest.raises(rk.InputError, match=message):
         draw(table.iloc[:0] if isinstance(given, str) else given)
+
+
+# --- rewards and checks ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def scored():
+    ds = rk.load("reviews")
+    for name in ("words", "vader"):
+        ds = rk.score(ds, name, progress=False)
+    return ds
+
+
+def marked(ax, marker):
+    """(x, y) of every point drawn with this marker."""
+    lines = [line for line in ax.lines if line.get_marker() == marker]
+    return sorted((float(x), float(y)) for line in lines for x, y in zip(*line.get_data(), strict=True))
+
+
+def test_the_densities_stand_on_the_rewards_themselves(scored):
+    ax = plots.densities(scored, "words", attribute="length")
+    frame = scored.to_pandas().query("attribute == 'length'")
+    rewards = np.stack(frame["reward/words"])[:, :3]
+    labels = ["original", "rewrite", "rewrite of the rewrite"]
+    assert [t.get_text() for t in ax.get_yticklabels()] == 2 * labels
+    strips = [line for line in ax.lines if line.get_marker() == "|"]
+    for strip, side, k in zip(strips, [True] * 3 + [False] * 3, [0, 1, 2] * 2, strict=True):
+        np.testing.assert_array_equal(strip.get_xdata(), rewards[frame.treated == side, k])
+        assert strip.get_color() == ("#0072B2" if side == (k % 2 == 0) else "#E69F00")
+    assert "longer" in ax.get_title(loc="left")
+
+
+def test_densities_take_rows_without_rewards_and_rewards_that_do_not_vary():
+    rows = {"attribute": "x", "treated": [True, True, False, False], "reward/r": [[1.0, 1.0, 1.0]] * 3 + [[1.0, None]]}
+    ax = plots.densities(pd.DataFrame(rows))
+    ax.figure.canvas.draw()
+    assert [t.get_text() for t in ax.texts] == ["treated\nresponses\n(n = 2)", "untreated\nresponses\n(n = 1)"]
+
+
+DENSITIES = {
+    "which reward model\\? The data hold words, vader": {"attribute": "length"},
+    "which attribute\\? The data hold sentiment, length": {"reward_model": "words"},
+    "did you mean 'words'": {"reward_model": "wrods", "attribute": "length"},
+    "rewards of 3 rewrites, not of 4|from 1 to 3": {"reward_model": "words", "attribute": "length", "depth": 4},
+}
+
+
+@pytest.mark.parametrize("message", DENSITIES)
+def test_densities_say_what_is_not_clear(scored, message):
+    with pytest.raises(rk.InputError, match=message):
+        plots.densities(scored, **DENSITIES[message])
+
+
+@pytest.mark.parametrize("check", ["drift", "balance"])
+def test_moves_are_drawn_where_diagnose_says_with_two_errors_each_way(scored, check):
+    checks = rk.diagnose(scored)
+    ax = getattr(plots, check)(checks)
+    rows = checks[checks.check == check]
+    for side, marker in (("treated", "o"), ("untreated", "D")):
+        of = rows[rows.group.str.split(",").str[0] == side]
+        np.testing.assert_allclose(sorted(x for x, _ in marked(ax, marker)), sorted(of.in_sd.dropna()))
+    bars = [line.get_xdata() for line in ax.lines if line.get_marker() in ("None", "") and len(line.get_xdata()) == 2]
+    drawn = sorted(float(b[1] - b[0]) for b in bars if b[0] != b[1])
+    told = rows[rows.se.notna()]
+    np.testing.assert_allclose(drawn, sorted(4 * told.se * (told.in_sd / told.value)))
+    assert "SDs" in ax.get_xlabel()
+    with pytest.raises(rk.InputError, match="depth="):
+        getattr(plots, check)(checks[checks.check == "status"])
+
+
+def test_the_dose_response_is_its_bins_and_its_slope(scored):
+    table = rk.dose_response(scored.filter(lambda row: row["attribute"] == "length"), bins=4)
+    figure = plots.dose_response(table)
+    assert len(figure.axes) == 2
+    for ax, model in zip(figure.axes, ("words", "vader"), strict=True):
+        rows = table[(table.reward_model == model) & (table.bin != "all")]
+        np.testing.assert_allclose(marked(ax, "o"), sorted(zip(rows.dose, rows.effect, strict=True)))
+        slope = next(line for line in ax.lines if line.get_label() == "per unit").get_xydata()
+        per_unit = table[(table.reward_model == model) & (table.bin == "all")].per_unit.item()
+        assert slope[1, 1] / slope[1, 0] == pytest.approx(per_unit)
+        assert model in ax.get_title()
+        assert "words" in ax.get_xlabel()  # the unit of length's measure
+
+
+def test_the_spillover_matrix_is_the_table(scored):
+    table = rk.spillover(scored)
+    drawn = cells(plots.spillover(table))
+    for row in table[table.reward_model == "words"].itertuples():
+        text = drawn[row.attribute, row.measure].get_text().replace("\N{MINUS SIGN}", "-")
+        assert float(text) == pytest.approx(row.shift_sd, abs=0.006)
+    with pytest.raises(rk.InputError, match="which reward model"):
+        plots.spillover(table, value="through")
+    assert "words" in plots.spillover(table, value="through", reward_model="words").get_title(loc="left")
+    with pytest.raises(rk.InputError, match="no column 'measure'"):
+        plots.spillover(rk.estimate(scored))

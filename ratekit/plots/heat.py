@@ -5,14 +5,25 @@ The number in a cell carries the sign, so the picture keeps its meaning without 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ratekit.errors import InputError, unknown
-from ratekit.plots.look import ESTIMANDS, MARKS, UNITS, canvas, folded, grouping, in_unit, need, of_estimator, plain
+from ratekit.plots.look import (
+    ESTIMANDS,
+    MARKS,
+    UNITS,
+    canvas,
+    folded,
+    grouping,
+    in_unit,
+    need,
+    of_estimator,
+    plain,
+    written,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -133,20 +144,6 @@ def _matrix(
         ax.text(j, i, text, ha="center", va="center", color=color, weight="bold" if bold[i, j] else "normal")
     _edges(ax, acrosses, downs)
     return ax
-
-
-def written(value: float, largest: float = 1.0) -> str:
-    """A number with its sign, to as many places as a table needs whose largest number is `largest`.
-
-    >>> written(0.034), written(-12.34, largest=87), written(0.00012, largest=0.003)
-    ('+0.03', '\N{MINUS SIGN}12.3', '+0.0001')
-    """
-    if not 1e-4 <= largest < 1e5:
-        text = f"{value:+.1e}"
-    else:
-        size = math.floor(math.log10(largest))
-        text = f"{value:+.{max(2 - size if size >= 0 else 1 - size, 0)}f}"
-    return text.replace("-", "\N{MINUS SIGN}", 1) if value < 0 else text
 
 
 def _edges(ax: Axes, columns: Sequence[Any], rows: Sequence[Any]) -> None:

@@ -6,6 +6,7 @@ a picture says about the data stands beside the data where there is room, not in
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -113,6 +114,20 @@ def folded(text: object, width: int) -> str:
     return "\n".join(line.strip() for line in lines)
 
 
+def written(value: float, largest: float = 1.0) -> str:
+    """A number with its sign, to as many places as a table needs whose largest number is `largest`.
+
+    >>> written(0.034), written(-12.34, largest=87), written(0.00012, largest=0.003)
+    ('+0.03', '\N{MINUS SIGN}12.3', '+0.0001')
+    """
+    if not 1e-4 <= largest < 1e5:
+        text = f"{value:+.1e}"
+    else:
+        size = math.floor(math.log10(largest))
+        text = f"{value:+.{max(2 - size if size >= 0 else 1 - size, 0)}f}"
+    return text.replace("-", "\N{MINUS SIGN}", 1) if value < 0 else text
+
+
 # --- axes --------------------------------------------------------------------------------------------------
 
 
@@ -168,14 +183,15 @@ def zero(ax: Axes, across: str = "y") -> None:
 # --- marks -------------------------------------------------------------------------------------------------
 
 
-def interval(ax: Axes, x: object, y: float, low: object, high: object, mark: Mark) -> None:
-    """A point at (x, y) with its horizontal interval, where it has one; nothing for a NaN."""
-    at, lower, upper = (float(v) for v in (x, low, high))  # type: ignore[arg-type]
-    if not np.isfinite(at):
+def interval(ax: Axes, x: object, y: object, low: object, high: object, mark: Mark, along: str = "x") -> None:
+    """A point at (x, y) with its interval along x or y, where it has one; nothing for a NaN."""
+    a, b, lower, upper = (float(v) for v in (x, y, low, high))  # type: ignore[arg-type]
+    if not (np.isfinite(a) and np.isfinite(b)):
         return
     if np.isfinite(lower) and np.isfinite(upper):
-        ax.plot([lower, upper], [y, y], color=mark.color, lw=1.8, solid_capstyle="butt", zorder=2)
-    ax.plot(at, y, **styled(mark), zorder=3)
+        ends = ([lower, upper], [b, b]) if along == "x" else ([a, a], [lower, upper])
+        ax.plot(*ends, color=mark.color, lw=1.8, solid_capstyle="butt", zorder=2)
+    ax.plot(a, b, **styled(mark), zorder=3)
 
 
 def styled(mark: Mark, line: bool = False) -> dict[str, Any]:
