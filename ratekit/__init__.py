@@ -49,13 +49,15 @@ _PUBLIC = {
     "plan": "diagnostics",
     "sequential": "diagnostics",
     "adjust": "uncertainty",
+    # to show it to somebody
+    "report": "reports",
     # faults
     "InputError": "errors",
     "WorkError": "errors",
 }
 _MODULES = (
     "plots", "demo", "estimators", "attributes", "sources", "rewriting", "scoring", "simulate",
-    "bootstrap", "uncertainty", "diagnostics", "widgets",
+    "bootstrap", "uncertainty", "diagnostics", "reports", "widgets",
 )  # fmt: skip
 
 __all__ = [*_PUBLIC, "plots", "__version__"]

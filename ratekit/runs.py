@@ -80,7 +80,7 @@ def execute(
         record["n_rows"] = len(ds)
         record["rewriting"] = meter.record()
         record["rewards"] = {}
-        _write_record(folder, record)
+        write_record(folder, record)
         write_dataset(folder, ds)
     for name, reward in zip(names, rewards, strict=True):
         if record["rewards"].get(name) == reward and REWARD_PREFIX + name in columns_of(ds):
@@ -90,11 +90,11 @@ def execute(
         )
         write_dataset(folder, ds)
         record["rewards"][name] = reward
-        _write_record(folder, record)
+        write_record(folder, record)
     table = estimate(ds)
     write_table(folder, table)
     record["notes"] = table.attrs["notes"]
-    _write_record(folder, record)
+    write_record(folder, record)
     return table
 
 
@@ -185,7 +185,7 @@ def _opened(folder: Path, settings: Settings) -> dict[str, Any]:
     if not (folder / RECORD).exists():
         if (folder / DATASET).exists():
             raise InputError(f"{folder} holds a dataset that is of no run (no {RECORD}); choose another --out")
-        return {"settings": asdict(settings), "versions": _versions(), "rewards": {}}
+        return {"settings": asdict(settings), "versions": versions(), "rewards": {}}
     try:
         record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         held = record["settings"]
@@ -199,7 +199,8 @@ def _opened(folder: Path, settings: Settings) -> dict[str, Any]:
     return record
 
 
-def _write_record(folder: Path, record: dict[str, Any]) -> None:
+def write_record(folder: Path, record: dict[str, Any]) -> None:
+    """Save run.json; an older one is replaced only once the new one is whole."""
     new = folder / f".{RECORD}.new"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -209,7 +210,8 @@ def _write_record(folder: Path, record: dict[str, Any]) -> None:
         raise WorkError(f"{folder} cannot be written: {shorten(e.strerror or e, 80)}") from None
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of Python, ratekit and the packages whose numbers could differ between versions."""
     import platform
     from importlib.metadata import PackageNotFoundError, version
 

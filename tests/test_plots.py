@@ -105,7 +105,7 @@ def test_the_heat_map_holds_the_table_and_its_colours_follow_the_sign(table, uni
     assert unit == "reward" or "SD" in ax.get_title(loc="left")
     drawn = cells(ax)
     assert len(drawn) == len(shown) == 4
-    image = ax.images[0].get_array()
+    image = ax.collections[0].get_array().reshape(2, 2)
     for i, row in enumerate(shown.itertuples()):
         text = drawn[row.attribute, row.reward_model].get_text().replace("\N{MINUS SIGN}", "-")
         assert float(text) == pytest.approx(row.estimate, abs=0.06)

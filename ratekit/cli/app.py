@@ -9,6 +9,7 @@ import typer
 
 from ratekit.cli import cache, inference, inspect, pipeline
 from ratekit.cli.check_reward import check_reward
+from ratekit.cli.report import report
 from ratekit.cli.tables import Format
 
 app = typer.Typer(
@@ -37,9 +38,9 @@ def _top(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the model, the dataset, effects.csv and effects.png.")] = Path(
-        "demo"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder for the model, the dataset, the table, the picture and the report.")
+    ] = Path("demo"),
     format: Annotated[Format, typer.Option(help="How the table is printed.")] = Format.table,
 ) -> None:
     """From text to effects in under a minute, without a network: the bundled reviews under three reward models."""
@@ -47,7 +48,7 @@ def demo(
     from ratekit.runs import conclusions
 
     table = run_demo(out)
-    written = [out / name for name in ("demo-rm", "dataset", "effects.csv", "effects.png")]
+    written = [out / name for name in ("demo-rm", "dataset", "effects.csv", "effects.png", "report.html")]
     pipeline.report(table, format, [PLANTED, *conclusions(table)], written)
 
 
@@ -58,6 +59,7 @@ app.command()(pipeline.estimate)
 app.command()(inspect.diagnose)
 app.command()(inspect.contrast)
 app.command()(inspect.attributes)
+app.command()(report)
 app.command("check-reward")(check_reward)
 app.command()(inference.plan)
 app.command()(inference.sensitivity)

@@ -136,7 +136,9 @@ def _matrix(
     tops = np.nanmax(np.abs(values), axis=0 if by_column else None, initial=0.0, keepdims=True)
     tops = np.where(tops > 0, tops, 1.0) * np.ones(values.shape)
     colours = LinearSegmentedColormap.from_list("ratekit", [BELOW, "#f7f7f7", ABOVE])
-    ax.imshow(values / tops, cmap=colours, vmin=-1, vmax=1, aspect="auto")
+    edges = [np.arange(size + 1) - 0.5 for size in (len(acrosses), len(downs))]
+    ax.pcolormesh(*edges, values / tops, cmap=colours, vmin=-1, vmax=1, edgecolors="white", linewidth=2)
+    ax.set_ylim(len(downs) - 0.5, -0.5)
     for (i, j), number in np.ndenumerate(values):
         known = bool(np.isfinite(number))
         color = "white" if abs(number) > 0.62 * tops[i, j] else "black" if bold[i, j] or not known else "0.35"
@@ -153,7 +155,3 @@ def _edges(ax: Axes, columns: Sequence[Any], rows: Sequence[Any]) -> None:
         ax.spines[side].set_visible(False)
     ax.tick_params(axis="both", length=0)
     ax.tick_params(axis="x", labelsize=9)
-    ax.set_xticks(np.arange(len(columns) + 1) - 0.5, minor=True)
-    ax.set_yticks(np.arange(len(rows) + 1) - 0.5, minor=True)
-    ax.grid(which="minor", color="white", lw=2)
-    ax.tick_params(which="minor", length=0)

@@ -107,7 +107,7 @@ def folded(text: object, width: int) -> str:
     'sfairXC/\\nFsfairX-\\nLLaMA3-RM-v0.1'
     """
     lines = [""]
-    for part in re.split(r"(?<=[/_ .+-])", plain(text)):
+    for part in re.split(r"(?<=[/_ *+-])", plain(text)):
         if lines[-1] and len(lines[-1]) + len(part) > width:
             lines.append("")
         lines[-1] += part

@@ -84,7 +84,7 @@ def densities(
     ax.set_xlabel(f"reward by {plain(column)} (reward units)")
     known = ATTRIBUTES.get(name)
     has, has_not = (known.treated, known.untreated) if known else (f"has {plain(name)}", "has it not")
-    ax.set_title(f"Blue: {has}; orange: {has_not}", loc="left", fontsize=10.5)
+    ax.set_title(f"Blue: {has}\nOrange: {has_not}", loc="left", fontsize=10.5)
     return ax
 
 
@@ -145,7 +145,7 @@ def dose_response(table: pd.DataFrame) -> Figure:
         ax.set_title(f"{plain(model, 32)}{per}", fontsize=10.5)
         known = ATTRIBUTES.get(str(attribute))
         unit = f" ({known.measure.__name__})" if known and known.measure else ""
-        ax.set_xlabel(f"how far rewrites moved {plain(attribute, 24)}{unit}")
+        ax.set_xlabel(f"change of {plain(attribute, 24)}{unit}")
         tidy(ax, "y", ("left", "bottom"))
     axes[0].set_ylabel("effect on the reward (reward units)")
     return figure
