@@ -12,6 +12,7 @@ import typer
 
 from ratekit.cli import llm
 from ratekit.cli.tables import Format, show
+from ratekit.visible import visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -247,7 +248,7 @@ def report(table: pd.DataFrame, how: Format, sentences: Sequence[str] = (), writ
     show(compact(table) if how is Format.table else table, how)
     stream = sys.stdout if how is Format.table else sys.stderr
     for sentence in sentences:
-        print(f"\n{sentence}" if sentence == sentences[0] else sentence, file=stream)
+        print(("\n" if sentence == sentences[0] else "") + visible(sentence), file=stream)
     say_paths(written, stream)
 
 
