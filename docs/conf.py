@@ -27,7 +27,11 @@ html_theme = "pydata_sphinx_theme"
 html_title = "ratekit"
 html_show_sourcelink = False
 html_static_path, html_css_files = ["_static"], ["site.css"]
-html_theme_options = {"navbar_end": ["theme-switcher"], "secondary_sidebar_items": ["page-toc"], "footer_end": []}
+html_theme_options = {
+    "navbar_end": ["theme-switcher"],
+    "secondary_sidebar_items": {"**": ["page-toc"], "notebooks/*": []},  # code and pictures want the width
+    "footer_end": [],
+}
 html_sidebars = {"index": []}
 # Notebooks run while the site is built, so that it shows their pictures; RATEKIT_DOCS=quick leaves them unrun.
 nb_execution_mode = "off" if os.environ.get("RATEKIT_DOCS") == "quick" else "force"
