@@ -64,7 +64,9 @@ def gather(path: str | Path) -> Contents:
 def _folder(path: Path) -> Contents:
     found = Contents(path)
     if not any((path / name).exists() for name in (DATASET, EFFECTS, AUDIT)):
-        raise InputError(f"{path} holds no run: there is no {DATASET}/, {EFFECTS} or {AUDIT} in it")
+        runs = sorted(p.parent.name for p in path.glob(f"*/{EFFECTS}"))
+        hint = f"; runs are in its folders {', '.join(runs[:5])}" if runs else ""
+        raise InputError(f"{path} holds no run: there is no {DATASET}/, {EFFECTS} or {AUDIT} in it{hint}")
     if (path / DATASET).exists():
         try:
             found.ds = files.read(path / DATASET)

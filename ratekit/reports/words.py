@@ -96,7 +96,10 @@ def _finding(attribute: str, model: str, extra: str, of: dict[Any, Any], estiman
     among = {"ate": "", "att": " of responses that have it", "atu": " of responses that lack it"}[estimand]
     size = f"{abs(rate['estimate']):.2f} {unit}"
     interval = f"(95 % interval {rate['ci_low']:+.2f} to {rate['ci_high']:+.2f})"
-    if not rate["se"] > 0:
+    if not rate["se"] > 0 and abs(rate["estimate"]) < 1e-12:
+        verdict = "no effect seen"
+        said = f"does not change its reward{among} in any of these rows."
+    elif not rate["se"] > 0:
         verdict = "no interval"
         said = f"changes its reward{among} by {rate['estimate']:+.2f} {unit} in these rows; how much of that may be "
         said += "chance they do not tell."
@@ -108,7 +111,7 @@ def _finding(attribute: str, model: str, extra: str, of: dict[Any, Any], estiman
         said = f"is not seen to change its reward{among}: {rate['estimate']:+.2f} {unit} {interval}."
     if naive is not None and naive["estimate"] == naive["estimate"]:
         gap = naive["estimate"] - rate["estimate"]
-        outside = not rate["ci_low"] <= naive["estimate"] <= rate["ci_high"]
+        outside = not naive["ci_low"] <= rate["estimate"] <= naive["ci_high"]
         said += f" Comparing responses as they come says {naive['estimate']:+.2f}"
         said += f", which is {abs(gap):.2f} too {'much' if gap > 0 else 'little'}." if outside else "."
     numbers = {"reward model": model, "attribute": f"{attribute} ({extra})" if extra else attribute}
