@@ -57,7 +57,7 @@ _PUBLIC = {
 }
 _MODULES = (
     "plots", "demo", "estimators", "attributes", "sources", "rewriting", "scoring", "simulate",
-    "bootstrap", "uncertainty", "diagnostics", "reports", "widgets",
+    "bootstrap", "uncertainty", "diagnostics", "merging", "reports", "widgets",
 )  # fmt: skip
 
 __all__ = [*_PUBLIC, "plots", "__version__"]

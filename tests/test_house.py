@@ -18,7 +18,7 @@ FLOORS = {
     0: ("errors", "schema", "files", "visible"),
     1: ("attributes", "columns", "corpora", "differences", "estimators", "sources", "bootstrap", "uncertainty"),
     2: ("rewriting", "scoring", "simulate"),
-    3: ("stages", "diagnostics"),
+    3: ("stages", "diagnostics", "merging"),
     4: ("plots", "runs", "demo", "reports"),
     5: ("widgets", "cli"),
 }

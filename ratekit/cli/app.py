@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ratekit.cli import cache, inference, inspect, mechanisms, pipeline
+from ratekit.cli import cache, inference, inspect, mechanisms, merge, pipeline
 from ratekit.cli.check_reward import check_reward
 from ratekit.cli.report import report
 from ratekit.cli.tables import Format
@@ -70,3 +70,4 @@ app.command()(mechanisms.heterogeneity)
 app.command()(mechanisms.warranted)
 app.command()(mechanisms.sequential)
 app.add_typer(cache.app, name="cache")
+app.add_typer(merge.app, name="merge")
