@@ -55,7 +55,7 @@ _PUBLIC = {
 }
 _MODULES = (
     "plots", "demo", "estimators", "attributes", "sources", "rewriting", "scoring", "simulate",
-    "bootstrap", "uncertainty", "diagnostics", "widgets",
+    "bootstrap", "uncertainty", "diagnostics", "merging", "widgets",
 )  # fmt: skip
 
 __all__ = [*_PUBLIC, "plots", "__version__"]

@@ -18,7 +18,7 @@ FLOORS = {
     0: ("errors", "schema", "files"),
     1: ("attributes", "columns", "corpora", "estimators", "sources", "bootstrap", "uncertainty"),
     2: ("rewriting", "scoring", "simulate"),
-    3: ("stages", "diagnostics"),
+    3: ("stages", "diagnostics", "merging"),
     4: ("plots", "runs", "demo"),
     5: ("widgets", "cli"),
 }

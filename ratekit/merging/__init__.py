@@ -1,0 +1,43 @@
+"""Merging reward models, and what it does to what they reward. A model is a state dict or a model folder.
+
+    import ratekit as rk
+    merged = rk.merging.merge(["rm-a", "rm-b"], "ties", base="base", out="merged")
+    table = rk.merging.audit(["rm-a", "rm-b"], ds, ["linear", "ties"], base="base", pairs=pairs)
+
+A metric is `f(state_dict) -> float`, and a RATE effect is one, like the loss. Nothing is imported before it is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_PUBLIC = {
+    # state dicts and folders
+    "load_state": "states",
+    "save_state": "states",
+    "check_states": "states",
+    "line_state": "states",
+    "combine": "states",
+    # metrics
+    "Estimate": "metrics",
+    "Instrument": "metrics",
+    "reward_from": "metrics",
+    "effect_metric": "metrics",
+    "accuracy_metric": "metrics",
+    "loss_metric": "metrics",
+}
+
+__all__ = [*_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'ratekit.merging' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"ratekit.merging.{_PUBLIC[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC})
