@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tqdm.auto import tqdm
-
 from models import Cache, State, fresh
+from tqdm.auto import tqdm
 from world import KINDS, preferences
 
 

@@ -10,7 +10,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import logsigmoid
 from transformers import BertConfig, BertForSequenceClassification
-
 from world import MAX_TOKENS, PAD, VOCABULARY_SIZE, Pairs
 
 State = dict[str, torch.Tensor]
@@ -73,8 +72,10 @@ class Cache:
 
     def train(self, name: str, start: State, pairs: Pairs, steps: int, seed: int) -> State:
         """`train`, or what it gave the last time."""
-        key = hashlib.sha256(f"{steps}|{seed}|{PEAK_RATE}|{WARM_UP}|{PAIRS_PER_STEP}|{CONFIG.to_json_string()}".encode())
-        for tensor in (*start.values(), *pairs):
+        key = hashlib.sha256(
+            f"{steps}|{seed}|{PEAK_RATE}|{WARM_UP}|{PAIRS_PER_STEP}|{CONFIG.to_json_string()}".encode()
+        )
+        for tensor in (*(start[name] for name in sorted(start)), *pairs):  # files hold them in an order of their own
             key.update(tensor.numpy().tobytes())
         path = self.folder / f"{name}-{key.hexdigest()[:12]}.safetensors"
         if path.exists():
