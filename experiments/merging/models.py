@@ -49,7 +49,7 @@ def batch(pairs: Pairs, generator: torch.Generator, size: int = PAIRS_PER_STEP) 
 
 
 def train(start: State, pairs: Pairs, steps: int, seed: int, *, of: int | None = None, done: int = 0) -> State:
-    """`steps` steps of AdamW from `start`; warm-up, then linear decay to 0 over `of` steps, of which `done` are past."""
+    """`steps` of AdamW from `start`: warm-up, then linear decay to 0 over `of` steps, of which `done` are past."""
     state = {name: t.clone().requires_grad_(True) for name, t in start.items()}
     optimizer = torch.optim.AdamW(state.values(), lr=PEAK_RATE, weight_decay=0.01)
     generator = torch.Generator().manual_seed(seed)

@@ -128,7 +128,7 @@ def _climb(
 def _similarities(
     reference: State, model: State, symmetries: Symmetries, permutations: Mapping[str, Any], group: str
 ) -> NDArray[np.float64]:
-    """(n, n): the inner product of unit i of the reference with unit j of the model, the other groups in their order."""
+    """(n, n): inner products of unit i of the reference and unit j of the model, the other groups in their order."""
     n = symmetries.units[group]
     total = np.zeros((n, n))
     for name, axis in symmetries.tensors_of(group):

@@ -55,7 +55,8 @@ def line(start: Model, end: Model, name: str = "line") -> Path:
     >>> line({"w": torch.tensor([0.0])}, {"w": torch.tensor([4.0])})(0.25)
     {'w': tensor([1.])}
 
-    InputError where the two differ in a tensor's name, shape or dtype, or a value is not finite. State dicts or folders.
+    State dicts or folders. InputError where the two differ in a tensor's name, shape or dtype, or a value is not
+    finite.
     """
     a, b = load_state(start), load_state(end)
     check_states({"start": a, "end": b})
@@ -146,9 +147,9 @@ def profile(
     metrics  {name: metric}, or an `Instrument`, which scores each text once for all its metrics
     ts       points from 0 to 1, or their number
 
-    Columns: t, metric, value, se, ci_low, ci_high, chord. A metric with `.estimate`, as those of RATE effects have, gives
-    its interval; of a plain number se and interval are NaN. `chord` is the line between the values at the first and
-    the last t: value - chord is what the path adds to its ends.
+    Columns: t, metric, value, se, ci_low, ci_high, chord. A metric with `.estimate`, as those of RATE effects have,
+    gives its interval; of a plain number se and interval are NaN. `chord` is the line between the values at the first
+    and the last t: value - chord is what the path adds to its ends.
     """
     import pandas as pd
 

@@ -89,9 +89,9 @@ def determinism(
     steps      at which runs part; runs: the seeds; each two of one step are compared
     tolerance  the largest barrier at which two ends count as one mode
 
-    Instability analysis, Frankle et al. 2019 (arXiv 1912.05671), with the barrier as its error; Fort et al. 2020 (arXiv
-    2010.15110). A barrier of 0 says one mode of the loss, not one behaviour (Juneja et al. 2022, arXiv 2205.12411): pass
-    an effect as `loss` to compare that.
+    Instability analysis, Frankle et al. 2019 (arXiv 1912.05671), with the barrier as its error; Fort et al. 2020
+    (arXiv 2010.15110). A barrier of 0 says one mode of the loss, not one behaviour (Juneja et al. 2022, arXiv
+    2205.12411): profile the effects between the ends to see that.
     """
     import pandas as pd
 
@@ -185,8 +185,8 @@ def directedness(
 class Connectivity:
     """The paths between two models that were tried.
 
-    table  a row for each: path, aligned, curved, barrier, end_shift (metric of the aligned end less that of the end: 0, or the
-           alignment changed the function)
+    table  a row for each: path, aligned, curved, barrier, end_shift (the loss of the aligned end less that of the end:
+           0, or the alignment changed the function)
     best   the path of the lowest barrier; paths: all of them by name
     """
 
@@ -220,8 +220,8 @@ def connectivity(
     train_loss  differentiable, on training data: then curves are tried too (`bezier`, with `steps` and `rate`)
     aligned     try paths to the aligned end, too (`align`, with `heads`, `restarts`; judged by `loss` halfway)
 
-    Curves: Garipov et al. 2018 (arXiv 1802.10026). Modulo permutations: Entezari et al. 2021 (arXiv 2110.06296), Ainsworth
-    et al. 2022 (arXiv 2209.04836). The best of line and curve is taken since a curve may come out worse.
+    Curves: Garipov et al. 2018 (arXiv 1802.10026). Modulo permutations: Entezari et al. 2021 (arXiv 2110.06296),
+    Ainsworth et al. 2022 (arXiv 2209.04836). The best of line and curve is taken since a curve may come out worse.
     """
     import pandas as pd
 

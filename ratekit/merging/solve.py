@@ -92,9 +92,9 @@ def zero_effect(
     grid       points at which a change of sign is looked for; two roots between neighbours are not seen
     tolerance  of the root and of its interval's ends, in t
 
-    The interval holds every t at which a test does not refuse a zero effect, that is, at which the effect's own interval
-    holds 0 (the inversion of a test; Fieller 1954, JRSS B 16:175, is the case of a straight line). It needs no
-    derivative, and it is open where the effect is too noisy, or too level, to tell. Each t costs one scoring of all
+    The interval holds every t at which a test does not refuse a zero effect, that is, at which the effect's own
+    interval holds 0 (the inversion of a test; Fieller 1954, JRSS B 16:175, is the case of a straight line). It needs
+    no derivative, and it is open where the effect is too noisy, or too level, to tell. Each t costs one scoring of all
     texts; about `grid` + 20 are needed.
     """
     import pandas as pd
@@ -132,8 +132,8 @@ def zero_effect(
     if not roots:
         nearest = min(seen, key=lambda t: abs(seen[t].value))
         statement = (
-            f"No zero between t = {low:g} and {high:g}: the effect goes from {values[0]:+.3g} to {values[-1]:+.3g} and comes "
-            f"nearest, {seen[nearest].value:+.3g}, at t = {nearest:.3g}. Search further, or along another direction."
+            f"No zero between t = {low:g} and {high:g}: the effect goes from {values[0]:+.3g} to {values[-1]:+.3g} and "
+            f"comes nearest, {seen[nearest].value:+.3g}, at t = {nearest:.3g}. Search further, or another direction."
         )
         return ZeroEffect(_NAN, _NAN, _NAN, False, False, 0, _NOWHERE, _NOWHERE, before, _NAN, table(), statement)
     found = roots[0]
@@ -145,8 +145,8 @@ def zero_effect(
     after = float(accuracy(state)) if accuracy is not None else _NAN
     statement = _say(found, ends, len(roots), on_others, before, after)
     return ZeroEffect(
-        found, ends["low"][0], ends["high"][0], ends["low"][1], ends["high"][1], len(roots), at(found), on_others, before,
-        after, table(), statement,
+        found, ends["low"][0], ends["high"][0], ends["low"][1], ends["high"][1], len(roots), at(found), on_others,
+        before, after, table(), statement,
     )  # fmt: skip
 
 
@@ -187,7 +187,10 @@ def _say(
     said += f", the nearest to 0 of {n} roots." if n > 1 else "."
     if np.isfinite(held_out.value):
         holds = "holds 0" if held_out.ci_low <= 0 <= held_out.ci_high else "does not hold 0"
-        said += f" On held-out prompts it is {held_out.value:+.3f} ({held_out.ci_low:+.3f} to {held_out.ci_high:+.3f}), which {holds}."
+        said += (
+            f" On held-out prompts it is {held_out.value:+.3f} ({held_out.ci_low:+.3f} to {held_out.ci_high:+.3f}), "
+            f"which {holds}."
+        )
     if np.isfinite(after):
         said += f" Accuracy goes from {before:.3f} to {after:.3f} ({after - before:+.3f})."
     return said

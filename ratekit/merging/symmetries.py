@@ -139,8 +139,8 @@ def symmetries_of(state: State, heads: int | None = None) -> Symmetries:
         return _of_mlp(state)
     if heads is None:
         raise InputError(
-            f"a {family} model: say how many attention heads it has (heads=4; of Llama the key-value heads), or heads=1 "
-            "to leave them where they are"
+            f"a {family} model: say how many attention heads it has (heads=4; of Llama the key-value heads), or "
+            "heads=1 to leave them where they are"
         )
     axes = {name: _axes_by_name(name, tensor, family) for name, tensor in state.items()}
     units: dict[str, int] = {}
