@@ -23,7 +23,7 @@ class Size:
     test_pairs: int = 1000
     points: int = 11
     mixes: int = 30
-    spawn_at: tuple[int, ...] = (0, 25, 75, 150)
+    spawn_at: tuple[int, ...] = (0, 75)
     spawn_seeds: int = 3
 
 

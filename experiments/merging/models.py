@@ -70,17 +70,19 @@ class Cache:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
-    def train(self, name: str, start: State, pairs: Pairs, steps: int, seed: int) -> State:
+    def train(
+        self, name: str, start: State, pairs: Pairs, steps: int, seed: int, *, of: int | None = None, done: int = 0
+    ) -> State:
         """`train`, or what it gave the last time."""
         key = hashlib.sha256(
-            f"{steps}|{seed}|{PEAK_RATE}|{WARM_UP}|{PAIRS_PER_STEP}|{CONFIG.to_json_string()}".encode()
+            f"{steps}|{seed}|{PEAK_RATE}|{WARM_UP}|{PAIRS_PER_STEP}|{CONFIG.to_json_string()}{f"|{done}|{of}" if of else ""}".encode()
         )
         for tensor in (*(start[name] for name in sorted(start)), *pairs):  # files hold them in an order of their own
             key.update(tensor.numpy().tobytes())
         path = self.folder / f"{name}-{key.hexdigest()[:12]}.safetensors"
         if path.exists():
             return load_file(path)
-        state = train(start, pairs, steps, seed)
+        state = train(start, pairs, steps, seed, of=of, done=done)
         part = path.with_suffix(".part")
         save_file(state, part)
         part.replace(path)
