@@ -98,6 +98,7 @@ class Metric:
         return self.part(state)[self.__name__]
 
     def __call__(self, state: Mapping[str, torch.Tensor]) -> float:
+        """The quantity."""
         return self.estimate(state).value
 
 

@@ -20,6 +20,7 @@ class Size:
     independent_steps: int = 600
     curve_steps: int = 400
     prompts: int = 500
+    path_prompts: int = 250
     test_pairs: int = 1000
     points: int = 11
     mixes: int = 30
@@ -27,7 +28,7 @@ class Size:
     spawn_seeds: int = 3
 
 
-QUICK = Size(2, 600, 60, 60, 80, 30, 60, 200, 5, 5, (0, 30), 1)
+QUICK = Size(2, 600, 60, 60, 80, 30, 80, 60, 200, 5, 5, (0, 30), 1)
 
 
 @dataclass

@@ -74,9 +74,8 @@ class Cache:
         self, name: str, start: State, pairs: Pairs, steps: int, seed: int, *, of: int | None = None, done: int = 0
     ) -> State:
         """`train`, or what it gave the last time."""
-        key = hashlib.sha256(
-            f"{steps}|{seed}|{PEAK_RATE}|{WARM_UP}|{PAIRS_PER_STEP}|{CONFIG.to_json_string()}{f"|{done}|{of}" if of else ""}".encode()
-        )
+        how = [steps, seed, PEAK_RATE, WARM_UP, PAIRS_PER_STEP, CONFIG.to_json_string(), *([done, of] if of else [])]
+        key = hashlib.sha256("|".join(map(str, how)).encode())
         for tensor in (*(start[name] for name in sorted(start)), *pairs):  # files hold them in an order of their own
             key.update(tensor.numpy().tobytes())
         path = self.folder / f"{name}-{key.hexdigest()[:12]}.safetensors"
