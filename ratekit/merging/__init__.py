@@ -13,6 +13,17 @@ import importlib
 from typing import Any
 
 _PUBLIC = {
+    # one model of several
+    "merge": "merge",
+    "METHODS": "methods",
+    "merge_lora": "lora",
+    "ensemble": "ensembles",
+    "greedy": "ensembles",
+    "wise_ft": "ensembles",
+    "fisher": "information",
+    "regmean": "information",
+    "fisher_information": "information",
+    "gram_matrices": "information",
     # state dicts and folders
     "load_state": "states",
     "save_state": "states",
