@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
@@ -9,9 +11,9 @@ import pandas as pd
 import torch
 from bench import Bench, reward_of
 from members import Members, Size
-from models import Cache, State, batch, fresh, pair_loss
+from models import MODEL, Cache, State, batch, fresh, pair_loss
 from tqdm.auto import tqdm
-from world import ATTRIBUTES, KINDS, preferences
+from world import ATTRIBUTES, KINDS, PAD, Pairs, preferences
 
 from ratekit.merging import (
     METHODS,
@@ -20,15 +22,20 @@ from ratekit.merging import (
     combine,
     convexity,
     determinism,
-    direction,
     directedness,
+    direction,
     ensemble,
+    fisher,
+    fisher_information,
+    gram_matrices,
+    greedy,
     line,
-    merge,
     profile,
+    regmean,
     zero_effect,
 )
 from ratekit.merging.landscape import Path
+from ratekit.merging.merge import merge
 
 HEADS = 4
 SHORT = {"unbiased": "U", "length-biased": "L", "style-biased": "S"}
@@ -108,7 +115,7 @@ def barriers(table: pd.DataFrame, quantity: str = "loss") -> pd.Series:
 
 
 def merges(members: Members, size: Size, bench: Bench, progress: bool = True) -> pd.DataFrame:
-    """Every method on every group: five of a kind, one of each of two or three kinds (a group per seed), all fifteen."""
+    """Every method on every group: five of a kind, one of each of two or three kinds (a group a seed), all fifteen."""
     u, long, style = (members.by_kind[kind] for kind in KINDS)
     groups: list[tuple[str, int, list[State]]] = [
         ("all U", 0, u), ("all L", 0, long), ("all S", 0, style), ("all", 0, [*u, *long, *style]),
@@ -117,8 +124,9 @@ def merges(members: Members, size: Size, bench: Bench, progress: bool = True) ->
         groups += [("L+L", k, [long[k], long[(k + 1) % size.seeds]]), ("L+S", k, [long[k], style[k]]),
                    ("U+L+S", k, [u[k], long[k], style[k]])]  # fmt: skip
     rows: list[dict[str, object]] = []
+    informed = Informed(size)
     for group, seed, states in tqdm(groups, desc="merge", unit="group", disable=not progress):
-        for name, state in _merged(states, members.base, seed):
+        for name, state in itertools.chain(_merged(states, members.base, seed), informed.merged(states)):
             rows += _row(bench(state), group=group, seed=seed, method=name)
         together = bench.read(_ensemble(states, bench))
         rows += _row(together, group=group, seed=seed, method="output ensemble")
@@ -128,6 +136,42 @@ def merges(members: Members, size: Size, bench: Bench, progress: bool = True) ->
             rows.append({"group": group, "seed": seed, "method": "members' mean", "quantity": quantity, "value": mean})
         rows += _row(bench(members.base), group=group, seed=seed, method="base")
     return pd.DataFrame(rows)
+
+
+class Informed:
+    """Merges that look at data: a greedy soup, Fisher, RegMean; on unbiased pairs that nothing else uses."""
+
+    def __init__(self, size: Size) -> None:
+        self.choose = Bench(2, 9, size.test_pairs, (), pairs_seed=998).metric("accuracy")
+        pairs = preferences(size.pairs // 40, 997, confounded=False)
+        self.pairs = [Pairs(_trimmed(a), _trimmed(b)) for a, b in zip(*pairs, strict=True)]
+        self.known: dict[int, tuple[State, dict[str, torch.Tensor], dict[str, torch.Tensor]]] = {}
+
+    def merged(self, states: list[State]) -> Iterator[tuple[str, State]]:
+        """Each merge by its name."""
+        yield "greedy", greedy(states, self.choose).state
+        information, grams = zip(*(self._of(state) for state in states), strict=True)
+        yield "fisher", fisher(states, information)
+        yield "regmean", regmean(states, grams, shrink=0.9)
+
+    def _of(self, state: State) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+        if id(state) not in self.known:
+            network = copy.deepcopy(MODEL)
+            network.load_state_dict(state)
+            information = fisher_information(network, self.pairs, _network_loss)
+            texts = [ids for pair in self.pairs for ids in pair]
+            grams = gram_matrices(network, texts, lambda net, ids: net(input_ids=ids))
+            self.known[id(state)] = (state, information, grams)
+        return self.known[id(state)][1:]
+
+
+def _trimmed(ids: torch.Tensor) -> torch.Tensor:
+    return ids[ids != PAD][None]
+
+
+def _network_loss(network: torch.nn.Module, pair: Pairs) -> torch.Tensor:
+    chosen, rejected = (network(input_ids=ids).logits[0, 0] for ids in pair)
+    return -torch.nn.functional.logsigmoid(chosen - rejected)
 
 
 def _merged(states: list[State], base: State, seed: int) -> Iterator[tuple[str, State]]:

@@ -37,9 +37,11 @@ class Bench:
     effect/ is in reward SDs (pooled within-class SD of the original reviews' rewards), raw/ in reward units.
     """
 
-    def __init__(self, prompts: int, seed: int, pairs: int = 0, attributes: Sequence[str] = ATTRIBUTES) -> None:
+    def __init__(
+        self, prompts: int, seed: int, pairs: int = 0, attributes: Sequence[str] = ATTRIBUTES, pairs_seed: int = 999
+    ) -> None:
         self.attributes = tuple(attributes)
-        self.pairs: Pairs | None = preferences(pairs, 999, confounded=False) if pairs else None
+        self.pairs: Pairs | None = preferences(pairs, pairs_seed, confounded=False) if pairs else None
         self.datasets = {a: rate_dataset(prompts, seed, a) for a in self.attributes}
         self.ids = {
             a: [encode(ds["response"]), *(encode([r[k] for r in ds["rewrites"]]) for k in (0, 1))]

@@ -11,7 +11,8 @@ from scipy import stats
 
 LENGTH, STYLE, GREY = "#0072B2", "#D55E00", "#9a9a9a"
 COLUMNS = (
-    ("U-L", "one base", "one base: unbiased\nto length-biased"), ("L-S", "one base", "one base:\nlength- to style-biased"),
+    ("U-L", "one base", "one base: unbiased\nto length-biased"),
+    ("L-S", "one base", "one base: length-\nto style-biased"),
     ("U-L", "raw", "independent:\nas they are"), ("U-L", "aligned", "independent:\naligned"),
     ("U-L", "raw curve", "independent:\ncurve"), ("U-L", "aligned curve", "independent:\naligned, curve"),
 )  # fmt: skip
@@ -53,7 +54,8 @@ def paths(table: pd.DataFrame) -> Figure:
 def merges(table: pd.DataFrame, group: str = "L+S") -> Figure:
     """Accuracy, length and style effect of each method on a group: every seed a dot, the mean and its interval."""
     quantities = (("accuracy", "accuracy on unbiased pairs", "0.25"), ("effect/length", "length effect (SD)", LENGTH),
-                  ("effect/style", "style effect (SD)", STYLE), ("effect/quality", "quality effect (SD)", "#009E73"))  # fmt: skip
+                  ("effect/style", "style effect (SD)", STYLE),
+                  ("effect/quality", "quality effect (SD)", "#009E73"))  # fmt: skip
     of = table[table["group"] == group]
     order = of[of["quantity"] == "effect/style"].groupby("method")["value"].mean().sort_values().index
     top = [m for m in ("members' mean", "base", "output ensemble") if m in order]
@@ -90,7 +92,7 @@ def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
 
 
 def zeros(table: pd.DataFrame, curves: pd.DataFrame) -> Figure:
-    """The effect against the coefficient for each seed, its zero with its interval; the effect there on other prompts."""
+    """The effect against the coefficient for each seed, and its zero; the effect there on held-out prompts."""
     kinds = list(dict.fromkeys(table["kind"]))
     with sns.axes_style("white"):
         figure, axes = plt.subplots(1, 2 * len(kinds), figsize=(6.2 * len(kinds), 3.6), layout="constrained",

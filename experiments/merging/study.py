@@ -59,26 +59,31 @@ def report(results: Results, verdicts: pd.DataFrame, size: Size) -> str:
         "SDs; loss and accuracy are on unbiased pairs.", "",
         f"## Predictions: {held} of {len(verdicts)} hold", "",
         "| | prediction | holds | what was seen |", "|---|---|---|---|",
-        *(f"| {v.prediction} | {v.claim} | {'yes' if v.holds else '**no**'} | {v.seen} |" for v in verdicts.itertuples()),
+        *(f"| {v.prediction} | {v.claim} | {_yes(v.holds)} | {v.seen} |" for v in verdicts.itertuples()),
         "", "## The members", "", *_members(results.members),
-        "", "## Merges", "", "Mean over seeds (95 % t interval over seeds, where a group has several). The base and the "
-        "members' mean stand first.", "",
+        "", "## Merges", "", "Mean over seeds (95 % t interval over seeds, where a group has several). The base and "
+        "the members' mean stand first.", "",
     ]  # fmt: skip
     for group in dict.fromkeys(results.merges["group"]):
         lines += [f"### {group}", "", *_merges(results.merges[results.merges["group"] == group]), ""]
     lines += ["## Probes", "", "| probe | about | number | value |", "|---|---|---|---|"]
     lines += [f"| {p.probe} | {p.about} | {p.number} | {p.value:.4g} |" for p in results.probes.itertuples()]
-    lines += ["", "## Zero effect", "", "A biased model plus t times (another seed's biased model less its unbiased one); t solves "
-              "\"effect = 0\" on 500 prompts, the effect there is measured on 500 others.", "",
+    lines += ["", "## Zero effect", "", "A biased model plus t times (another seed's biased model less its unbiased "
+              f"one); t solves \"effect = 0\" on {size.prompts} prompts, the effect there is measured on as many "
+              "others.", "",
               "| model | t | interval | held-out effect | interval | accuracy before | after | unbiased | at t = -1 |",
               "|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
     for z in results.zeros.itertuples():
-        lines.append(
-            f"| {z.kind}, seed {z.seed} | {z.coefficient:.3f} | {z.ci_low:.3f} to {z.ci_high:.3f} | {z.held_out:+.3f} | "
-            f"{z.held_out_low:+.3f} to {z.held_out_high:+.3f} | {100 * z.accuracy_before:.1f} % | {100 * z.accuracy:.1f} % | "
-            f"{100 * z.accuracy_unbiased:.1f} % | {100 * z.accuracy_at_minus_1:.1f} % |"
-        )
+        at = f"{z.coefficient:.3f} | {z.ci_low:.3f} to {z.ci_high:.3f}"
+        there = f"{z.held_out:+.3f} | {z.held_out_low:+.3f} to {z.held_out_high:+.3f}"
+        accuracies = (z.accuracy_before, z.accuracy, z.accuracy_unbiased, z.accuracy_at_minus_1)
+        shown = " | ".join(f"{100 * a:.1f} %" for a in accuracies)
+        lines.append(f"| {z.kind}, seed {z.seed} | {at} | {there} | {shown} |")
     return "\n".join([*lines, ""])
+
+
+def _yes(holds: bool) -> str:
+    return "yes" if holds else "**no**"
 
 
 def _members(table: pd.DataFrame) -> list[str]:

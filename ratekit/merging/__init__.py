@@ -38,7 +38,7 @@ _PUBLIC = {
     "accuracy_metric": "metrics",
     "loss_metric": "metrics",
     # permutations
-    "align": "align",
+    "align": "alignment",
     "symmetries_of": "symmetries",
     # paths, what happens along them, and where an effect is zero
     "line": "landscape",

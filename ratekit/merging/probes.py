@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratekit.errors import InputError
-from ratekit.merging.align import align, heads_of
+from ratekit.merging.alignment import align, heads_of
 from ratekit.merging.landscape import POINTS, Path, barrier, bezier, line
 from ratekit.merging.metrics import Metric
 from ratekit.merging.states import Model, State, check_states, combine, load_state
