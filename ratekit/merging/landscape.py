@@ -123,7 +123,7 @@ def bezier(
         }
         value = loss(point)
         if not bool(torch.isfinite(value)):
-            raise WorkError(f"bezier: the loss is {float(value)} at step {step + 1} of {steps}, t = {t:.2f}")
+            raise WorkError(f"bezier: the loss is {value.item()} at step {step + 1} of {steps}, t = {t:.2f}")
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
