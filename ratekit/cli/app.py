@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ratekit.cli import cache, inference, inspect, pipeline
+from ratekit.cli import cache, inference, inspect, merge, pipeline
 from ratekit.cli.check_reward import check_reward
 from ratekit.cli.tables import Format
 
@@ -63,3 +63,4 @@ app.command()(inference.plan)
 app.command()(inference.sensitivity)
 app.command()(inference.calibrate)
 app.add_typer(cache.app, name="cache")
+app.add_typer(merge.app, name="merge")

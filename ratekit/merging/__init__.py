@@ -24,6 +24,7 @@ _PUBLIC = {
     "regmean": "information",
     "fisher_information": "information",
     "gram_matrices": "information",
+    "audit": "audit",
     # state dicts and folders
     "load_state": "states",
     "save_state": "states",

@@ -9,6 +9,7 @@ everything off one scoring.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -68,18 +69,45 @@ def reward_from(
     >>> reward(["Why?"], ["Because."]).shape  # doctest: +SKIP
     (1,)
     """
-    from ratekit.scoring.model import RewardModel
+    return _RewardFrom(Path(folder).expanduser(), adapter, device, dtype, trust_remote_code)
 
-    known: dict[str, Any] = {"adapter": adapter}
 
-    def make(state: State) -> Reward:
-        model = RewardModel(
-            folder, known["adapter"], device=device, dtype=dtype, weights=state, trust_remote_code=trust_remote_code
+class _RewardFrom:
+    """What `reward_from` gives; `fingerprint` names all but the weights that a score depends on."""
+
+    def __init__(
+        self, folder: Path, adapter: str | None, device: str | None, dtype: str | None, trust_remote_code: bool
+    ) -> None:
+        self.folder, self.adapter, self.device, self.dtype, self.trust = (
+            folder,
+            adapter,
+            device,
+            dtype,
+            trust_remote_code,
         )
-        known["adapter"] = model.adapter  # guessed, and said, once
+        self._found: Any = None
+
+    def __call__(self, state: State) -> Reward:
+        from ratekit.scoring.model import RewardModel
+
+        model = RewardModel(
+            self.folder, self._found or self.adapter, device=self.device, dtype=self.dtype, weights=state,
+            trust_remote_code=self.trust,
+        )  # fmt: skip
+        self._found = model.adapter  # guessed, and said, once
         return model
 
-    return make
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the folder's config, tokenizer, template and code, and of how they are read."""
+        import torch
+
+        on = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        digest = hashlib.blake2b(repr((self.adapter, self.dtype, on)).encode(), digest_size=16)
+        for path in sorted(self.folder.glob("*")) if self.folder.is_dir() else []:
+            if path.suffix in (".json", ".jinja", ".py", ".txt", ".model") and "safetensors" not in path.name:
+                digest.update(path.name.encode() + path.read_bytes())
+        return digest.hexdigest()
 
 
 def read_pairs(pairs: Any) -> list[tuple[Any, str, str]]:
@@ -202,14 +230,18 @@ class Instrument:
         ds = self.dataset.remove_columns([old]) if old in self.dataset.column_names else self.dataset
         return ds.add_column(old, rewards[0].values)
 
-    def margins(self, reward: Reward, store: ScoreStore | None = None, progress: bool = False) -> Floats:
-        """r_chosen - r_rejected of each pair, (n,); NaN where one could not be scored."""
+    def paired(self, reward: Reward, store: ScoreStore | None = None, progress: bool = False) -> Floats:
+        """Rewards of chosen and rejected, (n, 2); NaN where one could not be scored."""
         from datasets import Dataset
 
         columns = {PROMPT: [p for p, _, _ in self.pairs], RESPONSE: [c for _, c, _ in self.pairs],
                    REWRITES: [[r] for _, _, r in self.pairs]}  # fmt: skip
         rewards, _ = score_dataset(Dataset.from_dict(columns), reward, "pairs", store=store, progress=progress)
-        both = np.array(rewards[0].values.to_pylist(), dtype=float)
+        return np.array(rewards[0].values.to_pylist(), dtype=float)
+
+    def margins(self, reward: Reward, store: ScoreStore | None = None, progress: bool = False) -> Floats:
+        """r_chosen - r_rejected of each pair, (n,); NaN where one could not be scored."""
+        both = self.paired(reward, store, progress)
         return both[:, 0] - both[:, 1]
 
     def of_margins(self, margins: Floats) -> dict[str, Estimate]:
