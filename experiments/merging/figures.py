@@ -109,6 +109,9 @@ def zeros(table: pd.DataFrame, curves: pd.DataFrame) -> Figure:
             left.plot(row.coefficient, 0, "o", color="0.1", ms=5, mec="white", mew=0.8)
             right.plot([row.held_out_low, row.held_out_high], [row.seed, row.seed], color=color, lw=1.8)
             right.plot(row.held_out, row.seed, "o", color=color, ms=6, mec="white", mew=0.8)
+            if not np.isfinite(row.coefficient):
+                right.annotate("no zero", (0.5, row.seed), xycoords=("axes fraction", "data"), ha="center")
+                continue
             note = f"accuracy {100 * row.accuracy_before:.1f} to {100 * row.accuracy:.1f} %"
             right.annotate(
                 note, (0.5, row.seed + 0.34), xycoords=("axes fraction", "data"), ha="center", fontsize=8, color="0.35"
@@ -124,5 +127,5 @@ def zeros(table: pd.DataFrame, curves: pd.DataFrame) -> Figure:
         right.axvline(0, color="0.5", lw=0.8)
         right.set_yticks(range(len(of)), [f"seed {s}" for s in of["seed"]])
         right.set_ylim(len(of) - 0.4, -0.5)
-        right.set_xlabel("effect at the zero, held-out prompts")
+        right.set_xlabel("effect there, held-out prompts")
     return figure

@@ -32,15 +32,20 @@ def run(size: Size, cache: Path, out: Path, progress: bool = True) -> Results:
     members = train_members(trained, size, progress)
     bench, held_out = Bench(size.prompts, 7, size.test_pairs), Bench(size.prompts, 8)
     along = Bench(size.path_prompts, 7, size.test_pairs)
-    alone = members_table(members, bench)
-    zero, curves = zeros(members, size, bench, held_out, progress)
-    probed = probes(members, size, bench, trained)
-    merged = merges(members, size, bench, progress)
-    results = Results(alone, paths(members, size, along, progress), merged, probed, zero)
-    verdicts = judge(results)
     out.mkdir(parents=True, exist_ok=True)
-    for name, table in {**vars(results), "zero_curves": curves, "verdicts": verdicts}.items():
+
+    def kept(name: str, table: pd.DataFrame) -> pd.DataFrame:
         table.to_csv(out / f"{name}.csv", index=False, float_format="%.5f")
+        return table
+
+    alone = kept("members", members_table(members, bench))
+    zero, curves = zeros(members, size, bench, held_out, progress)
+    kept("zeros", zero)
+    kept("zero_curves", curves)
+    probed = kept("probes", probes(members, size, bench, trained))
+    merged = kept("merges", merges(members, size, bench, progress))
+    results = Results(alone, kept("paths", paths(members, size, along, progress)), merged, probed, zero)
+    verdicts = kept("verdicts", judge(results))
     (out / "results.md").write_text(report(results, verdicts, size), encoding="utf-8")
     for name, figure in (("paths", figures.paths(results.paths)), ("merges", figures.merges(results.merges)),
                          ("zeros", figures.zeros(zero, curves))):  # fmt: skip
