@@ -1,10 +1,10 @@
 """Widgets for Jupyter: look at rewrites, play with a world whose truth is known, prototype an attribute, read effects.
 
 explorer.py       `Explorer(ds)`: row by row, differences marked; cards.py, facts.py: what it shows and picks
-playground.py     `Playground()`: sliders over a simulated world; scenes.py: the world, its estimates, its picture
-attribute_lab.py  `AttributeLab(ds, rewriter, reward)`; prototypes.py: versions of an attribute, compared and exported
+playground.py     `Playground()`: sliders over a simulated world; scenes.py, scene_picture.py: the world, its picture
+attribute_lab.py  `AttributeLab(ds, rewriter, reward)`; prototypes.py, trials.py: an attribute's code; versions compared
 dashboard.py      `EffectsDashboard(table)`; board.py: the numbers and pictures behind it
-controls.py, work.py   what the widgets share: menus and the static fallback; work in a thread, with progress and cancel
+controls.py, work.py, progress.py   what they share: menus and the static fallback; work in a thread, to be cancelled
 
 Each widget joins controls to pure functions in a module beside it that needs no ipywidgets. Only here is ipywidgets
 imported, and not before a widget is asked for.
@@ -22,7 +22,7 @@ _WIDGETS = {
     "EffectsDashboard": "dashboard",
 }
 
-__all__ = ["AttributeLab", "EffectsDashboard", "Explorer", "Playground"]  # noqa: F822 (made by __getattr__)
+__all__ = ["AttributeLab", "EffectsDashboard", "Explorer", "Playground"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,6 @@
 """A row as a page: prompt, response, each rewrite with its differences marked, rewards as bars. HTML out, no widgets.
 
-Everything that comes from data is escaped, isolated from the reading direction around it, and cut where it is very long.
+What comes from data is escaped, isolated from the reading direction around it, and cut where it is very long.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def _prompt(prompt: Any) -> str:
 
 
 def _bar(name: str, values: list[float | None], k: int, span: tuple[float, float] | None) -> str:
-    """A reward: its name, its number, how it changed from the text before, and a bar from the least of all or from 0."""
+    """A reward: its name, its number, how it changed from the text before, and a bar from 0."""
     value = values[k] if k < len(values) else None
     label = f"<span>{as_html(name, 60)}</span>"
     if value is None:

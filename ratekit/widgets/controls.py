@@ -53,11 +53,9 @@ def style(*more: str) -> ipywidgets.HTML:
     return ipywidgets.HTML(f"<style>{STYLE}{''.join(more)}</style>", layout={"display": "none"})
 
 
-def picture(tooltip: str, width: str = "760px") -> ipywidgets.Image:
+def picture(width: str = "760px") -> ipywidgets.Image:
     """A place for PNG bytes: an image widget is the same in every front end, and nothing is clipped or races."""
-    image = ipywidgets.Image(format="png", layout={"max_width": "100%", "width": width})
-    image.tooltip = tooltip  # the picture's name for a screen reader
-    return image
+    return ipywidgets.Image(format="png", layout={"max_width": "100%", "width": width})  # a tooltip breaks its view
 
 
 def embedded(png: bytes, alt: str) -> str:

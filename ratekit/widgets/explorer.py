@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 LISTED = 500  # rows in the list at once; filters reach all of them
 SHARES = [("any", 1.0), ("largest half", 0.5), ("largest tenth", 0.1), ("largest 1 %", 0.01)]
 UNMARKED = "no verdict"
+_SIDES = {"treated": True, "untreated": False}
+_MARKED = {"marked": True, "not marked": False}
 
 
 class Explorer(StaticView):
@@ -72,9 +74,9 @@ class Explorer(StaticView):
     def _make_controls(self) -> None:
         t = self.table
         self.attribute = menu("Attribute", [facts.ANY, *dict.fromkeys(t[ATTRIBUTE])])
-        self.side = menu("Class", [("any", None), ("treated", True), ("untreated", False)])
+        self.side = menu("Class", [facts.ANY, "treated", "untreated"])
         self.status = menu("Status", [facts.ANY, *dict.fromkeys(t["status"])])
-        self.mark_filter = menu("Marks", [("any", None), ("marked", True), ("not marked", False)])
+        self.mark_filter = menu("Marks", [facts.ANY, "marked", "not marked"])
         self.search = ipywidgets.Text(
             placeholder="words in prompt, response or rewrites", description="Search", continuous_update=False,
             style={"description_width": "initial"}, layout={"width": "320px", "max_width": "100%"},
@@ -86,7 +88,7 @@ class Explorer(StaticView):
         self.order = menu("Order", [(words, name) for name, words in facts.ORDERS.items()])
         self.against = menu("Compare with", [(words, name) for name, words in cards.AGAINST.items()])
         self.count = text()
-        self.listed = ipywidgets.Select(rows=14, layout={"width": "250px"})
+        self.listed = ipywidgets.Select(rows=10, layout={"width": "250px"})
         self.listed.tooltip = "Rows; the arrow keys go from one to the next"
         self.verdict = menu("Verdict", [UNMARKED, *facts.VERDICTS])
         self.note = ipywidgets.Text(
@@ -152,10 +154,10 @@ class Explorer(StaticView):
 
     def _refresh(self, change: object = None) -> None:
         wanted = facts.Wanted(
-            attribute=self.attribute.value, treated=self.side.value, status=self.status.value,
+            attribute=self.attribute.value, treated=_SIDES.get(self.side.value), status=self.status.value,
             reward_model=self.reward_model.value or "", effect=self.effect.value,
-            off_target=self.off_target_filter.value, search=self.search.value, marked=self.mark_filter.value,
-            order=self.order.value,
+            off_target=self.off_target_filter.value, search=self.search.value,
+            marked=_MARKED.get(self.mark_filter.value), order=self.order.value,
         )  # fmt: skip
         with self._lock:
             self._places = facts.choose(self.table, wanted, off_target=self.off_target, marks=self._marks, ds=self.ds)

@@ -135,9 +135,9 @@ def off_target_changes(
     require(ds, "diagnose")
     frame = plain_columns(ds, [RESPONSE, REWRITES])
     chains = [
-        [t if t is not None and len(t) <= MEASURED_UP_TO else None for t in [response, *(rewrites if rewrites is not None else [])]]
-        for response, rewrites in zip(frame[RESPONSE], frame[REWRITES], strict=True)
-    ]  # fmt: skip
+        [t if t is not None and len(t) <= MEASURED_UP_TO else None for t in (response, *(() if rest is None else rest))]
+        for response, rest in zip(frame[RESPONSE], frame[REWRITES], strict=True)
+    ]
     n, depth = len(chains), max(map(len, chains)) - 1
     found = OffTarget(change=np.full(n, np.nan), measure=[""] * n)
     of_group = [(str(g.labels[ATTRIBUTE]), g, off_target(str(g.labels[ATTRIBUTE]), measures)) for g in groups(ds)]
@@ -251,10 +251,8 @@ def found_in(ds: Any, words: str) -> NDArray[np.bool_]:
     sought = words.casefold()
     columns = [c for c in (PROMPT, RESPONSE, REWRITES) if c in columns_of(ds)]
     frame = plain_columns(ds, columns)
-    return np.array(
-        [any(sought in text.casefold() for text in _texts(cells)) for cells in zip(*map(frame.get, columns), strict=True)],
-        dtype=bool,
-    )  # fmt: skip
+    rows = zip(*(frame[c] for c in columns), strict=True)
+    return np.array([any(sought in text.casefold() for text in _texts(cells)) for cells in rows], dtype=bool)
 
 
 def _texts(cells: Sequence[Any]) -> list[str]:

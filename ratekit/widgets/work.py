@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import threading
-import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -12,38 +11,9 @@ import ipywidgets
 
 from ratekit.errors import InputError, WorkError, shorten
 from ratekit.widgets.controls import block
+from ratekit.widgets.progress import Cancelled, Progress
 
 T = TypeVar("T")
-
-
-class Cancelled(Exception):
-    """The user asked the work to stop."""
-
-
-class Progress:
-    """What the work is handed: call it with how far it is; it raises `Cancelled` once the user wants no more."""
-
-    def __init__(self, show: Callable[[int, int, str], None]) -> None:
-        self._show = show
-        self._stop = threading.Event()
-        self._shown = 0.0
-
-    def __call__(self, done: int, total: int, words: str = "") -> None:
-        """Show that `done` of `total` are done, ten times a second at most."""
-        if self._stop.is_set():
-            raise Cancelled
-        if time.monotonic() - self._shown > 0.1 or done >= total:
-            self._shown = time.monotonic()
-            self._show(done, total, words)
-
-    def cancel(self) -> None:
-        """Have the next call raise `Cancelled`."""
-        self._stop.set()
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether the user asked to stop."""
-        return self._stop.is_set()
 
 
 class Worker(ipywidgets.VBox):
@@ -123,4 +93,5 @@ class Worker(ipywidgets.VBox):
 
     def _show(self, name: str, done: int, total: int, words: str) -> None:
         self.bar.max, self.bar.value = max(total, 1), done
-        self.doing.value = block(f"{html.escape(name)} {done:,} of {total:,}{' · ' + html.escape(words) if words else ''}")
+        more = f" · {words}" if words else ""
+        self.doing.value = block(html.escape(f"{name} {done:,} of {total:,}{more}"))
