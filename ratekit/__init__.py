@@ -49,13 +49,15 @@ _PUBLIC = {
     "plan": "diagnostics",
     "sequential": "diagnostics",
     "adjust": "uncertainty",
+    # the paper's own numbers
+    "published": "reproduce.published",
     # faults
     "InputError": "errors",
     "WorkError": "errors",
 }
 _MODULES = (
     "plots", "demo", "estimators", "attributes", "sources", "rewriting", "scoring", "simulate",
-    "bootstrap", "uncertainty", "diagnostics", "widgets",
+    "bootstrap", "uncertainty", "diagnostics", "reproduce", "widgets",
 )  # fmt: skip
 
 __all__ = [*_PUBLIC, "plots", "__version__"]

@@ -19,7 +19,7 @@ FLOORS = {
     1: ("attributes", "columns", "corpora", "estimators", "sources", "bootstrap", "uncertainty"),
     2: ("rewriting", "scoring", "simulate"),
     3: ("stages", "diagnostics"),
-    4: ("plots", "runs", "demo"),
+    4: ("plots", "runs", "demo", "reproduce"),
     5: ("widgets", "cli"),
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
