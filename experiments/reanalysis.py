@@ -194,8 +194,8 @@ converges in more than one pass would leave it; a third rewrite, which nobody ha
 (`rate_extrapolated`).
 
 A caution: the design gives {designed:,} long and as many short reviews at every step, the files analysed have
-{n1_low:,} to {n1_high:,} and {n0_low:,} to {n0_high:,}. The labels were not those of the design, and the naive estimate at
-correlation 0 is {naive_0:+.2f} (SE {naive_se:.2f}), not 0.
+{n1_low:,} to {n1_high:,} and {n0_low:,} to {n0_high:,}. The labels were not those of the design, and the naive
+estimate at correlation 0 is {naive_0:+.2f} (SE {naive_se:.2f}), not 0.
 
 ## 4. Pooling hides a change of sign
 

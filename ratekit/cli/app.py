@@ -9,6 +9,7 @@ import typer
 
 from ratekit.cli import cache, inference, inspect, pipeline
 from ratekit.cli.check_reward import check_reward
+from ratekit.cli.reproduce import reproduce
 from ratekit.cli.tables import Format
 
 app = typer.Typer(
@@ -55,6 +56,7 @@ app.command()(pipeline.run)
 app.command()(pipeline.rewrite)
 app.command()(pipeline.score)
 app.command()(pipeline.estimate)
+app.command()(reproduce)
 app.command()(inspect.diagnose)
 app.command()(inspect.contrast)
 app.command()(inspect.attributes)
