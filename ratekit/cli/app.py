@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ratekit.cli import cache, inference, inspect, pipeline
+from ratekit.cli import cache, inference, inspect, mechanisms, pipeline
 from ratekit.cli.check_reward import check_reward
 from ratekit.cli.reproduce import reproduce
 from ratekit.cli.tables import Format
@@ -64,4 +64,9 @@ app.command("check-reward")(check_reward)
 app.command()(inference.plan)
 app.command()(inference.sensitivity)
 app.command()(inference.calibrate)
+app.command()(mechanisms.spillover)
+app.command("dose-response")(mechanisms.dose_response)
+app.command()(mechanisms.heterogeneity)
+app.command()(mechanisms.warranted)
+app.command()(mechanisms.sequential)
 app.add_typer(cache.app, name="cache")
