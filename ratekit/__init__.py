@@ -50,7 +50,7 @@ _PUBLIC = {
     "sequential": "diagnostics",
     "adjust": "uncertainty",
     # the paper's own numbers
-    "published": "reproduce.published",
+    "published": "reproduce.facts",
     # faults
     "InputError": "errors",
     "WorkError": "errors",

@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT
 
 import ratekit as rk
-from ratekit.reproduce.published import TABLES
+from ratekit.reproduce.facts import TABLES
 
 sys.path.insert(0, str(ROOT / "experiments"))
 import reanalysis

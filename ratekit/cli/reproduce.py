@@ -14,7 +14,7 @@ from ratekit.cli.tables import Format, show
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ratekit.reproduce.run import Finished
+    from ratekit.reproduce.pipeline import Finished
     from ratekit.rewriting.cost import Prices
 
 
@@ -74,7 +74,7 @@ def reproduce(
     The same call again goes on where it was cut off. With the paper's rewriter it costs money: --dry-run says how much.
     """
     from ratekit.errors import InputError
-    from ratekit.reproduce.run import planned, run
+    from ratekit.reproduce.pipeline import planned, run
     from ratekit.rewriting import Options
     from ratekit.rewriting.cost import Meter
 
@@ -141,8 +141,8 @@ def known_prices(name: str, rewriter: str | None) -> Prices | None:
 def _report(finished: Finished, compare: bool, format: Format) -> None:
     """The table, or ours beside theirs; then what it says and what was written."""
     from ratekit.errors import InputError
-    from ratekit.reproduce.compare import compare as held_against
-    from ratekit.reproduce.compare import summary
+    from ratekit.reproduce.verdicts import compare as held_against
+    from ratekit.reproduce.verdicts import summary
     from ratekit.runs import conclusions
 
     stream = sys.stdout if format is Format.table else sys.stderr

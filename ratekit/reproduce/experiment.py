@@ -14,7 +14,7 @@ from typing import Any
 
 from ratekit.attributes import Attribute, Label, above, vader
 from ratekit.errors import InputError, WorkError, shorten, unknown
-from ratekit.reproduce.published import folder
+from ratekit.reproduce.facts import folder
 from ratekit.rewriting.cost import Prices
 from ratekit.schema import RESPONSE
 

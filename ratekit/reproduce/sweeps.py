@@ -21,6 +21,7 @@ from ratekit.schema import PROMPT, PROMPT_ID, RESPONSE, TREATED, columns_of, rew
 from ratekit.scoring import default_name
 from ratekit.scoring.base import Reward
 from ratekit.simulate import DESIGNS
+from ratekit.simulate.grading import GRADED
 from ratekit.simulate.text import misspell
 from ratekit.stages import estimate, score
 
@@ -158,9 +159,11 @@ def write_figure(path: Path, table: pd.DataFrame) -> None:
 
     from ratekit import plots
 
-    shown = table[(table["estimand"] == "ate") & (table["reward_sd"] > 0)]
+    shown = table[(table["estimand"] == "ate") & (table["reward_sd"] > 0) & table["estimator"].isin(GRADED)]
     if shown.empty:
         return
     figure = plots.sweep(shown)
+    if shown["reward_model"].nunique() == 1:
+        figure.set_size_inches(6.6, 4.2)  # or the legend would be wider than the one panel
     figure.savefig(path, dpi=150)
     plt.close(figure)

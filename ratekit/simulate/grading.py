@@ -135,7 +135,7 @@ DESIGNS: dict[str, Design] = {
     ),
     "helpfulness-complexity": Design(
         "correlation of helpfulness with complexity", _tenths(1.0),
-        lambda x: TextWorld("helpfulness", "complexity", confounding=x, typos=(0.0, 0.0), careless=(0.02, 0.2)),
+        lambda x: TextWorld("helpfulness", "complexity", confounding=x, typos=(0.0, 0.0), careless=(0.02, 0.1)),
     ),
     "vowel-typos": Design(
         "share of words misspelt in reviews that start with a vowel", _tenths(0.3),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ratekit.errors import InputError
 from ratekit.reproduce.experiment import Experiment
-from ratekit.reproduce.published import published
+from ratekit.reproduce.facts import published
 from ratekit.reproduce.sweeps import SIMULATED, STEP
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def compare(experiment: Experiment, settings: Settings, table: pd.DataFrame) -> 
         found, why = _theirs(experiment, settings, theirs, row)
         their, their_se = (math.nan, math.nan) if found is None else found
         difference = ours - their
-        combined = math.hypot(ours_se, their_se)
+        combined = math.sqrt(ours_se**2 + their_se**2)
         z = difference / combined if combined > 0 else math.nan
         if found is not None and math.isnan(z) and not why:
             why = "no standard error to hold the difference against"

@@ -281,7 +281,16 @@ def _write(
     record["seconds"] = round(record.get("seconds", 0.0) + seconds, 1)
     runs.write_record(folder, record)
     write_card(folder, experiment, record, ds)
-    return [folder / name for name in (runs.DATASET, runs.EFFECTS, runs.FIGURE, runs.RECORD)]
+    return [*(folder / name for name in (runs.DATASET, runs.EFFECTS, runs.FIGURE, runs.RECORD)), *_report(folder)]
+
+
+def _report(folder: Path) -> list[Path]:
+    """The page of the run."""
+    try:
+        from ratekit.report import report
+    except ImportError:
+        return []
+    return [Path(report(folder))]
 
 
 def dropped(ds: Dataset) -> dict[str, Any]:
