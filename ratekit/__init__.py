@@ -51,13 +51,15 @@ _PUBLIC = {
     "adjust": "uncertainty",
     # to show it to somebody
     "report": "reports",
+    # the paper's own numbers
+    "published": "reproduce.facts",
     # faults
     "InputError": "errors",
     "WorkError": "errors",
 }
 _MODULES = (
     "plots", "demo", "estimators", "attributes", "sources", "rewriting", "scoring", "simulate",
-    "bootstrap", "uncertainty", "diagnostics", "merging", "reports", "widgets",
+    "bootstrap", "uncertainty", "diagnostics", "merging", "reports", "reproduce", "widgets",
 )  # fmt: skip
 
 __all__ = [*_PUBLIC, "plots", "__version__"]

@@ -13,6 +13,7 @@ SMALLER = {
     "02_confounding.ipynb": [("n = 400 ", "n = 100 ")],
     "03_one_rewrite_is_not_enough.ipynb": [("n = 400 ", "n = 100 ")],
     "07_audit_a_reward_model.ipynb": [("n_pairs = 1800", "n_pairs = 240"), ("n = 160 ", "n = 60 ")],
+    "08_reproduce_the_paper.ipynb": [("n = 200 ", "n = 60 ")],
 }
 # Solutions of exercises, in the same way; the check has to accept them, and one left open must not stop the notebook.
 SOLVED = {
