@@ -52,41 +52,6 @@ def test_a_notebook_runs(name, tmp_path, monkeypatch):
     assert any("application/vnd.jupyter.widget-view+json" in o.get("data", {}) for o in outputs) or "01" not in name
 
 
-def test_the_dashboard_follows_its_menus():
-    import ratekit as rk
-    from ratekit.widgets import EffectsDashboard, select
-
-    ds = rk.load("reviews")
-    for name in ("words", "vader"):
-        ds = rk.score(ds, name, progress=False)
-    table = rk.estimate(ds)
-    board = EffectsDashboard(table)
-    board.attribute.value, board.reward_model.value = "length", "vader"
-    assert "length" in board.title.value
-    assert "vader" in board.title.value
-    before = bytes(board.picture.value)
-    assert before.startswith(b"\x89PNG")
-    board.unit.value = "reward"
-    assert bytes(board.picture.value) != before
-    shown = select(table, "length", "vader")
-    assert set(shown.attribute) == {"length"}
-    assert set(shown.reward_model) == {"vader"}
-    assert len(select(table)) == len(table)
-    with pytest.raises(rk.InputError, match="empty"):
-        EffectsDashboard(table.iloc[:0])
-
-
-def test_names_from_data_are_escaped_in_the_dashboard():
-    import ratekit as rk
-    from ratekit.widgets import EffectsDashboard
-
-    ds = rk.score(rk.load("reviews"), "words", name="<img src=x onerror=alert(1)>", progress=False)
-    board = EffectsDashboard(rk.estimate(ds))
-    board.reward_model.value = "<img src=x onerror=alert(1)>"
-    assert "<img" not in board.title.value
-    assert "&lt;img" in board.title.value
-
-
 @pytest.mark.parametrize("name", SOLVED)
 def test_an_exercise_tells_right_from_wrong_and_from_open(name, capsys):
     notebook = nbformat.read(ROOT / "notebooks" / name, as_version=4)
