@@ -41,6 +41,21 @@ _PUBLIC = {
     "effect_metric": "metrics",
     "accuracy_metric": "metrics",
     "loss_metric": "metrics",
+    # permutations
+    "align": "alignment",
+    "symmetries_of": "symmetries",
+    # paths, what happens along them, and where an effect is zero
+    "line": "landscape",
+    "direction": "landscape",
+    "bezier": "landscape",
+    "profile": "landscape",
+    "barrier": "landscape",
+    "nonlinearity": "landscape",
+    "convexity": "probes",
+    "determinism": "probes",
+    "directedness": "probes",
+    "connectivity": "probes",
+    "zero_effect": "solve",
 }
 
 __all__ = [*_PUBLIC]
