@@ -279,6 +279,16 @@ def test_a_method_that_fails_leaves_a_row_with_a_note(data, monkeypatch, tmp_pat
     assert np.isfinite(table.loc["linear", "length"])
 
 
+def test_a_member_that_rewards_nothing_is_told_and_the_rest_is_kept(data, pairs):
+    models = {**MODELS, "flat": weights(0.0, 0.0, 0.0)}
+    table = rk.merging.audit(models, data, pairs=pairs, reward_of=Linear(), barrier_points=0, progress=False)
+    table = table.set_index("model")
+    assert table.loc["ensemble", "note"].startswith("the rewards of model 3 do not vary")
+    assert table.loc["flat", "accuracy"] == 0.5
+    assert np.isnan(table.loc["flat", "length"])
+    assert np.isfinite(table.loc["linear", "length"])
+
+
 def test_a_wrong_call_is_refused_before_anything_is_scored(data, pairs, tmp_path):
     linear = Linear()
     calls = [
@@ -287,6 +297,7 @@ def test_a_wrong_call_is_refused_before_anything_is_scored(data, pairs, tmp_path
         ((MODELS, data, ["linnear"]), {}, "did you mean 'linear'"),
         ((MODELS, data, ["linear:weight=1;2;3"]), {}, "3 weights for 2 models"),
         ((MODELS, data, {"kind": "linear"}), {}, "'kind' is the name of a row already"),
+        (({"base": MODELS["long"], "b": BASE}, data), {}, "'base' is the name of a row already"),
         ((MODELS, data, ["linear"], ["style"]), {}, "unknown attribute"),
         ((MODELS, data), {"out": __file__}, "is a file"),
     ]
