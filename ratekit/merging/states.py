@@ -26,6 +26,7 @@ WHOLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 SHARD_BYTES = 1 << 30  # a shard is written when it would grow past this, so that no more waits in memory
 PIECE = 1 << 24  # entries worked on at once
+HEADS = ("score", "classifier", "v_head", "regression")  # what reward heads are called
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32",
           "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool", "F8_E4M3": "float8_e4m3fn",
@@ -340,9 +341,13 @@ def _same_names(first: str, a: State, second: str, b: State) -> None:
     for (one, x), (two, y) in (((first, a), (second, b)), ((second, b), (first, a))):
         extra = [name for name in x if name not in y]
         if extra:
-            more = f" and {len(extra) - 1} more" if len(extra) > 1 else ""
-            tied = extra[0].split(".")[-2:-1] in (["lm_head"], ["embed_tokens"], ["decoder"]) and not more
-            hint = f"tied weights in {two}? untie them there" if tied else "the architectures differ"
+            more = f" (and {len(extra) - 1} more)" if len(extra) > 1 else ""
+            of = extra[0].split(".")[-2:-1]
+            hint = "the architectures differ"
+            if of in (["lm_head"], ["embed_tokens"], ["decoder"]) and not more:
+                hint = f"tied weights in {two}? untie them there"
+            elif any(part in extra[0] for part in HEADS) and not more:
+                hint = f"{two} has no reward head; a head that was never trained (zeros) would do"
             raise InputError(f"{extra[0]}{more} is in {one} and not in {two}: {hint}")
 
 
@@ -350,7 +355,7 @@ def _why(name: str, shape: tuple[int, ...], other: tuple[int, ...]) -> str:
     last = name.lower()
     if ("embed" in last or "lm_head" in last or "wte" in last) and shape[1:] == other[1:]:
         return "the vocabularies differ"
-    if any(part in last for part in ("score", "classifier", "v_head", "regression")) and shape[1:] == other[1:]:
+    if any(part in last for part in HEADS) and shape[1:] == other[1:]:
         return "the reward heads differ"
     if any(part in last for part in ("q_proj", "k_proj", "v_proj", "query", "key", "value", "attn")):
         return "the attention heads differ"
