@@ -49,6 +49,8 @@ _PUBLIC = {
     "plan": "diagnostics",
     "sequential": "diagnostics",
     "adjust": "uncertainty",
+    # merging reward models
+    "TAXONOMY": "merging.taxonomy",
     # faults
     "InputError": "errors",
     "WorkError": "errors",

@@ -18,7 +18,7 @@ import numpy as np
 from ratekit.errors import InputError
 from ratekit.estimators import Floats
 from ratekit.merging.folders import open_model
-from ratekit.merging.merge import BASE, Plan
+from ratekit.merging.mergers import BASE, Plan
 from ratekit.merging.methods import METHODS, recipe
 from ratekit.merging.states import Folder, Model, State
 from ratekit.scoring.base import NOT_FINITE, OK, Reward, Scores
