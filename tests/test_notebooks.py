@@ -8,7 +8,10 @@ from conftest import ROOT
 from nbclient import NotebookClient
 
 # (what the parameter cell says, what the test makes of it): the replacement must apply, or the test fails.
-SMALLER = {"01_quickstart.ipynb": [("n_pairs = 1800", "n_pairs = 240")]}
+SMALLER = {
+    "01_quickstart.ipynb": [("n_pairs = 1800", "n_pairs = 240")],
+    "09_merging.ipynb": [("n_pairs = 3000", "n_pairs = 800"), ("n_prompts = 200", "n_prompts = 60")],
+}
 NOTEBOOKS = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
 
 
