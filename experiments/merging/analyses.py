@@ -12,6 +12,7 @@ import torch
 from bench import Bench, reward_of
 from members import Members, Size
 from models import MODEL, Cache, State, batch, fresh, pair_loss
+from ratekit.merging.merge import merge
 from tqdm.auto import tqdm
 from world import ATTRIBUTES, KINDS, PAD, Pairs, preferences
 
@@ -35,7 +36,6 @@ from ratekit.merging import (
     zero_effect,
 )
 from ratekit.merging.landscape import Path
-from ratekit.merging.merge import merge
 
 HEADS = 4
 SHORT = {"unbiased": "U", "length-biased": "L", "style-biased": "S"}
@@ -121,8 +121,7 @@ def merges(members: Members, size: Size, bench: Bench, progress: bool = True) ->
         ("all U", 0, u), ("all L", 0, long), ("all S", 0, style), ("all", 0, [*u, *long, *style]),
     ]  # fmt: skip
     for k in range(size.seeds):
-        groups += [("L+L", k, [long[k], long[(k + 1) % size.seeds]]), ("L+S", k, [long[k], style[k]]),
-                   ("U+L+S", k, [u[k], long[k], style[k]])]  # fmt: skip
+        groups += [("L+S", k, [long[k], style[k]]), ("U+L+S", k, [u[k], long[k], style[k]])]
     rows: list[dict[str, object]] = []
     informed = Informed(size)
     for group, seed, states in tqdm(groups, desc="merge", unit="group", disable=not progress):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import figures
@@ -24,8 +25,8 @@ HERE = Path(__file__).parent
 SHOWN = {"accuracy": "accuracy", "effect/length": "length", "effect/style": "style", "effect/quality": "quality"}
 
 
-def run(size: Size, cache: Path, out: Path, progress: bool = True) -> Results:
-    """All of the study; its tables are written into `out`."""
+def run(size: Size, cache: Path, out: Path, *, resume: bool = False, progress: bool = True) -> Results:
+    """All of the study; its tables are written into `out`, and with `resume` those that are there are taken."""
     torch.set_num_threads(1)  # four times faster than two at this size
     began = time.monotonic()
     trained = Cache(cache)
@@ -34,18 +35,26 @@ def run(size: Size, cache: Path, out: Path, progress: bool = True) -> Results:
     along = Bench(size.path_prompts, 7, size.test_pairs)
     out.mkdir(parents=True, exist_ok=True)
 
-    def kept(name: str, table: pd.DataFrame) -> pd.DataFrame:
-        table.to_csv(out / f"{name}.csv", index=False, float_format="%.5f")
-        return table
+    def table(name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        file = out / f"{name}.csv"
+        if not (resume and file.exists()):
+            make().to_csv(file, index=False, float_format="%.6g")
+        return pd.read_csv(file)  # the same digits, whether made now or before
 
-    alone = kept("members", members_table(members, bench))
-    zero, curves = zeros(members, size, bench, held_out, progress)
-    kept("zeros", zero)
-    kept("zero_curves", curves)
-    probed = kept("probes", probes(members, size, bench, trained))
-    merged = kept("merges", merges(members, size, bench, progress))
-    results = Results(alone, kept("paths", paths(members, size, along, progress)), merged, probed, zero)
-    verdicts = kept("verdicts", judge(results))
+    def solved() -> pd.DataFrame:
+        rows, curves = zeros(members, size, bench, held_out, progress)
+        curves.to_csv(out / "zero_curves.csv", index=False, float_format="%.6g")
+        return rows
+
+    alone = table("members", lambda: members_table(members, bench))
+    zero = table("zeros", solved)
+    curves = pd.read_csv(out / "zero_curves.csv")
+    probed = table("probes", lambda: probes(members, size, bench, trained))
+    merged = table("merges", lambda: merges(members, size, bench, progress))
+    along_paths = table("paths", lambda: paths(members, size, along, progress))
+    results = Results(alone, along_paths, merged, probed, zero)
+    verdicts = judge(results)
+    verdicts.to_csv(out / "verdicts.csv", index=False)
     (out / "results.md").write_text(report(results, verdicts, size), encoding="utf-8")
     for name, figure in (("paths", figures.paths(results.paths)), ("merges", figures.merges(results.merges)),
                          ("zeros", figures.zeros(zero, curves))):  # fmt: skip
@@ -135,9 +144,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two seeds and a fifth of everything, into cache/quick")
     parser.add_argument("--out", type=Path, help="default: beside this file")
+    parser.add_argument("--resume", action="store_true", help="take the tables that are there, make the others")
     parser.add_argument("--cache", type=Path, default=HERE / "cache", help="of trained models")
     args = parser.parse_args()
-    run(QUICK if args.quick else Size(), args.cache, args.out or (args.cache / "quick" if args.quick else HERE))
+    out = args.out or (args.cache / "quick" if args.quick else HERE)
+    run(QUICK if args.quick else Size(), args.cache, out, resume=args.resume)
 
 
 if __name__ == "__main__":
