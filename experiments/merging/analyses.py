@@ -12,7 +12,6 @@ import torch
 from bench import Bench, reward_of
 from members import Members, Size
 from models import MODEL, Cache, State, batch, fresh, pair_loss
-from ratekit.merging.merge import merge
 from tqdm.auto import tqdm
 from world import ATTRIBUTES, KINDS, PAD, Pairs, preferences
 
@@ -31,6 +30,7 @@ from ratekit.merging import (
     gram_matrices,
     greedy,
     line,
+    merge,
     profile,
     regmean,
     zero_effect,
