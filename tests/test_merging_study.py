@@ -74,23 +74,11 @@ def test_rate_finds_the_planted_effect_where_naive_does_not(study):
 def test_the_bench_measures_what_an_instrument_does(study):
     from ratekit.merging import Instrument
 
-    models, world = study["models"], study["world"]
-    bench = study["bench"].Bench(40, seed=1, pairs=50)
-    state = models.fresh(3)
-    decode = {k: w for w, k in world.VOCABULARY.items()}
-
-    def text(ids):
-        return " ".join(decode[int(i)] for i in ids if int(i) in decode)
-
-    def reward_of(state):
-        reward = study["bench"].reward_of(state)
-        return lambda prompts, responses: reward(world.encode(list(responses)))
-
-    pairs = [
-        {"prompt": f"p{k}", "chosen": text(a), "rejected": text(b)}
-        for k, (a, b) in enumerate(zip(*bench.pairs, strict=True))
-    ]
-    ours, theirs = bench(state), Instrument(reward_of, bench.dataset(), pairs)(state)
+    of, state = study["bench"], study["models"].fresh(3)
+    bench = of.Bench(40, seed=1, pairs=50)
+    pairs = study["world"].preference_texts(50, 999, confounded=False)
+    instrument = Instrument(lambda state: of.of_texts(of.reward_of(state)), bench.dataset(), pairs)
+    ours, theirs = bench(state), instrument(state)
     for name, e in theirs.items():
         # The untrained model's rewards differ by a thousandth of their size, so float32 leaves four digits.
         assert tuple(ours[name]) == pytest.approx(tuple(e), rel=1e-3, abs=1e-4), name

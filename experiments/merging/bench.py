@@ -36,6 +36,11 @@ def reward_of(state: Mapping[str, torch.Tensor]) -> Reward:
     return reward
 
 
+def of_texts(reward: Reward) -> Callable[[list, list], np.ndarray]:
+    """A reward of token ids as ratekit takes one: (prompts, responses) -> (n,)."""
+    return lambda prompts, responses: reward(encode(list(responses)))
+
+
 class Bench:
     """`bench(state)` gives every quantity as an `Estimate`: loss, accuracy, effect/<attribute> and raw/<attribute>.
 

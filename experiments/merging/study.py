@@ -15,7 +15,7 @@ from pathlib import Path
 import figures
 import pandas as pd
 import torch
-from analyses import members_table, merges, paths, probes, zeros
+from analyses import audited, members_table, merges, paths, probes, zeros
 from bench import Bench
 from members import QUICK, Size, train_members
 from models import Cache
@@ -52,10 +52,11 @@ def run(size: Size, cache: Path, out: Path, *, resume: bool = False, progress: b
     probed = table("probes", lambda: probes(members, size, bench, trained))
     merged = table("merges", lambda: merges(members, size, bench, progress))
     along_paths = table("paths", lambda: paths(members, size, along, progress))
+    contrasts = table("audit", lambda: audited(members, along, size.test_pairs, progress))
     results = Results(alone, along_paths, merged, probed, zero)
     verdicts = judge(results)
     verdicts.to_csv(out / "verdicts.csv", index=False)
-    (out / "results.md").write_text(report(results, verdicts, size), encoding="utf-8")
+    (out / "results.md").write_text(report(results, verdicts, contrasts, size), encoding="utf-8")
     for name, figure in (("paths", figures.paths(results.paths)), ("merges", figures.merges(results.merges)),
                          ("zeros", figures.zeros(zero, curves))):  # fmt: skip
         figure.savefig(out / f"{name}.png", dpi=130)
@@ -63,7 +64,7 @@ def run(size: Size, cache: Path, out: Path, *, resume: bool = False, progress: b
     return results
 
 
-def report(results: Results, verdicts: pd.DataFrame, size: Size) -> str:
+def report(results: Results, verdicts: pd.DataFrame, contrasts: pd.DataFrame, size: Size) -> str:
     """The tables that a reader wants first, as Markdown."""
     held = int(verdicts["holds"].sum())
     lines = [
@@ -80,6 +81,8 @@ def report(results: Results, verdicts: pd.DataFrame, size: Size) -> str:
     ]  # fmt: skip
     for group in dict.fromkeys(results.merges["group"]):
         lines += [f"### {group}", "", *_merges(results.merges[results.merges["group"] == group]), ""]
+    lines += ["## One group audited", "", "`rk.merging.audit` of U0, L0 and S0, with paired contrasts to the member "
+              "that has the bias (95 % intervals over prompts).", "", *_contrasts(contrasts), ""]  # fmt: skip
     lines += ["## Probes", "", "| probe | about | number | value |", "|---|---|---|---|"]
     lines += [f"| {p.probe} | {p.about} | {p.number} | {p.value:.4g} |" for p in results.probes.itertuples()]
     lines += ["", "## Zero effect", "", "A biased model plus t times (another seed's biased model less its unbiased "
@@ -136,6 +139,20 @@ def _merges(table: pd.DataFrame) -> list[str]:
             spread = f" ({scale * low:{sign}.{digits}f} to {scale * high:{sign}.{digits}f})" if low == low else ""
             cells.append(f"{scale * values.mean():{sign}.{digits}f}{spread}")
         lines.append(f"| {method} | {' | '.join(cells)} |")
+    return lines
+
+
+def _contrasts(table: pd.DataFrame) -> list[str]:
+    lines = ["| model | accuracy | barrier | length | style | quality | length less L0's | style less S0's |",
+             "|---|---|---|---|---|---|---|---|"]  # fmt: skip
+    for _, row in table.iterrows():
+        less = []
+        for contrast in ("length - L0", "style - S0"):
+            low, high = row[f"{contrast}_ci_low"], row[f"{contrast}_ci_high"]
+            less.append(f"{row[contrast]:+.2f} ({low:+.2f} to {high:+.2f})" if low == low else "")
+        barrier = f"{row['barrier']:.4f}" if row["barrier"] == row["barrier"] else ""
+        effects = " | ".join(f"{row[a]:+.2f}" for a in ("length", "style", "quality"))
+        lines.append(f"| {row['model']} | {100 * row['accuracy']:.1f} % | {barrier} | {effects} | {' | '.join(less)} |")
     return lines
 
 
