@@ -87,16 +87,13 @@ def test_an_effect_of_a_state_dict_is_the_pipelines(data):
 
 
 def test_loss_and_accuracy_by_hand(pairs):
-    margins = features([p["chosen"] for p in pairs]) - features([p["rejected"] for p in pairs])
+    frame = pd.DataFrame(pairs)
     for state in (*MODELS.values(), weights(0.0, 0.0, 0.0)):
-        m = margins @ state["w"].numpy()
+        chosen, rejected = (Linear()(state)(None, list(frame[side])) for side in ("chosen", "rejected"))
+        m = chosen - rejected
         accuracy = np.where(m == 0, 0.5, m > 0).mean()
         assert rk.merging.loss_metric(Linear(), pairs)(state) == pytest.approx(np.log1p(np.exp(-m)).mean())
-        assert rk.merging.accuracy_metric(Linear(), pairs)(state) == pytest.approx(accuracy)
-    frame = pd.DataFrame(pairs)
-    assert rk.merging.accuracy_metric(Linear(), frame)(MODELS["kind"]) == rk.merging.accuracy_metric(Linear(), pairs)(
-        MODELS["kind"]
-    )
+        assert rk.merging.accuracy_metric(Linear(), frame)(state) == pytest.approx(accuracy)
 
 
 def test_an_instrument_reads_everything_off_one_scoring(data, pairs):
@@ -177,7 +174,8 @@ def test_the_audit_has_a_row_for_everything(table):
     kinds = ["member", "member", "base", "best_single", "ensemble", "merge", "merge", "merge"]
     assert table.kind.tolist() == kinds
     assert table.index.tolist() == ["long", "kind", "base", "best single", "ensemble", "linear", "tilted", "elsewhere"]
-    assert table.loc["best single", "note"] == "kind"
+    assert table.loc["best single", "note"] == table.loc[["long", "kind"], "accuracy"].idxmax()
+    assert table.loc["best single", "accuracy"] == table.loc[["long", "kind"], "accuracy"].max()
     for column in ("accuracy", "barrier", "length", "length_se", "length - kind_p_adjusted", "sentiment - long_ci_low"):
         assert column in table
     assert np.isnan(table.loc["ensemble", "loss"])
@@ -223,24 +221,29 @@ def test_the_ensembles_row_is_the_mean_of_standardised_rewards(table, data):
 
 
 def test_a_barrier_is_seen_where_there_is_one(data, pairs):
+    chosen = {pair["chosen"] for pair in pairs}
+
     class Bent(Linear):
-        """The sign of the weight does not matter, so that the average of a model and its mirror image knows nothing."""
+        """The weight's sign does not matter, so that the average of a model and its mirror image knows nothing."""
 
         def __call__(self, state):
-            w = float(state["w"][1]) ** 2
-            return lambda prompts, responses: w * features(responses)[:, 1]
+            w = float(state["w"][0]) ** 2
+            return lambda prompts, responses: (
+                w * np.array([float(r in chosen) for r in responses]) + 1e-3 * words(responses)
+            )
 
-    mirror = {"a": weights(0.0, 2.0, 0.0), "b": weights(0.0, -2.0, 0.0)}
+    mirror = {"a": weights(2.0), "b": weights(-2.0)}
     table = rk.merging.audit(mirror, data, pairs=pairs, reward_of=Bent(), progress=False).set_index("model")
-    ends, middle = table.loc["a", "loss"], table.loc["linear", "loss"]
-    assert table.loc["a", "barrier"] == table.loc["b", "barrier"] == pytest.approx(middle - ends)
-    assert middle == pytest.approx(np.log(2))
-    assert table.loc["linear", "barrier"] == pytest.approx(0, abs=0.2)
+    height = rk.merging.barrier(*mirror.values(), rk.merging.loss_metric(Bent(), pairs), n=5)
+    assert height > 0.5
+    assert table.loc["a", "barrier"] == table.loc["b", "barrier"] == pytest.approx(height)
+    # On the way down from the average to a member the loss stays over the chord or not, but never as high as between.
+    assert table.loc["linear", "barrier"] < height / 2
 
 
 def test_an_audit_that_was_cut_off_goes_on(data, pairs, tmp_path):
-    wanted = {"linear": "linear", "soup": "soup"}
-    settings = dict(base=BASE, pairs=pairs, out=tmp_path, progress=False)
+    data, wanted = data.select([*range(12), *range(60, 72)]), {"linear": "linear", "soup": "soup"}
+    settings = dict(base=BASE, pairs=pairs[:8], out=tmp_path, progress=False, barrier_points=1)
     whole = Linear()
     expected = rk.merging.audit(MODELS, data, wanted, reward_of=whole, **{**settings, "out": None})
     cut = Linear(fail_after=whole.made // 2)
@@ -276,6 +279,16 @@ def test_a_method_that_fails_leaves_a_row_with_a_note(data, monkeypatch, tmp_pat
     assert np.isfinite(table.loc["linear", "length"])
 
 
+def test_a_member_that_rewards_nothing_is_told_and_the_rest_is_kept(data, pairs):
+    models = {**MODELS, "flat": weights(0.0, 0.0, 0.0)}
+    table = rk.merging.audit(models, data, pairs=pairs, reward_of=Linear(), barrier_points=0, progress=False)
+    table = table.set_index("model")
+    assert table.loc["ensemble", "note"].startswith("the rewards of model 3 do not vary")
+    assert table.loc["flat", "accuracy"] == 0.5
+    assert np.isnan(table.loc["flat", "length"])
+    assert np.isfinite(table.loc["linear", "length"])
+
+
 def test_a_wrong_call_is_refused_before_anything_is_scored(data, pairs, tmp_path):
     linear = Linear()
     calls = [
@@ -284,6 +297,7 @@ def test_a_wrong_call_is_refused_before_anything_is_scored(data, pairs, tmp_path
         ((MODELS, data, ["linnear"]), {}, "did you mean 'linear'"),
         ((MODELS, data, ["linear:weight=1;2;3"]), {}, "3 weights for 2 models"),
         ((MODELS, data, {"kind": "linear"}), {}, "'kind' is the name of a row already"),
+        (({"base": MODELS["long"], "b": BASE}, data), {}, "'base' is the name of a row already"),
         ((MODELS, data, ["linear"], ["style"]), {}, "unknown attribute"),
         ((MODELS, data), {"out": __file__}, "is a file"),
     ]

@@ -89,10 +89,13 @@ def architecture(models: Mapping[str, Model], base: Model | None) -> Path:
 def candidates(models: dict[str, Model], base: Model | None, methods: Methods, seed: int) -> list[Row]:
     """Every model of the table that has weights; all is checked, nothing is merged."""
     wanted = dict(methods) if isinstance(methods, Mapping) else {word: word for word in methods}
-    taken = {*models, BASE, ENSEMBLE, BEST}
-    for label in wanted:
+    taken = {BASE, ENSEMBLE, BEST}
+    for label in [*models, *wanted]:
         if label in taken:
-            raise InputError(f"{label!r} is the name of a row already; give the method another label")
+            raise InputError(
+                f"{label!r} is the name of a row already; give it another, in a mapping name -> model or method"
+            )
+        taken.add(label)
     opened = {name: open_model(model) for name, model in models.items()}
     hashes = {name: weights_hash(state) for name, state in opened.items()}
     of_base = open_model(base) if base is not None else None
