@@ -49,6 +49,8 @@ _PUBLIC = {
     "plan": "diagnostics",
     "sequential": "diagnostics",
     "adjust": "uncertainty",
+    # to show it to somebody
+    "report": "reports",
     # the paper's own numbers
     "published": "reproduce.facts",
     # faults
@@ -57,7 +59,7 @@ _PUBLIC = {
 }
 _MODULES = (
     "plots", "demo", "estimators", "attributes", "sources", "rewriting", "scoring", "simulate",
-    "bootstrap", "uncertainty", "diagnostics", "reproduce", "widgets",
+    "bootstrap", "uncertainty", "diagnostics", "merging", "reports", "reproduce", "widgets",
 )  # fmt: skip
 
 __all__ = [*_PUBLIC, "plots", "__version__"]

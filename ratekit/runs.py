@@ -220,7 +220,7 @@ def _opened(folder: Path, settings: Settings) -> dict[str, Any]:
     if not (folder / RECORD).exists():
         if (folder / DATASET).exists():
             raise InputError(f"{folder} holds a dataset that is of no run (no {RECORD}); choose another --out")
-        return {"settings": asdict(settings), "versions": _versions(), "rewards": {}}
+        return {"settings": asdict(settings), "versions": versions(), "rewards": {}}
     try:
         record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         held = record["settings"]
@@ -235,7 +235,7 @@ def _opened(folder: Path, settings: Settings) -> dict[str, Any]:
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:
-    """Write run.json; the older one is replaced only once the new one is whole."""
+    """Save run.json; an older one is replaced only once the new one is whole."""
     new = folder / f".{RECORD}.new"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -245,7 +245,8 @@ def write_record(folder: Path, record: dict[str, Any]) -> None:
         raise WorkError(f"{folder} cannot be written: {shorten(e.strerror or e, 80)}") from None
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of Python, ratekit and the packages whose numbers could differ between versions."""
     import platform
     from importlib.metadata import PackageNotFoundError, version
 
