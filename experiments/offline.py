@@ -52,7 +52,7 @@ def theirs(experiment: Experiment) -> str:
         ends = []
         for name, word in (("naive", "naive"), ("single_rewrite", "single"), ("rate", "RATE")):
             of = rows[rows["estimator"] == name]
-            ends.append(f"{word} {_ends((of['estimate'] / of['reward_sd']).tolist())}")
+            ends.append(f"{word} {_ends(of)}")
         return ", ".join(ends)
     if experiment.name == "sweep-typos":
         slopes = rk.published("typo-slopes").query("unit == 'sd' and reward_model.str.contains('Fsfair')")
@@ -65,6 +65,9 @@ def theirs(experiment: Experiment) -> str:
 def ours(experiment: Experiment, table: pd.DataFrame) -> str:
     """What our offline run says, in a few words."""
     table = table[table["reward_model"] == table["reward_model"].iloc[-1]]
+    if "model" in table:  # many models answered: the smallest and the largest effect of asking for more
+        asked = rk.standardize(table[(table["estimator"] == "naive") & (table["attribute"] == "verbose-concise")])
+        return f"verbose - concise: {asked['estimate'].min():+.2f} to {asked['estimate'].max():+.2f} over six models"
     if experiment.sweep:
         ate = table[table["estimand"] == "ate"].sort_values("step")
         words = (
@@ -74,7 +77,7 @@ def ours(experiment: Experiment, table: pd.DataFrame) -> str:
             ("rate_extrapolated", "extrapolated"),
         )
         found = [(word, ate[ate["estimator"] == name]) for name, word in words]
-        return ", ".join(f"{word} {_ends((of['estimate'] / of['reward_sd']).tolist())}" for word, of in found)
+        return ", ".join(f"{word} {_ends(of)}" for word, of in found)
     rows = rk.standardize(table)
     shown = rows[rows["estimator"] == ("rate" if "rate" in set(rows["estimator"]) else "naive")]
     shown = shown[shown["estimand"] == shown["estimand"].iloc[0]]
@@ -84,7 +87,9 @@ def ours(experiment: Experiment, table: pd.DataFrame) -> str:
     )
 
 
-def _ends(values: list[float]) -> str:
+def _ends(rows: pd.DataFrame) -> str:
+    """First and last step, in the mean reward SD of the sweep."""
+    values = (rows["estimate"] / rows["reward_sd"].mean()).tolist()
     return f"{values[0]:+.2f} to {values[-1]:+.2f}"
 
 
@@ -100,7 +105,7 @@ def cost(experiment: Experiment, files: list[str]) -> str:
     scale = experiment.n * (len(experiment.sweep.steps) if experiment.sweep else 1) / plan.rows
     money = plan.money * scale
     tokens = 1.5 * plan.tokens_out * scale  # two rewrites were counted, three texts are scored
-    return f"${money:,.0f}; {FLOPS * tokens / 3600:.1f} GPU h a model"
+    return f"${money:,.0f}, {FLOPS * tokens / 60:.0f} GPU min"
 
 
 def main() -> None:
@@ -122,7 +127,9 @@ def main() -> None:
             files = [str(args.data / name) for name in FILES[e.source]]
             if "harmless" in e.name:
                 files = [str(args.data / "hh_rlhf_harmless_base_test.jsonl.gz")]
-        more = {"rewriter": "simulated", "n": 1000} if e.sweep else {"n": args.n, "data_files": files}
+        more = {"rewriter": "simulated", "n": 1000} if e.sweep else {"data_files": files}
+        if e.rewriter and not e.sweep:
+            more["n"] = args.n  # published rewrites are there to be taken whole
         if e.rewriter and not e.sweep:
             more["rewriter"] = "rules"
         if e.labeller:

@@ -584,11 +584,12 @@ def test_a_limited_and_interrupted_run_ends_with_the_table_of_an_undisturbed_one
         assert 3990 < n_keys <= 4000
     disturbed = tmp_path / "disturbed"
     with Server("chat_server.py", rps=400, mean_ms=30, faults={"429-after": 0.03, "503": 0.02, "cut": 0.01}) as server:
-        for seconds in (6, 8):
+        for sent in (400, 1600):
             process = subprocess.Popen(command(server, disturbed), env=environment(), cwd=ROOT,
                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
-            time.sleep(seconds)
-            assert process.poll() is None, "it was to be interrupted"
+            while server.stats.get("sent", 0) < sent:
+                assert process.poll() is None, "it was to be interrupted"
+                time.sleep(0.1)
             process.kill()
             process.wait()
         before = server.stats["sent"]
