@@ -27,6 +27,11 @@ SOLVED = {
         ("rate = ...", "rate = (s * (r[:, 2] - r[:, 1])).mean()"),
         ("which = ...", "which = 'ate'"),
     ],
+    "08_reproduce_the_paper.ipynb": [
+        ("armo_length = ...", "armo_length = -0.0003022 / 0.02328"),
+        ("z_paired = ...", "z_paired = -7.1"),
+        ("n_flips = ...", "n_flips = 0"),
+    ],
     "07_audit_a_reward_model.ipynb": [
         ("p_value = ...", "p_value = rk.contrast(ds, name, 'vader').query(\"attribute == 'length'\").p_value.iloc[0]"),
         ("n_more = ...", "n_more = rk.plan(ds, se=0.02).query(\"attribute == 'sentiment'\").n_more.iloc[0]"),
