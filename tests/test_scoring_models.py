@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny
+from armo import save_armo
 
 from ratekit.errors import InputError
 from ratekit.scoring import HUB, make_reward
@@ -289,48 +291,10 @@ def test_dpo_is_beta_times_the_log_ratio_of_the_response(folder, path):
     np.testing.assert_allclose(reward(PROMPTS, RESPONSES), wanted, rtol=1e-4, atol=1e-4)
 
 
-CODE = """
-import torch
-from dataclasses import dataclass
-from transformers import LlamaConfig, LlamaModel, LlamaPreTrainedModel
-from transformers.utils import ModelOutput
-
-@dataclass
-class Output(ModelOutput):
-    score: torch.FloatTensor = None
-    rewards: torch.FloatTensor = None
-
-class MultiRewardForSequenceClassification(LlamaPreTrainedModel):
-    def __init__(self, config):
-        super().__init__(config)
-        self.model = LlamaModel(config)
-        self.objectives = torch.nn.Linear(config.hidden_size, 19, bias=False)
-        self.post_init()
-
-    def forward(self, input_ids=None, attention_mask=None, **kwargs):
-        hidden = self.model(input_ids, attention_mask=attention_mask).last_hidden_state
-        last = (attention_mask.cumsum(-1) * attention_mask).argmax(-1)
-        rewards = self.objectives(hidden[torch.arange(len(last)), last])
-        return Output(score=rewards.mean(-1), rewards=rewards)
-"""
-
-
 @pytest.fixture(scope="module")
 def armo(tmp_path_factory):
     """A local model with a multi-objective head in code of its own."""
-    from safetensors.torch import load_file, save_file
-
-    path = tmp_path_factory.mktemp("armo")
-    tiny.save(path, "llama", num_labels=19)
-    (path / "modeling_multi.py").write_text(CODE)
-    config = json.loads((path / "config.json").read_text())
-    config["auto_map"] = {"AutoModelForSequenceClassification": "modeling_multi.MultiRewardForSequenceClassification"}
-    config["architectures"] = ["MultiRewardForSequenceClassification"]
-    (path / "config.json").write_text(json.dumps(config))
-    weights = load_file(path / "model.safetensors")
-    weights["objectives.weight"] = weights.pop("score.weight")
-    save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
-    return path
+    return Path(save_armo(tmp_path_factory.mktemp("armo")))
 
 
 def test_objectives_are_columns_and_their_score_is_the_reward(armo):

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from ratekit.cli import cache, inference, inspect, mechanisms, pipeline
+from ratekit.cli import cache, inference, inspect, mechanisms, merge, pipeline
 from ratekit.cli.check_reward import check_reward
 from ratekit.cli.report import report
+from ratekit.cli.reproduce import reproduce
 from ratekit.cli.tables import Format
 
 app = typer.Typer(
@@ -56,6 +57,7 @@ app.command()(pipeline.run)
 app.command()(pipeline.rewrite)
 app.command()(pipeline.score)
 app.command()(pipeline.estimate)
+app.command()(reproduce)
 app.command()(inspect.diagnose)
 app.command()(inspect.contrast)
 app.command()(inspect.attributes)
@@ -70,3 +72,4 @@ app.command()(mechanisms.heterogeneity)
 app.command()(mechanisms.warranted)
 app.command()(mechanisms.sequential)
 app.add_typer(cache.app, name="cache")
+app.add_typer(merge.app, name="merge")
