@@ -283,14 +283,16 @@ def test_rows_that_cannot_be_used_are_said_and_are_not_fatal(tmp_path):
 
 
 def test_the_audit_of_a_merge_has_its_section(run, tmp_path):
-    (tmp_path / "audit.csv").write_text(
-        "model,method,accuracy,length,sentiment\nsoup,linear,0.91,1.25,\n<b>x</b>,ties,0.9,0.5,1\n"
-    )
+    columns = "model,method,accuracy,length,length_se,length_ci_low,length_ci_high,length - a,sentiment,note"
+    rows = [columns, "soup,linear,0.91,1.25,0.1,1.0,1.5,-0.25,,", "<b>x</b>,ties,0.9,0.5,0.1,0.25,0.75,0.125,1,"]
+    (tmp_path / "audit.csv").write_text("\n".join(rows))
     (tmp_path / "audit.png").write_bytes(PNG)
     page = Page(rk.report(tmp_path).read_text())
     section = page.sections["What merging does to these effects"]
-    for part in ("soup", "0.91", "1.25", "<b>x</b>"):
+    for part in ("soup", "0.91", "1.25 [1, 1.5]", "0.5 [0.25, 0.75]", "<b>x</b>", "Against each parent", "length - a"):
         assert part in section
+    assert "length se" not in section
+    assert "note" not in section  # nothing stands in it
     assert [a["src"] for t, a in page.tags if t == "img"] == [f"data:image/png;base64,{base64.b64encode(PNG).decode()}"]
 
 

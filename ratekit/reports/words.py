@@ -9,6 +9,7 @@ import numpy as np
 from ratekit.attributes import ATTRIBUTES
 from ratekit.diagnostics import sensitivity
 from ratekit.plots.look import grouping
+from ratekit.reports.tables import Table
 from ratekit.stages import standardize
 
 if TYPE_CHECKING:
@@ -29,14 +30,6 @@ class Finding(NamedTuple):
     verdict: str
     sentence: str
     numbers: dict[str, str]
-
-
-class Table(NamedTuple):
-    """A table as texts; `numeric` says of each column whether it holds numbers."""
-
-    columns: list[str]
-    numeric: list[bool]
-    rows: list[list[str]]
 
 
 def question(table: pd.DataFrame | None) -> str:
@@ -152,21 +145,3 @@ def summary(found: list[Finding]) -> Table | None:
     columns = list(dict.fromkeys(name for finding in found for name in finding.numbers))
     rows = [[finding.numbers.get(name, "") for name in columns] for finding in found]
     return Table(columns, [name not in ("reward model", "attribute") for name in columns], rows) if rows else None
-
-
-def plain_table(table: pd.DataFrame, names: dict[str, str] | None = None) -> Table:
-    """A table as texts: numbers to four digits, missing ones empty.
-
-    >>> import pandas as pd
-    >>> plain_table(pd.DataFrame({"model": ["a"], "loss": [0.123456]}))
-    Table(columns=['model', 'loss'], numeric=[False, True], rows=[['a', '0.1235']])
-    """
-    rows = [[_cell(value) for value in row] for row in table.itertuples(index=False)]
-    numeric = [table[c].dtype.kind in "fiu" for c in table.columns]
-    return Table([(names or {}).get(c, str(c).replace("_", " ")) for c in table.columns], numeric, rows)
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return "" if value != value else f"{value:.4g}"
-    return "" if value is None else str(value)
