@@ -16,7 +16,7 @@ from ratekit.stages import estimate
 if TYPE_CHECKING:
     import pandas as pd
 
-AUDIT, AUDIT_PICTURE, REWRITING = "audit.csv", "audit.png", "rewriting.json"
+AUDIT, AUDIT_PICTURE, AUDIT_RECORD, REWRITING = "audit.csv", "audit.png", "audit.json", "rewriting.json"
 NEEDED = ("attribute", "reward_model", "estimator", "estimand", "estimate", "se", "ci_low", "ci_high", "p_value", "n",
           "n_dropped", "reward_sd")  # fmt: skip
 
@@ -72,7 +72,7 @@ def _folder(path: Path) -> Contents:
             found.ds = files.read(path / DATASET)
         except InputError as e:
             found.missing.append(f"the dataset cannot be read ({e}), so there are no checks and no examples")
-    else:
+    elif (path / EFFECTS).exists():
         found.missing.append(f"there is no {DATASET}/, so there are no checks and no examples")
     found.table = _table(path / EFFECTS, found, NEEDED)
     found.record = _record(path, found)
@@ -101,7 +101,7 @@ def _table(path: Path, found: Contents, needed: tuple[str, ...] = ()) -> pd.Data
 
 def _record(path: Path, found: Contents) -> dict[str, Any]:
     record: dict[str, Any] = {}
-    for name, inside in ((RECORD, None), (REWRITING, "rewriting")):
+    for name, inside in ((RECORD, None), (REWRITING, "rewriting"), (AUDIT_RECORD, "audit")):
         if not (path / name).exists():
             continue
         try:

@@ -87,7 +87,7 @@ def _parts(found: Contents) -> dict[str, Any]:
     known = ATTRIBUTES.get(first)
     return {
         "style": STYLE,
-        "title": question(table),
+        "title": question(table, found.audit is not None),
         "subtitle": _subtitle(found),
         "subjects": subjects(table, checks),
         "of_rows": _of_rows(sample, ds) if checks is not None else "",

@@ -67,4 +67,4 @@ def _estimate(row: Any, name: str) -> str:
     if value != value or value is None:
         return ""
     known = low is not None and low == low and high == high
-    return f"{_cell(value)} [{low:.3g}, {high:.3g}]" if known else _cell(value)
+    return f"{value:.3g} [{low:.3g}, {high:.3g}]" if known else _cell(value)

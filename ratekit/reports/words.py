@@ -32,8 +32,10 @@ class Finding(NamedTuple):
     numbers: dict[str, str]
 
 
-def question(table: pd.DataFrame | None) -> str:
+def question(table: pd.DataFrame | None, audited: bool = False) -> str:
     """The title of the page."""
+    if table is None and audited:
+        return "What does merging do to what these models reward?"
     if table is None:
         return "What does this reward model really reward?"
     models = list(dict.fromkeys(map(str, table["reward_model"])))
