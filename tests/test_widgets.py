@@ -402,7 +402,7 @@ def test_versions_stand_side_by_side_and_hostile_phrases_are_text():
     ds = prototypes.labelled(rk.load("reviews"), attribute)
     places = prototypes.handful(ds, 6)
     rows = trials.rewritten(
-        prototypes.taken(ds, places), attribute, rk.RuleRewriter("length"), 2, None, Progress(lambda *a: None)
+        facts.taken(ds, places), attribute, rk.RuleRewriter("length"), 2, None, Progress(lambda *a: None)
     )
     rows = trials.scored(rows, "words", "words")
     version = trials.Version("v1", POLITE, attribute, rows, trials.checked(rows, attribute), tuple(places))

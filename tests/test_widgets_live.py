@@ -233,8 +233,10 @@ def obedient(conversations):
 def polite_lab(ds, **more):
     lab = AttributeLab(ds, ChatRewriter(obedient, rk.ATTRIBUTES["formality"]), "vader", **more)
     lab.name.value, lab.treated.value, lab.untreated.value = "politeness", "more polite", "less polite"
-    lab.measure.value, lab.mentioned.value = "sentiment", ""
+    lab.measure.value = "sentiment"
     press(lab.others)
+    assert lab.rows.value.count(",") == 5  # a handful
+    lab.rows.value = "0-11"
     return lab
 
 
@@ -249,9 +251,10 @@ def test_a_lab_from_two_phrases_to_code(scored):
     assert lab.versions[0].places == lab.versions[1].places
     page = assert_only_shows(lab.compared.value)
     assert "more polite, keeping every mistake" in page.text
-    first, second = (v.ds["rewrites"][0][0] for v in lab.versions)
-    assert lab.versions[1].ds["response"][0] in second  # v2 keeps the mistakes
-    assert first != second or "keeping" in page.text
+    kept = [[chain[0].startswith(text) for text, chain in zip(v.ds["response"], v.ds["rewrites"], strict=True)] for v in lab.versions]  # fmt: skip
+    asked_up = [not treated for treated in lab.versions[0].ds["treated"]]
+    assert all(k for k, up in zip(kept[1], asked_up, strict=True) if up)  # the second version keeps the mistakes
+    assert not all(k for k, up in zip(kept[0], asked_up, strict=True) if up)  # the first does not
     assert "money" in lab.cost.value
     assert not lab.estimate_button.disabled
     lab.n.value = 40
