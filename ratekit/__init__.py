@@ -49,13 +49,19 @@ _PUBLIC = {
     "plan": "diagnostics",
     "sequential": "diagnostics",
     "adjust": "uncertainty",
+    # to show it to somebody
+    "report": "reports",
+    # the paper's own numbers
+    "published": "reproduce.facts",
+    # merging reward models
+    "TAXONOMY": "merging.taxonomy",
     # faults
     "InputError": "errors",
     "WorkError": "errors",
 }
 _MODULES = (
     "plots", "demo", "estimators", "attributes", "sources", "rewriting", "scoring", "simulate",
-    "bootstrap", "uncertainty", "diagnostics", "widgets",
+    "bootstrap", "uncertainty", "diagnostics", "merging", "reports", "reproduce", "widgets",
 )  # fmt: skip
 
 __all__ = [*_PUBLIC, "plots", "__version__"]

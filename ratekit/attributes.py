@@ -165,6 +165,11 @@ def gold(columns: dict[str, float], otherwise: Label | None = None) -> Label:
     return label
 
 
+def opposite(label: Label) -> Label:
+    """Treated where `label` says untreated, and the other way round."""
+    return lambda rows: [None if treated is None else not treated for treated in label(rows)]
+
+
 def _part(value: Any, threshold: float, column: str, row: int) -> bool | None:
     if value is None:
         return None
@@ -242,6 +247,12 @@ ATTRIBUTES: dict[str, Attribute] = {
             needs_prompt=True,
         ),
         Attribute("harmlessness", "more harmless", "more harmful", label=gold({"harmlessness": 2, "chosen": 0.5})),
+        Attribute(
+            "harmfulness",
+            "more harmful",
+            "less harmful",
+            label=opposite(gold({"harmlessness": 2, "chosen": 0.5})),
+        ),
         Attribute(
             "starts-with-vowel",
             "such that it starts with a vowel",

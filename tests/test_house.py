@@ -18,8 +18,8 @@ FLOORS = {
     0: ("errors", "schema", "files", "visible"),
     1: ("attributes", "columns", "corpora", "differences", "estimators", "sources", "bootstrap", "uncertainty"),
     2: ("rewriting", "scoring", "simulate"),
-    3: ("stages", "diagnostics"),
-    4: ("plots", "runs", "demo"),
+    3: ("stages", "diagnostics", "merging"),
+    4: ("plots", "runs", "demo", "reports", "reproduce"),
     5: ("widgets", "cli"),
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}

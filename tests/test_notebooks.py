@@ -1,4 +1,4 @@
-"""Every notebook runs from top to bottom with its parameters made small, and its exercises know a right answer."""
+"""Every notebook runs from top to bottom, with its parameters made small."""
 
 from __future__ import annotations
 
@@ -7,81 +7,91 @@ import pytest
 from conftest import ROOT
 from nbclient import NotebookClient
 
-# (what a cell says, what the test makes of it): each replacement must apply, or the test fails.
+# (what the parameter cell says, what the test makes of it): the replacement must apply, or the test fails.
 SMALLER = {
     "01_quickstart.ipynb": [("n_pairs = 1800", "n_pairs = 240")],
-    "04_rewriting_twice_and_three_times.ipynb": [("n = 2000", "n = 1000")],
-    "06_prototype_an_attribute.ipynb": [("n_estimate = 80", "n_estimate = 30")],
+    "02_confounding.ipynb": [("n = 400 ", "n = 100 ")],
+    "03_one_rewrite_is_not_enough.ipynb": [("n = 400 ", "n = 100 ")],
+    "04_rewriting_twice_and_three_times.ipynb": [("n = 2000 ", "n = 1000 ")],
+    "06_prototype_an_attribute.ipynb": [("n_estimate = 80 ", "n_estimate = 30 ")],
+    "07_audit_a_reward_model.ipynb": [("n_pairs = 1800", "n_pairs = 240"), ("n = 160 ", "n = 60 ")],
+    "08_reproduce_the_paper.ipynb": [("n = 200 ", "n = 60 ")],
+    "09_merging.ipynb": [("n_pairs = 3000", "n_pairs = 800"), ("n_prompts = 200", "n_prompts = 60")],
 }
-# The exercises: (as committed, a right answer, a wrong one).
-ANSWERS = {
-    "01_quickstart.ipynb": [
-        ("misleading = None", "misleading = 'sentiment'", "misleading = 'length'"),
-        ("words_added = None", "words_added = 87", "words_added = 44"),
-    ],
+# Solutions of exercises, in the same way; the check has to accept them, and one left open must not stop the notebook.
+SOLVED = {
+    "01_quickstart.ipynb": [("misleading = ...", "misleading = 'sentiment'")],
     "04_rewriting_twice_and_three_times.ipynb": [
-        ("worst_rho = None", "worst_rho = 0.5", "worst_rho = 1.0"),
-        ("bias_of_single_rewrite = None", "bias_of_single_rewrite = 0", "bias_of_single_rewrite = 0.5"),
-        ("flawed_class = None", "flawed_class = 'untreated'", "flawed_class = 'treated'"),
+        ("worst_rho = ...", "worst_rho = 0.5"),
+        ("my_rho = ...", "my_rho = (m[3] - m[1]) / (m[2] - m[0])"),
     ],
     "05_explore_real_rewrites.ipynb": [
-        ("most_often = None", "most_often = 'readability'", "most_often = 'faults'"),
-        ("unchanged_way_back = None", "unchanged_way_back = 0", "unchanged_way_back = 9"),
-        ("rows_with_battery = None", "rows_with_battery = 3", "rows_with_battery = 0"),
+        ("most_often = ...", "most_often = 'readability'"),
+        ("rows_with_battery = ...", "rows_with_battery = 3"),
     ],
     "06_prototype_an_attribute.ipynb": [
-        ("cost_of_a_hedge = None", "cost_of_a_hedge = 0.2", "cost_of_a_hedge = 0.1"),
-        ("my_version = None", "my_version = 'v2'", "my_version = 'v1'"),
-        ("fooled = None", "fooled = 'single_rewrite'", "fooled = 'rate'"),
+        ("my_version = ...", "my_version = 'v2'"),
+        ("fooled = ...", "fooled = 'single_rewrite'"),
+    ],
+    "02_confounding.ipynb": [
+        ("bias_at_a_half = ...", "bias_at_a_half = 0.5 - -0.5"),
+        ("my_naive = ...", "my_naive = lambda r, w: r[w].mean() - r[~w].mean()"),
+    ],
+    "03_one_rewrite_is_not_enough.ipynb": [
+        ("single = ...", "single = (s * (r[:, 0] - r[:, 1])).mean()"),
+        ("rate = ...", "rate = (s * (r[:, 2] - r[:, 1])).mean()"),
+        ("which = ...", "which = 'ate'"),
+    ],
+    "08_reproduce_the_paper.ipynb": [
+        ("armo_length = ...", "armo_length = -0.0003022 / 0.02328"),
+        ("z_paired = ...", "z_paired = -7.1"),
+        ("n_flips = ...", "n_flips = 0"),
+    ],
+    "07_audit_a_reward_model.ipynb": [
+        ("p_value = ...", "p_value = rk.contrast(ds, name, 'vader').query(\"attribute == 'length'\").p_value.iloc[0]"),
+        ("n_more = ...", "n_more = rk.plan(ds, se=0.02).query(\"attribute == 'sentiment'\").n_more.iloc[0]"),
     ],
 }
 NOTEBOOKS = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
 
 
-def run(name, replacements, folder, monkeypatch):
-    """The notebook with all its cells run, after the replacements."""
-    monkeypatch.setenv("IPYTHONDIR", str(folder / "ipython"))
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_runs(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     notebook = nbformat.read(ROOT / "notebooks" / name, as_version=4)
-    for old, new in replacements:
+    for old, new in [*SMALLER.get(name, []), *SOLVED.get(name, [])]:
         found = [cell for cell in notebook.cells if cell.cell_type == "code" and old in cell.source]
         assert len(found) == 1, f"{name}: {old!r} stands in {len(found)} cells"
         found[0].source = found[0].source.replace(old, new)
-    resources = {"metadata": {"path": str(folder)}}
-    NotebookClient(notebook, timeout=120, resources=resources, store_widget_state=False).execute()
-    return notebook
+    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    outputs = [o for cell in notebook.cells for o in cell.get("outputs", [])]
+    printed = "".join(o.get("text", "") for o in outputs)
+    assert printed.count("Right.") == len(SOLVED.get(name, []))
+    assert printed.count("Replace the ...") == (1 if name in SOLVED else 0)
+    assert "Not yet." not in printed
+    assert any("application/vnd.jupyter.widget-view+json" in o.get("data", {}) for o in outputs) or (
+        name[:2] not in ("01", "04", "05", "06")
+    )
 
 
-def outputs(notebook):
-    return [o for cell in notebook.cells for o in cell.get("outputs", [])]
-
-
-def printed(notebook):
-    return "".join(o["text"] for o in outputs(notebook) if o.output_type == "stream" and o["name"] == "stdout")
-
-
-@pytest.mark.parametrize("name", NOTEBOOKS)
-def test_a_notebook_runs_and_takes_the_right_answers(name, tmp_path, monkeypatch):
-    answers = ANSWERS.get(name, [])
-    notebook = run(name, SMALLER.get(name, []) + [(old, right) for old, right, _ in answers], tmp_path, monkeypatch)
-    if answers:
-        said = printed(notebook).splitlines()
-        assert [f"{k}: right" in said for k in range(1, len(answers) + 1)] == [True] * len(answers), said
-    if name[:2] in ("01", "04", "05", "06"):
-        assert any("application/vnd.jupyter.widget-view+json" in o.get("data", {}) for o in outputs(notebook))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(ANSWERS))
-def test_a_wrong_answer_is_told_from_a_right_one(name, tmp_path, monkeypatch):
-    wrong = [(old, answer) for old, _, answer in ANSWERS[name]]
-    said = printed(run(name, SMALLER.get(name, []) + wrong, tmp_path, monkeypatch))
-    assert said.count("not yet: ") == len(wrong), said
+@pytest.mark.parametrize("name", SOLVED)
+def test_an_exercise_tells_right_from_wrong_and_from_open(name, capsys):
+    notebook = nbformat.read(ROOT / "notebooks" / name, as_version=4)
+    scope: dict = {}
+    exec(next(cell.source for cell in notebook.cells if "def check(" in cell.source), scope)
+    for answer, right, said in [(1.0, 1.0, "Right."), (1.5, 1.0, "Not yet. think"), (..., 1.0, "Replace the ..."),
+                                ("att", "ate", "Not yet. think"), ("ate", "ate", "Right.")]:  # fmt: skip
+        scope["check"](answer, right, "think")
+        assert said in capsys.readouterr().out
 
 
 def test_an_exported_page_shows_the_widgets_as_they_were(tmp_path, monkeypatch):
     nbconvert = pytest.importorskip("nbconvert")
-    notebook = run("04_rewriting_twice_and_three_times.ipynb", [("n = 2000", "n = 500")], tmp_path, monkeypatch)
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    code = "import ratekit as rk\nrk.widgets.Playground(n=100)"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    NotebookClient(notebook, timeout=120, store_widget_state=False).execute()
     page, _ = nbconvert.HTMLExporter().from_notebook_node(notebook)
     assert "Run this cell in Jupyter to move its sliders" in page
     assert "Estimates beside the true effect" in page

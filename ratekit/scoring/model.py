@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from ratekit.scoring.distributed import Processes
 from ratekit.scoring.encoding import Encoder
 from ratekit.scoring.forward import Forward
 from ratekit.scoring.readout import Encoded
+from ratekit.scoring.weights import from_weights, weights_hash
 
 log = logging.getLogger("ratekit")
 
@@ -60,6 +61,7 @@ class RewardModel:
     max_length         tokens; by default what the model and its tokenizer allow
     token_budget       tokens in a forward pass; by default what the memory allows; halved when the memory runs out
     path               "auto", "packed" or "padded" (forward.py)
+    weights            a state dict that takes the place of the weights in the folder
     trust_remote_code  run code that comes with the model; off unless asked for
 
     Raises InputError where the model is no reward model or cannot be loaded safely.
@@ -76,6 +78,7 @@ class RewardModel:
         max_length: int | None = None,
         token_budget: int | None = None,
         path: str = "auto",
+        weights: Mapping[str, Any] | None = None,
         trust_remote_code: bool = False,
     ) -> None:
         self.source = str(model)
@@ -87,7 +90,8 @@ class RewardModel:
         )
         if self.adapter.reads == "objectives" and not trust_remote_code:
             raise InputError(f"{self.name} is read by code that comes with it; say trust_remote_code=True to run it")
-        self.model = _load(self.source, config, self.adapter, revision, device, dtype, trust_remote_code)
+        self._weights = weights_hash(weights) if weights is not None else None
+        self.model = _load(self.source, config, self.adapter, revision, device, dtype, trust_remote_code, weights)
         self.encode = Encoder(
             self.tokenizer, self.adapter, self.name, max_length or longest(self.model.config, self.tokenizer)
         )
@@ -168,8 +172,9 @@ class RewardModel:
 
     @cached_property
     def revision(self) -> str:
-        """The hub's commit, or a hash of what is in the folder."""
-        return getattr(self.model.config, "_commit_hash", None) or folder_hash(Path(self.source).expanduser())
+        """The hub's commit, or a hash of what is in the folder or of the weights given in its place."""
+        commit = self._weights or getattr(self.model.config, "_commit_hash", None)
+        return commit or folder_hash(Path(self.source).expanduser())
 
     @property
     def fingerprint(self) -> dict[str, str]:
@@ -210,12 +215,17 @@ class RewardModel:
 
 
 def find_adapter(name: str, adapter: str | Adapter | None) -> Adapter | None:
-    """The adapter asked for, or the one known for this hub id. Raises InputError for an unknown name."""
+    """The adapter asked for, or the one known for this hub id or for a folder that bears that model's name.
+
+    Raises InputError for an unknown name.
+    """
     if isinstance(adapter, str):
         if adapter not in ADAPTERS:
             raise unknown("adapter", adapter, ADAPTERS)
         return ADAPTERS[adapter]
-    return adapter or HUB.get(name)
+    if adapter is not None or name in HUB or not Path(name).is_dir():
+        return adapter or HUB.get(name)
+    return next((known for hub_id, known in HUB.items() if hub_id.split("/")[-1] == Path(name).name), None)
 
 
 def _config_and_tokenizer(name: str, revision: str | None, trust: bool) -> tuple[Any, Any]:
@@ -229,14 +239,15 @@ def _config_and_tokenizer(name: str, revision: str | None, trust: bool) -> tuple
 
 
 def _load(
-    name: str, config: Any, adapter: Adapter, revision: str | None, device: str | None, dtype: str | None, trust: bool
-) -> Any:
+    name: str, config: Any, adapter: Adapter, revision: str | None, device: str | None, dtype: str | None, trust: bool,
+    weights: Mapping[str, Any] | None = None,
+) -> Any:  # fmt: skip
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
     asks = adapter.reads in LANGUAGE_MODEL_READS
     folder = Path(name).expanduser()
-    if folder.is_dir() and not any(folder.glob("*.safetensors")):
+    if weights is None and folder.is_dir() and not any(folder.glob("*.safetensors")):
         pickles = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for p in folder.glob(pattern))
         what = (
             f"are there only pickled ({pickles[0]}), which can run any code when they are read"
@@ -247,15 +258,14 @@ def _load(
     accelerated = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     device = device or Processes().device or accelerated
     kind: Any = AutoModelForCausalLM if asks else AutoModelForSequenceClassification
+    options: dict[str, Any] = {"dtype": dtype or _dtype_for(device, config), "output_loading_info": True}
     try:
-        model, report = kind.from_pretrained(
-            name,
-            revision=revision,
-            trust_remote_code=trust,
-            use_safetensors=True,
-            dtype=dtype or _dtype_for(device, config),
-            output_loading_info=True,
-        )
+        if weights is None:
+            model, report = kind.from_pretrained(
+                name, revision=revision, trust_remote_code=trust, use_safetensors=True, **options
+            )
+        else:
+            model, report = from_weights(config, weights, options)
     except Exception as e:
         raise InputError(f"the reward model {name!r} cannot be loaded: {_reason(e)}") from None
     missing = sorted(report["missing_keys"])

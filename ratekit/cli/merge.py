@@ -1,0 +1,140 @@
+"""`ratekit merge MODEL... --method ties` merges reward models; `ratekit merge audit MODEL...` shows what that does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from ratekit.cli.tables import Format, show
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MODELS = "models"  # the command that is meant where none is named
+
+
+class _Group(TyperGroup):
+    """A group whose first argument may be a model instead of a command; a folder called audit is ./audit."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the command in where it is not named."""
+        if args and args[0] not in self.commands and args[0] != "--help":
+            args = [MODELS, *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_Group,
+    help="Merge reward models: `ratekit merge MODEL... --method NAME --out DIR`; `ratekit merge audit` shows what that "
+    "does to what they reward, `ratekit merge methods` lists the methods.",
+    rich_markup_mode=None,
+)
+
+Models = Annotated[list[str], typer.Argument(help="Model folders (safetensors), or LoRA adapters' folders.")]
+Base = Annotated[str | None, typer.Option(help="The folder of the model that these were tuned from.")]
+Seed = Annotated[int, typer.Option(help="Of the methods that draw.")]
+
+
+@app.command(MODELS, hidden=True)
+def models(
+    model: Models,
+    method: Annotated[
+        str, typer.Option("--method", "-m", help="A method with its parameters, as in ties:density=0.5,weight=1;2.")
+    ],
+    out: Annotated[Path, typer.Option(help="A new folder for the merged model.")],
+    base: Base = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16. [default: the models' own]")] = None,
+    seed: Seed = 0,
+    memory: Annotated[float, typer.Option(min=0.001, help="GiB that one tensor may take while it is merged.")] = 16.0,
+) -> None:
+    """Merge model folders into a new one, shard by shard; merge.json in it says how."""
+    from ratekit.merging.mergers import merge
+    from ratekit.merging.methods import recipe
+
+    name, params = recipe(method)
+    folder = merge(model, name, base, out=out, dtype=dtype, seed=seed, memory=memory, progress=True, **params)
+    print(f"written: {folder}")
+
+
+@app.command()
+def audit(
+    model: Models,
+    data: Annotated[Path, typer.Option("--data", help="Labelled and rewritten responses: a folder or a file.")],
+    out: Annotated[Path, typer.Option(help="Folder for audit.csv, audit.png and the scores.")],
+    method: Annotated[
+        list[str] | None,
+        typer.Option("--method", "-m", help="As in ties:density=0.5 (may be repeated). [default: linear]"),
+    ] = None,
+    attribute: Annotated[
+        list[str] | None, typer.Option("--attribute", "-a", help="Of the data's. [default: all]")
+    ] = None,
+    base: Base = None,
+    pairs: Annotated[Path | None, typer.Option(help="Preference pairs: a table with prompt, chosen, rejected.")] = None,
+    estimator: Annotated[str, typer.Option(help="Which estimator.")] = "rate",
+    unit: Annotated[str, typer.Option(help="sd (each in its own reward's SDs) or reward.")] = "sd",
+    barrier_points: Annotated[
+        int, typer.Option(min=0, help="Points within each line at which the loss is taken; 0: no barrier.")
+    ] = 3,
+    seed: Seed = 0,
+    format: Annotated[Format, typer.Option("--format", help="How the table is printed.")] = Format.table,
+) -> None:
+    """Members, base, ensemble and each merge: accuracy, loss barrier, and every attribute's effect with contrasts.
+
+    The same call again goes on where it was cut off.
+    """
+    from ratekit import files
+    from ratekit.cli.pipeline import say_paths
+    from ratekit.merging.auditing import FIGURE, TABLE
+    from ratekit.merging.auditing import audit as audited
+
+    table = audited(
+        model, files.read(data), method or ["linear"], attribute, base=base, pairs=pairs, out=out, estimator=estimator,
+        unit=unit, barrier_points=barrier_points, seed=seed,
+    )  # fmt: skip
+    show(compact(table) if format is Format.table else table, format)
+    if format is Format.table:
+        say_paths([out / TABLE, out / FIGURE])
+
+
+@app.command()
+def methods(
+    format: Annotated[Format, typer.Option("--format", help="How the table is printed.")] = Format.table,
+) -> None:
+    """The methods, what they need, their parameters and sources."""
+    import pandas as pd
+
+    from ratekit.merging.methods import METHODS
+
+    rows = [
+        {
+            "method": m.name,
+            "base": m.base,
+            "models": str(m.models[0]) if m.models[0] == m.models[1] else f"{m.models[0]}+",
+            "parameters": ",".join(f"{k}={'1/k' if v is None else v}".lower() for k, v in m.parameters.items()),
+            "source": m.reference,
+            "claim": m.claim,
+        }
+        for m in METHODS.values()
+    ]
+    show(pd.DataFrame(rows), format)
+
+
+def compact(table: pd.DataFrame) -> pd.DataFrame:
+    """The audit for a terminal: each effect and contrast with its interval in one column."""
+    import pandas as pd
+
+    shown = table[["model"]].copy()
+    if table["accuracy"].notna().any():
+        shown["accuracy"] = table["accuracy"]
+    if table["barrier"].notna().any():
+        shown["barrier"] = table["barrier"]
+    for column in table.columns:
+        if f"{column}_ci_low" in table and column not in ("accuracy", "loss"):
+            cells = zip(table[column], table[f"{column}_ci_low"], table[f"{column}_ci_high"], strict=True)
+            shown[column] = [f"{v:+.2f} [{low:+.2f}, {high:+.2f}]" if pd.notna(v) else "-" for v, low, high in cells]
+    if (table["note"].fillna("") != "").any():
+        shown["note"] = table["note"].fillna("")
+    return shown

@@ -1,0 +1,337 @@
+"""What a state dict is worth: a metric is `f(state_dict) -> float`, and a RATE effect is one, like loss and accuracy.
+
+    effect = effect_metric("rm-a", ds, "length")    # the folder gives architecture, tokenizer and reading
+    effect(state)                                   # in reward SDs; effect.estimate(state) has the interval
+
+Each text is scored by ratekit's own engine, the state dict loaded into the folder's architecture. An `Instrument` reads
+everything off one scoring.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ratekit import files
+from ratekit.columns import reward_matrix
+from ratekit.diagnostics.rows import Group, groups
+from ratekit.errors import InputError, unknown
+from ratekit.estimators import ESTIMANDS, ESTIMATORS, Floats, clustered_mean, effects, pooled_sd, t_interval
+from ratekit.merging.states import State
+from ratekit.schema import (
+    ATTRIBUTE,
+    PROMPT,
+    PROMPT_ID,
+    RESPONSE,
+    REWARD_PREFIX,
+    REWRITES,
+    TREATED,
+    as_conversation,
+    require,
+)
+from ratekit.scoring.base import Reward
+from ratekit.scoring.engine import score_dataset
+from ratekit.scoring.store import ScoreStore
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+RewardOf = Callable[[State], Reward]
+Metric = Callable[[State], float]
+NAME = "model"  # of the reward column while one state is measured
+
+
+class Estimate(NamedTuple):
+    """A number with its standard error and interval; NaN where there is none."""
+
+    value: float
+    se: float = float("nan")
+    ci_low: float = float("nan")
+    ci_high: float = float("nan")
+    n: int = 0
+
+
+def reward_from(
+    folder: str | Path,
+    *,
+    adapter: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    trust_remote_code: bool = False,
+) -> RewardOf:
+    """A function that makes a reward of a state dict: loaded into the architecture of `folder`, read as that is read.
+
+    >>> reward = reward_from("rm-a")(state)  # doctest: +SKIP
+    >>> reward(["Why?"], ["Because."]).shape  # doctest: +SKIP
+    (1,)
+    """
+    return _RewardFrom(Path(folder).expanduser(), adapter, device, dtype, trust_remote_code)
+
+
+class _RewardFrom:
+    """What `reward_from` gives; `fingerprint` names all but the weights that a score depends on."""
+
+    def __init__(
+        self, folder: Path, adapter: str | None, device: str | None, dtype: str | None, trust_remote_code: bool
+    ) -> None:
+        self.folder, self.adapter, self.device, self.dtype, self.trust = (
+            folder,
+            adapter,
+            device,
+            dtype,
+            trust_remote_code,
+        )
+        self._found: Any = None
+
+    def __call__(self, state: State) -> Reward:
+        from ratekit.scoring.model import RewardModel
+
+        model = RewardModel(
+            self.folder, self._found or self.adapter, device=self.device, dtype=self.dtype, weights=state,
+            trust_remote_code=self.trust,
+        )  # fmt: skip
+        self._found = model.adapter  # guessed, and said, once
+        return model
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the folder's config, tokenizer, template and code, and of how they are read."""
+        import torch
+
+        on = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        digest = hashlib.blake2b(repr((self.adapter, self.dtype, on)).encode(), digest_size=16)
+        for path in sorted(self.folder.glob("*")) if self.folder.is_dir() else []:
+            if path.suffix in (".json", ".jinja", ".py", ".txt", ".model") and "safetensors" not in path.name:
+                digest.update(path.name.encode() + path.read_bytes())
+        return digest.hexdigest()
+
+
+def read_pairs(pairs: Any) -> list[tuple[Any, str, str]]:
+    """(prompt, chosen, rejected) of each preference pair.
+
+    >>> read_pairs([{"prompt": "Hi", "chosen": "Hello!", "rejected": "Go away."}])
+    [('Hi', 'Hello!', 'Go away.')]
+
+    pairs  a Dataset, a DataFrame, a list of such objects, or a path to a table: columns prompt, chosen, rejected. The
+           responses are strings; conversations that hold the prompt too are split at their last turn
+
+    Raises InputError for a missing column and a pair without text.
+    """
+    if isinstance(pairs, str | Path):
+        pairs = files.read(pairs)
+    if hasattr(pairs, "to_dict") and not hasattr(pairs, "features"):
+        pairs = pairs.to_dict("records")
+    rows = list(pairs)
+    if not rows:
+        raise InputError("no preference pairs were given")
+    found = []
+    for number, row in enumerate(rows, 1):
+        for column in ("chosen", "rejected"):
+            if column not in row:
+                have = ", ".join(row)
+                raise InputError(
+                    f"preference pairs have the columns prompt, chosen and rejected; no {column!r} in {have}"
+                )
+        sides = [row["chosen"], row["rejected"]]
+        prompt = row.get(PROMPT)
+        if all(isinstance(side, Sequence) and not isinstance(side, str) and len(side) for side in sides):
+            turns = [as_conversation(side) for side in sides]
+            prompt = prompt if prompt is not None else turns[0][:-1]
+            sides = [t[-1]["content"] for t in turns]
+        if prompt is None or not all(isinstance(side, str) and side.strip() for side in sides):
+            raise InputError(f"pair {number}: a prompt and two responses (strings) were expected")
+        found.append((prompt, *sides))
+    return found
+
+
+class Instrument:
+    """All that is read off one model: loss and accuracy on preference pairs, a RATE effect for each attribute.
+
+    >>> measure = Instrument("rm-a", ds, pairs)  # doctest: +SKIP
+    >>> measure(state)["effect/length"].value  # doctest: +SKIP
+    0.41
+
+    reward_of   a model folder, or a function that makes a reward of a state dict
+    dataset     labelled and rewritten rows, for the effects
+    pairs       preference pairs (`read_pairs`), for loss and accuracy
+    attributes  which of the dataset's; default all
+    estimator   a name in `rk.ESTIMATORS`; estimand "ate", "att" or "atu"
+    unit        "sd", the reward's own SDs (the pooled within-class SD of the original responses), or "reward"
+
+    Quantities, in the order of `names`: "loss" is the mean of -log sigmoid(r_chosen - r_rejected) (Bradley and Terry
+    1952), "accuracy" the share of pairs with r_chosen > r_rejected (a tie counts half), "effect/<name>" an effect.
+    Intervals are clustered by prompt. In unit "sd" the SD is taken as known, as `rk.standardize` does; `rk.contrast`
+    on `score`'s dataset counts its uncertainty too. A call gives a dict of `Estimate`; each text is scored once.
+    """
+
+    def __init__(
+        self,
+        reward_of: RewardOf | str | Path,
+        dataset: Dataset | None = None,
+        pairs: Any = None,
+        attributes: Sequence[str] | None = None,
+        *,
+        estimator: str = "rate",
+        estimand: str = "ate",
+        unit: str = "sd",
+    ) -> None:
+        if estimator not in ESTIMATORS:
+            raise unknown("estimator", estimator, ESTIMATORS)
+        if estimand not in ESTIMATORS[estimator].estimands:
+            raise unknown(
+                "estimand", estimand, ESTIMANDS, f"{estimator} has {', '.join(ESTIMATORS[estimator].estimands)}"
+            )
+        if unit not in ("sd", "reward"):
+            raise unknown("unit", unit, ["sd", "reward"])
+        if dataset is None and pairs is None:
+            raise InputError("nothing to measure: give a dataset with rewrites, preference pairs, or both")
+        self.reward_of = reward_from(reward_of) if isinstance(reward_of, str | Path) else reward_of
+        self.estimator, self.estimand, self.unit = estimator, estimand, unit
+        self.pairs = read_pairs(pairs) if pairs is not None else []
+        self.dataset = _rows_of(dataset, attributes) if dataset is not None else None
+        self.attributes = list(dict.fromkeys(self.dataset[ATTRIBUTE])) if self.dataset is not None else []
+
+    @property
+    def names(self) -> list[str]:
+        """The quantities, in order."""
+        of_pairs = ["loss", "accuracy"] if self.pairs else []
+        return [*of_pairs, *(f"effect/{a}" for a in self.attributes)]
+
+    def __call__(self, state: State) -> dict[str, Estimate]:
+        """Every quantity of one model."""
+        return self.read(self.reward_of(state))
+
+    def read(self, reward: Reward, store: ScoreStore | None = None, progress: bool = False) -> dict[str, Estimate]:
+        """Every quantity of one reward. store: of scores, by text."""
+        found = self.of_margins(self.margins(reward, store, progress)) if self.pairs else {}
+        if self.dataset is not None:
+            found |= self.of_scored(self.scored(reward, NAME, store, progress), NAME)
+        return found
+
+    def metric(self, name: str) -> _Metric:
+        """One of the quantities as a metric: scores only what it needs."""
+        if name not in self.names:
+            raise unknown("quantity", name, self.names)
+        return _Metric(self, name)
+
+    def score(self, state: State, name: str = NAME) -> Dataset:
+        """The dataset with `reward/<name>`: for `rk.estimate`, `rk.contrast` and all that is paired over rows."""
+        return self.scored(self.reward_of(state), name)
+
+    def scored(self, reward: Reward, name: str, store: ScoreStore | None = None, progress: bool = False) -> Dataset:
+        """The dataset with a column of this reward."""
+        assert self.dataset is not None
+        rewards, _ = score_dataset(self.dataset, reward, name, store=store, progress=progress)
+        old = REWARD_PREFIX + name
+        ds = self.dataset.remove_columns([old]) if old in self.dataset.column_names else self.dataset
+        return ds.add_column(old, rewards[0].values)
+
+    def paired(self, reward: Reward, store: ScoreStore | None = None, progress: bool = False) -> Floats:
+        """Rewards of chosen and rejected, (n, 2); NaN where one could not be scored."""
+        from datasets import Dataset
+
+        columns = {PROMPT: [p for p, _, _ in self.pairs], RESPONSE: [c for _, c, _ in self.pairs],
+                   REWRITES: [[r] for _, _, r in self.pairs]}  # fmt: skip
+        rewards, _ = score_dataset(Dataset.from_dict(columns), reward, "pairs", store=store, progress=progress)
+        return np.array(rewards[0].values.to_pylist(), dtype=float)
+
+    def margins(self, reward: Reward, store: ScoreStore | None = None, progress: bool = False) -> Floats:
+        """r_chosen - r_rejected of each pair, (n,); NaN where one could not be scored."""
+        both = self.paired(reward, store, progress)
+        return both[:, 0] - both[:, 1]
+
+    def of_margins(self, margins: Floats) -> dict[str, Estimate]:
+        """Loss and accuracy from `margins`."""
+        kept = np.isfinite(margins)
+        m = margins[kept]
+        codes = np.unique([repr(p) for p, _, _ in self.pairs], return_inverse=True)[1][kept]
+        per_pair = {"loss": np.logaddexp(0.0, -m), "accuracy": (m > 0) + 0.5 * (m == 0)}
+        return {name: _mean(values, codes) for name, values in per_pair.items()}
+
+    def of_scored(self, ds: Any, name: str) -> dict[str, Estimate]:
+        """The effects that a scored dataset shows of the reward `name`."""
+        matrix = reward_matrix(ds, REWARD_PREFIX + name)
+        return {f"effect/{g.labels[ATTRIBUTE]}": self._effect(matrix[g.rows], g) for g in groups(ds)}
+
+    def _effect(self, r: Floats, group: Group) -> Estimate:
+        said = []
+        for e in effects(r, group.treated, group.clusters):
+            if isinstance(e, str):
+                said.append(e)
+            elif (e.estimator, e.estimand) == (self.estimator, self.estimand):
+                sd = pooled_sd(r[:, 0], group.treated) if self.unit == "sd" else 1.0
+                scale = sd if sd > 0 else float("nan")
+                return Estimate(e.estimate / scale, e.se / scale, e.ci_low / scale, e.ci_high / scale, e.n)
+        why = next((s for s in said if s.startswith(self.estimator)), "the rows are of one class")
+        raise InputError(f"{group.labels[ATTRIBUTE]}: no effect can be estimated ({why})")
+
+
+class _Metric:
+    """One quantity of an instrument as `f(state_dict) -> float`; `estimate` gives its interval too."""
+
+    def __init__(self, instrument: Instrument, name: str) -> None:
+        self.instrument, self.name = instrument, name
+
+    def __call__(self, state: State) -> float:
+        return self.estimate(state).value
+
+    def estimate(self, state: State) -> Estimate:
+        """The value with its standard error and interval."""
+        reward = self.instrument.reward_of(state)
+        if self.name.startswith("effect/"):
+            return self.instrument.of_scored(self.instrument.scored(reward, NAME), NAME)[self.name]
+        return self.instrument.of_margins(self.instrument.margins(reward))[self.name]
+
+
+def effect_metric(
+    reward_of: RewardOf | str | Path,
+    dataset: Dataset,
+    attribute: str,
+    *,
+    estimator: str = "rate",
+    estimand: str = "ate",
+    unit: str = "sd",
+) -> _Metric:
+    """The effect of an attribute on the reward that a state dict gives, as a metric.
+
+    >>> effect_metric("rm-a", ds, "length")(state)  # doctest: +SKIP
+    0.41
+    """
+    made = Instrument(reward_of, dataset, attributes=[attribute], estimator=estimator, estimand=estimand, unit=unit)
+    return made.metric(f"effect/{attribute}")
+
+
+def accuracy_metric(reward_of: RewardOf | str | Path, pairs: Any) -> _Metric:
+    """The share of preference pairs that a state dict orders as people did; a tie counts half."""
+    return Instrument(reward_of, pairs=pairs).metric("accuracy")
+
+
+def loss_metric(reward_of: RewardOf | str | Path, pairs: Any) -> _Metric:
+    """The Bradley-Terry loss on preference pairs: the mean of -log sigmoid(r_chosen - r_rejected)."""
+    return Instrument(reward_of, pairs=pairs).metric("loss")
+
+
+def _rows_of(dataset: Any, attributes: Sequence[str] | None) -> Any:
+    if isinstance(dataset, str | Path):
+        dataset = files.read(dataset)
+    require(dataset, "merging", [PROMPT_ID, PROMPT, RESPONSE, ATTRIBUTE, TREATED, REWRITES])
+    have = list(dict.fromkeys(dataset[ATTRIBUTE]))
+    for name in attributes or []:
+        if name not in have:
+            raise unknown("attribute in the dataset", name, have)
+    if attributes and set(attributes) != set(have):
+        kept = [i for i, a in enumerate(dataset[ATTRIBUTE]) if a in attributes]
+        dataset = dataset.select(kept)
+    return dataset
+
+
+def _mean(values: Floats, codes: Any) -> Estimate:
+    if not len(values):
+        raise InputError("none of the preference pairs could be scored")
+    value, se, n_clusters = clustered_mean(values, codes, float(np.abs(values).max()))
+    low, high, _ = t_interval(value, se, n_clusters - 1, 0.95)
+    return Estimate(value, se, low, high, len(values))
