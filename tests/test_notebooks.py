@@ -14,6 +14,7 @@ SMALLER = {
     "03_one_rewrite_is_not_enough.ipynb": [("n = 400 ", "n = 100 ")],
     "07_audit_a_reward_model.ipynb": [("n_pairs = 1800", "n_pairs = 240"), ("n = 160 ", "n = 60 ")],
     "08_reproduce_the_paper.ipynb": [("n = 200 ", "n = 60 ")],
+    "09_merging.ipynb": [("n_pairs = 3000", "n_pairs = 800"), ("n_prompts = 200", "n_prompts = 60")],
 }
 # Solutions of exercises, in the same way; the check has to accept them, and one left open must not stop the notebook.
 SOLVED = {
@@ -25,6 +26,11 @@ SOLVED = {
         ("single = ...", "single = (s * (r[:, 0] - r[:, 1])).mean()"),
         ("rate = ...", "rate = (s * (r[:, 2] - r[:, 1])).mean()"),
         ("which = ...", "which = 'ate'"),
+    ],
+    "08_reproduce_the_paper.ipynb": [
+        ("armo_length = ...", "armo_length = -0.0003022 / 0.02328"),
+        ("z_paired = ...", "z_paired = -7.1"),
+        ("n_flips = ...", "n_flips = 0"),
     ],
     "07_audit_a_reward_model.ipynb": [
         ("p_value = ...", "p_value = rk.contrast(ds, name, 'vader').query(\"attribute == 'length'\").p_value.iloc[0]"),

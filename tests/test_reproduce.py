@@ -579,22 +579,26 @@ def test_a_limited_and_interrupted_run_ends_with_the_table_of_an_undisturbed_one
 
     with Server("chat_server.py") as server:
         subprocess.run(command(server, tmp_path / "calm"), env=environment(), cwd=ROOT, check=True, capture_output=True)
-        assert server.stats["requests"] == server.stats["n_keys"] == 4000
+        n_keys = server.stats["n_keys"]  # two a row, but for texts that two rows share
+        assert server.stats["requests"] == n_keys
+        assert 3990 < n_keys <= 4000
     disturbed = tmp_path / "disturbed"
     with Server("chat_server.py", rps=400, mean_ms=30, faults={"429-after": 0.03, "503": 0.02, "cut": 0.01}) as server:
-        for seconds in (6, 8):
+        for sent in (400, 1600):
             process = subprocess.Popen(command(server, disturbed), env=environment(), cwd=ROOT,
                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
-            time.sleep(seconds)
-            assert process.poll() is None, "it was to be interrupted"
+            while server.stats.get("sent", 0) < sent:
+                assert process.poll() is None, "it was to be interrupted"
+                time.sleep(0.1)
             process.kill()
             process.wait()
         before = server.stats["sent"]
-        assert 0 < before < 4000
+        assert 0 < before < n_keys
         subprocess.run(command(server, disturbed), env=environment(), cwd=ROOT, check=True, capture_output=True)
         stats = server.stats
     assert stats["over-the-limit"] + stats["429-after"] + stats["503"] > 0
-    assert stats["again_after_read"] == 0
+    assert stats["again_after_read"] == 0  # no reply that was there is paid for twice
+    assert stats["n_keys"] == n_keys
     calm, other = (pd.read_csv(tmp_path / name / "effects.csv") for name in ("calm", "disturbed"))
     pd.testing.assert_frame_equal(calm, other)
     assert calm["n"].max() == 2000

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from ratekit import runs
 from ratekit.attributes import Attribute
 from ratekit.errors import InputError
+from ratekit.reports import report
 from ratekit.reproduce.experiment import Experiment, classified, get_experiment
 from ratekit.reproduce.share import write_card
 from ratekit.reproduce.sweeps import SIMULATED, simulated, sweep_table, swept, write_figure
@@ -285,12 +286,12 @@ def _write(
 
 
 def _report(folder: Path) -> list[Path]:
-    """The page of the run."""
+    """The page of the run; a run of which there is none to be made (no rewrites at all) is whole without it."""
     try:
-        from ratekit.report import report
-    except ImportError:
+        return [report(folder)]
+    except InputError as e:
+        log.info("%s: no report, since %s", folder, e)
         return []
-    return [Path(report(folder))]
 
 
 def dropped(ds: Dataset) -> dict[str, Any]:
