@@ -262,9 +262,9 @@ def folders(tmp_path_factory):
     "name", [pytest.param("ties", marks=mergekit), pytest.param("dare_linear", marks=mergekit), "soup"]
 )
 def test_a_folder_written_shard_by_shard_is_the_merge_in_memory(name, folders, tmp_path, monkeypatch):
-    from ratekit.merging import states
+    from ratekit.merging import writing
 
-    monkeypatch.setattr(states, "SHARD_BYTES", 20_000)
+    monkeypatch.setattr(writing, "SHARD_BYTES", 20_000)
     models = [folders["a"], folders["b"]]
     out = merge(models, name, base=folders["base"], out=tmp_path / "merged", seed=3)
     assert len(list(out.glob("*.safetensors"))) > 3

@@ -117,7 +117,7 @@ def write(folder: Path, table: pd.DataFrame, settings: Mapping[str, Any]) -> lis
         new = folder / f".{TABLE}.new"
         table.to_csv(new, index=False)
         new.replace(folder / TABLE)
-        draw(table, folder / FIGURE)
+        draw(table, folder / FIGURE, settings["unit"])
         record = {**settings, "ratekit": __version__}
         (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     except OSError as e:

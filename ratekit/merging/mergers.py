@@ -20,7 +20,6 @@ from ratekit.merging.methods import Method, checked, find_method
 from ratekit.merging.states import (
     Model,
     State,
-    Writer,
     agreed,
     check_finite,
     check_states,
@@ -30,6 +29,7 @@ from ratekit.merging.states import (
     ties,
     weighted_sum,
 )
+from ratekit.merging.writing import Writer
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -259,7 +259,10 @@ class Instrument:
         m = margins[kept]
         codes = np.unique([repr(p) for p, _, _ in self.pairs], return_inverse=True)[1][kept]
         per_pair = {"loss": np.logaddexp(0.0, -m), "accuracy": (m > 0) + 0.5 * (m == 0)}
-        return {name: _mean(values, codes) for name, values in per_pair.items()}
+        found = {name: _mean(values, codes) for name, values in per_pair.items()}
+        share = found["accuracy"]
+        low, high = (float(np.clip(end, 0.0, 1.0)) for end in (share.ci_low, share.ci_high))
+        return {**found, "accuracy": share._replace(ci_low=low, ci_high=high)}
 
     def of_scored(self, ds: Any, name: str) -> dict[str, Estimate]:
         """The effects that a scored dataset shows of the reward `name`."""
