@@ -90,7 +90,7 @@ def audit(
     if reward_of is None or isinstance(reward_of, str | Path):
         reward_of = reward_from(reward_of if reward_of is not None else architecture(given, base))
     instrument = Instrument(reward_of, dataset, pairs, attributes, estimator=estimator, estimand=estimand, unit=unit)
-    rows = candidates(given, base, methods, seed, instrument)
+    rows = candidates(given, base, methods, seed, instrument, progress)
     folder = _opened(out)
     how = getattr(reward_of, "fingerprint", None)
     if folder is not None and how is None:

@@ -83,13 +83,18 @@ def architecture(models: Mapping[str, Model], base: Model | None) -> Path:
     """The first folder among the models, whose config and tokenizer tell how a state dict is read."""
     for model in [*models.values(), base]:
         if isinstance(model, str | Path):
-            opened = open_model(model)
+            opened = open_model(model, base)
             return opened.path if isinstance(opened, Folder) else Path(model)
     raise InputError("state dicts alone do not say how they are read: give reward_of=, a model folder or a function")
 
 
 def candidates(
-    models: dict[str, Model], base: Model | None, methods: Methods, seed: int, instrument: Instrument
+    models: dict[str, Model],
+    base: Model | None,
+    methods: Methods,
+    seed: int,
+    instrument: Instrument,
+    progress: bool = False,
 ) -> list[Row]:
     """Every model of the table that has weights; all is checked, nothing is merged."""
     wanted = dict(methods) if isinstance(methods, Mapping) else {word: word for word in methods}
@@ -100,9 +105,9 @@ def candidates(
                 f"{label!r} is the name of a row already; give it another, in a mapping name -> model or method"
             )
         taken.add(label)
-    opened = {name: open_model(model) for name, model in models.items()}
+    opened = {name: open_model(model, base) for name, model in models.items()}
     of_base = open_model(base) if base is not None else None
-    plans = {label: _plan(what, models, base, seed, instrument) for label, what in wanted.items()}
+    plans = {label: _plan(what, models, base, seed, instrument, progress) for label, what in wanted.items()}
     hashes = {name: weights_hash(state) for name, state in opened.items()}
     base_hash = weights_hash(of_base) if of_base is not None else ""
     rows = [Row(n, "member", hashes[n], lambda s=s: s, [m for m in opened if m != n]) for n, s in opened.items()]  # type: ignore[misc]
@@ -116,7 +121,7 @@ def candidates(
 
 
 def _plan(
-    what: str | Model, models: dict[str, Model], base: Model | None, seed: int, instrument: Instrument
+    what: str | Model, models: dict[str, Model], base: Model | None, seed: int, instrument: Instrument, progress: bool
 ) -> tuple[Any, Callable[[], State]]:
     """What a merge is made by besides the models (None for one made elsewhere), and how its weights are had."""
     if what in LEARNED if isinstance(what, str) else False:
@@ -125,14 +130,15 @@ def _plan(
             raise InputError(f"{name} looks at preference pairs: give pairs=")
         if name != "greedy" and not hasattr(instrument.reward_of, "plain"):
             raise InputError(f"{name} looks into the network: give model folders, not a function of state dicts")
-        Plan(models, "soup")  # do they belong together?
-        return [name, repr(instrument.pairs)], lambda: learned(name, models, instrument)
+        Plan(models, "soup", base)  # do they belong together?
+        opened: dict[str, Model] = {model: open_model(what, base) for model, what in models.items()}
+        return [name, repr(instrument.pairs)], lambda: learned(name, opened, instrument)
     if not isinstance(what, str) or (what.partition(":")[0] not in METHODS and Path(what).is_dir()):
         state = open_model(what)
         return None, lambda: state
     name, params = recipe(what)
     plan = Plan(models, name, base, seed=seed, params=params)
-    return [name, plan.params, plan.seed, plan.record()["mergekit"]], lambda: dict(plan.tensors())
+    return [name, plan.params, plan.seed, plan.record()["mergekit"]], lambda: dict(plan.tensors(progress))
 
 
 def _key(what: Any) -> str:

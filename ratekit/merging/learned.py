@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from ratekit.errors import InputError
 from ratekit.merging.ensembles import greedy
-from ratekit.merging.folders import open_model
 from ratekit.merging.information import fisher, fisher_information, gram_matrices, regmean
 from ratekit.merging.metrics import Instrument, RewardOf
 from ratekit.merging.states import Model, State, load_state
@@ -32,7 +31,7 @@ def learned(name: str, models: Mapping[str, Model], instrument: Instrument) -> d
     """
     if name == "greedy":
         return greedy(models, instrument.metric("accuracy")).state
-    states = {model: load_state(open_model(what)) for model, what in models.items()}
+    states = {model: load_state(what) for model, what in models.items()}
     if name == "fisher":
         return fisher(list(states.values()), [_information(instrument, s) for s in states.values()])
     return regmean(list(states.values()), [_grams(instrument, s) for s in states.values()])
