@@ -63,6 +63,8 @@ PAGES = [
     ("diagnostics", "Diagnostics and planning", "Can it be trusted, what does it mean, how many more rows?",
      ["diagnose", "contrast", "sensitivity", "heterogeneity", "spillover", "dose_response", "warranted", "plan",
       "sequential", "adjust"]),
+    ("merging", "Merging", "Reward models merged, and what that does to what they reward.",
+     ["merging.*", "TAXONOMY", "merging.METHODS", "merging.ASPECTS"]),
     ("plots", "Plots", "A table in, a matplotlib Axes out; nothing is estimated here.", ["plots.*"]),
     ("widgets", "Widgets", "For Jupyter: controls joined to pure functions.", ["widgets.*"]),
     ("report", "Report", "One page for somebody who has never heard of RATE.", ["report"]),
