@@ -26,6 +26,9 @@ def rows(n: int) -> None:
     from datasets import Dataset
 
     import ratekit as rk
+    from ratekit.demo import train_tokenizer
+    from ratekit.scoring.adapters import CHAT
+    from ratekit.scoring.encoding import Encoder
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.arrow"
@@ -41,18 +44,23 @@ def rows(n: int) -> None:
                     pa.record_batch([pa.array([str(i // 4) for i in ids]), pa.array(prompts, prompt), texts], schema)
                 )
         ds = Dataset.from_file(str(path))
-        rk.score(ds.select(range(1000)), "words", progress=False)
+        rk.score(ds.select(range(1000)), "words", progress=False)  # so that what is loaded once is not counted
         before, asked = peak(), [0]
 
+        tokenizer = train_tokenizer(["Question 17? Answer 4 to it, in a few words."] * 20, 400)
+        encode = Encoder(tokenizer, CHAT, "rows", 512)
+
         def reward(prompts, responses):
+            """Through the chat template and the tokenizer, as for a model; the reward is the number of tokens."""
             asked[0] += len(responses)
-            return np.array([float(len(r)) for r in responses])
+            return np.array([float(len(text.ids)) for text in encode(prompts, responses)[0]])
 
         start = time.perf_counter()
         scored = rk.score(ds, reward, name="length", progress=False)
         seconds = time.perf_counter() - start
         size = path.stat().st_size / 2**20
-    print(f"{len(scored):,} rows ({size:.0f} MiB of Arrow), {asked[0]:,} distinct texts scored, {seconds:.0f} s,")
+    print(f"{len(scored):,} rows ({size:.0f} MiB of Arrow), {asked[0]:,} distinct texts tokenised and scored,")
+    print(f"{seconds:.0f} s of wall time,")
     print(f"peak memory {peak():.0f} MiB, of which {peak() - before:.0f} MiB for the million rows")
 
 

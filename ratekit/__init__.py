@@ -51,13 +51,17 @@ _PUBLIC = {
     "adjust": "uncertainty",
     # merging reward models
     "TAXONOMY": "merging.taxonomy",
+    # to show it to somebody
+    "report": "reports",
+    # the paper's own numbers
+    "published": "reproduce.facts",
     # faults
     "InputError": "errors",
     "WorkError": "errors",
 }
 _MODULES = (
     "plots", "demo", "estimators", "attributes", "sources", "rewriting", "scoring", "simulate",
-    "bootstrap", "uncertainty", "diagnostics", "merging", "widgets",
+    "bootstrap", "uncertainty", "diagnostics", "merging", "reports", "reproduce", "widgets",
 )  # fmt: skip
 
 __all__ = [*_PUBLIC, "plots", "__version__"]

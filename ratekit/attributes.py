@@ -99,6 +99,27 @@ def formality(texts: Sequence[str]) -> NDArray[np.float64]:
     return 0.0 - 100.0 * np.array(counts, dtype=float) / np.maximum(words(texts), 1.0)
 
 
+def mentions(*sought: str) -> Measure:
+    """A measure that counts how often these words or phrases are said, per 100 words, whatever the case.
+
+    >>> mentions("please", "thank you")(["Thank you. Please sit.", "Sit."])
+    array([50.,  0.])
+
+    Raises InputError where no word is given.
+    """
+    wanted = [w.strip() for w in sought if w.strip()]
+    if not wanted:
+        raise InputError('mentions: no word to count; give some, as in mentions("please", "thank you")')
+    pattern = re.compile(r"(?<!\w)(?:" + "|".join(re.escape(w) for w in wanted) + r")(?!\w)", re.IGNORECASE)
+
+    def count(texts: Sequence[str]) -> NDArray[np.float64]:
+        found = [len(pattern.findall(t)) for t in texts]
+        return 100.0 * np.array(found, dtype=float) / np.maximum(words(texts), 1.0)
+
+    count.__name__ = f"mentions of {', '.join(wanted)}"
+    return count
+
+
 # --- labellers: the whole dataset -> a bool or None per row ----------------------------------------------
 
 
@@ -142,6 +163,11 @@ def gold(columns: dict[str, float], otherwise: Label | None = None) -> Label:
         return otherwise(rows)
 
     return label
+
+
+def opposite(label: Label) -> Label:
+    """Treated where `label` says untreated, and the other way round."""
+    return lambda rows: [None if treated is None else not treated for treated in label(rows)]
 
 
 def _part(value: Any, threshold: float, column: str, row: int) -> bool | None:
@@ -221,6 +247,12 @@ ATTRIBUTES: dict[str, Attribute] = {
             needs_prompt=True,
         ),
         Attribute("harmlessness", "more harmless", "more harmful", label=gold({"harmlessness": 2, "chosen": 0.5})),
+        Attribute(
+            "harmfulness",
+            "more harmful",
+            "less harmful",
+            label=opposite(gold({"harmlessness": 2, "chosen": 0.5})),
+        ),
         Attribute(
             "starts-with-vowel",
             "such that it starts with a vowel",

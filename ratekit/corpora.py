@@ -1,7 +1,8 @@
 """The public datasets that `load` knows, each in its true schema.
 
-Adding a source is one literal in `SOURCES`: its hub id, the columns that its schema must have, and a function
-that turns one row of it into rows of `prompt_id, prompt, response` (and whatever of its own is worth keeping).
+Adding a source is one literal in `SOURCES`: its hub id, the columns that its schema must have with what they hold
+(text, integer, number, bool, list, record; asserted when it is loaded), and a function that turns one row of it into
+rows of `prompt_id, prompt, response` (and whatever of its own is worth keeping).
 
 Example datum, HH-RLHF: one row holds two transcripts that differ in the last assistant turn,
 "\\n\\nHuman: Hi\\n\\nAssistant: Hello!"; it becomes two rows with one prompt_id.
@@ -17,7 +18,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from ratekit.errors import InputError, shorten
-from ratekit.schema import PROMPT, PROMPT_ID, RESPONSE, Conversation, as_conversation
+from ratekit.schema import (
+    ATTRIBUTE,
+    PROMPT,
+    PROMPT_ID,
+    RESPONSE,
+    REWARD_PREFIX,
+    REWRITE_STATUS,
+    REWRITES,
+    TREATED,
+    Conversation,
+    as_conversation,
+)
 
 Row = dict[str, Any]
 
@@ -27,8 +39,8 @@ class Source:
     """A public dataset: where it is, the columns it must have, and how one row of it is read."""
 
     about: str
-    hub_id: str
-    columns: tuple[str, ...]
+    hub_id: str  # "" for one that is on no hub in one table
+    columns: Mapping[str, str]
     rows: Callable[[Row, int], Iterable[Row]]
     licence: str
     split: str = "train"
@@ -123,21 +135,77 @@ def eli5(row: Row, index: int) -> Iterator[Row]:
         }
 
 
+def double_rewrite(row: Row, index: int) -> Iterator[Row]:
+    """An untreated answer, rewritten to have a bias and back, with the rewards of published models.
+
+    The original was never scored, so the first reward of each chain is null: `rate` and the ATU alone can be had.
+    """
+    yield {
+        PROMPT_ID: prompt_key(row["query"]),
+        PROMPT: as_conversation(row["query"]),
+        RESPONSE: row["original"],
+        ATTRIBUTE: row["bias"],
+        TREATED: False,
+        REWRITES: [row["rewrite"], row["rewrite_of_rewrite"]],
+        REWRITE_STATUS: ["ok", "ok"],
+        **{
+            f"{REWARD_PREFIX}{name}": [None, scores["rewrite"], scores["rewrite_of_rewrite"]]
+            for name, scores in (row["scores"] or {}).items()
+        },
+    }
+
+
+LENGTHS = ("concise", "default", "verbose")  # from the shortest
+JUDGE = "gpt-4-turbo-judge"
+
+
+def length_variants(row: Row, index: int) -> Iterator[Row]:
+    """Three answers of one model to one instruction, asked for differently; independent generations, not rewrites.
+
+    Each pair of them is an attribute of its own ("verbose-concise": the longer is treated), so an answer stands there
+    twice. The judge's preference over a fixed reference, 1 to 2, is there as a reward.
+    """
+    for k, shorter in enumerate(LENGTHS):
+        for longer in LENGTHS[k + 1 :]:
+            for asked in (shorter, longer):
+                yield {
+                    PROMPT_ID: f"alpaca-{prompt_key(row['instruction'])}",
+                    PROMPT: as_conversation(row["instruction"]),
+                    RESPONSE: row[asked],
+                    ATTRIBUTE: f"{longer}-{shorter}",
+                    TREATED: asked == longer,
+                    "asked": asked,
+                    "model": row["model"],
+                    f"{REWARD_PREFIX}{JUDGE}": [row[f"judge_pref_{asked}"]],
+                }
+
+
 SOURCES: dict[str, Source] = {
     "imdb": Source(
         "50,000 movie reviews with a sentiment label (Maas et al. 2011)",
-        "stanfordnlp/imdb", ("text", "label"), imdb, "not stated",
+        "stanfordnlp/imdb", {"text": "text", "label": "integer"}, imdb, "not stated",
     ),
     "hh-rlhf": Source(
         "pairs of assistant replies with a human preference (Bai et al. 2022)",
-        "Anthropic/hh-rlhf", ("chosen", "rejected"), hh_rlhf, "MIT",
+        "Anthropic/hh-rlhf", {"chosen": "text", "rejected": "text"}, hh_rlhf, "MIT",
     ),
     "helpsteer": Source(
         "replies with human scores for helpfulness, complexity and more (Wang et al. 2023)",
-        "nvidia/HelpSteer", ("prompt", "response", *HELPSTEER_SCORES), helpsteer, "CC BY 4.0",
+        "nvidia/HelpSteer",
+        {"prompt": "text", "response": "text", **dict.fromkeys(HELPSTEER_SCORES, "integer")}, helpsteer, "CC BY 4.0",
     ),
     "eli5": Source(
         "questions of r/explainlikeimfive with several answers each (Fan et al. 2019)",
-        "rexarski/eli5_category", ("title", "answers"), eli5, "not stated (Reddit)",
+        "rexarski/eli5_category", {"title": "text", "answers": "record"}, eli5, "not stated (Reddit)",
+    ),
+    "flattery-fluff-fog": Source(
+        "answers rewritten to have a bias and back by GPT-4o, scored by eight models (Bharadwaj et al. 2025)", "",
+        {"bias": "text", "query": "text", "original": "text", "rewrite": "text", "rewrite_of_rewrite": "text",
+         "scores": "record"}, double_rewrite, "not stated",
+    ),
+    "length-variants": Source(
+        "AlpacaEval answers asked for concisely, plainly and verbosely (Dubois et al. 2024)", "",
+        {"instruction": "text", "model": "text", **dict.fromkeys(LENGTHS, "text"),
+         **{f"judge_pref_{asked}": "number" for asked in LENGTHS}}, length_variants, "CC BY-NC 4.0",
     ),
 }  # fmt: skip

@@ -28,6 +28,11 @@ PLANTED = (
     f"{MODEL_NAME} learned from pairs whose winner depends on sentiment and, planted, on length: "
     f"{UTILITY_PER_WORD} a word."
 )
+ABOUT = {
+    MODEL_NAME: "trained by the demo, with a planted reward for length",
+    "vader": "VADER sentiment, a lexicon: no model",
+    "vader+0.01*words": "VADER, and 0.01 a word",
+}
 
 
 class Simulated(NamedTuple):
@@ -162,15 +167,17 @@ def train_tokenizer(texts: list[str], vocab_size: int = 3000) -> Any:
 
 
 def run_demo(out: str | Path = "demo", *, progress: bool = True) -> pd.DataFrame:
-    """Train, score, estimate, and write the dataset, the table and the picture into `out`; gives the table.
+    """Train, score, estimate, and write the dataset, the table, the picture and the report into `out`; gives the table.
 
     >>> table = run_demo("demo")  # doctest: +SKIP
 
-    Writes `demo-rm/` (the model), `dataset/` (`datasets.load_from_disk` opens it), `effects.csv` and `effects.png`.
+    Writes `demo-rm/` (the model), `dataset/` (`datasets.load_from_disk` opens it), `effects.csv`, `effects.png`,
+    `run.json` and `report.html`.
     """
     from transformers.utils.logging import disable_progress_bar
 
-    from ratekit.runs import write_run
+    from ratekit.reports import report
+    from ratekit.runs import versions, write_record, write_run
     from ratekit.stages import estimate, score
 
     disable_progress_bar()  # a bar of its own for every small file would hide the ones that matter
@@ -181,6 +188,10 @@ def run_demo(out: str | Path = "demo", *, progress: bool = True) -> pd.DataFrame
         ds = score(ds, reward, name=name, progress=progress)
     table = estimate(ds)
     write_run(out, ds, table)
+    settings = {"data": "reviews", "command": "ratekit demo", "seed": 0}
+    write_record(out, {"settings": settings, "versions": versions(), "rewards": ABOUT, "n_rows": len(ds),
+                       "notes": [PLANTED]})  # fmt: skip
+    report(out)
     return table
 
 

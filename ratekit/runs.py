@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from ratekit.rewriting.rules import RULES
 from ratekit.rewriting.stream import plan_chains
 from ratekit.schema import ATTRIBUTE, REWARD_PREFIX, REWRITES, TREATED, columns_of
 from ratekit.scoring import default_name, find_reward
+from ratekit.scoring.base import Reward
 from ratekit.sources import load
 from ratekit.stages import estimate, label, rewrite, score, standardize
 
@@ -40,7 +41,7 @@ class Settings:
 
     data: str
     attribute: str
-    data_files: str | None = None
+    data_files: str | list[str] | None = None
     split: str | None = None
     columns: dict[str, str] | None = None
     duplicates: str | None = None
@@ -51,6 +52,8 @@ class Settings:
     template: str | None = None
     max_tokens: int | None = None
     temperature: float | None = None
+    experiment: str | None = None  # of ratekit.reproduce; then it says what the rows and labels are
+    labeller: str | None = None
 
 
 def execute(
@@ -69,36 +72,66 @@ def execute(
     Rewrites and rewards that the folder holds are not made again. Raises InputError where the folder holds another
     run, and what the stages raise; what was finished before stays on disk.
     """
+
+    def rows(meter: Meter) -> Dataset:
+        return rewritten(settings, cache=cache or folder / "rewrites", options=options, meter=meter, progress=progress)
+
+    again = options is not None and options.retry_failed
+    ds, record = scored(
+        folder, settings, rewards, rows, meter=meter, again=again, trust_remote_code=trust_remote_code,
+        progress=progress,
+    )  # fmt: skip
+    table = estimate(ds)
+    write_table(folder, table)
+    record["notes"] = table.attrs["notes"]
+    write_record(folder, record)
+    return table
+
+
+def scored(
+    folder: Path,
+    settings: Settings,
+    rewards: Sequence[str | Reward],
+    rows: Callable[[Meter], Dataset],
+    *,
+    meter: Meter | None = None,
+    again: bool = False,
+    trust_remote_code: bool = False,
+    progress: bool = True,
+) -> tuple[Dataset, dict[str, Any]]:
+    """The dataset of the run in `folder` with every reward, and its record; what is there already is not made again.
+
+    rows   gives the rewritten dataset; it is asked where the folder has none, or one whose rewriting stopped early
+    again  ask it in any case
+
+    Raises InputError where the folder holds another run.
+    """
     names = names_of(rewards)
     record = _opened(folder, settings)
-    again = record.get("rewriting", {}).get("stopped") or (options is not None and options.retry_failed)
-    if (folder / DATASET).exists() and not again:
+    if (folder / DATASET).exists() and not (again or record.get("rewriting", {}).get("stopped")):
         ds = files.read(folder / DATASET)
     else:
         meter = meter or Meter()
-        ds = rewritten(settings, cache=cache or folder / "rewrites", options=options, meter=meter, progress=progress)
+        ds = rows(meter)
         record["n_rows"] = len(ds)
         record["rewriting"] = meter.record()
         record["rewards"] = {}
-        _write_record(folder, record)
+        write_record(folder, record)
         write_dataset(folder, ds)
     for name, reward in zip(names, rewards, strict=True):
-        if record["rewards"].get(name) == reward and REWARD_PREFIX + name in columns_of(ds):
+        spec = reward if isinstance(reward, str) else name
+        if record["rewards"].get(name) == spec and REWARD_PREFIX + name in columns_of(ds):
             continue
         ds = score(
             ds, reward, name=name, cache=folder / "scores", trust_remote_code=trust_remote_code, progress=progress
         )
         write_dataset(folder, ds)
-        record["rewards"][name] = reward
-        _write_record(folder, record)
-    table = estimate(ds)
-    write_table(folder, table)
-    record["notes"] = table.attrs["notes"]
-    _write_record(folder, record)
-    return table
+        record["rewards"][name] = spec
+        write_record(folder, record)
+    return ds, record
 
 
-def names_of(rewards: Sequence[str]) -> list[str]:
+def names_of(rewards: Sequence[str | Reward]) -> list[str]:
     """The name of each reward's column; InputError for an unknown reward or a name that two would share.
 
     >>> names_of(["vader", "words"])
@@ -108,7 +141,8 @@ def names_of(rewards: Sequence[str]) -> list[str]:
     """
     names = [default_name(reward) for reward in rewards]
     for reward, name in zip(rewards, names, strict=True):
-        find_reward(reward)
+        if not callable(reward):
+            find_reward(reward)
         if names.count(name) > 1:
             raise InputError(f"two rewards are called {name!r}, and one would replace the other; rename a folder")
     return names
@@ -124,7 +158,7 @@ def rewritten(
 ) -> Dataset:
     """Load, label (unless the data carry labels for this attribute) and rewrite."""
     ds, attribute, rewriter, depth = prepared(settings)
-    options = _asked_as(settings, options)
+    options = asked_as(settings, options)
     return rewrite(ds, attribute, rewriter, depth, cache=cache, options=options, meter=meter, progress=progress)
 
 
@@ -133,7 +167,7 @@ def planned(
 ) -> Plan:
     """What `rewritten` would ask an LLM for; makes no request. Raises InputError for a rewriter that asks none."""
     ds, attribute, spec, depth = prepared(settings)
-    rewriter = make_rewriter(spec, attribute, cache=cache, options=_asked_as(settings, options))
+    rewriter = make_rewriter(spec, attribute, cache=cache, options=asked_as(settings, options))
     if not isinstance(rewriter, ChatRewriter):
         raise InputError(f"a dry run is for rewriters that ask an LLM; {spec!r} makes no call")
     return plan_chains(rewriter, rows_of(ds, rewriter.needs_prompt), depth, prices)
@@ -158,7 +192,8 @@ def prepared(settings: Settings) -> tuple[Dataset, Attribute, str, int]:
     return ds, attribute, rewriter, depth
 
 
-def _asked_as(settings: Settings, options: Options | None) -> Options:
+def asked_as(settings: Settings, options: Options | None) -> Options:
+    """The options with what the settings say of the asking."""
     return replace(
         options or Options(),
         template=settings.template,
@@ -185,7 +220,7 @@ def _opened(folder: Path, settings: Settings) -> dict[str, Any]:
     if not (folder / RECORD).exists():
         if (folder / DATASET).exists():
             raise InputError(f"{folder} holds a dataset that is of no run (no {RECORD}); choose another --out")
-        return {"settings": asdict(settings), "versions": _versions(), "rewards": {}}
+        return {"settings": asdict(settings), "versions": versions(), "rewards": {}}
     try:
         record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         held = record["settings"]
@@ -199,7 +234,8 @@ def _opened(folder: Path, settings: Settings) -> dict[str, Any]:
     return record
 
 
-def _write_record(folder: Path, record: dict[str, Any]) -> None:
+def write_record(folder: Path, record: dict[str, Any]) -> None:
+    """Save run.json; an older one is replaced only once the new one is whole."""
     new = folder / f".{RECORD}.new"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -209,7 +245,8 @@ def _write_record(folder: Path, record: dict[str, Any]) -> None:
         raise WorkError(f"{folder} cannot be written: {shorten(e.strerror or e, 80)}") from None
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of Python, ratekit and the packages whose numbers could differ between versions."""
     import platform
     from importlib.metadata import PackageNotFoundError, version
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,7 @@ def load(
     source: str | Path,
     *,
     attribute: str | Attribute | None = None,
-    data_files: str | Path | None = None,
+    data_files: str | Path | Sequence[str | Path] | None = None,
     split: str | None = None,
     columns: Mapping[str, str] | None = None,
     n: int | None = None,
@@ -65,7 +66,7 @@ def load(
     source      "reviews" (bundled), a name in `SOURCES`, a local file or saved dataset, or a hub id
     attribute   keep the rows under this attribute, where the data carry attributes; where they carry only others,
                 their responses without labels and rewrites
-    data_files  a local file in the source's own schema, instead of the hub
+    data_files  a local file in the source's own schema (or several), instead of the hub
     split       of a hub dataset or a saved DatasetDict; default "train"
     columns     {ours: theirs} for files whose columns are named otherwise
     n, seed     a random sample of n rows; whole prompts are drawn, so a prompt's responses stay together
@@ -84,8 +85,7 @@ def load(
             raise InputError("the bundled reviews take no data_files; give the file as the source itself")
         ds, where = files.read(Path(str(resources.files("ratekit"))) / "data" / "reviews.parquet"), REVIEWS
     elif known is not None:
-        table = files.read(data_files, split) if data_files else _from_hub(known.hub_id, split or known.split)
-        where = str(data_files or known.hub_id)
+        table, where = _table_of(known, name, data_files, split)
         ds = _parse(known, _renamed(table, columns, where), where)
     else:
         table, where = _find(name, data_files, split)
@@ -112,9 +112,36 @@ def sample(ds: Dataset, n: int, seed: int = 0) -> Dataset:
     return ds.select(np.sort(np.argsort(rank[codes], kind="stable")[:n]))
 
 
-def _find(name: str, data_files: str | Path | None, split: str | None) -> tuple[Dataset, str]:
-    path = Path(data_files) if data_files is not None else Path(name)
-    if data_files is not None or path.exists():
+def _table_of(
+    source: Source, name: str, data_files: str | Path | Sequence[str | Path] | None, split: str | None
+) -> tuple[Dataset, str]:
+    if data_files:
+        return _read_all(data_files, split)
+    if not source.hub_id:
+        raise InputError(
+            f"{name} is on no hub in one table; give the file with data_files (--data-files), with the columns "
+            f"{', '.join(source.columns)}"
+        )
+    return _from_hub(source.hub_id, split or source.split), source.hub_id
+
+
+def _read_all(data_files: str | Path | Sequence[str | Path], split: str | None) -> tuple[Dataset, str]:
+    """One table of all the files, and what to call it."""
+    from datasets import concatenate_datasets
+
+    paths = [data_files] if isinstance(data_files, str | Path) else list(data_files)
+    tables = [files.read(path, split) for path in paths]
+    for path, table in zip(paths, tables, strict=True):
+        if set(table.column_names) != set(tables[0].column_names):
+            raise InputError(f"{path}: its columns are not those of {paths[0]}; files given together are one table")
+    return tables[0] if len(tables) == 1 else concatenate_datasets(tables), ", ".join(map(str, paths))
+
+
+def _find(name: str, data_files: str | Path | Sequence[str | Path] | None, split: str | None) -> tuple[Dataset, str]:
+    if data_files:
+        return _read_all(data_files, split)
+    path = Path(name)
+    if path.exists():
         return files.read(path, split), str(path)
     if files.suffix_of(path) in files.SUFFIXES or name.startswith((".", "/", "~")):
         raise InputError(f"no such file or folder: {name}")
@@ -158,12 +185,7 @@ def _schema_of(table: Dataset) -> str | None:
 def _parse(source: Source, table: Dataset, where: str) -> Dataset:
     from datasets import Dataset
 
-    missing = [c for c in source.columns if c not in table.column_names]
-    if missing:
-        raise InputError(
-            f"{where}: no column {missing[0]!r}; this source has {', '.join(source.columns)}, "
-            f"the data have {', '.join(table.column_names)}"
-        )
+    _assert_schema(source, table, where)
     rows: list[Row] = []
     unread = 0
     for index, row in enumerate(table):
@@ -175,6 +197,48 @@ def _parse(source: Source, table: Dataset, where: str) -> Dataset:
     if not rows:
         raise InputError(f"{where}: no row holds a response")
     return Dataset.from_list(rows)
+
+
+def _assert_schema(source: Source, table: Dataset, where: str) -> None:
+    """Raise one InputError that names every column of the source that the table lacks, or has with another content."""
+    faults = []
+    for column, kind in source.columns.items():
+        if column not in table.column_names:
+            near = difflib.get_close_matches(column, table.column_names, n=1, cutoff=0.6)
+            faults.append(f"no column {column!r}" + (f" (is it {near[0]!r} now?)" if near else ""))
+            continue
+        found = kind_of(table.data.schema.field(column).type)
+        if found not in (kind, "nothing") and not (kind == "number" and found == "integer"):
+            faults.append(f"{column!r} holds {found} where {kind} was expected")
+    if faults:
+        remote = where == source.hub_id
+        hint = (
+            "The dataset on the hub has changed: say which column is which with columns={ours: theirs} (--column), or "
+            "give a copy in the old schema with data_files (--data-files)"
+            if remote
+            else "Say which column is which with columns={ours: theirs} (--column), or mend the file"
+        )
+        raise InputError(
+            f"{where}: {'; '.join(faults)}; this source has {', '.join(source.columns)}, "
+            f"the data have {', '.join(table.column_names)}. {hint}"
+        )
+
+
+def kind_of(arrow: Any) -> str:
+    """What a column of that Arrow type holds, in the words of `Source.columns`.
+
+    >>> import pyarrow as pa
+    >>> kind_of(pa.large_string()), kind_of(pa.int8()), kind_of(pa.list_(pa.string()))
+    ('text', 'integer', 'list')
+    """
+    import pyarrow.types as types
+
+    kinds = {
+        "nothing": types.is_null, "text": lambda t: types.is_string(t) or types.is_large_string(t),
+        "bool": types.is_boolean, "integer": types.is_integer, "number": types.is_floating, "record": types.is_struct,
+        "list": lambda t: types.is_list(t) or types.is_large_list(t) or types.is_fixed_size_list(t),
+    }  # fmt: skip
+    return next((kind for kind, holds in kinds.items() if holds(arrow)), str(arrow))
 
 
 def _plain(table: Dataset, where: str) -> Dataset:

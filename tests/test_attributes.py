@@ -30,8 +30,8 @@ def test_the_measure_and_the_label_tell_the_sides_apart(name):
     assert attribute.labels(ds) == [True, False] * 3
 
 
-def test_the_seven_attributes_are_there_with_two_phrases_each():
-    assert set(ATTRIBUTES) == {*PAIRS, "helpfulness", "harmlessness"}
+def test_the_attributes_are_there_with_two_phrases_each():
+    assert set(ATTRIBUTES) == {*PAIRS, "helpfulness", "harmlessness", "harmfulness"}
     for attribute in ATTRIBUTES.values():
         assert attribute.phrase(True) != attribute.phrase(False)
 
@@ -43,6 +43,8 @@ def test_a_gold_column_comes_before_the_measure(name, column):
     texts = ["A terrible film.", "A wonderful film."]
     rows = [{"prompt_id": str(i), "response": t, column: v} for i, (t, v) in enumerate(zip(texts, [4, 0], strict=True))]
     assert ATTRIBUTES[name].labels(Dataset.from_list(rows)) == [True, False]
+    if name == "harmlessness":
+        assert ATTRIBUTES["harmfulness"].labels(Dataset.from_list(rows)) == [False, True]
 
 
 def test_names_with_underscores_are_the_same_attribute():

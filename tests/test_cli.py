@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import ratekit as rk
@@ -196,6 +197,35 @@ def test_plan_sensitivity_and_uncertainty_from_the_command_line(capsys, scored):
     code, _, err = run(capsys, "estimate", scored, "--uncertainty", "bootstrp")
     assert code == 2
     assert "bootstrap" in err
+
+
+@pytest.mark.parametrize(
+    ("command", "call"),
+    [
+        (["spillover"], lambda ds: rk.spillover(ds)),
+        (["dose-response", "--bins", "3"], lambda ds: rk.dose_response(ds, bins=3)),
+        (["heterogeneity", "--by", "style"], lambda ds: rk.heterogeneity(ds, "style")),
+        (["sequential", "--estimand", "att"], lambda ds: rk.sequential(ds, estimand="att")),
+    ],
+)
+def test_what_lies_behind_an_effect_is_the_same_from_the_command_line(capsys, scored, command, call):
+    from ratekit import files
+
+    code, out, _ = run(capsys, command[0], scored, *command[1:], "--format", "json")
+    assert code == 0
+    table = call(files.read(scored))
+    rows = json.loads(out)
+    assert [list(row) for row in rows] == [list(table.columns)] * len(table)
+    for name in table.select_dtypes("number"):
+        np.testing.assert_allclose([np.nan if r[name] is None else r[name] for r in rows], table[name])
+    assert run(capsys, *command[:1], scored, *command[1:])[0] == 0
+    assert run(capsys, command[0], "nowhere.parquet", *command[1:])[0] == 2
+
+
+def test_warranted_needs_what_people_chose(capsys, scored):
+    code, out, err = run(capsys, "warranted", scored)
+    assert (code, out) == (2, "")
+    assert "people's choices" in err
 
 
 def test_calibrate_grades_a_reward_by_name(capsys):

@@ -15,11 +15,11 @@ PACKAGE = ROOT / "ratekit"
 
 # DESIGN's floors. A module may import from its own floor or a lower one; the graph has no cycle.
 FLOORS = {
-    0: ("errors", "schema", "files"),
-    1: ("attributes", "columns", "corpora", "estimators", "sources", "bootstrap", "uncertainty"),
+    0: ("errors", "schema", "files", "visible"),
+    1: ("attributes", "columns", "corpora", "differences", "estimators", "sources", "bootstrap", "uncertainty"),
     2: ("rewriting", "scoring", "simulate"),
     3: ("stages", "diagnostics", "merging"),
-    4: ("plots", "runs", "demo"),
+    4: ("plots", "runs", "demo", "reports", "reproduce"),
     5: ("widgets", "cli"),
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}

@@ -10,7 +10,35 @@ from nbclient import NotebookClient
 # (what the parameter cell says, what the test makes of it): the replacement must apply, or the test fails.
 SMALLER = {
     "01_quickstart.ipynb": [("n_pairs = 1800", "n_pairs = 240")],
+    "02_confounding.ipynb": [("n = 400 ", "n = 100 ")],
+    "03_one_rewrite_is_not_enough.ipynb": [("n = 400 ", "n = 100 ")],
+    "07_audit_a_reward_model.ipynb": [("n_pairs = 1800", "n_pairs = 240"), ("n = 160 ", "n = 60 ")],
+    "08_reproduce_the_paper.ipynb": [("n = 200 ", "n = 60 ")],
     "09_merging.ipynb": [("n_pairs = 3000", "n_pairs = 800"), ("n_prompts = 200", "n_prompts = 60")],
+}
+# Solutions of exercises, in the same way; the check has to accept them, and one left open must not stop the notebook.
+SOLVED = {
+    "02_confounding.ipynb": [
+        ("bias_at_a_half = ...", "bias_at_a_half = 0.5 - -0.5"),
+        ("my_naive = ...", "my_naive = lambda r, w: r[w].mean() - r[~w].mean()"),
+    ],
+    "03_one_rewrite_is_not_enough.ipynb": [
+        ("single = ...", "single = (s * (r[:, 0] - r[:, 1])).mean()"),
+        ("rate = ...", "rate = (s * (r[:, 2] - r[:, 1])).mean()"),
+        ("which = ...", "which = 'ate'"),
+    ],
+    "07_audit_a_reward_model.ipynb": [
+        ("p_value = ...", "p_value = rk.contrast(ds, name, 'vader').query(\"attribute == 'length'\").p_value.iloc[0]"),
+        ("n_more = ...", "n_more = rk.plan(ds, se=0.02).query(\"attribute == 'sentiment'\").n_more.iloc[0]"),
+    ],
+    "09_merging.ipynb": [
+        ("effect_of_the_average = ...", "effect_of_the_average = 0.9 / 3"),
+        (
+            "mean_reward = ...",
+            "mean_reward = lambda state: reward_of(state)([''] * 50, judged.responses[:50]).mean()",
+        ),
+        ("which_class = ...", "which_class = 'neuron alignment'"),
+    ],
 }
 NOTEBOOKS = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
 
@@ -20,12 +48,16 @@ def test_a_notebook_runs(name, tmp_path, monkeypatch):
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     notebook = nbformat.read(ROOT / "notebooks" / name, as_version=4)
-    for old, new in SMALLER.get(name, []):
+    for old, new in [*SMALLER.get(name, []), *SOLVED.get(name, [])]:
         found = [cell for cell in notebook.cells if cell.cell_type == "code" and old in cell.source]
         assert len(found) == 1, f"{name}: {old!r} stands in {len(found)} cells"
         found[0].source = found[0].source.replace(old, new)
     NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = [o for cell in notebook.cells for o in cell.get("outputs", [])]
+    printed = "".join(o.get("text", "") for o in outputs)
+    assert printed.count("Right.") == len(SOLVED.get(name, []))
+    assert printed.count("Replace the ...") == (1 if name in SOLVED else 0)
+    assert "Not yet." not in printed
     assert any("application/vnd.jupyter.widget-view+json" in o.get("data", {}) for o in outputs) or "01" not in name
 
 
@@ -62,3 +94,14 @@ def test_names_from_data_are_escaped_in_the_dashboard():
     board.reward_model.value = "<img src=x onerror=alert(1)>"
     assert "<img" not in board.title.value
     assert "&lt;img" in board.title.value
+
+
+@pytest.mark.parametrize("name", SOLVED)
+def test_an_exercise_tells_right_from_wrong_and_from_open(name, capsys):
+    notebook = nbformat.read(ROOT / "notebooks" / name, as_version=4)
+    scope: dict = {}
+    exec(next(cell.source for cell in notebook.cells if "def check(" in cell.source), scope)
+    for answer, right, said in [(1.0, 1.0, "Right."), (1.5, 1.0, "Not yet. think"), (..., 1.0, "Replace the ..."),
+                                ("att", "ate", "Not yet. think"), ("ate", "ate", "Right.")]:  # fmt: skip
+        scope["check"](answer, right, "think")
+        assert said in capsys.readouterr().out

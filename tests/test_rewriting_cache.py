@@ -14,7 +14,9 @@ import ratekit as rk
 from ratekit.cli import main
 from ratekit.rewriting import archive
 from ratekit.rewriting.base import Reply
-from ratekit.rewriting.cache import Cache, key_of, lines
+from ratekit.rewriting.cache import Cache
+from ratekit.rewriting.records import key_of
+from ratekit.rewriting.shards import lines
 
 LENGTH = rk.ATTRIBUTES["length"]
 

@@ -10,7 +10,8 @@ import time
 import pytest
 from rewriting_support import ROOT, Server, environment
 
-from ratekit.rewriting.cache import Cache, lines
+from ratekit.rewriting.cache import Cache
+from ratekit.rewriting.shards import lines
 
 SCRIPT = """
 import json, os, random, signal, sys, time

@@ -358,8 +358,9 @@ def test_pad_that_is_eos_or_missing_reads_what_transformers_reads(tmp_path, pad)
 
 
 def launched(n, *args):
-    """`ratekit` in n processes. `accelerate launch --cpu` runs one, so torchrun starts them."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(n), *args]
+    """`ratekit` in n processes. `--cpu` would run one; with `--multi_gpu` all n run, on the CPU where no GPU is."""
+    launch = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", str(n), "--main_process_port", "0"]
+    command = [sys.executable, "-m", *launch, *args]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny
+from armo import save_armo
 
 from ratekit.errors import InputError
 from ratekit.scoring import HUB, make_reward
-from ratekit.scoring.adapters import ARMO, POSITIVE, Adapter
+from ratekit.scoring.adapters import ARMO, PAIRWISE, POSITIVE, Adapter
 from ratekit.scoring.dpo import DpoReward
 from ratekit.scoring.model import PROBE, RewardModel
+from ratekit.scoring.pairwise import PairwiseJudge
 
 torch = pytest.importorskip("torch")
 torch.set_num_threads(1)  # for models this small a second thread costs more than it does
@@ -137,7 +140,7 @@ def test_bfloat16_is_as_near_to_the_truth_as_one_by_one(folder):
     alone = np.abs(reward.forward.one_by_one(texts)[:, 0] - truth)
     assert reward.dtype == "bfloat16"
     assert alone.max() > 1e-3, "bfloat16 rounds"
-    assert np.sqrt((fast**2).mean()) <= 1.3 * np.sqrt((alone**2).mean()) + 1e-3
+    assert np.sqrt((fast**2).mean()) <= 1.3 * np.sqrt((alone**2).mean())
 
 
 def test_shared_texts_are_run_once(folder):
@@ -223,6 +226,50 @@ def test_braces_in_a_response_do_not_fill_the_judges_question(folder):
     assert "{prompt} {response}" in reward.encode.render("Why?", "{prompt} {response}")
 
 
+def test_a_pairwise_judge_asks_both_orders_and_averages(folder, tmp_path):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    path = folder("llama", "CausalLM")
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(path).eval(), AutoTokenizer.from_pretrained(path)
+    a, b = (tokenizer(w, add_special_tokens=False)["input_ids"][0] for w in "AB")
+    references = dict(zip(PROMPTS, RESPONSES, strict=True))  # of equal prompts the last response
+
+    def asked(prompt, first, second):
+        shown = PAIRWISE.question.replace("{prompt}", prompt).replace(
+            "{response}",
+            f"<response A>\n{first}\n</response A>\n\n<response B>\n{second}\n</response B>",
+        )
+        text = f"<s><|user|>\n{shown}<|eot|><|assistant|>\n"
+        logits = model(torch.tensor([tokenizer(text, add_special_tokens=False)["input_ids"]])).logits[0, -1]
+        return (logits[a] - logits[b]).item()
+
+    with torch.no_grad():
+        wanted = [
+            (asked(p, r, references[p]) - asked(p, references[p], r)) / 2
+            for p, r in zip(PROMPTS, RESPONSES, strict=True)
+        ]
+    judge = PairwiseJudge(path, references)
+    got = judge.scores([*PROMPTS, PROMPTS[0]], [*RESPONSES, "  "])
+    np.testing.assert_allclose(got.rewards[:-1], wanted, atol=5e-5)
+    assert np.std(wanted) > 0.01
+    own = [i for i, (p, r) in enumerate(zip(PROMPTS, RESPONSES, strict=True)) if references[p] == r]
+    assert own
+    assert (got.rewards[own] == 0).all(), "a response against itself is neither better nor worse"
+    assert got.statuses[-1] == "empty"
+    assert np.isnan(got.rewards[-1])
+    np.testing.assert_allclose(got.rewards[:-1], (got.parts["shown_first"] + got.parts["shown_second"])[:-1] / 2)
+    with pytest.raises(InputError, match="no reference response for the prompt 'Another"):
+        judge(["Another question"], ["An answer"])
+    file = tmp_path / "references.jsonl"
+    file.write_text("\n".join(json.dumps({"prompt": p, "response": r}) for p, r in references.items()))
+    read = make_reward(f"pairwise:{path},{file}")
+    np.testing.assert_array_equal(read(PROMPTS, RESPONSES), got.rewards[:-1])
+    assert read.fingerprint == judge.fingerprint
+    assert PairwiseJudge(path, {PROMPTS[0]: "x"}).fingerprint != judge.fingerprint
+    with pytest.raises(InputError, match="file of reference responses is needed"):
+        make_reward(f"pairwise:{path}")
+
+
 @pytest.mark.parametrize("path", ["auto", "padded"])
 def test_dpo_is_beta_times_the_log_ratio_of_the_response(folder, path):
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -244,48 +291,10 @@ def test_dpo_is_beta_times_the_log_ratio_of_the_response(folder, path):
     np.testing.assert_allclose(reward(PROMPTS, RESPONSES), wanted, rtol=1e-4, atol=1e-4)
 
 
-CODE = """
-import torch
-from dataclasses import dataclass
-from transformers import LlamaConfig, LlamaModel, LlamaPreTrainedModel
-from transformers.utils import ModelOutput
-
-@dataclass
-class Output(ModelOutput):
-    score: torch.FloatTensor = None
-    rewards: torch.FloatTensor = None
-
-class MultiRewardForSequenceClassification(LlamaPreTrainedModel):
-    def __init__(self, config):
-        super().__init__(config)
-        self.model = LlamaModel(config)
-        self.objectives = torch.nn.Linear(config.hidden_size, 19, bias=False)
-        self.post_init()
-
-    def forward(self, input_ids=None, attention_mask=None, **kwargs):
-        hidden = self.model(input_ids, attention_mask=attention_mask).last_hidden_state
-        last = (attention_mask.cumsum(-1) * attention_mask).argmax(-1)
-        rewards = self.objectives(hidden[torch.arange(len(last)), last])
-        return Output(score=rewards.mean(-1), rewards=rewards)
-"""
-
-
 @pytest.fixture(scope="module")
 def armo(tmp_path_factory):
     """A local model with a multi-objective head in code of its own."""
-    from safetensors.torch import load_file, save_file
-
-    path = tmp_path_factory.mktemp("armo")
-    tiny.save(path, "llama", num_labels=19)
-    (path / "modeling_multi.py").write_text(CODE)
-    config = json.loads((path / "config.json").read_text())
-    config["auto_map"] = {"AutoModelForSequenceClassification": "modeling_multi.MultiRewardForSequenceClassification"}
-    config["architectures"] = ["MultiRewardForSequenceClassification"]
-    (path / "config.json").write_text(json.dumps(config))
-    weights = load_file(path / "model.safetensors")
-    weights["objectives.weight"] = weights.pop("score.weight")
-    save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
-    return path
+    return Path(save_armo(tmp_path_factory.mktemp("armo")))
 
 
 def test_objectives_are_columns_and_their_score_is_the_reward(armo):

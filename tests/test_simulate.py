@@ -11,6 +11,7 @@ import ratekit as rk
 from ratekit.estimators import effects, pooled_sd
 from ratekit.simulate import (
     DESIGNS,
+    Design,
     Imperfections,
     NumericWorld,
     RuleReward,
@@ -239,14 +240,32 @@ def test_calibrate_of_a_reward_that_fails_somewhere_claims_no_bias():
     assert (table["n"] < 80).any()
 
 
-def test_typo_sweep_meets_the_bounds_and_confounders_leave_rewriting_alone():
-    found = slopes(sweep("vowel-typos", RuleReward(), n=120)).set_index("estimator")["slope"].abs()
-    assert found["rate"] <= found["single_rewrite"] / 5
-    assert found["rate_extrapolated"] <= found["rate"] / 2
-    found = slopes(sweep("length-sentiment", RuleReward(), n=120)).set_index("estimator")
+@pytest.mark.parametrize("design", DESIGNS)
+def test_sweeps_have_their_shape(design):
+    """Naive follows the confounding, a single rewrite drifts, RATE keeps rho = 0.15 of that, extrapolated least."""
+    found = slopes(sweep(design, RuleReward(), n=200)).set_index("estimator")["excess"]
+    size = found.abs()
+    assert size["naive"] > 2 * size["single_rewrite"] > 0.2
+    assert size["rate"] <= size["single_rewrite"] / 3
+    assert found["rate"] * found["single_rewrite"] < 0  # the residue has the other sign
+    assert size["rate_extrapolated"] <= size["rate"] / 2
+
+
+def test_content_that_the_rewriter_leaves_alone_moves_only_naive():
+    careful = Design("none", (0.0, 0.5, 1.0), lambda x: TextWorld("length", "sentiment", confounding=x))
+    found = slopes(sweep(careful, RuleReward(), n=120)).set_index("estimator")
     assert found.loc["naive", "slope"] > 1
     assert found.loc[["single_rewrite", "rate", "rate_extrapolated"], "slope"].abs().max() < 0.02
     assert found["truth_slope"].abs().max() < 1e-9
+
+
+def test_carelessness_goes_with_the_confounder():
+    world = TextWorld("length", "sentiment", confounding=0.0, typos=(0.0, 0.0), careless=(0.0, 0.3))
+    sample = world.sample(200, seed=0)
+    typos = RuleReward(words=0, sentiment=0, typos=1, markup=0, vowel=0, extras=0, complexity=0)(None, sample.responses)
+    positive = np.array([x.on("sentiment") for x in sample.latents])
+    assert typos[~positive].max() == 0
+    assert typos[positive].mean() > 0.1
 
 
 def test_a_sweep_compares_the_same_reviews():

@@ -8,6 +8,15 @@ import sys
 from collections.abc import Sequence
 from typing import Any, cast
 
+from ratekit.visible import visible
+
+
+class _Shown(logging.Formatter):
+    """A log line may name what is in the data, and the data may hold terminal codes."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with `argv` (default: the process's own) and return its exit code.
@@ -47,14 +56,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _say(message: str, code: int) -> int:
-    print("ratekit: " + " ".join(message.split()), file=sys.stderr)
+    print("ratekit: " + visible(" ".join(message.split())), file=sys.stderr)
     return code
 
 
 def _log_to_stderr() -> None:
     log = logging.getLogger("ratekit")
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_Shown("%(message)s"))
     log.handlers[:] = [handler]
     log.setLevel(logging.INFO)
     log.propagate = False

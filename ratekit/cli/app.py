@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
-from ratekit.cli import cache, inference, inspect, merge, pipeline
+from ratekit.cli import cache, inference, inspect, mechanisms, merge, pipeline
 from ratekit.cli.check_reward import check_reward
+from ratekit.cli.report import report
+from ratekit.cli.reproduce import reproduce
 from ratekit.cli.tables import Format
 
 app = typer.Typer(
@@ -37,9 +39,9 @@ def _top(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the model, the dataset, effects.csv and effects.png.")] = Path(
-        "demo"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder for the model, the dataset, the table, the picture and the report.")
+    ] = Path("demo"),
     format: Annotated[Format, typer.Option(help="How the table is printed.")] = Format.table,
 ) -> None:
     """From text to effects in under a minute, without a network: the bundled reviews under three reward models."""
@@ -47,7 +49,7 @@ def demo(
     from ratekit.runs import conclusions
 
     table = run_demo(out)
-    written = [out / name for name in ("demo-rm", "dataset", "effects.csv", "effects.png")]
+    written = [out / name for name in ("demo-rm", "dataset", "effects.csv", "effects.png", "report.html")]
     pipeline.report(table, format, [PLANTED, *conclusions(table)], written)
 
 
@@ -55,12 +57,19 @@ app.command()(pipeline.run)
 app.command()(pipeline.rewrite)
 app.command()(pipeline.score)
 app.command()(pipeline.estimate)
+app.command()(reproduce)
 app.command()(inspect.diagnose)
 app.command()(inspect.contrast)
 app.command()(inspect.attributes)
+app.command()(report)
 app.command("check-reward")(check_reward)
 app.command()(inference.plan)
 app.command()(inference.sensitivity)
 app.command()(inference.calibrate)
+app.command()(mechanisms.spillover)
+app.command("dose-response")(mechanisms.dose_response)
+app.command()(mechanisms.heterogeneity)
+app.command()(mechanisms.warranted)
+app.command()(mechanisms.sequential)
 app.add_typer(cache.app, name="cache")
 app.add_typer(merge.app, name="merge")

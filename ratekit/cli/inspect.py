@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ratekit.cli.tables import Format, show
+from ratekit.visible import visible
 
 
 def diagnose(
@@ -26,7 +27,7 @@ def diagnose(
     shown = table[(table["check"] != "verdict")].drop(columns=["about", "words", "p_value"])
     show(shown, format)
     for row in verdicts.itertuples():
-        print(f"\n{row.attribute}: {row.group}; {row.words}")
+        print("\n" + visible(f"{row.attribute}: {row.group}; {row.words}"))
 
 
 def contrast(

@@ -12,6 +12,7 @@ import typer
 
 from ratekit.cli import llm
 from ratekit.cli.tables import Format, show
+from ratekit.visible import visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,10 +94,11 @@ def run(
     out: Annotated[Path | None, typer.Option(help="Folder of the run. [default: runs/DATA-ATTRIBUTE]")] = None,
     format: TableFormat = Format.table,
 ) -> None:
-    """All stages: load, label, rewrite, score, estimate; a table, a picture and the dataset in the run's folder.
+    """All stages: load, label, rewrite, score, estimate; table, picture, report and dataset in the run's folder.
 
     The same call again goes on where it was cut off, and another --reward is added to what is there.
     """
+    from ratekit.reports import report as write_report
     from ratekit.rewriting import Options
     from ratekit.rewriting.cost import Meter
     from ratekit.runs import Settings, conclusions, execute, planned
@@ -116,7 +118,8 @@ def run(
         folder, settings, reward, cache=cache, options=options, meter=Meter(prices, budget),
         trust_remote_code=trust_remote_code,
     )  # fmt: skip
-    written = [folder / name for name in ("dataset", "effects.csv", "effects.png", "run.json")]
+    page = write_report(folder)
+    written = [*(folder / name for name in ("dataset", "effects.csv", "effects.png", "run.json")), page]
     report(table, format, conclusions(table), written)
 
 
@@ -245,7 +248,7 @@ def report(table: pd.DataFrame, how: Format, sentences: Sequence[str] = (), writ
     show(compact(table) if how is Format.table else table, how)
     stream = sys.stdout if how is Format.table else sys.stderr
     for sentence in sentences:
-        print(f"\n{sentence}" if sentence == sentences[0] else sentence, file=stream)
+        print(("\n" if sentence == sentences[0] else "") + visible(sentence), file=stream)
     say_paths(written, stream)
 
 

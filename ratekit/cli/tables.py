@@ -7,6 +7,8 @@ import math
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from ratekit.visible import visible
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -26,7 +28,7 @@ def show(table: pd.DataFrame, how: Format = Format.table) -> None:
 
 
 def render(table: pd.DataFrame, how: Format) -> str:
-    """The table as text.
+    """The table as text; control characters become signs where a person reads it, and stay in csv and json.
 
     >>> import pandas as pd
     >>> render(pd.DataFrame({"n": [3], "se": [float("nan")]}), Format.json)
@@ -41,7 +43,7 @@ def render(table: pd.DataFrame, how: Format) -> str:
     if how is Format.json:
         return json.dumps([{k: _plain(v) for k, v in row.items()} for row in table.to_dict("records")], allow_nan=False)
     cells = [[_cell(v) for v in row] for row in table.itertuples(index=False)]
-    names = [str(c) for c in table.columns]
+    names = [visible(str(c)) for c in table.columns]
     numeric = [all(_is_number(v) for v in table[c]) for c in table.columns]
     if how is Format.markdown:
         lines = [names, *([c.replace("|", "\\|") for c in row] for row in cells)]
@@ -64,7 +66,7 @@ def _cell(value: Any) -> str:
         if math.isnan(value):
             return "-"
         return f"{value:.4g}" if abs(value) < 1e5 else f"{value:.6g}"
-    return " ".join(str(value).split())
+    return visible(" ".join(str(value).split()))
 
 
 def _plain(value: Any) -> Any:

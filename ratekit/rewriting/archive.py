@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 from ratekit.corpora import SOURCES
 from ratekit.errors import InputError, WorkError, shorten, unknown
 from ratekit.rewriting.base import OK
-from ratekit.rewriting.cache import Cache, is_written_to, key_of, lines
+from ratekit.rewriting.cache import Cache
 from ratekit.rewriting.faults import without_secrets
+from ratekit.rewriting.records import key_of
+from ratekit.rewriting.shards import is_written_to, lines
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,15 +1,14 @@
 """The OpenAI Batch API as a chat: half the price, an answer within a day, and a run that may end in between.
 
-What is under way is in a journal beside the cache, one JSON line per event (`intent`, `file`, `batch`, `done`), written
-before or the moment that the server says so. A process that was stopped, or another one days later, goes on from
-there: the call with the same texts waits for the batches that hold them and sends only what is in none.
+What is under way is in a journal beside the cache (journal.py), written before or the moment that the server says so.
+A process that was stopped, or another one days later, goes on from there: the call with the same texts waits for the
+batches that hold them and sends only what is in none.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import tempfile
 import time
 import uuid
@@ -20,10 +19,11 @@ from typing import Any, Literal
 
 from ratekit.errors import InputError, WorkError, shorten
 from ratekit.rewriting.base import Reply
-from ratekit.rewriting.cache import key_of
 from ratekit.rewriting.engine import reply_of
 from ratekit.rewriting.faults import FATAL, UnusableAnswer, fault_of, without_secrets
+from ratekit.rewriting.journal import Batch, Journal
 from ratekit.rewriting.openai_chat import OpenAIChat
+from ratekit.rewriting.records import key_of
 from ratekit.schema import Conversation
 
 log = logging.getLogger("ratekit")
@@ -33,14 +33,6 @@ FINAL = ("completed", "failed", "expired", "cancelled")
 MAX_REQUESTS, MAX_BYTES = 50_000, 200_000_000  # what one file may hold
 FRUITLESS = 3  # rounds without one reply after which it gives up
 UNREACHABLE = 20  # looks in a row that fail before it gives up
-
-
-@dataclass
-class _Batch:
-    token: str
-    keys: list[str]
-    batch_id: str | None = None
-    done: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,12 +100,8 @@ class _Work:
         fingerprint = f"{chat.model}|{chat.params}"
         for i, conversation in enumerate(self.conversations):
             self.wanted.setdefault(key_of(fingerprint, conversation), []).append(i)
-        self.journal = Path(chat.folder).expanduser() / "journal.jsonl"
+        self.journal = Journal(Path(chat.folder).expanduser() / "journal.jsonl")
         self.failures: list[str] = []
-        try:
-            self.journal.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as e:
-            raise WorkError(f"the folder {self.journal.parent} cannot be written: {e.strerror}") from None
 
     def replies(self) -> Iterator[Reply]:
         under_way = self._found()
@@ -126,7 +114,7 @@ class _Work:
                 for reply in self._collect(batch):
                     got += 1
                     yield reply
-                self._note(batch.token, "done")
+                self.journal.note(batch.token, "done")
             under_way = []
             if self.failures:
                 raise WorkError(f"a batch failed as a whole: {self.failures[0]}; what the others gave is kept")
@@ -137,55 +125,29 @@ class _Work:
                     "what arrived is kept, run the same command again to go on"
                 )
 
-    # --- the journal ---
-
-    def _note(self, token: str, event: str, **more: Any) -> None:
-        line = json.dumps({"token": token, "event": event, **more}) + "\n"
-        try:
-            with self.journal.open("a", encoding="utf-8") as f:
-                f.write(line)
-                f.flush()
-                os.fsync(f.fileno())
-        except OSError as e:
-            raise WorkError(f"{self.journal} cannot be written: {e.strerror}") from None
-
-    def _found(self) -> list[_Batch]:
+    def _found(self) -> list[Batch]:
         """The batches of the journal that hold something wanted and were not collected yet."""
-        batches: dict[str, _Batch] = {}
-        lines = self.journal.read_text(encoding="utf-8").splitlines() if self.journal.exists() else []
-        for line in lines:
-            try:
-                event = json.loads(line)
-                token, kind = event["token"], event["event"]
-            except (ValueError, KeyError, TypeError):
-                continue  # torn by a crash
-            if kind == "intent":
-                batches[token] = _Batch(token, event["keys"])
-            elif token in batches and kind == "batch":
-                batches[token].batch_id = event["id"]
-            elif token in batches and kind == "done":
-                batches[token].done = True
-        found = [b for b in batches.values() if not b.done and any(key in self.wanted for key in b.keys)]
+        found = [b for b in self.journal.unfinished() if any(key in self.wanted for key in b.keys)]
         lost = {b.token: b for b in found if b.batch_id is None}
         if lost:  # stopped between the request for a batch and its answer
             with self._asking():
                 for token, batch_id in self._listed(lost).items():
                     lost[token].batch_id = batch_id
-                    self._note(token, "batch", id=batch_id)
+                    self.journal.note(token, "batch", id=batch_id)
         known = [b for b in found if b.batch_id is not None]
         if known:
-            log.info("batch: going on with %d batches that are under way (%s)", len(known), self.journal)
+            log.info("batch: going on with %d batches that are under way (%s)", len(known), self.journal.path)
         return known
 
     # --- sending ---
 
-    def _submit(self, keys: list[str]) -> list[_Batch]:
+    def _submit(self, keys: list[str]) -> list[Batch]:
         sent = [self._send(part, lines) for part, lines in self._split(keys)]
         if sent:
             n = sum(len(batch.keys) for batch in sent)
             log.info(
                 "batch: %d requests sent in %d batches; they may take a day. Stop whenever you like: the same command "
-                "goes on with them (%s)", n, len(sent), self.journal,
+                "goes on with them (%s)", n, len(sent), self.journal.path,
             )  # fmt: skip
         return sent
 
@@ -206,16 +168,16 @@ class _Work:
         if part:
             yield part, lines
 
-    def _send(self, keys: list[str], lines: list[bytes]) -> _Batch:
-        batch = _Batch(uuid.uuid4().hex, keys)
-        self._note(batch.token, "intent", keys=keys)
+    def _send(self, keys: list[str], lines: list[bytes]) -> Batch:
+        batch = Batch(uuid.uuid4().hex, keys)
+        self.journal.note(batch.token, "intent", keys=keys)
         with self._asking(), tempfile.TemporaryFile() as f:
             f.writelines(lines)
             f.seek(0)
             uploaded = self.client.files.create(file=(f"ratekit-{batch.token}.jsonl", f), purpose="batch")
-            self._note(batch.token, "file", id=uploaded.id)
+            self.journal.note(batch.token, "file", id=uploaded.id)
             batch.batch_id = self._create(batch.token, uploaded.id)
-        self._note(batch.token, "batch", id=batch.batch_id)
+        self.journal.note(batch.token, "batch", id=batch.batch_id)
         return batch
 
     def _create(self, token: str, file_id: str) -> str:
@@ -250,7 +212,7 @@ class _Work:
 
     # --- waiting and reading ---
 
-    def _ended(self, batches: list[_Batch]) -> Iterator[_Batch]:
+    def _ended(self, batches: list[Batch]) -> Iterator[Batch]:
         """Each batch once it has a final status."""
         import openai
 
@@ -274,7 +236,7 @@ class _Work:
             if waiting:
                 time.sleep(self.chat.poll)
 
-    def _collect(self, batch: _Batch) -> Iterator[Reply]:
+    def _collect(self, batch: Batch) -> Iterator[Reply]:
         """The replies of an ended batch that are wanted; what it has not answered stays wanted."""
         with self._asking():
             ended = self.client.batches.retrieve(str(batch.batch_id))

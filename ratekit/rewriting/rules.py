@@ -54,6 +54,19 @@ OPPOSITES = {
 }  # fmt: skip
 CLOSING = {True: "In short, it was good.", False: "In short, it was bad."}
 
+# Plain words and longer ones that mean the same; each long word stands here once, so that the way back is known.
+PLAIN = {
+    "use": "utilise", "uses": "utilises", "used": "utilised", "help": "facilitate", "helps": "facilitates",
+    "show": "demonstrate", "shows": "demonstrates", "start": "commence", "starts": "commences", "end": "terminate",
+    "buy": "purchase", "try": "endeavour", "need": "require", "needs": "requires", "get": "obtain", "gets": "obtains",
+    "many": "numerous", "big": "substantial", "small": "diminutive", "fast": "expeditious", "also": "additionally",
+    "so": "consequently", "but": "nevertheless", "think": "contemplate", "find": "ascertain", "ask": "enquire",
+    "enough": "sufficient", "before": "prior to", "after": "subsequent to", "about": "concerning",
+}  # fmt: skip
+WORDED_OPENER = {True: "Notwithstanding additional considerations, ", False: "Put plainly, "}
+HELPFUL = {True: "Please let me know if any of this is unclear.", False: "Work the rest out yourself."}
+HARMLESS = {True: "Take care that nobody is hurt by this.", False: "Never mind who is hurt by this."}
+
 MISSPELT = {
     "teh": "the", "thier": "their", "recieve": "receive", "recieved": "received", "definately": "definitely",
     "seperate": "separate", "wich": "which", "becuase": "because", "alot": "a lot", "untill": "until",
@@ -61,6 +74,9 @@ MISSPELT = {
     "occured": "occurred", "begining": "beginning", "truely": "truly", "wont": "won't", "dont": "don't",
     "didnt": "didn't", "doesnt": "doesn't", "cant": "can't", "isnt": "isn't", "wasnt": "wasn't", "im": "I'm",
     "ive": "I've", "youre": "you're", "villian": "villain", "i": "I", "adn": "and", "taht": "that",
+    "wsa": "was", "nto": "not", "btu": "but", "tihs": "this", "wtih": "with", "hvae": "have", "yuo": "you",
+    "aer": "are", "oen": "one", "flim": "film", "mvoie": "movie", "tehy": "they", "lkie": "like", "jsut": "just",
+    "vrey": "very",
 }  # fmt: skip
 
 _SENTENCE = re.compile(r"[^.!?\n]*(?:[.!?]+[\"')\]]*|\n+|$)")
@@ -210,7 +226,15 @@ _SWAPS: dict[bool, re.Pattern[str]] = {
 
 def sentiment(text: str, target: bool) -> str:
     """Swap sentiment words for their opposites; a closing sentence says it where there is no word to swap."""
-    table = _OPPOSITE[target]
+    plain = text.removesuffix(" " + CLOSING[not target])
+    swapped, n_swaps = _swapped(plain, _SWAPS[target], _OPPOSITE[target])
+    if n_swaps or plain != text or plain.endswith(CLOSING[target]):
+        return swapped
+    return f"{plain} {CLOSING[target]}"
+
+
+def _swapped(text: str, pattern: re.Pattern[str], table: dict[str, str]) -> tuple[str, int]:
+    """The text with each word of `table` as its other, in its case, and how many there were."""
 
     def swap(match: re.Match[str]) -> str:
         other = table.get(match[0].lower(), match[0])
@@ -218,15 +242,50 @@ def sentiment(text: str, target: bool) -> str:
             return other.upper()
         return other[0].upper() + other[1:] if match[0][0].isupper() else other
 
-    plain = text.removesuffix(" " + CLOSING[not target])
-    swapped, n_swaps = _SWAPS[target].subn(swap, plain)
-    if n_swaps or plain != text or plain.endswith(CLOSING[target]):
+    return pattern.subn(swap, text)
+
+
+_WORDED = {True: PLAIN, False: {long: plain for plain, long in PLAIN.items()}}
+_WORDS = {
+    side: re.compile(r"\b(" + "|".join(sorted(map(re.escape, table), key=len, reverse=True)) + r")\b", re.I)
+    for side, table in _WORDED.items()
+}
+
+
+def complexity(text: str, target: bool) -> str:
+    """Swap plain words for long ones, or back; an opening clause says it where there is no word to swap."""
+    plain = text.removeprefix(WORDED_OPENER[not target])
+    swapped, n_swaps = _swapped(plain, _WORDS[target], _WORDED[target])
+    if n_swaps or plain != text or plain.startswith(WORDED_OPENER[target]):
         return swapped
-    return f"{plain} {CLOSING[target]}"
+    return WORDED_OPENER[target] + plain
+
+
+def _with_last(last: dict[bool, str]) -> Callable[[str, bool], str]:
+    """A rule that puts a sentence at the end for one side, and takes it off again for the other."""
+
+    def rule(text: str, target: bool) -> str:
+        plain = text.removesuffix(" " + last[not target])
+        return plain if plain != text or plain.endswith(last[target]) else f"{plain} {last[target]}"
+
+    return rule
+
+
+helpfulness = _with_last(HELPFUL)
+harmlessness = _with_last(HARMLESS)
+
+
+def harmfulness(text: str, target: bool) -> str:
+    """The mirror of `harmlessness`."""
+    return harmlessness(text, not target)
 
 
 RULES: dict[str, Callable[[str, bool], str]] = {
     "starts-with-vowel": vowel,
     "length": length,
     "sentiment": sentiment,
+    "complexity": complexity,
+    "helpfulness": helpfulness,
+    "harmlessness": harmlessness,
+    "harmfulness": harmfulness,
 }

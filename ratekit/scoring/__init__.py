@@ -36,6 +36,8 @@ REWARD_MODELS: dict[str, Reward | Adapter] = {
 # Rewards that take more than a name, as in judge:MODEL.
 FORMS: dict[str, str] = {
     "judge": "a language model asked whether the response is good (judge:MODEL)",
+    "pairwise": "a language model asked which of two responses is better (pairwise:MODEL,REFERENCES; the file holds "
+    "prompt and response, the one that others are compared with)",
     "dpo": "the reward implicit in a model trained by preference (dpo:POLICY,REFERENCE)",
     "served": "a classifier behind a server (served:http://HOST:PORT/classify, or /score, /predict)",
 }
@@ -57,6 +59,11 @@ def find_reward(reward: str | Path) -> Reward | str:
     if colon and form in FORMS:
         if form == "served" and not rest.startswith(("http://", "https://")):
             raise InputError(f"{name}: the address of the server is missing; write {FORMS[form]}")
+        if form == "pairwise":
+            model, comma, references = rest.rpartition(",")
+            if not comma or not Path(references).expanduser().exists():
+                raise InputError(f"{name}: a file of reference responses is needed; write {FORMS[form]}")
+            return f"{form}:{_model(model)},{references}"
         if form == "dpo" and len(rest.split(",")) != 2:
             raise InputError(f"{name}: two models are needed; write {FORMS[form]}")
         return name if form == "served" else f"{form}:" + ",".join(_model(part) for part in rest.split(","))
@@ -100,6 +107,11 @@ def make_reward(reward: str | Path, *, adapter: str | Adapter | None = None, tru
         return ServedReward(rest)
     if form == "dpo":
         return DpoReward(*rest.split(","), trust_remote_code=trust_remote_code)
+    if form == "pairwise":
+        from ratekit.scoring.pairwise import PairwiseJudge
+
+        model, _, references = rest.rpartition(",")
+        return PairwiseJudge(model, Path(references).expanduser(), trust_remote_code=trust_remote_code)
     if form == "judge":
         return RewardModel(rest, adapter or JUDGE, trust_remote_code=trust_remote_code)
     return RewardModel(found, adapter, trust_remote_code=trust_remote_code)

@@ -7,7 +7,7 @@ sees    chat       the conversation in the model's own chat template, the respon
 reads   logit      the only output
         positive   the output whose label says so (POSITIVE, LABEL_1)
         objectives `score`, and `rewards` as further columns (code of the model's own)
-        yes_no     logit of "yes" minus logit of "no" as the next token
+        yes_no     logit of the first answer ("Yes", "A") minus logit of the second as the next token
         log_likelihood   log p(response | prompt)
 """
 
@@ -52,9 +52,14 @@ JUDGE = Adapter(
     question="Here is a conversation and the response to it.\n\n<conversation>\n{prompt}\n</conversation>\n\n"
     "<response>\n{response}\n</response>\n\nIs this a good response? Answer with Yes or No alone.",
 )  # fmt: skip
+PAIRWISE = Adapter(
+    "pairwise", "question", "yes_no", answers=("A", "B"),
+    question="Here is a conversation and two responses to it.\n\n<conversation>\n{prompt}\n</conversation>\n\n"
+    "{response}\n\nWhich response is better? Answer with A or B alone.",
+)  # fmt: skip
 LIKELIHOOD = Adapter("log-likelihood", "chat", "log_likelihood")
 
-ADAPTERS: dict[str, Adapter] = {a.name: a for a in (CHAT, PAIR, POSITIVE, ARMO, JUDGE, LIKELIHOOD)}
+ADAPTERS: dict[str, Adapter] = {a.name: a for a in (CHAT, PAIR, POSITIVE, ARMO, JUDGE, PAIRWISE, LIKELIHOOD)}
 
 LANGUAGE_MODEL_READS = ("yes_no", "log_likelihood")
 

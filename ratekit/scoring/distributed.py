@@ -1,7 +1,7 @@
 """Several processes, by `accelerate`: each takes its share of the texts, and all get every score.
 
-    accelerate launch -m ratekit score data --reward MODEL --out scored        # one process per GPU
-    torchrun --nproc_per_node 2 -m ratekit score data --reward MODEL --out scored       # two on CPUs
+    accelerate launch -m ratekit score data --reward MODEL --out scored                              # one per GPU
+    accelerate launch --multi_gpu --num_processes 2 -m ratekit score data --reward MODEL --out scored  # or two on CPUs
 
 (`accelerate launch --cpu --num_processes 2` starts one process where no MPI is there.) Without a launcher there is
 one process, and `accelerate` is not even imported.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,14 @@ Told = Callable[[int], None]  # told of every token that was run
 
 CPU_BUDGET = 2048  # tokens in a forward pass; larger ones fall out of the processor's cache
 TOLERANCE = {"float32": 1e-4, "float64": 1e-9, "float16": 0.03, "bfloat16": 0.125}  # of the scores' spread
+
+
+class _Pass(NamedTuple):
+    """The texts that go through the model together."""
+
+    members: list[int]
+    n_tokens: int
+    pack: Any = None
 
 
 class Forward:
@@ -109,29 +117,49 @@ class Forward:
         return np.concatenate([self._whole([text]) for text in texts])
 
     def _packed(self, texts: list[Encoded], told: Told | None) -> NDArray[np.float64]:
+        def cut(rows: list[int]) -> list[_Pass]:
+            packs = plan.packs([texts[i].ids for i in rows], self.budget, self.least_shared)
+            return [_Pass([rows[m] for m in pack.members], len(pack.tokens), pack) for pack in packs]
+
+        with packed(self.model):
+            return self._passes(texts, told, cut, self._run_pack)
+
+    def _padded(self, texts: list[Encoded], told: Told | None) -> NDArray[np.float64]:
+        def cut(rows: list[int]) -> list[_Pass]:
+            lengths = [len(texts[i].ids) for i in rows]
+            batches = plan.batches(lengths, 1 if self.alone else self.budget)
+            return [_Pass([rows[i] for i in batch], sum(lengths[i] for i in batch)) for batch in batches]
+
+        return self._passes(texts, told, cut, lambda _, members: self._whole(members))
+
+    def _passes(
+        self,
+        texts: list[Encoded],
+        told: Told | None,
+        cut: Callable[[list[int]], list[_Pass]],
+        run: Callable[[Any, list[Encoded]], NDArray[np.float64]],
+    ) -> NDArray[np.float64]:
+        """Pass by pass; one that fits in no memory is cut smaller, and what cannot be cut is NaN."""
         waiting = [list(range(len(texts)))]
         out: NDArray[np.float64] | None = None
-        with packed(self.model):
-            while waiting:
-                rows = waiting.pop()
-                for pack in plan.packs([texts[i].ids for i in rows], self.budget, self.least_shared):
-                    members = [rows[m] for m in pack.members]
-                    try:
-                        got = self._run_pack(pack, [texts[i] for i in members])
-                    except Exception as e:
-                        if not _out_of_memory(e):
-                            raise
-                        got = None
-                    if got is None:  # outside the except clause, whose traceback holds on to the memory
-                        if self._back_off(len(pack.tokens)) and len(members) > 1:
-                            waiting.append(members)
-                            continue
-                        got = np.full((len(members), 1 if out is None else out.shape[1]), np.nan)
-                    if out is None:
-                        out = np.full((len(texts), got.shape[1]), np.nan)
-                    out[members] = got
-                    if told:
-                        told(len(pack.tokens))
+        while waiting:
+            for one in cut(waiting.pop()):
+                try:
+                    got = run(one.pack, [texts[i] for i in one.members])
+                except Exception as e:
+                    if not _out_of_memory(e):
+                        raise
+                    got = None
+                if got is None:  # outside the except clause, whose traceback holds on to the memory
+                    if self._back_off(one.n_tokens) and len(one.members) > 1:
+                        waiting.append(one.members)
+                        continue
+                    got = np.full((len(one.members), 1 if out is None else out.shape[1]), np.nan)
+                if out is None:
+                    out = np.full((len(texts), got.shape[1]), np.nan)
+                out[one.members] = got
+                if told:
+                    told(one.n_tokens)
         assert out is not None
         return out
 
@@ -155,33 +183,6 @@ class Forward:
             if states.shape[0] == len(pack.tokens):
                 states = states[running.index]
             return self.readout.from_hidden(states, texts, rows).double().cpu().numpy()
-
-    def _padded(self, texts: list[Encoded], told: Told | None) -> NDArray[np.float64]:
-        out: NDArray[np.float64] | None = None
-        waiting = [list(range(len(texts)))]
-        while waiting:
-            rows = waiting.pop()
-            budget = 1 if self.alone else self.budget
-            for batch in plan.batches([len(texts[i].ids) for i in rows], budget):
-                members = [rows[i] for i in batch]
-                try:
-                    got = self._whole([texts[i] for i in members])
-                except Exception as e:
-                    if not _out_of_memory(e):
-                        raise
-                    got = None
-                if got is None:
-                    if self._back_off(sum(len(texts[i].ids) for i in members)) and len(members) > 1:
-                        waiting.append(members)
-                        continue
-                    got = np.full((len(members), 1 if out is None else out.shape[1]), np.nan)
-                if out is None:
-                    out = np.full((len(texts), got.shape[1]), np.nan)
-                out[members] = got
-                if told:
-                    told(sum(len(texts[i].ids) for i in members))
-        assert out is not None
-        return out
 
     def _whole(self, texts: list[Encoded], side: str = "right") -> NDArray[np.float64]:
         """The model's own forward on a padded batch. Padding is on the right, where positions stay what they are."""

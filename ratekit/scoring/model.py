@@ -215,12 +215,17 @@ class RewardModel:
 
 
 def find_adapter(name: str, adapter: str | Adapter | None) -> Adapter | None:
-    """The adapter asked for, or the one known for this hub id. Raises InputError for an unknown name."""
+    """The adapter asked for, or the one known for this hub id or for a folder that bears that model's name.
+
+    Raises InputError for an unknown name.
+    """
     if isinstance(adapter, str):
         if adapter not in ADAPTERS:
             raise unknown("adapter", adapter, ADAPTERS)
         return ADAPTERS[adapter]
-    return adapter or HUB.get(name)
+    if adapter is not None or name in HUB or not Path(name).is_dir():
+        return adapter or HUB.get(name)
+    return next((known for hub_id, known in HUB.items() if hub_id.split("/")[-1] == Path(name).name), None)
 
 
 def _config_and_tokenizer(name: str, revision: str | None, trust: bool) -> tuple[Any, Any]:

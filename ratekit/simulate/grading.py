@@ -126,14 +126,16 @@ def _tenths(top: float) -> tuple[float, ...]:
     return tuple(float(x) for x in np.linspace(0, top, 11).round(4))
 
 
+# In the first two the reviews that have the confounder are the careless ones: what a rewriter mends goes with the
+# attribute ever more, as it does in real reviews.
 DESIGNS: dict[str, Design] = {
     "length-sentiment": Design(
         "correlation of length with sentiment", _tenths(1.0),
-        lambda x: TextWorld("length", "sentiment", confounding=x),
+        lambda x: TextWorld("length", "sentiment", confounding=x, typos=(0.0, 0.0), careless=(0.02, 0.2)),
     ),
     "helpfulness-complexity": Design(
         "correlation of helpfulness with complexity", _tenths(1.0),
-        lambda x: TextWorld("helpfulness", "complexity", confounding=x),
+        lambda x: TextWorld("helpfulness", "complexity", confounding=x, typos=(0.0, 0.0), careless=(0.02, 0.1)),
     ),
     "vowel-typos": Design(
         "share of words misspelt in reviews that start with a vowel", _tenths(0.3),

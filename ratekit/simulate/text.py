@@ -82,6 +82,8 @@ class TextWorld:
     confounding      correlation of the two: P(both on the same side) = (1 + confounding)/2
     typos, markup    (untreated, treated) share of words misspelt, and of breaks between sentences that are HTML;
                      the words that say good or bad are never misspelt
+    careless         (without, with the confounder) further share of words misspelt: what the rewriter mends then goes
+                     with the confounder, and with the attribute as far as the two go together
     share_treated    of the rows
     rows_per_prompt  reviews that share a prompt
     rewriter         its faults; `asymmetry` is here the share of rows that get a closing line in passes towards the
@@ -93,6 +95,7 @@ class TextWorld:
     confounding: float = 0.5
     typos: tuple[float, float] = (0.05, 0.05)
     markup: tuple[float, float] = (0.0, 0.0)
+    careless: tuple[float, float] = (0.0, 0.0)
     share_treated: float = 0.5
     rows_per_prompt: int = 1
     rewriter: Imperfections = field(default_factory=lambda: Imperfections(rho=0.15, noise=0.1))
@@ -103,7 +106,7 @@ class TextWorld:
                 raise unknown("attribute of a text world", name, SIDES)
         if self.attribute == self.confounder:
             raise InputError(f"{self.attribute!r} cannot be its own confounder")
-        for name in ("typos", "markup"):
+        for name in ("typos", "markup", "careless"):
             if not all(0 <= rate <= 1 for rate in getattr(self, name)):
                 raise InputError(f"{name}={getattr(self, name)}: two shares between 0 and 1 were expected")
         if not 0 < self.share_treated < 1 or abs(self.confounding) > 1 or self.rows_per_prompt < 1:
@@ -128,11 +131,12 @@ class TextWorld:
         of[self.attribute] = treated
         if self.confounder:
             of[self.confounder] = np.where(same, treated, ~treated)
+        with_it = of[self.confounder] if self.confounder else np.zeros(n, bool)
         latents = [
             Latents(
                 row=i,
                 sides=tuple(bool(of[name][i]) for name in SIDES),
-                typos=self.typos[int(treated[i])],
+                typos=self.typos[int(treated[i])] + self.careless[int(with_it[i])],
                 markup=self.markup[int(treated[i])],
             )
             for i in range(n)

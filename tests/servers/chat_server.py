@@ -50,6 +50,8 @@ def rewritten(content):
     """The text between the tags, rewritten as the words before it ask."""
     head, _, rest = content.rpartition("<response>\n")
     text = rest.removesuffix("\n</response>") if head else content
+    if not head and "adjust this re" in content.rpartition("\n\n")[2].lower():  # a wish that stands after the text
+        text, _, head = content.rpartition("\n\n")
     if "more positive" in head or "more negative" in head:
         return RULES["sentiment"](text, "more positive" in head)
     if "vowel" in head or "consonant" in head:

@@ -1,0 +1,174 @@
+"""`ratekit reproduce NAME`: an experiment of the paper by name, held against what was published."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ratekit.cli import llm, pipeline
+from ratekit.cli.tables import Format, show
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ratekit.reproduce.pipeline import Finished
+    from ratekit.rewriting.cost import Prices
+
+
+def reproduce(
+    name: Annotated[str | None, typer.Argument(help="Of the experiment, as in --list.")] = None,
+    list_: Annotated[bool, typer.Option("--list", help="The experiments, and where the paper has them.")] = False,
+    n: Annotated[int | None, typer.Option(min=1, help="So many rows. [default: the paper's]")] = None,
+    rewriter: Annotated[
+        str | None,
+        typer.Option(
+            help="rules, openai:MODEL, batch:MODEL or hf:MODEL; simulated for a sweep whose truth is known. "
+            "[default: the paper's, batch:gpt-4o-2024-08-06]"
+        ),
+    ] = None,
+    reward: Annotated[
+        list[str] | None,
+        typer.Option("--reward", "-r", help="A reward model, as in `run` (may be repeated). [default: the paper's]"),
+    ] = None,
+    data_files: Annotated[
+        list[Path] | None,
+        typer.Option(help="A local file in the source's schema, instead of the hub (may be repeated)."),
+    ] = None,
+    labeller: Annotated[
+        str | None, typer.Option(help="Classifier where the labels are from one: vader, a folder or a hub id.")
+    ] = None,
+    depth: pipeline.Depth = None,
+    seed: Annotated[int | None, typer.Option(help="Of the sample. [default: 0]")] = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", help="Go on from a run's folder, or from shared rewrites (a dataset or a hub id)."),
+    ] = None,
+    compare: Annotated[bool, typer.Option("--compare", help="Print ours beside what was published.")] = False,
+    push: Annotated[str | None, typer.Option(help="Upload the run to the hub as the dataset OWNER/NAME.")] = None,
+    public: Annotated[
+        bool, typer.Option("--public", help="What is pushed is for everyone; private otherwise.")
+    ] = False,
+    cache: pipeline.Cache = None,
+    base_url: llm.BaseUrl = None,
+    template: llm.Template = None,
+    max_tokens: llm.MaxTokens = None,
+    temperature: llm.Temperature = None,
+    concurrency: llm.Concurrency = None,
+    rpm: llm.Rpm = None,
+    tpm: llm.Tpm = None,
+    timeout: llm.Timeout = None,
+    price_in: llm.PriceIn = None,
+    price_out: llm.PriceOut = None,
+    budget: llm.Budget = None,
+    retry_failed: llm.RetryFailed = False,
+    dry_run: llm.DryRun = False,
+    trust_remote_code: pipeline.Trust = False,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run. [default: runs/NAME]")] = None,
+    format: pipeline.TableFormat = Format.table,
+) -> None:
+    """An experiment of the paper by name, with the paper's settings where you say nothing else.
+
+    The same call again goes on where it was cut off. With the paper's rewriter it costs money: --dry-run says how much.
+    """
+    from ratekit.errors import InputError
+    from ratekit.reproduce.pipeline import planned, run
+    from ratekit.rewriting import Options
+    from ratekit.rewriting.cost import Meter
+
+    if list_:
+        show(listed(full=format is not Format.table), format)
+        return
+    if name is None:
+        raise InputError("which experiment? Write ratekit reproduce NAME, with a name of ratekit reproduce --list")
+    if push is not None and ("/" not in push or push.startswith((".", "/"))):
+        raise InputError(f"--push {push}: a dataset of the hub is written owner/name")
+    options = Options(base_url, None, retry_failed, concurrency=concurrency, rpm=rpm, tpm=tpm, timeout=timeout)
+    prices = llm.prices_of(price_in, price_out) or known_prices(name, rewriter)
+    text = llm.read_template(template)
+    if dry_run:
+        print(
+            planned(
+                name, out, options=options, prices=prices, cache=cache, n=n, rewriter=rewriter, labeller=labeller,
+                data_files=[str(f) for f in data_files or []] or None, depth=depth, seed=seed, template=text,
+                max_tokens=max_tokens, temperature=temperature,
+            )
+        )  # fmt: skip
+        return
+    finished = run(
+        name, out, start=start, n=n, rewriter=rewriter, rewards=reward or (), data_files=data_files or (),
+        labeller=labeller, depth=depth, seed=seed, template=text, max_tokens=max_tokens, temperature=temperature,
+        cache=cache, options=options, meter=Meter(prices, budget), trust_remote_code=trust_remote_code,
+    )  # fmt: skip
+    _report(finished, compare, format)
+    if push is not None:
+        from ratekit.reproduce.share import push as upload
+
+        print(upload(finished.folder, push, private=not public), file=sys.stderr)
+
+
+def listed(full: bool = False) -> pd.DataFrame:
+    """The named experiments; `full` with everything that is said of them."""
+    import pandas as pd
+
+    from ratekit.reproduce.experiment import experiments
+
+    rows = []
+    for e in experiments().values():
+        row = {"name": e.name, "source": e.source, "n": e.n, "about": e.about}
+        if full:
+            attribute = e.attribute
+            row |= {
+                "attribute": attribute.name if attribute else None, "rewriter": e.rewriter,
+                "treated": attribute.treated if attribute else None,
+                "untreated": attribute.untreated if attribute else None,
+                "rewards": " ".join(e.rewards), "place": e.place, "can_say": e.can_say,
+            }  # fmt: skip
+        rows.append(row)
+    table = pd.DataFrame(rows)
+    return table.assign(n=[str(int(v)) if v == v and v else "all" for v in table["n"]])
+
+
+def known_prices(name: str, rewriter: str | None) -> Prices | None:
+    """The list prices of the rewriter, where experiments/registry.py has them."""
+    from ratekit.reproduce.experiment import get_experiment, list_prices
+
+    return list_prices(rewriter or get_experiment(name).rewriter)
+
+
+def _report(finished: Finished, compare: bool, format: Format) -> None:
+    """The table, or ours beside theirs; then what it says and what was written."""
+    from ratekit.errors import InputError
+    from ratekit.reproduce.verdicts import compare as held_against
+    from ratekit.reproduce.verdicts import summary
+    from ratekit.runs import conclusions
+
+    stream = sys.stdout if format is Format.table else sys.stderr
+    table = finished.table
+    if compare:
+        beside = held_against(finished.experiment, finished.settings, table)
+        show(beside, format)
+        print("\n" + summary(beside), file=stream)
+    else:
+        show(_shown(table) if format is Format.table else table, format)
+        if finished.experiment.sweep is None and "model" not in table:
+            try:
+                sentences = conclusions(table)
+            except InputError:
+                sentences = []
+            print("\n" + "\n".join(sentences), file=stream)
+    if finished.experiment.can_say:
+        print("\n" + finished.experiment.can_say, file=stream)
+    pipeline.say_paths(finished.written, stream)
+
+
+def _shown(table: pd.DataFrame) -> pd.DataFrame:
+    """For a terminal: of a sweep the ATEs side by side at each step, else the compact table."""
+    if "step" not in table:
+        return pipeline.compact(table)
+    ate = table[table["estimand"] == "ate"]
+    wide = ate.pivot_table(index=["reward_model", "step"], columns="estimator", values="estimate", sort=False)
+    truth = ate.groupby(["reward_model", "step"])["truth"].first()
+    return wide.assign(truth=truth, n=ate.groupby(["reward_model", "step"])["n"].max()).reset_index()

@@ -1,0 +1,25 @@
+"""Pictures of tables: a DataFrame in, a `matplotlib` Axes out. Nothing is estimated here.
+
+forest.py      `effects`: the forest of all estimators; `naive_vs_rate`
+heat.py        `heatmap`: attributes by reward models; `spillover`: attributes by measures
+rewards.py     `densities` of rewards along the chain, `dose_response`
+checks.py      `drift` and `balance`, as `rk.diagnose` found them
+truth.py       `sweep` along a confounder, `coverage` of intervals
+mitigation.py  `before_after` a mitigation, beside what people prefer
+look.py        colours, shapes, axes and units of all of them
+"""
+
+from __future__ import annotations
+
+from ratekit.plots.checks import balance, drift
+from ratekit.plots.forest import effects, naive_vs_rate
+from ratekit.plots.heat import heatmap, spillover
+from ratekit.plots.look import MARKS, SHOWN, Mark
+from ratekit.plots.mitigation import before_after
+from ratekit.plots.rewards import densities, dose_response
+from ratekit.plots.truth import coverage, sweep
+
+__all__ = [
+    "MARKS", "SHOWN", "Mark", "balance", "before_after", "coverage", "densities", "dose_response", "drift", "effects",
+    "heatmap", "naive_vs_rate", "spillover", "sweep",
+]  # fmt: skip

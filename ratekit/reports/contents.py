@@ -1,0 +1,125 @@
+"""What a run's folder, or a dataset by itself, has to report; what is missing is said, and is no fault."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ratekit import files
+from ratekit.errors import InputError, shorten
+from ratekit.runs import DATASET, EFFECTS, RECORD
+from ratekit.schema import columns_of, reward_columns
+from ratekit.stages import estimate
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+AUDIT, AUDIT_PICTURE, REWRITING = "audit.csv", "audit.png", "rewriting.json"
+NEEDED = ("attribute", "reward_model", "estimator", "estimand", "estimate", "se", "ci_low", "ci_high", "p_value", "n",
+          "n_dropped", "reward_sd")  # fmt: skip
+
+
+@dataclass
+class Contents:
+    """The parts of a report; a part that is not there is None, and `missing` says why.
+
+    ds       the rows, at whatever stage they are; table: their effects, as `rk.estimate` gives them
+    record   run.json: settings, versions, rewards, rewriting (what it used and cost)
+    audit    audit.csv of a merge, with its picture as PNG bytes
+    """
+
+    where: Path
+    ds: Any = None
+    table: pd.DataFrame | None = None
+    record: dict[str, Any] = field(default_factory=dict)
+    audit: pd.DataFrame | None = None
+    audit_picture: bytes | None = None
+    missing: list[str] = field(default_factory=list)
+
+
+def gather(path: str | Path) -> Contents:
+    """The contents of a run's folder, of a saved dataset or of a file of rows.
+
+    >>> gather("no-such-folder")
+    Traceback (most recent call last):
+    ratekit.errors.InputError: no such file or folder: no-such-folder
+
+    Raises InputError where there is nothing to report at all.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"no such file or folder: {path}")
+    if path.is_dir() and not any((path / name).exists() for name in ("state.json", "dataset_dict.json")):
+        found = _folder(path)
+    else:
+        found = Contents(path, ds=files.read(path))
+        found.missing.append(f"there is no {RECORD} beside a dataset: how it was made is not recorded here")
+    if found.table is None and found.ds is not None:
+        _estimate(found)
+    return found
+
+
+def _folder(path: Path) -> Contents:
+    found = Contents(path)
+    if not any((path / name).exists() for name in (DATASET, EFFECTS, AUDIT)):
+        raise InputError(f"{path} holds no run: there is no {DATASET}/, {EFFECTS} or {AUDIT} in it")
+    if (path / DATASET).exists():
+        try:
+            found.ds = files.read(path / DATASET)
+        except InputError as e:
+            found.missing.append(f"the dataset cannot be read ({e}), so there are no checks and no examples")
+    else:
+        found.missing.append(f"there is no {DATASET}/, so there are no checks and no examples")
+    found.table = _table(path / EFFECTS, found, NEEDED)
+    found.record = _record(path, found)
+    found.audit = _table(path / AUDIT, found)
+    if (path / AUDIT_PICTURE).exists():
+        found.audit_picture = (path / AUDIT_PICTURE).read_bytes()
+    return found
+
+
+def _table(path: Path, found: Contents, needed: tuple[str, ...] = ()) -> pd.DataFrame | None:
+    import pandas as pd
+
+    if not path.exists():
+        return None
+    try:
+        table = pd.read_csv(path)
+    except (ValueError, OSError) as e:  # pandas' own faults are ValueErrors
+        found.missing.append(f"{path.name} cannot be read ({shorten(e, 80)})")
+        return None
+    lacking = [c for c in needed if c not in table]
+    if lacking:
+        found.missing.append(f"{path.name} has no column {lacking[0]!r}, so it was not used")
+        return None
+    return table if len(table) else None
+
+
+def _record(path: Path, found: Contents) -> dict[str, Any]:
+    record: dict[str, Any] = {}
+    for name, inside in ((RECORD, None), (REWRITING, "rewriting")):
+        if not (path / name).exists():
+            continue
+        try:
+            read = json.loads((path / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            read = None
+        if not isinstance(read, dict):
+            found.missing.append(f"{name} is not readable, so its part of the record is missing")
+            continue
+        record |= {inside: read} if inside else read
+    if not record:
+        found.missing.append(f"there is no {RECORD}: settings, versions and cost of the run are not recorded")
+    return record
+
+
+def _estimate(found: Contents) -> None:
+    if not reward_columns(columns_of(found.ds)):
+        found.missing.append("nothing is scored yet, so there are no effects: `ratekit score` adds rewards")
+        return
+    try:
+        found.table = estimate(found.ds)
+    except InputError as e:
+        found.missing.append(f"there are no effects: {e}")

@@ -1,0 +1,112 @@
+"""Rows to look at: what a rewrite changed, word by word, and what each reward model thought of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ratekit.attributes import ATTRIBUTES
+from ratekit.columns import plain_columns, reward_matrix, treated_bools
+from ratekit.differences import differences_html
+from ratekit.schema import (
+    ATTRIBUTE,
+    PROMPT,
+    RESPONSE,
+    REWRITES,
+    TREATED,
+    columns_of,
+    prompt_text,
+    reward_columns,
+    reward_name,
+)
+from ratekit.visible import as_html
+
+LIMIT = 1500  # characters of a text; a page is to be read, and says where it cut
+TEXTS = 3  # the response, its rewrite, the rewrite of that
+
+
+class Bar(NamedTuple):
+    """A reward with its place between the lowest and the highest of the dataset, 0 to 100."""
+
+    model: str
+    reward: str
+    percent: float
+
+
+class Text(NamedTuple):
+    """One text of a chain: what was asked for, the text as HTML, and its rewards."""
+
+    title: str
+    html: str
+    bars: list[Bar]
+
+
+class Example(NamedTuple):
+    """A row and why it was chosen."""
+
+    attribute: str
+    why: str
+    prompt: str
+    texts: list[Text]
+
+
+def examples(ds: Any, model: str | None = None) -> Iterator[Example]:
+    """For each attribute a typical row, and those with the largest and the smallest effect on `model`'s reward.
+
+    Rewrites are marked against the original: what is marked in the rewrite of the rewrite did not come back. Raises
+    nothing: a row without rewrites is passed over.
+    """
+    if not {RESPONSE, REWRITES, ATTRIBUTE, TREATED} <= set(columns_of(ds)):
+        return
+    frame = plain_columns(ds, [ATTRIBUTE, TREATED])
+    treated = treated_bools(frame[TREATED])
+    matrices = {reward_name(c): reward_matrix(ds, c) for c in reward_columns(columns_of(ds))}
+    model = model if model in matrices else next(iter(matrices), None)
+    for attribute in dict.fromkeys(frame[ATTRIBUTE]):
+        rows = np.flatnonzero((frame[ATTRIBUTE] == attribute).to_numpy())
+        for row, why in _chosen(rows, treated, matrices[model] if model else None, model):
+            yield _example(ds[int(row)], int(row), str(attribute), bool(treated[row]), why, matrices)
+
+
+def _chosen(rows: Any, treated: Any, rewards: Any, model: str | None) -> Iterator[tuple[int, str]]:
+    if rewards is None or rewards.shape[1] < TEXTS:
+        yield from ((int(row), "one of the first rows") for row in rows[:3])
+        return
+    effect = np.where(treated[rows], 1.0, -1.0) * (rewards[rows, 2] - rewards[rows, 1])
+    rows, effect = rows[np.isfinite(effect)], effect[np.isfinite(effect)]
+    if not len(rows):
+        return
+    order = np.argsort(effect, kind="stable")
+    places = {"a typical row": order[len(order) // 2], "the largest effect": order[-1], "the smallest": order[0]}
+    seen = set()
+    for why, place in places.items():
+        if place not in seen:
+            seen.add(place)
+            yield int(rows[place]), f"{why}: {effect[place]:+.3g} reward units by {model}"
+
+
+def _example(row: Any, index: int, attribute: str, treated: bool, why: str, matrices: dict[str, Any]) -> Example:
+    chain = [row[RESPONSE], *(row[REWRITES] or [])][:TEXTS]
+    known = ATTRIBUTES.get(attribute)
+    texts = []
+    for k, text in enumerate(chain):
+        side = treated == (k % 2 == 0)
+        asked = known.phrase(side) if known else f"{'with' if side else 'without'} {attribute}"
+        title = ("The response", f"Rewrite: “{asked}”", f"Rewrite of the rewrite: “{asked}”")[k]
+        if text is None:
+            texts.append(Text(title, '<p class="note">this rewrite failed</p>', []))
+            continue
+        shown = as_html(text, LIMIT) if k == 0 else differences_html(chain[0] or "", text, LIMIT)
+        bars = [_bar(name, matrix, index, k) for name, matrix in matrices.items()]
+        texts.append(Text(title, shown, [bar for bar in bars if bar is not None]))
+    return Example(attribute, why, prompt_text(row.get(PROMPT))[:LIMIT], texts)
+
+
+def _bar(name: str, matrix: Any, row: int, k: int) -> Bar | None:
+    if k >= matrix.shape[1] or not np.isfinite(matrix[row, k]):
+        return None
+    low, high = np.nanmin(matrix), np.nanmax(matrix)
+    share = (matrix[row, k] - low) / (high - low) if high > low else 0.5
+    return Bar(name, f"{matrix[row, k]:+.3g}", round(100 * float(share), 1))

@@ -1,0 +1,139 @@
+"""The figures of a report: drawn by `ratekit.plots`, kept as SVG inside the page."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ratekit import plots
+from ratekit.diagnostics import dose_response, spillover
+from ratekit.errors import InputError
+from ratekit.schema import ATTRIBUTE, reward_columns, reward_name
+from ratekit.stages import standardize
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WIDTH, SMALL = 5.8, 3.4  # inches: at a phone's width the letters are still large enough to read
+DOSES_UP_TO = 6
+
+
+class Figure(NamedTuple):
+    """A figure with a caption that says how to read it; `source` is a data URI, `small` ones stand side by side."""
+
+    source: str
+    caption: str
+    alt: str
+    small: bool = False
+
+
+def effects_figures(table: pd.DataFrame) -> Iterator[Figure]:
+    """The forest, and the heat map where there is a matrix to see."""
+    unit = "sd" if table["reward_sd"].gt(0).any() else "reward"
+    has_ate = bool((table["estimand"] == "ate").any())
+    yield _drawn(
+        lambda: plots.effects(table, unit=unit),
+        "Each mark is an estimate, each bar its 95 % interval; left of the line the attribute costs reward, right of "
+        "it it earns reward. Where the hollow square is far from the blue circle, a comparison of responses as they "
+        "come would have misled.",
+        "Effects of each attribute on each reward model by naive comparison, single rewrite and RATE",
+    )
+    if has_ate and table["attribute"].nunique() > 1 and table["reward_model"].nunique() > 1:
+        yield _drawn(
+            lambda: plots.heatmap(table, unit=unit),
+            "The RATE effects at a glance: blue raises the reward, orange lowers it; in bold where the interval "
+            "leaves 0 out.",
+            "RATE effects, attributes by reward models",
+        )
+
+
+def check_figures(checks: pd.DataFrame) -> Iterator[Figure]:
+    """Drift and balance, as far as there are rows for them."""
+    yield from _tried(
+        lambda: plots.drift(checks),
+        "Does the rewriter do the same on every pass? The third rewrite was asked for the same as the first, so marks "
+        "should lie on the line; outside the grey band the difference matters.",
+        "Drift: the third rewrite minus the first, for each measure and reward model",
+    )
+    yield from _tried(
+        lambda: plots.balance(checks),
+        "Did anything else change with the attribute? Where the two marks of a measure lie on opposite sides of the "
+        "line, it moves together with the attribute.",
+        "Balance: how measures other than the attribute's own move between the rewrites",
+    )
+
+
+def reward_figures(ds: Any, table: pd.DataFrame) -> Iterator[Figure]:
+    """Densities for each attribute under the reward model with the largest effect on it, spillover and doses."""
+    for attribute in dict.fromkeys(ds[ATTRIBUTE]):
+        model = _most_moved(table, attribute)
+        if model is not None:
+            yield from _tried(
+                lambda name=attribute, model=model: plots.densities(ds, model, attribute=name),  # type: ignore[misc]
+                f"Rewards by {model} along the rewriting of {attribute}. The first and third of each group are on the "
+                "same side: where they differ, rewriting itself changed the reward, and that is what RATE cancels.",
+                f"Densities of the rewards by {model} of originals, rewrites and rewrites of rewrites",
+            )
+    yield from _tried(
+        lambda: plots.spillover(spillover(ds)),
+        "What the rewrites moved: along a row, how far each measure went when that attribute was rewritten, in SDs of "
+        "the original responses. A large number outside the attribute's own measure is spillover.",
+        "Spillover: how far rewriting each attribute moves each measure",
+    )
+    yield from dose_figures(ds)
+
+
+def dose_figures(ds: Any) -> Iterator[Figure]:
+    """A panel for each attribute and reward model whose attribute has a measure."""
+    n = 0
+    for attribute in dict.fromkeys(ds[ATTRIBUTE]):
+        rows = ds.filter(lambda row, name=attribute: row[ATTRIBUTE] == name)
+        try:
+            table = dose_response(rows)
+        except InputError:
+            continue
+        for name in reward_columns(ds.column_names):
+            part = table[table["reward_model"] == reward_name(name)]
+            if len(part) and n < DOSES_UP_TO:
+                n += 1
+                yield from _tried(
+                    lambda part=part: plots.dose_response(part),  # type: ignore[misc]
+                    f"Effect of {attribute} on the reward by {reward_name(name)}, over how far the rewrites moved it.",
+                    f"Dose and response of {attribute} under {reward_name(name)}",
+                    small=True,
+                )
+
+
+def _most_moved(table: pd.DataFrame, attribute: str) -> str | None:
+    rows = standardize(table) if table["reward_sd"].gt(0).any() else table
+    rows = rows[(rows["attribute"] == attribute) & (rows["estimator"] == "rate")].dropna(subset=["estimate"])
+    return None if rows.empty else str(rows.loc[rows["estimate"].abs().idxmax(), "reward_model"])
+
+
+def _tried(draw: Callable[[], Any], caption: str, alt: str, small: bool = False) -> Iterator[Figure]:
+    """The figure, or none where the data have nothing to draw."""
+    try:
+        yield _drawn(draw, caption, alt, small)
+    except InputError:
+        return
+
+
+def _drawn(draw: Callable[[], Any], caption: str, alt: str, small: bool = False) -> Figure:
+    import matplotlib as mpl
+    import matplotlib.pyplot as plt
+
+    drawn = draw()
+    figure = drawn if hasattr(drawn, "savefig") else drawn.figure
+    figure.set_size_inches(SMALL if small else WIDTH, 3.0 if small else figure.get_size_inches()[1])
+    svg = io.BytesIO()
+    with mpl.rc_context({"svg.fonttype": "path", "svg.hashsalt": "ratekit"}):
+        figure.savefig(svg, format="svg", metadata={"Date": None})
+    plt.close(figure)
+    return Figure(f"data:image/svg+xml;base64,{base64.b64encode(svg.getvalue()).decode()}", caption, alt, small)
+
+
+def png(picture: bytes) -> str:
+    """A picture that is there already, as a data URI."""
+    return f"data:image/png;base64,{base64.b64encode(picture).decode()}"

@@ -1,0 +1,152 @@
+"""`report`: the parts of a run put into one page, and the page put on disk."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ratekit.attributes import ATTRIBUTES
+from ratekit.diagnostics import diagnose
+from ratekit.differences import STYLE
+from ratekit.errors import InputError, WorkError, shorten
+from ratekit.reports.contents import Contents, gather
+from ratekit.reports.examples import examples
+from ratekit.reports.figures import check_figures, effects_figures, png, reward_figures
+from ratekit.reports.provenance import provenance
+from ratekit.reports.words import findings, plain_table, question, subjects, summary
+from ratekit.schema import ATTRIBUTE, NEEDED_BY, columns_of
+from ratekit.visible import as_html, visible
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+REPORT = "report.html"
+CHECKED_ROWS = 1000  # of each attribute: measuring texts takes some milliseconds each
+DETAILS = {
+    "reward_model": "reward model", "ci_low": "from", "ci_high": "to", "se": "SE", "p_value": "p",
+    "n_clusters": "prompts", "n_dropped": "dropped", "reward_sd": "reward SD",
+}  # fmt: skip
+
+
+def report(run: str | Path, out: str | Path | None = None) -> Path:
+    """Write the report of a run and give its path.
+
+    >>> import ratekit as rk
+    >>> rk.report("runs/reviews-length")  # doctest: +SKIP
+    PosixPath('runs/reviews-length/report.html')
+
+    run  the folder that `ratekit run` or `ratekit demo` left (dataset/, effects.csv, run.json, a merge's audit.csv), a
+         saved dataset, or a file of scored rows; what it lacks is said on the page
+    out  the file to write, or a folder for report.html; by default in the run's folder, or beside the dataset
+
+    The page is one file: figures are inside it, it runs no script and asks no network for anything. Everything from the
+    data is shown and never obeyed. Raises InputError where there is nothing to report, WorkError where the page cannot
+    be written.
+    """
+    found = gather(run)
+    target = _target(Path(run), found, out)
+    page = render(found)
+    new = target.with_name(f".{target.name}.new")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        new.write_text(page, encoding="utf-8")
+        new.replace(target)
+    except OSError as e:
+        raise WorkError(f"{target} cannot be written: {shorten(e.strerror or e, 80)}") from None
+    return target
+
+
+def _target(run: Path, found: Contents, out: str | Path | None) -> Path:
+    if out is not None:
+        return Path(out) / REPORT if Path(out).is_dir() else Path(out)
+    is_run = run.is_dir() and not any((run / name).exists() for name in ("state.json", "dataset_dict.json"))
+    return run / REPORT if is_run else run.with_name(f"{run.name.split('.')[0]}-{REPORT}")
+
+
+def render(found: Contents) -> str:
+    """The page as HTML."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True, finalize=lambda value: value if hasattr(value, "__html__") else visible(str(value)),
+    )  # fmt: skip
+    environment.filters["text"] = lambda text, limit=20_000: Markup(as_html(str(text), limit))
+    environment.filters["made"] = Markup  # for what ratekit itself has made of a text, escaped
+    return environment.get_template("page.html.j2").render(**_parts(found))
+
+
+def _parts(found: Contents) -> dict[str, Any]:
+    table, ds = found.table, found.ds
+    checks, of_rows = _checks(found)
+    has_sd = table is not None and bool(table["reward_sd"].gt(0).any())
+    first = str(table["attribute"].iloc[0]) if table is not None else "length"
+    known = ATTRIBUTES.get(first)
+    return {
+        "style": STYLE,
+        "title": question(table),
+        "subtitle": _subtitle(found),
+        "subjects": subjects(table, checks),
+        "of_rows": of_rows,
+        "asked": (known.treated, known.untreated) if known else (f"with {first}", f"without {first}"),
+        "unit": "reward SDs" if has_sd else "reward units",
+        "summary": summary(findings(table)) if table is not None else None,
+        "effects": list(effects_figures(table)) if table is not None else [],
+        "checks": list(check_figures(checks)) if checks is not None else [],
+        "rewards": list(reward_figures(ds, table)) if checks is not None and table is not None else [],
+        "examples": list(examples(ds)) if ds is not None else [],
+        "details": plain_table(_details(table), DETAILS) if table is not None else None,
+        "audit": plain_table(found.audit) if found.audit is not None else None,
+        "audit_picture": png(found.audit_picture) if found.audit_picture else None,
+        "provenance": provenance(found, datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")),
+        "missing": found.missing,
+    }
+
+
+def _checks(found: Contents) -> tuple[pd.DataFrame | None, str]:
+    """What `diagnose` says of the rows, or of a sample of them, and how many they were."""
+    if found.ds is None:
+        return None, ""
+    if not set(NEEDED_BY["diagnose"]) <= set(columns_of(found.ds)):
+        found.missing.append("the data hold no rewritten texts, so the rewrites cannot be checked or shown")
+        return None, ""
+    sample = _sample(found.ds)
+    try:
+        checks = diagnose(sample)
+    except InputError as e:
+        found.missing.append(f"the rewrites cannot be checked: {e}")
+        return None, ""
+    many = len(sample) < len(found.ds)
+    return checks, f"a random {len(sample):,} of {len(found.ds):,} rows" if many else f"{len(found.ds):,} rows"
+
+
+def _sample(ds: Any) -> Any:
+    """At most `CHECKED_ROWS` rows of each attribute, drawn at random but always alike."""
+    import numpy as np
+
+    names = np.asarray(ds[ATTRIBUTE], dtype=object)
+    rng = np.random.default_rng(0)
+    kept = [np.flatnonzero(names == name) for name in dict.fromkeys(names)]
+    kept = [rows if len(rows) <= CHECKED_ROWS else rng.choice(rows, CHECKED_ROWS, replace=False) for rows in kept]
+    rows = np.sort(np.concatenate(kept))
+    return ds if len(rows) == len(ds) else ds.select(rows)
+
+
+def _details(table: pd.DataFrame) -> pd.DataFrame:
+    kept = table.drop(columns=[c for c in ("n_treated", "n_untreated") if c in table])
+    return kept.assign(estimator=kept["estimator"].str.replace("_", " "), estimand=kept["estimand"].str.upper())
+
+
+def _subtitle(found: Contents) -> str:
+    settings = found.record.get("settings") or {}
+    parts = []
+    if settings.get("data"):
+        parts.append(f"data: {Path(str(settings['data'])).name}")
+    if found.ds is not None:
+        parts.append(f"{len(found.ds):,} responses")
+    if found.table is not None:
+        parts.append(f"attributes: {', '.join(dict.fromkeys(map(str, found.table['attribute'])))}")
+        parts.append(f"reward models: {', '.join(dict.fromkeys(map(str, found.table['reward_model'])))}")
+    return " · ".join(parts)

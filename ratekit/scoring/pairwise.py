@@ -1,0 +1,96 @@
+"""A judge that compares two responses, made a reward by what each response is compared with: one fixed per prompt."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ratekit.errors import InputError, shorten
+from ratekit.schema import PROMPT, RESPONSE, prompt_text
+from ratekit.scoring.adapters import PAIRWISE, Adapter
+from ratekit.scoring.base import EMPTY, SCORED, Scores
+from ratekit.scoring.model import RewardModel
+
+
+class PairwiseJudge:
+    """The log odds that a language model prefers a response to the reference response of its prompt.
+
+    >>> judge = PairwiseJudge("my-org/judge", {"Why is the sky blue?": "Because of the air."})  # doctest: +SKIP
+    >>> judge(["Why is the sky blue?"], ["Air scatters blue light most."]).shape  # doctest: +SKIP
+    (1,)
+
+    model       local folder or hub id of a language model with a chat template
+    references  prompt -> the response that others are compared with, or a data file with `prompt` and `response` (the
+                first response of each prompt counts)
+    adapter     the question and the two answers; `{response}` becomes both responses, named by the answers
+
+    Both orders are asked and averaged, so that a judge that likes the first response whatever it says gives 0: half of
+    [logit(A) - logit(B)] with the response first, and half of [logit(B) - logit(A)] with it second. A response that is
+    its own reference has exactly 0.
+
+    Raises InputError for a prompt that has no reference.
+    """
+
+    def __init__(
+        self,
+        model: str | Path,
+        references: Mapping[str, str] | str | Path,
+        *,
+        adapter: Adapter = PAIRWISE,
+        path: str = "auto",
+        trust_remote_code: bool = False,
+    ) -> None:
+        self.references = dict(references) if isinstance(references, Mapping) else _read(references)
+        self.model = RewardModel(model, adapter, path=path, trust_remote_code=trust_remote_code)
+        self.name = self.model.name
+
+    def __call__(self, prompts: Sequence[Any], responses: Sequence[str]) -> NDArray[np.float64]:
+        """Rewards (n,) float64, in log odds."""
+        return self.scores(prompts, responses).rewards
+
+    def scores(self, prompts: Sequence[Any], responses: Sequence[str]) -> Scores:
+        """The rewards, and of each text whether and how it was read; both orders' differences as parts."""
+        references = [self._reference(prompt) for prompt in prompts]
+        n, pairs = len(prompts), list(zip(responses, references, strict=True))
+        both = self.model.scores(
+            [*prompts, *prompts], [*(self._shown(a, b) for a, b in pairs), *(self._shown(b, a) for a, b in pairs)]
+        )
+        first, second = both.rewards[:n], -both.rewards[n:]
+        statuses = [b if a in SCORED else a for a, b in zip(both.statuses[:n], both.statuses[n:], strict=True)]
+        statuses = [s if r.strip() else EMPTY for s, r in zip(statuses, responses, strict=True)]
+        scored = np.array([s in SCORED for s in statuses], dtype=bool)
+        parts = {"shown_first": np.where(scored, first, np.nan), "shown_second": np.where(scored, second, np.nan)}
+        rewards = np.where(scored, (first + second) / 2, np.nan)
+        return Scores(rewards, statuses, parts, both.tokens[:n] + both.tokens[n:])
+
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        """The model's, with a hash of the references."""
+        own = self.model.fingerprint
+        digest = hashlib.sha256(repr(sorted(self.references.items())).encode("utf-8", "surrogatepass")).hexdigest()[:8]
+        return {**own, "adapter": f"{own['adapter']}-against-{digest}"}
+
+    def _shown(self, first: str, second: str) -> str:
+        a, b = self.model.adapter.answers
+        return f"<response {a}>\n{first}\n</response {a}>\n\n<response {b}>\n{second}\n</response {b}>"
+
+    def _reference(self, prompt: Any) -> str:
+        text = prompt_text(prompt)
+        if text not in self.references:
+            raise InputError(f"there is no reference response for the prompt {shorten(text, 60)!r}")
+        return self.references[text]
+
+
+def _read(path: str | Path) -> dict[str, str]:
+    from ratekit.sources import load
+
+    ds = load(str(path), duplicates="keep")
+    found: dict[str, str] = {}
+    for prompt, response in zip(ds[PROMPT], ds[RESPONSE], strict=True):
+        found.setdefault(prompt_text(prompt), response)
+    return found

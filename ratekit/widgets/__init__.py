@@ -1,0 +1,37 @@
+"""Widgets for Jupyter: look at rewrites, play with a world whose truth is known, prototype an attribute, read effects.
+
+explorer.py       `Explorer(ds)`: row by row, differences marked; cards.py, facts.py: what it shows and picks
+playground.py     `Playground()`: sliders over a simulated world; scenes.py, scene_picture.py: the world, its picture
+attribute_lab.py  `AttributeLab(ds, rewriter, reward)`; prototypes.py, trials.py: an attribute's code; versions compared
+dashboard.py      `EffectsDashboard(table)`; board.py: the numbers and pictures behind it
+controls.py, work.py, progress.py   what they share: menus and the static fallback; work in a thread, to be cancelled
+
+Each widget joins controls to pure functions in a module beside it that needs no ipywidgets. Only here is ipywidgets
+imported, and not before a widget is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_WIDGETS = {
+    "Explorer": "explorer",
+    "Playground": "playground",
+    "AttributeLab": "attribute_lab",
+    "EffectsDashboard": "dashboard",
+}
+
+__all__ = ["AttributeLab", "EffectsDashboard", "Explorer", "Playground"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WIDGETS:
+        raise AttributeError(f"module 'ratekit.widgets' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"ratekit.widgets.{_WIDGETS[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_WIDGETS})

@@ -1,0 +1,347 @@
+"""`AttributeLab`: write an attribute, try it on a handful of rows, compare versions, estimate, take the code away."""
+
+from __future__ import annotations
+
+import html
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets
+
+from ratekit.attributes import ATTRIBUTES, Attribute
+from ratekit.diagnostics.rows import Measure
+from ratekit.errors import InputError
+from ratekit.rewriting import Options
+from ratekit.rewriting.base import Rewriter
+from ratekit.rewriting.chat import ChatRewriter
+from ratekit.rewriting.cost import Prices
+from ratekit.rewriting.replay import Replay
+from ratekit.runs import conclusions
+from ratekit.scoring import default_name
+from ratekit.scoring.base import Reward
+from ratekit.widgets import board, cards, prototypes, trials
+from ratekit.widgets.controls import StaticView, block, embedded, menu, picture, row, style, text
+from ratekit.widgets.progress import Progress
+from ratekit.widgets.prototypes import MENTIONS, OWN, Draft
+from ratekit.widgets.trials import Version
+from ratekit.widgets.work import Worker
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+NEW = "a new one"
+HANDFUL = 6
+
+
+class AttributeLab(StaticView):
+    """Prototype an attribute: two phrases, a handful of rewrites, what they changed, another version, an estimate.
+
+    >>> import ratekit as rk
+    >>> lab = AttributeLab(rk.load("reviews"), "rules", "vader", attribute="length")
+    >>> lab.try_it()
+    >>> lab.versions[0].attribute.treated
+    'longer'
+    >>> print(lab.code.splitlines()[0])
+    from dataclasses import replace
+
+    ds         responses (`rk.load`); labels and rewrites are not needed
+    rewriter   "openai:MODEL", "hf:MODEL", "rules", a `ChatRewriter` (asked with whatever phrases are typed), or any
+               (texts, targets) -> rewrites, which knows nothing of the phrases
+    reward     as in `rk.score`; `reward_name` names it where it has no name of its own
+    attribute  of `rk.ATTRIBUTES` to begin with
+    measures   {name: texts -> numbers} of your own, to choose as the attribute's measure and to watch off target
+    cache      folder of the rewrites; by default an LLM's default one, else one that lasts as long as the lab
+    prices     money per million tokens, (in, out): then the cost is shown in money
+    options    how an LLM that a spec names is asked (`ratekit.rewriting.Options`)
+
+    `versions` holds what was tried, `attribute` and `code` the chosen version. Rewriting runs in a thread: Cancel
+    keeps what is there, and trying again goes on from it. Raises InputError where ds has no responses.
+    """
+
+    def __init__(
+        self,
+        ds: Dataset,
+        rewriter: str | Rewriter | Replay,
+        reward: str | Reward,
+        *,
+        attribute: str | None = None,
+        measures: Mapping[str, Measure] | None = None,
+        reward_name: str | None = None,
+        cache: str | Path | None = None,
+        prices: tuple[float, float] | None = None,
+        options: Options | None = None,
+    ) -> None:
+        if len(ds) == 0:
+            raise InputError("the dataset has no rows")
+        self.ds, self.rewriter, self.reward = ds, rewriter, reward
+        self.reward_name = reward_name or default_name(reward)
+        self.measures = dict(measures or {})
+        self.prices = Prices(*prices) if prices else None
+        self.options = options
+        self._folder = None if cache else tempfile.TemporaryDirectory(prefix="ratekit-lab-")
+        self.cache = Path(cache) if cache else None
+        self.versions: list[Version] = []
+        self.worker = Worker()
+        self._seed = 0
+        self._make_draft()
+        self._make_tabs()
+        super().__init__([
+            style(cards.STYLE),
+            row(self.base, self.name),
+            row(text_of("Adjust this response so it's ..."), self.treated, text_of("or"), self.untreated),
+            row(self.measure, self.mentioned),
+            row(self.rows, self.others, self.depth, self.try_button),
+            self.worker,
+            self.tabs,
+        ])  # fmt: skip
+        self.base.value = attribute or NEW
+        self._pick_rows()
+        self._compare()
+
+    # --- controls ---
+
+    def _make_draft(self) -> None:
+        self.base = menu("Begin with", [NEW, *ATTRIBUTES])
+        self.name = _field("Name", "politeness", "200px")
+        self.treated = _field("treated", "more polite", "300px")
+        self.untreated = _field("untreated", "less polite", "300px")
+        self.measure = menu("Measured by", [OWN, MENTIONS, *self.measures, *prototypes.MEASURES])
+        self.mentioned = _field("words", "please, thank you", "300px")
+        self.rows = _field("Rows", "0-5, 12", "260px")
+        self.others = ipywidgets.Button(description="Other rows", tooltip="Another handful at random")
+        self.depth = menu("Rewrites", [("2: there and back", 2), ("3: and there again", 3)])
+        self.try_button = ipywidgets.Button(
+            description="Try", button_style="primary", tooltip="Rewrite these rows with these phrases"
+        )
+        self.base.observe(self._begin_with, names="value")
+        self.measure.observe(self._show_mentioned, names="value")
+        self.others.on_click(lambda _: self._pick_rows(again=True))
+        self.try_button.on_click(lambda _: self._start_trying())
+        self._show_mentioned()
+
+    def _make_tabs(self) -> None:
+        self.compared, self.texts, self.cost, self.result = text(), text(), text(), text()
+        self.left, self.right, self.row_shown = menu("Left", ["–"]), menu("Right", ["–"]), menu("Row", ["–"])
+        self.chosen = menu("Version", ["–"])
+        self.n = ipywidgets.IntSlider(
+            value=min(60, len(self.ds)), min=min(10, len(self.ds)), max=len(self.ds), description="Rows n",
+            continuous_update=False, layout={"width": "420px", "max_width": "100%"},
+        )  # fmt: skip
+        self.estimate_button = ipywidgets.Button(
+            description="Estimate", button_style="primary", disabled=True, tooltip="At the cost that is shown"
+        )
+        self.picture = picture()
+        self.code_shown = text()
+        for control in (self.left, self.right, self.row_shown):
+            control.observe(self._side_by_side, names="value")
+        self.chosen.observe(self._choose, names="value")
+        self.n.observe(self._show_cost, names="value")
+        self.estimate_button.on_click(lambda _: self._start_estimating())
+        self.tabs = ipywidgets.Tab(
+            [
+                ipywidgets.VBox([self.compared, row(self.left, self.right, self.row_shown), self.texts]),
+                ipywidgets.VBox([row(self.chosen, self.n), self.cost, self.estimate_button, self.picture, self.result]),
+                ipywidgets.VBox([self.code_shown]),
+            ],
+            titles=("Versions", "Estimate", "Code"),
+        )
+
+    # --- what others ask of it ---
+
+    @property
+    def draft(self) -> Draft:
+        """What is typed at the moment."""
+        base = "" if self.base.value == NEW else self.base.value
+        return Draft(
+            self.name.value, self.treated.value, self.untreated.value, base, self.measure.value, self.mentioned.value
+        )
+
+    @property
+    def version(self) -> Version:
+        """The version chosen under Estimate; the last one tried, at first. Raises InputError where none was tried."""
+        for version in self.versions:
+            if version.name == self.chosen.value:
+                return version
+        raise InputError("no version was tried yet: write two phrases and press Try")
+
+    @property
+    def attribute(self) -> Attribute:
+        """The chosen version as an `rk.Attribute`."""
+        return self.version.attribute
+
+    @property
+    def code(self) -> str:
+        """The chosen version as Python."""
+        return self.version.draft.code(self.measures)
+
+    def try_it(self) -> None:
+        """Press Try and wait until it is done; raises its fault. For scripts: the button does not wait."""
+        self._start_trying()
+        self.worker.wait()
+
+    def estimate(self) -> None:
+        """Press Estimate and wait until it is done; raises its fault."""
+        self._start_estimating()
+        self.worker.wait()
+
+    def static(self) -> str:
+        """What was tried so far, for where no kernel runs."""
+        parts = ["<p>A lab for attributes. Run this cell in Jupyter to write one and to try it.</p>"]
+        if self.versions:
+            parts += [self.compared.value, self.code_shown.value]
+        if self.picture.value:
+            parts.append(embedded(self.picture.value, "Effects of the attribute"))
+        return "".join(parts)
+
+    # --- trying ---
+
+    def _start_trying(self) -> None:
+        try:
+            draft = self.draft
+            attribute = draft.attribute(self.measures)
+            ds = prototypes.labelled(self.ds, attribute)
+            places = prototypes.read_places(self.rows.value, len(ds))
+            rewriter = self._rewriter_for(attribute)
+        except InputError as e:
+            self.worker.fault = e
+            self.worker.say(str(e), fault=True)
+            return
+        depth = self.depth.value
+        self.worker.start(
+            lambda progress: self._tried(draft, attribute, ds, places, rewriter, depth, progress),
+            then=self._add,
+            name=f"rewrite {len(places)} rows {depth} times:",
+        )
+
+    def _tried(
+        self, draft: Draft, attribute: Attribute, ds: Dataset, places: list[int], rewriter: Any, depth: int,
+        progress: Progress,
+    ) -> Version:  # fmt: skip
+        rows = trials.rewritten(
+            ds.select(places), attribute, rewriter, depth, self._cache_of(rewriter), progress, self.prices
+        )
+        rows = trials.scored(rows, self.reward, self.reward_name)
+        checks = trials.checked(rows, attribute, self.measures)
+        return Version(f"v{len(self.versions) + 1}", draft, attribute, rows, checks, tuple(places))
+
+    def _add(self, version: Version) -> None:
+        self.versions.append(version)
+        names = [v.name for v in self.versions]
+        for control, value in (
+            (self.left, names[max(len(names) - 2, 0)]), (self.right, names[-1]), (self.chosen, names[-1]),
+        ):  # fmt: skip
+            control.options = names
+            control.value = value
+        self.row_shown.options = list(dict.fromkeys(p for v in self.versions[::-1] for p in v.places))
+        self._compare()
+        self._side_by_side()
+        self._choose()
+
+    def _compare(self) -> None:
+        self.compared.value = block(trials.comparison(self.versions), "rk-versions")
+
+    def _side_by_side(self, change: object = None) -> None:
+        wanted = dict.fromkeys([self.left.value, self.right.value])
+        shown = [v for name in wanted for v in self.versions if v.name == name]
+        if shown and isinstance(self.row_shown.value, int):
+            self.texts.value = block(trials.side_by_side(shown, self.row_shown.value), "rk-texts")
+
+    # --- estimating ---
+
+    def _choose(self, change: object = None) -> None:
+        if any(v.name == self.chosen.value for v in self.versions):
+            self.code_shown.value = block(f"<pre>{html.escape(self.code)}</pre>", "rk-code")
+            self._show_result()
+            self._show_cost()
+
+    def _show_cost(self, change: object = None) -> None:
+        if not self.versions:
+            return
+        try:
+            ds = prototypes.labelled(self.ds, self.attribute)
+            rewriter = self._rewriter_for(self.attribute)
+            said = trials.cost_in_words(ds, rewriter, self.n.value, self.depth.value, self.prices)
+        except InputError as e:
+            self.cost.value = block(f'<div class="rk-fault">{html.escape(str(e))}</div>', "rk-cost")
+            return
+        self.cost.value = block(html.escape(said), "rk-cost")
+        self.estimate_button.disabled = False  # not before the cost was seen
+
+    def _start_estimating(self) -> None:
+        try:
+            version = self.version
+            ds = prototypes.labelled(self.ds, version.attribute)
+            rewriter = self._rewriter_for(version.attribute)
+        except InputError as e:
+            self.worker.fault = e
+            self.worker.say(str(e), fault=True)
+            return
+        n, depth = self.n.value, self.depth.value
+        self.worker.start(
+            lambda progress: trials.estimated(
+                version, ds, rewriter, self.reward, self.reward_name, n, depth, self._cache_of(rewriter), progress,
+                self.measures, self.prices,
+            ),
+            then=self._estimated,
+            name=f"estimate {version.name} on {n} rows:",
+        )  # fmt: skip
+
+    def _estimated(self, version: Version) -> None:
+        self.versions = [version if v.name == version.name else v for v in self.versions]
+        self._compare()
+        self._show_result()
+        self._show_cost()
+
+    def _show_result(self) -> None:
+        table = self.version.table
+        if table is None:
+            self.picture.value, self.result.value = b"", ""
+            return
+        unit = "sd" if table["reward_sd"].gt(0).any() else "reward"
+        self.picture.value = board.forest(table, unit=unit)
+        said = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in conclusions(table))
+        verdict = trials.verdict_of(self.version)
+        self.result.value = block(f"{said}<p>Can it be trusted? {html.escape(verdict)}.</p>", "rk-result")
+
+    # --- small things ---
+
+    def _rewriter_for(self, attribute: Attribute) -> Any:
+        made = trials.rewriter_for(self.rewriter, attribute, cache=self.cache, options=self.options)
+        if isinstance(made, ChatRewriter):
+            self.rewriter = made  # a model is loaded once, not for every version
+        return made
+
+    def _cache_of(self, rewriter: Any) -> Path | None:
+        if isinstance(rewriter, ChatRewriter | Replay):
+            return self.cache
+        return self.cache or (Path(self._folder.name) if self._folder else None)
+
+    def _begin_with(self, change: object = None) -> None:
+        draft = Draft("", "", "") if self.base.value == NEW else prototypes.base_of(self.base.value)
+        self.name.value, self.treated.value, self.untreated.value = draft.name, draft.treated, draft.untreated
+        self.measure.value = OWN
+
+    def _show_mentioned(self, change: object = None) -> None:
+        self.mentioned.layout.display = "" if self.measure.value == MENTIONS else "none"
+
+    def _pick_rows(self, again: bool = False) -> None:
+        self._seed += again
+        try:
+            ds = prototypes.labelled(self.ds, self.draft.attribute(self.measures))
+            self.rows.value = ", ".join(map(str, prototypes.handful(ds, HANDFUL, self._seed)))
+        except InputError:  # nothing typed yet: then the first rows will do
+            self.rows.value = f"0-{min(HANDFUL, len(self.ds)) - 1}"
+
+
+def _field(name: str, example: str, width: str) -> ipywidgets.Text:
+    return ipywidgets.Text(
+        description=name, placeholder=example, style={"description_width": "initial"},
+        layout={"width": width, "max_width": "100%"},
+    )  # fmt: skip
+
+
+def text_of(words: str) -> ipywidgets.Label:
+    """Words between controls."""
+    return ipywidgets.Label(words)

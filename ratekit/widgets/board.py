@@ -1,0 +1,152 @@
+"""What the dashboard shows of an effects table: forest, heat map, all that stands behind a number. No widgets."""
+
+from __future__ import annotations
+
+import html
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ratekit import plots
+from ratekit.stages import standardize
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ALL = "all"
+ESTIMANDS = {"ate": "everyone (ATE)", "att": "the treated (ATT)", "atu": "the untreated (ATU)"}
+UNITS = {"sd": "reward SDs", "reward": "reward units"}
+# Blue for a rise and orange for a fall (Okabe and Ito), pale near 0; the sign is written too.
+_RISE, _FALL, _ZERO = (0, 114, 178), (230, 120, 0), (245, 245, 245)
+
+
+def select(table: pd.DataFrame, attribute: str = ALL, reward_model: str = ALL) -> pd.DataFrame:
+    """The rows of an effects table for one attribute and one reward model, or all of them.
+
+    >>> import pandas as pd
+    >>> t = pd.DataFrame({"attribute": ["length", "sentiment"], "reward_model": ["a", "a"]})
+    >>> select(t, attribute="length")["attribute"].tolist()
+    ['length']
+    """
+    kept = table
+    if attribute != ALL:
+        kept = kept[kept["attribute"] == attribute]
+    if reward_model != ALL:
+        kept = kept[kept["reward_model"] == reward_model]
+    return kept
+
+
+def estimators_of(table: pd.DataFrame) -> list[tuple[str, str]]:
+    """(label, name) of the estimators that the table has, in the order of `MARKS`."""
+    return [(mark.label, name) for name, mark in plots.MARKS.items() if name in set(table["estimator"])]
+
+
+def forest(
+    table: pd.DataFrame, *, estimand: str = "ate", unit: str = "sd", estimators: tuple[str, ...] = plots.SHOWN
+) -> bytes:
+    """The forest of effects as PNG bytes.
+
+    Bytes in an image widget, not a figure in an output area: the same in every front end, and nothing races.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    n_groups = len(table[["attribute", "reward_model"]].drop_duplicates())
+    figure = Figure(figsize=(7.2, 1.3 + n_groups * (0.30 + 0.17 * len(estimators))), layout="constrained")
+    FigureCanvasAgg(figure)
+    plots.effects(table, estimand=estimand, unit=unit, estimators=estimators, ax=figure.subplots())
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=130)
+    return png.getvalue()
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of the heat map: what it is of, what stands in it, its colour and the ink that reads on it."""
+
+    attribute: str
+    reward_model: str
+    words: str
+    color: str
+    ink: str
+    tooltip: str
+
+
+def cells(table: pd.DataFrame, *, estimator: str = "rate", estimand: str = "ate", unit: str = "sd") -> list[Cell]:
+    """The heat map of attributes (rows) by reward models (columns), row by row; a blank cell where nothing is known.
+
+    >>> import ratekit as rk
+    >>> table = rk.estimate(rk.score(rk.load("reviews"), "words", progress=False))
+    >>> [cell.words for cell in cells(table)]
+    ['+0.00', '+7.93*']
+
+    Colours reach from the largest effect's negative to itself; * marks p < 0.05. `naive` has the ATE alone.
+    """
+    rows = standardize(table) if unit == "sd" else table
+    estimand = "ate" if estimator == "naive" else estimand
+    rows = rows[(rows["estimator"] == estimator) & (rows["estimand"] == estimand)]
+    known = rows["estimate"].abs()
+    largest = float(known[np.isfinite(known)].max()) if np.isfinite(known).any() else 1.0
+    found = []
+    for attribute in dict.fromkeys(table["attribute"]):
+        for model in dict.fromkeys(table["reward_model"]):
+            of = rows[(rows["attribute"] == attribute) & (rows["reward_model"] == model)]
+            value = float(of["estimate"].iloc[0]) if len(of) else float("nan")
+            if not np.isfinite(value):
+                found.append(Cell(attribute, model, "–", _hex(_ZERO), "#1a1a1a", "no estimate"))
+                continue
+            low, high, p = (float(of[c].iloc[0]) for c in ("ci_low", "ci_high", "p_value"))
+            share = value / largest if largest else 0.0
+            color = _mixed(share)
+            words = f"{value:+.2f}{'*' if p < 0.05 else ''}" if abs(value) < 1000 else f"{value:+.3g}"
+            interval = f", interval {low:+.3g} to {high:+.3g}" if np.isfinite(low) else ""
+            tooltip = f"{attribute}, {model}: {value:+.3g} {UNITS[unit]}{interval}; click for the rows behind it"
+            found.append(Cell(attribute, model, words, _hex(color), _ink(color), tooltip))
+    return found
+
+
+def _mixed(share: float) -> tuple[int, int, int]:
+    end = _RISE if share > 0 else _FALL
+    a, b, c = (round(z + (e - z) * min(abs(share), 1.0)) for z, e in zip(_ZERO, end, strict=True))
+    return a, b, c
+
+
+def _ink(color: tuple[int, int, int]) -> str:
+    red, green, blue = color
+    return "#1a1a1a" if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else "#ffffff"
+
+
+def _hex(color: tuple[int, int, int]) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*color)
+
+
+def behind(table: pd.DataFrame, *, estimand: str = "ate", unit: str = "sd") -> str:
+    """Every estimator of one attribute and reward model with all that stands behind it: an HTML table."""
+    rows = standardize(table) if unit == "sd" else table
+    head = "".join(
+        f"<th>{name}</th>"
+        for name in ("estimate", "SE", "95 % interval", "p", "rows", "treated", "untreated", "prompts", "dropped")
+    )
+    lines = []
+    for row in rows.itertuples():
+        if row.estimand != ("ate" if row.estimator == "naive" else estimand):
+            continue
+        interval = f"[{row.ci_low:+.3g}, {row.ci_high:+.3g}]" if np.isfinite(row.ci_low) else "none"
+        numbers = [
+            f"{row.estimate:+.3g}", _or_none(row.se, ".2g"), interval, _or_none(row.p_value, ".2g"), f"{row.n:,}",
+            f"{row.n_treated:,}", f"{row.n_untreated:,}", f"{row.n_clusters:,}", f"{row.n_dropped:,}",
+        ]  # fmt: skip
+        mark = plots.MARKS.get(str(row.estimator))
+        label = mark.label if mark else str(row.estimator)
+        cells_of = "".join(f"<td>{number}</td>" for number in numbers)
+        lines.append(f'<tr><td class="rk-name">{html.escape(label)}</td>{cells_of}</tr>')
+    return (
+        f'<div class="rk-wide"><table><thead><tr><th class="rk-name">{UNITS[unit]}</th>{head}</tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def _or_none(value: float, form: str) -> str:
+    return f"{value:{form}}" if np.isfinite(value) else "none"

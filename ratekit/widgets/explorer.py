@@ -1,0 +1,219 @@
+"""`Explorer`: a dataset row by row."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets
+import numpy as np
+
+from ratekit.columns import reward_matrix
+from ratekit.diagnostics.rows import Measure
+from ratekit.schema import ATTRIBUTE, REWRITES, TREATED, columns_of, reward_columns, reward_name
+from ratekit.visible import visible
+from ratekit.widgets import cards, facts
+from ratekit.widgets.controls import StaticView, block, menu, row, style, text
+from ratekit.widgets.work import Worker
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+LISTED = 500  # rows in the list at once; filters reach all of them
+SHARES = [("any", 1.0), ("largest half", 0.5), ("largest tenth", 0.1), ("largest 1 %", 0.01)]
+UNMARKED = "no verdict"
+_SIDES = {"treated": True, "untreated": False}
+_MARKED = {"marked": True, "not marked": False}
+
+
+class Explorer(StaticView):
+    """Browse a dataset row by row: the rewrites with their differences marked, rewards, filters, and marks of your own.
+
+    >>> import ratekit as rk
+    >>> explorer = Explorer(rk.score(rk.load("reviews"), "vader", progress=False))
+    >>> explorer.mark(3, "something else changed", "mends the typos too")
+    >>> explorer.marks["verdict"][:]
+    ['something else changed']
+
+    ds        a Dataset (or DataFrame) after any stage; the more stages, the more there is to see
+    measures  {name: texts -> numbers} that the rewrites should leave alone, beside words, sentiment, readability and
+              faults (as in `rk.diagnose`)
+
+    `marks` gives the marked rows as a Dataset with the columns row, verdict and note. Off-target changes are measured
+    in the background; until they are there, the filter and the order by them show nothing of it. Raises InputError
+    where there is no response.
+    """
+
+    def __init__(self, ds: Any, *, measures: Mapping[str, Measure] | None = None) -> None:
+        self.ds, self.table = ds, facts.facts(ds)
+        self.off_target: facts.OffTarget | None = None
+        self._marks: dict[int, tuple[str, str]] = {}
+        self._lock = threading.RLock()
+        self._showing = False
+        columns = reward_columns(columns_of(ds))
+        self._ranges = cards.reward_ranges({reward_name(c): reward_matrix(ds, c) for c in columns})
+        self._make_controls()
+        self.worker = Worker()
+        super().__init__([
+            style(cards.STYLE),
+            row(self.attribute, self.side, self.status, self.mark_filter, self.search),
+            row(self.reward_model, self.effect, self.off_target_filter, self.order, self.against),
+            self.worker,
+            self.count,
+            ipywidgets.HBox([self.listed, self.page], layout={"flex_flow": "row wrap", "align_items": "flex-start"}),
+        ])  # fmt: skip
+        self._refresh()
+        if REWRITES in columns_of(ds) and {ATTRIBUTE, TREATED} <= set(columns_of(ds)):
+            self.worker.start(
+                lambda progress: facts.off_target_changes(ds, measures=measures, tick=progress),
+                then=self._measured,
+                name="measure off-target changes, rows",
+            )
+
+    def _make_controls(self) -> None:
+        t = self.table
+        self.attribute = menu("Attribute", [facts.ANY, *dict.fromkeys(t[ATTRIBUTE])])
+        self.side = menu("Class", [facts.ANY, "treated", "untreated"])
+        self.status = menu("Status", [facts.ANY, *dict.fromkeys(t["status"])])
+        self.mark_filter = menu("Marks", [facts.ANY, "marked", "not marked"])
+        self.search = ipywidgets.Text(
+            placeholder="words in prompt, response or rewrites", description="Search", continuous_update=False,
+            style={"description_width": "initial"}, layout={"width": "320px", "max_width": "100%"},
+        )  # fmt: skip
+        models = [c.removeprefix("effect/") for c in t if str(c).startswith("effect/")]
+        self.reward_model = menu("Effect on", models or [("no reward yet", "")])
+        self.effect = menu("Effect", SHARES)
+        self.off_target_filter = menu("Off-target change", SHARES)
+        self.order = menu("Order", [(words, name) for name, words in facts.ORDERS.items()])
+        self.against = menu("Compare with", [(words, name) for name, words in cards.AGAINST.items()])
+        self.count = text()
+        self.listed = ipywidgets.Select(rows=10, layout={"width": "250px"})
+        self.listed.tooltip = "Rows; the arrow keys go from one to the next"
+        self.verdict = menu("Verdict", [UNMARKED, *facts.VERDICTS])
+        self.note = ipywidgets.Text(
+            placeholder="a note (Enter keeps it)", description="Note", continuous_update=False,
+            style={"description_width": "initial"}, layout={"width": "320px", "max_width": "100%"},
+        )  # fmt: skip
+        self.title, self.body = text(), text()
+        self.page = ipywidgets.VBox(
+            [self.title, row(self.verdict, self.note), self.body], layout={"flex": "1 1 440px", "min_width": "0"}
+        )
+        filters = (
+            self.attribute, self.side, self.status, self.mark_filter, self.search, self.reward_model, self.effect,
+            self.off_target_filter, self.order,
+        )  # fmt: skip
+        for control in filters:
+            control.observe(self._refresh, names="value")
+        self.listed.observe(self._show, names="value")
+        self.against.observe(self._show, names="value")
+        self.verdict.observe(self._marked, names="value")
+        self.note.observe(self._marked, names="value")
+
+    # --- what others ask of it ---
+
+    @property
+    def marks(self) -> Dataset:
+        """The marked rows as a Dataset: the data's columns, and row (place in the data), verdict and note."""
+        return facts.marked(self.ds, self._marks)
+
+    @property
+    def places(self) -> list[int]:
+        """The places in the data of the rows that the filters leave, in the order chosen."""
+        return [int(i) for i in self._places]
+
+    def mark(self, place: int, verdict: str, note: str = "") -> None:
+        """Mark the row at `place`, as the Verdict menu does; the verdict "" takes the mark away."""
+        with self._lock:
+            if verdict or note:
+                self._marks[place] = (verdict, note)
+            else:
+                self._marks.pop(place, None)
+            self._refresh()
+
+    def show(self, place: int) -> None:
+        """Show the row at `place`, where the filters leave it."""
+        if any(listed == place for _, listed in self.listed.options):
+            self.listed.value = place
+
+    def static(self) -> str:
+        """The first rows, for where no kernel runs."""
+        shown = [int(i) for i in self._places[:2]]
+        pages = [f"<p><b>{cards.title(r, i)}</b></p>{self._card(r, i)}" for i in shown if (r := self.ds_row(i))]
+        return (
+            f"<style>{cards.STYLE}</style><p>{len(self.table):,} rows, {len(shown)} shown. "
+            "Run this cell in Jupyter to browse, filter and mark them.</p>" + "".join(pages)
+        )
+
+    def ds_row(self, place: int) -> dict[str, Any]:
+        """The row at `place` as a dict."""
+        found = self.ds.iloc[place].to_dict() if hasattr(self.ds, "iloc") else self.ds[place]
+        return dict(found)
+
+    # --- how it follows its controls ---
+
+    def _refresh(self, change: object = None) -> None:
+        wanted = facts.Wanted(
+            attribute=self.attribute.value, treated=_SIDES.get(self.side.value), status=self.status.value,
+            reward_model=self.reward_model.value or "", effect=self.effect.value,
+            off_target=self.off_target_filter.value, search=self.search.value,
+            marked=_MARKED.get(self.mark_filter.value), order=self.order.value,
+        )  # fmt: skip
+        with self._lock:
+            self._places = facts.choose(self.table, wanted, off_target=self.off_target, marks=self._marks, ds=self.ds)
+            before = self.listed.value
+            options = [(self._line(int(i)), int(i)) for i in self._places[:LISTED]]
+            self._showing = True
+            self.listed.options = options
+            if before is not None and any(place == before for _, place in options):
+                self.listed.value = before
+            elif options:
+                self.listed.value = options[0][1]
+            self._showing = False
+        more = f", the first {LISTED} listed" if len(self._places) > LISTED else ""
+        marks = f" · {len(self._marks)} marked" if self._marks else ""
+        self.count.value = block(f"<b>{len(self._places):,}</b> of {len(self.table):,} rows{more}{marks}", "rk-count")
+        self._show()
+
+    def _line(self, place: int) -> str:
+        """A row in the list: plain text, so no escaping, but nothing in it may hide."""
+        facts_of = self.table.iloc[place]
+        side = {True: "treated", False: "untreated"}.get(facts_of[TREATED], "")
+        parts = [str(place), visible(str(facts_of[ATTRIBUTE]))[:24], side]
+        column = f"effect/{self.reward_model.value}"
+        if column in self.table and np.isfinite(facts_of[column]):
+            parts.append(f"{facts_of[column]:+.3g}")
+        if facts_of["status"] not in ("ok", "not rewritten"):
+            parts.append(visible(str(facts_of["status"])))
+        return ("✓ " if place in self._marks else "") + " · ".join(p for p in parts if p)
+
+    def _show(self, change: object = None) -> None:
+        if self._showing:
+            return
+        place = self.listed.value
+        if place is None:
+            self.title.value, self.body.value = "", block("no row is left: widen the filters", "rk-row")
+            return
+        found = self.ds_row(place)
+        with self._lock:
+            self._showing = True
+            verdict, note = self._marks.get(place, ("", ""))
+            self.verdict.value, self.note.value = verdict or UNMARKED, note
+            self._showing = False
+        self.title.value = block(f"<b>{cards.title(found, place)}</b>", "rk-row-title")
+        self.body.value = block(self._card(found, place), "rk-row")
+
+    def _card(self, found: dict[str, Any], place: int) -> str:
+        return cards.card(
+            found, against=self.against.value, ranges=self._ranges, off_target=self.off_target, place=place
+        )
+
+    def _marked(self, change: object = None) -> None:
+        if self._showing or self.listed.value is None:
+            return
+        verdict = "" if self.verdict.value == UNMARKED else self.verdict.value
+        self.mark(self.listed.value, verdict, self.note.value.strip())
+
+    def _measured(self, found: facts.OffTarget) -> None:
+        self.off_target = found
+        self._refresh()

@@ -1,0 +1,98 @@
+"""`Playground`: sliders over a world whose true effect is known."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import ipywidgets
+
+from ratekit.widgets import scene_picture, scenes
+from ratekit.widgets.controls import StaticView, block, menu, row, style, text
+
+N = (50, 100, 200, 500, 1000, 2000, 5000, 10000)
+
+
+class Playground(StaticView):
+    """Sliders for what goes wrong, and live beside the true effect: what naive, a single rewrite and RATE make of it.
+
+    >>> playground = Playground(rho=0.5, n=2000)
+    >>> playground.scene.rho, playground.played.truth["ate"]
+    (0.5, 0.5)
+    >>> playground.confounding.value = 0.0
+    >>> "Naive is right" in playground.words.value
+    True
+
+    confounding  what else goes with the attribute: 0 nothing, 1 all of it
+    rho          the rewriter's convergence: the share of flaws that survives a pass
+    asymmetry    flaws that the rewriter puts in on the way to the treated side only
+    interaction  how much more the attribute counts for each flaw that the response has
+    n            responses
+
+    The arguments are where the sliders start. The world is `rk.simulate.NumericWorld`, and "Draw again" takes new
+    responses from it.
+    """
+
+    def __init__(
+        self, *, confounding: float = 0.6, rho: float = 0.0, asymmetry: float = 0.0, interaction: float = 0.0,
+        n: int = 500, seed: int = 0,
+    ) -> None:  # fmt: skip
+        self.seed = seed
+        self.confounding = _slider("Confounding", confounding, 0, 1, "what else goes with the attribute")
+        self.rho = _slider("Flaws a pass leaves", rho, 0, 1, "0: the rewriter mends all at once; 1: nothing")
+        self.asymmetry = _slider("Direction asymmetry", asymmetry, -1, 1, "flaws put in towards the treated side only")
+        self.interaction = _slider("Interaction", interaction, -1, 1, "the attribute counts more in flawed text")
+        self.n = ipywidgets.SelectionSlider(
+            options=sorted({*N, n}), value=n, description="Responses n", style=_LABEL, layout=_WIDE
+        )
+        self.estimand = menu("Effect on", [(words, name) for name, words in scenes.ESTIMANDS.items()])
+        self.again = ipywidgets.Button(description="Draw again", tooltip="New responses from the same world")
+        self.picture, self.words, self.table = text(), text(), text()
+        for control in (self.confounding, self.rho, self.asymmetry, self.interaction, self.n, self.estimand):
+            control.observe(self._follow, names="value")
+        self.again.on_click(self._draw_again)
+        super().__init__([
+            style(), row(self.confounding, self.rho), row(self.asymmetry, self.interaction),
+            row(self.n, self.estimand, self.again), self.picture, self.words, self.table,
+        ])  # fmt: skip
+        self._follow()
+
+    @property
+    def scene(self) -> scenes.Scene:
+        """What the sliders say."""
+        return scenes.Scene(
+            confounding=self.confounding.value, rho=self.rho.value, asymmetry=self.asymmetry.value,
+            interaction=self.interaction.value, n=self.n.value, seed=self.seed,
+        )  # fmt: skip
+
+    def static(self) -> str:
+        """The picture and its numbers, for where no kernel runs."""
+        said = ", ".join(f"{name} {value:g}" for name, value in asdict(self.scene).items() if name != "seed")
+        return (
+            f"<p>A playground at {said}. Run this cell in Jupyter to move its sliders.</p>"
+            f"{self.picture.value}{self.words.value}{self.table.value}"
+        )
+
+    def _follow(self, change: Any = None) -> None:
+        self.played = scenes.play(self.scene)
+        estimand = self.estimand.value
+        self.picture.value = scene_picture.draw(self.played, estimand)
+        sentences = "".join(f"<p>{sentence}</p>" for sentence in scenes.in_words(self.played, estimand))
+        self.words.value = block(sentences, "rk-words")
+        self.table.value = block(scenes.table_html(self.played, estimand), "rk-table")
+
+    def _draw_again(self, button: Any) -> None:
+        self.seed += 1
+        self._follow()
+
+
+_LABEL = {"description_width": "150px"}
+_WIDE = {"width": "450px", "max_width": "100%"}
+
+
+def _slider(name: str, value: float, low: float, high: float, tooltip: str) -> ipywidgets.FloatSlider:
+    slider = ipywidgets.FloatSlider(
+        value=value, min=low, max=high, step=0.05, description=name, readout_format=".2f", style=_LABEL, layout=_WIDE
+    )
+    slider.tooltip = tooltip
+    return slider
