@@ -432,6 +432,7 @@ FAULTS = {
     "unknown": (["reproduce", "imdb-lenght", "--rewriter", "rules"], "did you mean 'imdb-length'"),
     "no rewriter": (["reproduce", "flattery-fluff-fog", "--rewriter", "rules"], "takes no --rewriter"),
     "no world": (["reproduce", "imdb-length", "--rewriter", "simulated"], "is for sweeps"),
+    "no files": (["reproduce", "sweep-imdb", "--rewriter", "simulated", "--data-files", "x.jsonl"], "makes its texts"),
     "no labeller": (["reproduce", "imdb-length", "--labeller", "vader"], "its labels are in the data"),
     "no hub": (["reproduce", "length-variants"], "give the file with data_files"),
     "no file": (["reproduce", "imdb-length", "--rewriter", "rules", "--data-files", "nix.jsonl"], "no such file"),
@@ -461,6 +462,7 @@ def test_a_dry_run_of_the_papers_settings_names_its_price(made, capsys, tmp_path
     assert said["rows"] == "30 at depth 2"
     tokens_in, tokens_out = (int(said[k].split()[0].replace(",", "")) for k in ("tokens_in", "tokens_out"))
     assert float(said["money"]) == pytest.approx((1.25 * tokens_in + 5 * tokens_out) / 1e6, abs=0.006)
+    assert said["hours"].startswith("48 (at most; a batch is done within 24 h")
 
 
 def test_a_hub_that_has_changed_is_met_with_one_clear_line(monkeypatch, tmp_path):

@@ -145,6 +145,8 @@ def settings_of(experiment: Experiment, given: dict[str, Any]) -> runs.Settings:
             )
         if given["rewriter"] == SIMULATED and not experiment.sweep:
             raise InputError(f"--rewriter {SIMULATED} is for sweeps; {experiment.name} is of real data")
+        if given["rewriter"] == SIMULATED and "data_files" in given:
+            raise InputError(f"--rewriter {SIMULATED} makes its texts itself, so it takes no --data-files")
         if given["rewriter"].partition(":")[0] not in ("openai", "batch", "hf"):
             own.update(temperature=None, template=None)  # nobody is asked, so nothing is sampled
         if given["rewriter"] == SIMULATED:
@@ -206,7 +208,8 @@ def _record(folder: Path) -> dict[str, Any]:
 def prepared(experiment: Experiment, settings: runs.Settings) -> tuple[Dataset, Attribute | None]:
     """The labelled rows of the experiment, before any rewriting, and its attribute."""
     if experiment.sweep and settings.rewriter == SIMULATED:
-        return simulated(experiment.sweep, settings.n or 1000, settings.seed), experiment.attribute
+        ds = simulated(experiment.sweep, settings.n or 1000, settings.seed, settings.depth or 3)
+        return ds, experiment.attribute
     ds = load(
         settings.data, data_files=settings.data_files, split=settings.split, columns=settings.columns,
         duplicates="keep" if experiment.attribute is None else settings.duplicates,

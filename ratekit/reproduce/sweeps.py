@@ -36,13 +36,13 @@ STEP, TWIN = "step", "twin"
 # --- the rows of every step ------------------------------------------------------------------------------
 
 
-def simulated(sweep: Sweep, n: int, seed: int) -> Dataset:
-    """Reviews of `rk.simulate` at each step, with three rewrites by a rewriter of known faults, and true twins."""
+def simulated(sweep: Sweep, n: int, seed: int, depth: int = 3) -> Dataset:
+    """Reviews of `rk.simulate` at each step, rewritten by a rewriter of known faults, with their true twins."""
     from datasets import concatenate_datasets
 
     parts = []
     for step in sweep.steps:
-        ds = DESIGNS[sweep.design].world(step).sample(n, seed).dataset(depth=3)
+        ds = DESIGNS[sweep.design].world(step).sample(n, seed).dataset(depth)
         parts.append(ds.add_column(STEP, [step] * len(ds)))
     return concatenate_datasets(parts)
 
