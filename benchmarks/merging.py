@@ -122,7 +122,7 @@ print(table[["model", "accuracy", "barrier", "length"]].round(3).to_string(index
 """
 ELEMENT = """
 import json, sys, resource, torch
-from ratekit.merging.merge import Plan
+from ratekit.merging.mergers import Plan
 method, n = json.loads(sys.argv[1])
 torch.set_num_threads(1)
 from ratekit.merging.methods import METHODS

@@ -53,6 +53,8 @@ _PUBLIC = {
     "report": "reports",
     # the paper's own numbers
     "published": "reproduce.facts",
+    # merging reward models
+    "TAXONOMY": "merging.taxonomy",
     # faults
     "InputError": "errors",
     "WorkError": "errors",

@@ -226,6 +226,12 @@ def test_what_does_not_fit_is_named():
         determinism(lambda step, seed: a, [0], height, runs=[0])
 
 
+@pytest.mark.parametrize("loss", [lambda s: 3.0, lambda s: s["w"], lambda s: s["w"].detach().sum()])
+def test_a_loss_without_a_gradient_is_refused(loss):
+    with pytest.raises(rk.InputError, match="one number that can be differentiated"):
+        bezier(at(0.0, 1.0), at(1.0, 1.0), loss, steps=5)
+
+
 def test_a_metric_that_fails_stops_with_its_name():
     def broken(state):
         return float("nan")

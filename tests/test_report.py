@@ -255,6 +255,16 @@ def test_rows_without_rewards_or_rewrites_still_have_a_report(tmp_path):
     assert "no rewritten texts" in page.sections["What is missing"]
 
 
+def test_rows_that_cannot_be_used_are_said_and_are_not_fatal(tmp_path):
+    frame = rk.load("reviews", attribute="length").to_pandas().head(6)
+    frame["reward/r"] = [[1.0, 2.0, 3.0, 4.0]] * 6
+    frame["treated"] = [None, True, False, True, False, True]
+    frame.to_parquet(tmp_path / "x.parquet")
+    missing = Page(rk.report(tmp_path / "x.parquet").read_text()).sections["What is missing"]
+    for part in ("there are no effects: row 1: 'treated' is null", "cannot be checked", "no examples"):
+        assert part in missing
+
+
 def test_the_audit_of_a_merge_has_its_section(run, tmp_path):
     (tmp_path / "audit.csv").write_text(
         "model,method,accuracy,length,sentiment\nsoup,linear,0.91,1.25,\n<b>x</b>,ties,0.9,0.5,1\n"

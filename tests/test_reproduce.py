@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 import schemas
 import tiny
+from conftest import ROOT
 from rewriting_support import Server
 
 import ratekit as rk
@@ -22,6 +24,8 @@ from ratekit.reproduce.share import push
 from ratekit.reproduce.sweeps import correlated, misspelt
 from ratekit.reproduce.verdicts import compare, summary
 from ratekit.rewriting.rules import RULES
+
+sys.path.insert(0, str(ROOT / "experiments"))
 
 NAMES = list(experiments())
 REAL = [name for name, e in experiments().items() if e.rewriter and not e.sweep]
@@ -75,6 +79,16 @@ def test_the_experiments_of_the_issue_are_there_with_the_papers_settings():
         assert set(of["reward_model"]) == set(get_experiment(name).rewards)
     with pytest.raises(InputError, match="did you mean 'imdb-length'"):
         get_experiment("imdb-lenght")
+
+
+def test_the_list_of_reward_models_has_an_adapter_for_each():
+    from ratekit.reproduce.experiment import _registry
+    from ratekit.scoring.adapters import ARMO, CHAT, HUB, PAIR, POSITIVE
+
+    registry = _registry()
+    assert [HUB[name] for name in registry.PAPER] == [CHAT, CHAT, ARMO]
+    assert (HUB[registry.DISTILBERT], HUB[registry.DEBERTA]) == (POSITIVE, PAIR)
+    assert {HUB[name] for name in registry.CURRENT} == {CHAT}
 
 
 def test_labels_are_those_of_the_templates():
@@ -359,6 +373,17 @@ def test_a_sweep_on_real_rows_knows_the_truth_where_the_rule_is_exact(made, tmp_
 # --- ours beside theirs ----------------------------------------------------------------------------------
 
 
+def test_the_table_of_the_readme_has_every_experiment_and_the_published_numbers():
+    import reanalysis
+
+    lines = [x for x in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if x.startswith("| `")]
+    table = {name: next(x for x in lines if x.startswith(f"| `{name}`")) for name in NAMES}
+    for name, rows in reanalysis.by_source().groupby("experiment"):
+        effects = rows.set_index(rows["reward_model"].map(reanalysis.SHORT))["in_sd"]
+        shown = " / ".join(f"{effects[m]:+.2f}" for m in ("FsfairX", "OffsetBias", "ArmoRM"))
+        assert f"| {shown} |" in table[name], name
+
+
 def ours(estimate, se, model="sfairXC/FsfairX-LLaMA3-RM-v0.1", estimator="rate", **more):
     return {"reward_model": model, "estimator": estimator, "estimand": "ate", "estimate": estimate, "se": se,
             "reward_sd": 1.3, **more}  # fmt: skip
@@ -567,10 +592,9 @@ def test_the_papers_prompt_reaches_the_server_and_both_phrases_are_used(made, tm
 @pytest.mark.slow
 def test_a_limited_and_interrupted_run_ends_with_the_table_of_an_undisturbed_one(shared, tmp_path):
     import subprocess
-    import sys
     import time
 
-    from rewriting_support import ROOT, environment
+    from rewriting_support import environment
 
     data = shared("imdb_train_3000.jsonl.gz")
     call = ["reproduce", "imdb-length", "--n", "2000", "--rewriter", "openai:fake", "-r", "words",

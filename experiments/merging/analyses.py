@@ -9,15 +9,16 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 import pandas as pd
 import torch
-from bench import Bench, reward_of
+from bench import Bench, of_texts, reward_of
 from members import Members, Size
 from models import MODEL, Cache, State, batch, fresh, pair_loss
 from tqdm.auto import tqdm
-from world import ATTRIBUTES, KINDS, PAD, Pairs, preferences
+from world import ATTRIBUTES, KINDS, PAD, Pairs, preference_texts, preferences
 
 from ratekit.merging import (
     METHODS,
     align,
+    audit,
     bezier,
     combine,
     convexity,
@@ -30,14 +31,15 @@ from ratekit.merging import (
     gram_matrices,
     greedy,
     line,
+    merge,
     profile,
     regmean,
     zero_effect,
 )
 from ratekit.merging.landscape import Path
-from ratekit.merging.merge import merge
 
 HEADS = 4
+SKIPPED = ("passthrough", "linear")  # the one merges nothing, and the other at equal weights is the soup
 SHORT = {"unbiased": "U", "length-biased": "L", "style-biased": "S"}
 
 
@@ -121,8 +123,7 @@ def merges(members: Members, size: Size, bench: Bench, progress: bool = True) ->
         ("all U", 0, u), ("all L", 0, long), ("all S", 0, style), ("all", 0, [*u, *long, *style]),
     ]  # fmt: skip
     for k in range(size.seeds):
-        groups += [("L+L", k, [long[k], long[(k + 1) % size.seeds]]), ("L+S", k, [long[k], style[k]]),
-                   ("U+L+S", k, [u[k], long[k], style[k]])]  # fmt: skip
+        groups += [("L+S", k, [long[k], style[k]]), ("U+L+S", k, [u[k], long[k], style[k]])]
     rows: list[dict[str, object]] = []
     informed = Informed(size)
     for group, seed, states in tqdm(groups, desc="merge", unit="group", disable=not progress):
@@ -136,6 +137,17 @@ def merges(members: Members, size: Size, bench: Bench, progress: bool = True) ->
             rows.append({"group": group, "seed": seed, "method": "members' mean", "quantity": quantity, "value": mean})
         rows += _row(bench(members.base), group=group, seed=seed, method="base")
     return pd.DataFrame(rows)
+
+
+def audited(members: Members, bench: Bench, pairs: int, progress: bool = True) -> pd.DataFrame:
+    """`rk.merging.audit` of U0, L0 and S0: every method beside the members, with paired contrasts to each."""
+    kinds = list(KINDS)
+    models = {label(kind, 0): members.by_kind[kind][0] for kind in kinds}
+    methods = [name for name, m in METHODS.items() if name not in SKIPPED and (m.models[1] or 3) >= 3]
+    return audit(
+        models, bench.dataset(), methods, base=members.base, pairs=preference_texts(pairs, 999, confounded=False),
+        reward_of=lambda state: of_texts(reward_of(state)), progress=progress,
+    )  # fmt: skip
 
 
 class Informed:
@@ -177,8 +189,8 @@ def _network_loss(network: torch.nn.Module, pair: Pairs) -> torch.Tensor:
 def _merged(states: list[State], base: State, seed: int) -> Iterator[tuple[str, State]]:
     for name, method in METHODS.items():
         low, high = method.models
-        if name in ("passthrough", "linear") or len(states) < low or (high is not None and len(states) > high):
-            continue  # passthrough merges nothing, and linear of equal weights is the soup
+        if name in SKIPPED or len(states) < low or (high is not None and len(states) > high):
+            continue
         yield name, merge(states, name, base=None if method.base == "none" else base, seed=seed)
 
 

@@ -25,14 +25,20 @@ def reward_of(state: Mapping[str, torch.Tensor]) -> Reward:
     """Token ids -> rewards, (n,) float64."""
 
     def reward(ids: torch.Tensor) -> np.ndarray:
-        lengths = (ids != PAD).sum(dim=1)
         found = torch.empty(len(ids), dtype=torch.float64)
         with torch.no_grad():
-            for rows in lengths.argsort().chunk(8):  # texts of like length together: half of the ids are padding
-                found[rows] = rewards(state, ids[rows, : int(lengths[rows].max())]).double()
+            for rows in (
+                (ids != PAD).sum(dim=1).argsort().split(512)
+            ):  # like lengths together: half of the ids are padding
+                found[rows] = rewards(state, ids[rows]).double()
         return found.numpy()
 
     return reward
+
+
+def of_texts(reward: Reward) -> Callable[[list, list], np.ndarray]:
+    """A reward of token ids as ratekit takes one: (prompts, responses) -> (n,)."""
+    return lambda prompts, responses: reward(encode(list(responses)))
 
 
 class Bench:
@@ -47,6 +53,7 @@ class Bench:
         self.attributes = tuple(attributes)
         self.pairs: Pairs | None = preferences(pairs, pairs_seed, confounded=False) if pairs else None
         self.datasets = {a: rate_dataset(prompts, seed, a) for a in self.attributes}
+        self.treated = {a: np.array(ds["treated"]) for a, ds in self.datasets.items()}
         self.ids = {
             a: [encode(ds["response"]), *(encode([r[k] for r in ds["rewrites"]]) for k in (0, 1))]
             for a, ds in self.datasets.items()
@@ -62,14 +69,16 @@ class Bench:
 
     def read(self, reward: Reward) -> dict[str, Estimate]:
         """Every quantity of a reward, which may be an ensemble's."""
+        parts = [*(self.pairs or ()), *(ids for a in self.attributes for ids in self.ids[a])]
+        texts, place = torch.unique(torch.cat(parts), dim=0, return_inverse=True)  # each text once
+        each = iter(np.split(reward(texts)[place.numpy()], np.cumsum([len(part) for part in parts])[:-1]))
         found = {}
         if self.pairs is not None:
-            chosen, rejected = np.split(reward(torch.cat(self.pairs)), 2)
-            margin = chosen - rejected
+            margin = next(each) - next(each)
             found = {"loss": _mean(np.logaddexp(0, -margin)), "accuracy": _mean((margin > 0) + 0.5 * (margin == 0))}
         for attribute in self.attributes:
-            r = np.stack([reward(ids) for ids in self.ids[attribute]], axis=1)
-            w = np.array(self.datasets[attribute]["treated"])
+            r = np.stack([next(each), next(each), next(each)], axis=1)
+            w = self.treated[attribute]
             sd = pooled_sd(r[:, 0], w)
             for e in effects(r, w):
                 if not isinstance(e, str) and (e.estimator, e.estimand) == ("rate", "ate"):

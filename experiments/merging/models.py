@@ -32,6 +32,7 @@ def fresh(seed: int) -> State:
 
 def rewards(state: Mapping[str, torch.Tensor], ids: torch.Tensor) -> torch.Tensor:
     """The rewards of token ids, (n,), differentiable in the weights."""
+    ids = ids[:, : int((ids != PAD).sum(dim=1).max())]
     given = {"input_ids": ids, "attention_mask": (ids != PAD).long()}
     return torch.func.functional_call(MODEL, dict(state), kwargs=given).logits[:, 0]
 

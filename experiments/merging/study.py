@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import figures
 import pandas as pd
 import torch
-from analyses import members_table, merges, paths, probes, zeros
+from analyses import audited, members_table, merges, paths, probes, zeros
 from bench import Bench
 from members import QUICK, Size, train_members
 from models import Cache
@@ -24,8 +25,8 @@ HERE = Path(__file__).parent
 SHOWN = {"accuracy": "accuracy", "effect/length": "length", "effect/style": "style", "effect/quality": "quality"}
 
 
-def run(size: Size, cache: Path, out: Path, progress: bool = True) -> Results:
-    """All of the study; its tables are written into `out`."""
+def run(size: Size, cache: Path, out: Path, *, resume: bool = False, progress: bool = True) -> Results:
+    """All of the study; its tables are written into `out`, and with `resume` those that are there are taken."""
     torch.set_num_threads(1)  # four times faster than two at this size
     began = time.monotonic()
     trained = Cache(cache)
@@ -34,19 +35,28 @@ def run(size: Size, cache: Path, out: Path, progress: bool = True) -> Results:
     along = Bench(size.path_prompts, 7, size.test_pairs)
     out.mkdir(parents=True, exist_ok=True)
 
-    def kept(name: str, table: pd.DataFrame) -> pd.DataFrame:
-        table.to_csv(out / f"{name}.csv", index=False, float_format="%.5f")
-        return table
+    def table(name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        file = out / f"{name}.csv"
+        if not (resume and file.exists()):
+            make().to_csv(file, index=False, float_format="%.6g")
+        return pd.read_csv(file)  # the same digits, whether made now or before
 
-    alone = kept("members", members_table(members, bench))
-    zero, curves = zeros(members, size, bench, held_out, progress)
-    kept("zeros", zero)
-    kept("zero_curves", curves)
-    probed = kept("probes", probes(members, size, bench, trained))
-    merged = kept("merges", merges(members, size, bench, progress))
-    results = Results(alone, kept("paths", paths(members, size, along, progress)), merged, probed, zero)
-    verdicts = kept("verdicts", judge(results))
-    (out / "results.md").write_text(report(results, verdicts, size), encoding="utf-8")
+    def solved() -> pd.DataFrame:
+        rows, curves = zeros(members, size, bench, held_out, progress)
+        curves.to_csv(out / "zero_curves.csv", index=False, float_format="%.6g")
+        return rows
+
+    alone = table("members", lambda: members_table(members, bench))
+    zero = table("zeros", solved)
+    curves = pd.read_csv(out / "zero_curves.csv")
+    probed = table("probes", lambda: probes(members, size, bench, trained))
+    merged = table("merges", lambda: merges(members, size, bench, progress))
+    along_paths = table("paths", lambda: paths(members, size, along, progress))
+    contrasts = table("audit", lambda: audited(members, along, size.test_pairs, progress))
+    results = Results(alone, along_paths, merged, probed, zero)
+    verdicts = judge(results)
+    verdicts.to_csv(out / "verdicts.csv", index=False)
+    (out / "results.md").write_text(report(results, verdicts, contrasts, size), encoding="utf-8")
     for name, figure in (("paths", figures.paths(results.paths)), ("merges", figures.merges(results.merges)),
                          ("zeros", figures.zeros(zero, curves))):  # fmt: skip
         figure.savefig(out / f"{name}.png", dpi=130)
@@ -54,7 +64,7 @@ def run(size: Size, cache: Path, out: Path, progress: bool = True) -> Results:
     return results
 
 
-def report(results: Results, verdicts: pd.DataFrame, size: Size) -> str:
+def report(results: Results, verdicts: pd.DataFrame, contrasts: pd.DataFrame, size: Size) -> str:
     """The tables that a reader wants first, as Markdown."""
     held = int(verdicts["holds"].sum())
     lines = [
@@ -71,6 +81,8 @@ def report(results: Results, verdicts: pd.DataFrame, size: Size) -> str:
     ]  # fmt: skip
     for group in dict.fromkeys(results.merges["group"]):
         lines += [f"### {group}", "", *_merges(results.merges[results.merges["group"] == group]), ""]
+    lines += ["## One group audited", "", "`rk.merging.audit` of U0, L0 and S0, with paired contrasts to the member "
+              "that has the bias (95 % intervals over prompts).", "", *_contrasts(contrasts), ""]  # fmt: skip
     lines += ["## Probes", "", "| probe | about | number | value |", "|---|---|---|---|"]
     lines += [f"| {p.probe} | {p.about} | {p.number} | {p.value:.4g} |" for p in results.probes.itertuples()]
     lines += ["", "## Zero effect", "", "A biased model plus t times (another seed's biased model less its unbiased "
@@ -130,14 +142,30 @@ def _merges(table: pd.DataFrame) -> list[str]:
     return lines
 
 
+def _contrasts(table: pd.DataFrame) -> list[str]:
+    lines = ["| model | accuracy | barrier | length | style | quality | length less L0's | style less S0's |",
+             "|---|---|---|---|---|---|---|---|"]  # fmt: skip
+    for _, row in table.iterrows():
+        less = []
+        for contrast in ("length - L0", "style - S0"):
+            low, high = row[f"{contrast}_ci_low"], row[f"{contrast}_ci_high"]
+            less.append(f"{row[contrast]:+.2f} ({low:+.2f} to {high:+.2f})" if low == low else "")
+        barrier = f"{row['barrier']:.4f}" if row["barrier"] == row["barrier"] else ""
+        effects = " | ".join(f"{row[a]:+.2f}" for a in ("length", "style", "quality"))
+        lines.append(f"| {row['model']} | {100 * row['accuracy']:.1f} % | {barrier} | {effects} | {' | '.join(less)} |")
+    return lines
+
+
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two seeds and a fifth of everything, into cache/quick")
     parser.add_argument("--out", type=Path, help="default: beside this file")
+    parser.add_argument("--resume", action="store_true", help="take the tables that are there, make the others")
     parser.add_argument("--cache", type=Path, default=HERE / "cache", help="of trained models")
     args = parser.parse_args()
-    run(QUICK if args.quick else Size(), args.cache, args.out or (args.cache / "quick" if args.quick else HERE))
+    out = args.out or (args.cache / "quick" if args.quick else HERE)
+    run(QUICK if args.quick else Size(), args.cache, out, resume=args.resume)
 
 
 if __name__ == "__main__":

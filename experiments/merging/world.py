@@ -159,12 +159,23 @@ class Pairs(NamedTuple):
     rejected: torch.Tensor
 
 
-def preferences(n: int, seed: int, bias: Bias = KINDS["unbiased"], *, confounded: bool = True) -> Pairs:
-    """`n` pairs whose winner is drawn from the utilities (Bradley and Terry 1952)."""
+def preference_texts(
+    n: int, seed: int, bias: Bias = KINDS["unbiased"], *, confounded: bool = True
+) -> list[dict[str, str]]:
+    """`n` pairs (prompt, chosen, rejected) whose winner is drawn from the utilities (Bradley and Terry 1952)."""
     rng = np.random.default_rng(seed)
     reviews = sample(2 * n, seed, confounded=confounded)
     pairs = list(zip(reviews[:n], reviews[n:], strict=True))
     margin = np.array([a.utility(bias) - b.utility(bias) for a, b in pairs])
     first_wins = rng.random(n) < 1 / (1 + np.exp(-margin))
     ordered = [pair if wins else pair[::-1] for pair, wins in zip(pairs, first_wins, strict=True)]
-    return Pairs(encode([a.text for a, _ in ordered]), encode([b.text for _, b in ordered]))
+    return [
+        {"prompt": f"Write review no. {k + 1}.", "chosen": a.text, "rejected": b.text}
+        for k, (a, b) in enumerate(ordered)
+    ]
+
+
+def preferences(n: int, seed: int, bias: Bias = KINDS["unbiased"], *, confounded: bool = True) -> Pairs:
+    """The same as token ids."""
+    texts = preference_texts(n, seed, bias, confounded=confounded)
+    return Pairs(*(encode([pair[side] for pair in texts]) for side in ("chosen", "rejected")))

@@ -51,7 +51,7 @@ def models(
     memory: Annotated[float, typer.Option(min=0.001, help="GiB that one tensor may take while it is merged.")] = 16.0,
 ) -> None:
     """Merge model folders into a new one, shard by shard; merge.json in it says how."""
-    from ratekit.merging.merge import merge
+    from ratekit.merging.mergers import merge
     from ratekit.merging.methods import recipe
 
     name, params = recipe(method)
@@ -87,8 +87,8 @@ def audit(
     """
     from ratekit import files
     from ratekit.cli.pipeline import say_paths
-    from ratekit.merging.audit import FIGURE, TABLE
-    from ratekit.merging.audit import audit as audited
+    from ratekit.merging.auditing import FIGURE, TABLE
+    from ratekit.merging.auditing import audit as audited
 
     table = audited(
         model, files.read(data), method or ["linear"], attribute, base=base, pairs=pairs, out=out, estimator=estimator,

@@ -14,7 +14,7 @@ from typing import Any
 
 _PUBLIC = {
     # one model of several
-    "merge": "merge",
+    "merge": "mergers",
     "METHODS": "methods",
     "merge_lora": "lora",
     "ensemble": "ensembles",
@@ -24,7 +24,10 @@ _PUBLIC = {
     "regmean": "information",
     "fisher_information": "information",
     "gram_matrices": "information",
-    "audit": "audit",
+    "audit": "auditing",
+    "TAXONOMY": "taxonomy",
+    "ASPECTS": "taxonomy",
+    "taxonomy_table": "taxonomy",
     # state dicts and folders
     "load_state": "states",
     "save_state": "states",

@@ -18,13 +18,13 @@ import numpy as np
 from ratekit.errors import InputError
 from ratekit.estimators import Floats
 from ratekit.merging.folders import open_model
-from ratekit.merging.merge import BASE, Plan
+from ratekit.merging.mergers import Plan
 from ratekit.merging.methods import METHODS, recipe
 from ratekit.merging.states import Folder, Model, State
 from ratekit.scoring.base import NOT_FINITE, OK, Reward, Scores
 from ratekit.scoring.weights import weights_hash
 
-ENSEMBLE, BEST = "ensemble", "best single"
+BASE, ENSEMBLE, BEST = "base", "ensemble", "best single"
 Methods = Sequence[str] | Mapping[str, str | Model]
 
 
@@ -89,10 +89,13 @@ def architecture(models: Mapping[str, Model], base: Model | None) -> Path:
 def candidates(models: dict[str, Model], base: Model | None, methods: Methods, seed: int) -> list[Row]:
     """Every model of the table that has weights; all is checked, nothing is merged."""
     wanted = dict(methods) if isinstance(methods, Mapping) else {word: word for word in methods}
-    taken = {*models, BASE, ENSEMBLE, BEST}
-    for label in wanted:
+    taken = {BASE, ENSEMBLE, BEST}
+    for label in [*models, *wanted]:
         if label in taken:
-            raise InputError(f"{label!r} is the name of a row already; give the method another label")
+            raise InputError(
+                f"{label!r} is the name of a row already; give it another, in a mapping name -> model or method"
+            )
+        taken.add(label)
     opened = {name: open_model(model) for name, model in models.items()}
     hashes = {name: weights_hash(state) for name, state in opened.items()}
     of_base = open_model(base) if base is not None else None

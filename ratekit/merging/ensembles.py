@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from ratekit.errors import InputError
 from ratekit.estimators import Floats
-from ratekit.merging.merge import Plan, merge
+from ratekit.merging.mergers import Plan, merge
 from ratekit.merging.metrics import Metric
 from ratekit.merging.states import Model, load_state, named
 

@@ -106,7 +106,7 @@ def bezier(
 
     Only the control point is trained. Garipov et al. 2018 (arXiv 1802.10026), equation 3. Too large a rate makes a
     curve that is worse than the line (3e-3 did where 1e-3 was good), so compare the two: `connectivity` does.
-    WorkError where the loss becomes NaN.
+    InputError where the loss is not one number with a gradient, WorkError where it becomes NaN.
     """
     import torch
 
@@ -122,6 +122,10 @@ def bezier(
             for k, w in bend.items()
         }
         value = loss(point)
+        if not isinstance(value, torch.Tensor) or value.numel() != 1 or not value.requires_grad:
+            raise InputError(
+                "bezier: the loss must be one number that can be differentiated in the weights it is given"
+            )
         if not bool(torch.isfinite(value)):
             raise WorkError(f"bezier: the loss is {value.item()} at step {step + 1} of {steps}, t = {t:.2f}")
         optimizer.zero_grad()
@@ -177,8 +181,7 @@ def _measure(state: State, metrics: Mapping[str, Metric] | Instrument) -> Mappin
 def estimate_of(metric: Metric, state: State) -> Estimate:
     """What a metric says of a state, with its interval where it has one. WorkError where it is not a number."""
     with_interval: Callable[[State], Estimate] | None = getattr(metric, "estimate", None)
-    nan = float("nan")
-    e = with_interval(state) if with_interval is not None else Estimate(float(metric(state)), nan, nan, nan, 0)
+    e = with_interval(state) if with_interval is not None else Estimate(float(metric(state)))
     if not np.isfinite(e.value):
         raise WorkError(
             f"the metric {getattr(metric, '__name__', type(metric).__name__)} is {e.value} on these weights"

@@ -8,6 +8,7 @@ save_state(line_state(a, b, 0.5), "half", like="rm-a")
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,8 +22,11 @@ if TYPE_CHECKING:
 State = Mapping[str, "Tensor"]
 Model = State | str | Path
 
+WHOLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 SHARD_BYTES = 1 << 30  # a shard is written when it would grow past this, so that no more waits in memory
+PIECE = 1 << 24  # entries worked on at once
+HEADS = ("score", "classifier", "v_head", "regression")  # what reward heads are called
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32",
           "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool", "F8_E4M3": "float8_e4m3fn",
@@ -42,6 +46,8 @@ class Folder(Mapping[str, "Tensor"]):
         self.path = Path(folder).expanduser()
         if not self.path.is_dir():
             what = "is a file; give the folder it is in" if self.path.is_file() else "is not there"
+            if not self.path.exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", str(folder)):
+                what += f"; if it is a hub id, fetch it first: hf download {folder} --local-dir ..."
             raise InputError(f"the model folder {self.path} {what}")
         self._where: dict[str, Path] = {}
         self._described: dict[str, tuple[tuple[int, ...], str]] = {}
@@ -67,6 +73,8 @@ class Folder(Mapping[str, "Tensor"]):
             if absent:
                 raise InputError(f"{self.path} lacks {absent[0]}, which {INDEX} lists")
             return shards
+        if (self.path / WHOLE).exists():
+            return [self.path / WHOLE]
         shards = sorted(self.path.glob("*.safetensors"))
         if not shards:
             pickled = sorted(p.name for pattern in PICKLES for p in self.path.glob(pattern))
@@ -203,7 +211,7 @@ class Writer:
         """Finish: names, index, the other files; `record` is written as merge.json."""
         self._flush()
         n = len(self._shards)
-        names = [f"model-{i + 1:05d}-of-{n:05d}.safetensors" if n > 1 else "model.safetensors" for i in range(n)]
+        names = [f"model-{i + 1:05d}-of-{n:05d}.safetensors" if n > 1 else WHOLE for i in range(n)]
         try:
             for i, name in enumerate(names):
                 (self.new / f"shard-{i}.safetensors").rename(self.new / name)
@@ -315,19 +323,31 @@ def check_states(states: Mapping[str, State], *, finite: bool = True, mixed_dtyp
 
 def check_finite(model: str, name: str, tensor: Tensor) -> None:
     """Raise InputError where a tensor holds NaN or infinity."""
-    if not tensor.is_floating_point() or bool(tensor.isfinite().all()):
+    n_bad = not_finite(tensor)
+    if not n_bad:
         return
-    n_bad = int((~tensor.isfinite()).sum())
     raise InputError(f"{name} of {model} holds {n_bad} of {tensor.numel()} weights that are NaN or infinite")
+
+
+def not_finite(tensor: Tensor) -> int:
+    """How many entries are NaN or infinite."""
+    if not tensor.is_floating_point():
+        return 0
+    flat = tensor.detach().reshape(-1)
+    return sum(int((~flat[piece].isfinite()).sum()) for piece in pieces(flat.numel()))
 
 
 def _same_names(first: str, a: State, second: str, b: State) -> None:
     for (one, x), (two, y) in (((first, a), (second, b)), ((second, b), (first, a))):
         extra = [name for name in x if name not in y]
         if extra:
-            more = f" and {len(extra) - 1} more" if len(extra) > 1 else ""
-            tied = extra[0].split(".")[-2:-1] in (["lm_head"], ["embed_tokens"], ["decoder"]) and not more
-            hint = f"tied weights in {two}? untie them there" if tied else "the architectures differ"
+            more = f" (and {len(extra) - 1} more)" if len(extra) > 1 else ""
+            of = extra[0].split(".")[-2:-1]
+            hint = "the architectures differ"
+            if of in (["lm_head"], ["embed_tokens"], ["decoder"]) and not more:
+                hint = f"tied weights in {two}? untie them there"
+            elif any(part in extra[0] for part in HEADS) and not more:
+                hint = f"{two} has no reward head; a head that was never trained (zeros) would do"
             raise InputError(f"{extra[0]}{more} is in {one} and not in {two}: {hint}")
 
 
@@ -335,7 +355,7 @@ def _why(name: str, shape: tuple[int, ...], other: tuple[int, ...]) -> str:
     last = name.lower()
     if ("embed" in last or "lm_head" in last or "wte" in last) and shape[1:] == other[1:]:
         return "the vocabularies differ"
-    if any(part in last for part in ("score", "classifier", "v_head", "regression")) and shape[1:] == other[1:]:
+    if any(part in last for part in HEADS) and shape[1:] == other[1:]:
         return "the reward heads differ"
     if any(part in last for part in ("q_proj", "k_proj", "v_proj", "query", "key", "value", "attn")):
         return "the attention heads differ"
@@ -390,19 +410,29 @@ def combine(states: Sequence[State], weights: Sequence[float]) -> dict[str, Tens
     return merged
 
 
-def weighted_sum(name: str, tensors: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    """One tensor of `combine`."""
+def weighted_sum(name: str, tensors: Sequence[Tensor], weights: Sequence[float], dtype: Any = None) -> Tensor:
+    """One tensor of `combine`, in the first's dtype or in `dtype`; a piece at a time, so that no copy is whole."""
     import torch
 
     first = tensors[0]
     if not first.is_floating_point():
         return agreed(name, tensors)
-    work = torch.float64 if first.dtype == torch.float64 else torch.float32
-    total = torch.zeros(first.shape, dtype=work)
-    for tensor, weight in zip(tensors, weights, strict=True):
-        if weight:  # so that at a path's end the end itself comes back, bit by bit
-            total.add_(tensor.detach().to(work), alpha=float(weight))
-    return total.to(first.dtype)
+    work = torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
+    out = torch.empty(first.shape, dtype=dtype or first.dtype, device=first.device)
+    flat, parts = out.view(-1), [t.detach().reshape(-1) for t in tensors]
+    for piece in pieces(first.numel()):
+        total = torch.zeros(piece.stop - piece.start, dtype=work, device=first.device)
+        for part, weight in zip(parts, weights, strict=True):
+            if weight:  # so that at a path's end the end itself comes back, bit by bit
+                total.add_(part[piece].to(work), alpha=float(weight))
+        flat[piece] = total.to(out.dtype)
+    return out
+
+
+def pieces(n: int) -> Iterator[slice]:
+    """0 to n in pieces."""
+    for start in range(0, n, PIECE):
+        yield slice(start, min(start + PIECE, n))
 
 
 def agreed(name: str, tensors: Iterable[Tensor]) -> Tensor:

@@ -161,7 +161,7 @@ class Explorer(StaticView):
         )  # fmt: skip
         with self._lock:
             self._places = facts.choose(self.table, wanted, off_target=self.off_target, marks=self._marks, ds=self.ds)
-            before = self.listed.value
+            before = self.listed.value if change is None else None  # another choice of rows begins at its first
             options = [(self._line(int(i)), int(i)) for i in self._places[:LISTED]]
             self._showing = True
             self.listed.options = options

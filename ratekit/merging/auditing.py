@@ -180,7 +180,10 @@ class _Work:
                     log.warning("audit: %s is left out: %s", row.name, e)
                 finally:
                     row.forget()
-        self._ensemble([row.name for row in self.rows if row.kind == "member"])
+        try:
+            self._ensemble([row.name for row in self.rows if row.kind == "member"])
+        except InputError as e:
+            self.notes[ENSEMBLE] = shorten(e, 200)
 
     def _reward(self, name: str, identity: str, state: Callable[[], State]) -> Scored:
         return Scored(name, identity, self.how, lambda: self.instrument.reward_of(state()))
@@ -226,30 +229,32 @@ class _Work:
         """The audit's table."""
         import pandas as pd
 
-        of = {row.name: self._measured(row.name) for row in self.rows if row.name not in self.notes}
-        of[ENSEMBLE] = self._measured(ENSEMBLE)
+        of: dict[str, dict[str, Any]] = {}
+        for name in [*(row.name for row in self.rows), ENSEMBLE]:
+            if name in self.notes:
+                continue
+            try:
+                of[name] = self._measured(name)
+            except InputError as e:  # one model's rewards may not vary, or be missing
+                self.notes[name] = shorten(e, 200)
         for row in self.rows:
-            if len(self.ts) and row.name in of:
+            if len(self.ts) and row.name in of and all(m in of for m in row.members):
                 of[row.name]["barrier"] = self._barrier(row, of)
-        of[ENSEMBLE].update({f"loss{end}": np.nan for end in ("", *ENDS)})
+        of.get(ENSEMBLE, {}).update({f"loss{end}": np.nan for end in ("", *ENDS)})
         members = [row.name for row in self.rows if row.kind == "member"]
         if self.dataset is not None:
             self._contrasts(of, members)
-        found: list[dict[str, Any]] = [
-            {
-                "model": r.name,
-                "kind": r.kind,
-                "method": r.method,
-                **of.get(r.name, {}),
-                "note": self.notes.get(r.name, ""),
-            }
-            for r in self.rows
+        kinds = [(row.name, row.kind, row.method) for row in self.rows]
+        place = sum(kind != "merge" for _, kind, _ in kinds)
+        kinds.insert(place, (ENSEMBLE, "ensemble", ""))
+        best = max((m for m in members if m in of and self.pairs), key=lambda m: of[m]["accuracy"], default=None)
+        if best is not None:
+            kinds.insert(place, (BEST, "best_single", ""))
+            of[BEST], self.notes[BEST] = of[best], best
+        found = [
+            {"model": name, "kind": kind, "method": method, **of.get(name, {}), "note": self.notes.get(name, "")}
+            for name, kind, method in kinds
         ]
-        place = sum(row.kind != "merge" for row in self.rows)
-        found.insert(place, {"model": ENSEMBLE, "kind": "ensemble", "method": "", **of[ENSEMBLE], "note": ""})
-        if self.instrument.pairs:
-            best = max(members, key=lambda m: of[m]["accuracy"])
-            found.insert(place, {"model": BEST, "kind": "best_single", "method": "", **of[best], "note": best})
         table = pd.DataFrame(found)
         own = [f"{name}{end}" for name in ("accuracy", "loss") for end in ("", *ENDS)]
         effects = [f"{a}{end}" for a in self.instrument.attributes for end in ("", *ENDS)]
@@ -282,7 +287,7 @@ class _Work:
         p_values: list[tuple[str, str, float]] = []
         for name in of:
             for member in members:
-                if member == name:
+                if member == name or member not in of:
                     continue
                 rows = contrast(
                     self.dataset, name, member, estimator=self.instrument.estimator, unit=self.instrument.unit

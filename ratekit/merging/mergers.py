@@ -26,6 +26,7 @@ from ratekit.merging.states import (
     check_states,
     dtype_named,
     named,
+    not_finite,
     ties,
     weighted_sum,
 )
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ratekit")
 
-BASE = "base"
+THE_BASE = "the base"
 GIB = 1 << 30
 
 
@@ -125,7 +126,7 @@ class Plan:
             _mergekit()
         opened: dict[str, State] = {name: open_model(model) for name, model in given.items()}
         self.base = open_model(base) if base is not None else None
-        every = {**opened, **({BASE: self.base} if self.base is not None else {})}
+        every = {**opened, **({THE_BASE: self.base} if self.base is not None else {})}
         check_states(every, finite=False, mixed_dtypes=dtype is not None)
         check_folders(every)
         self.states = opened
@@ -161,7 +162,7 @@ class Plan:
 
         own = [state[name] for state in self.states.values()]
         base = self.base[name] if self.base is not None else None
-        for model, tensor in [*zip(self.names, own, strict=True), *([(BASE, base)] if base is not None else [])]:
+        for model, tensor in [*zip(self.names, own, strict=True), *([(THE_BASE, base)] if base is not None else [])]:
             check_finite(model, name, tensor)
         every = own if base is None else [base, *own]
         if not all(t.is_floating_point() for t in every):
@@ -171,34 +172,34 @@ class Plan:
         if self.method.kit and self.method.name != "passthrough" and all(torch.equal(t, every[0]) for t in every[1:]):
             return own[0].to(target, copy=True)  # a tensor that tuning left alone: its task vectors have no direction
         if own[0].numel() == 1 and self.method.singles != "own":
-            merged = self._single(name, own, base, work)
+            merged = self._single(name, own, base, target)
         elif not self.method.kit:
-            merged = self._sum(name, own, base, work)
+            merged = self._sum(name, own, base, target)
         else:
             merged = self._by_mergekit(name, own, base, work, target)
-        if not bool(merged.isfinite().all()):
-            raise WorkError(f"{self.method.name} gave NaN or infinity for {name}; another method or density may not")
-        return merged.to(target)
+        if not_finite(merged):  # a sum of task vectors may be too large for float16
+            raise WorkError(f"{self.method.name} gave NaN or infinity for {name}; another method or dtype may not")
+        return merged
 
-    def _sum(self, name: str, own: list[Tensor], base: Tensor | None, work: Any) -> Tensor:
+    def _sum(self, name: str, own: list[Tensor], base: Tensor | None, target: Any) -> Tensor:
         k = len(own)
         if self.method.name == "wise_ft":
             assert base is not None
             alpha = self.params["alpha"]
-            return weighted_sum(name, [base.to(work), *own], [1 - alpha, *[alpha / k] * k])
+            return weighted_sum(name, [base, *own], [1 - alpha, *[alpha / k] * k], target)
         weights = self.params.get("weight", [1.0 / k] * k)
         total = sum(weights) if self.params.get("normalize") else 1.0
-        return weighted_sum(name, [own[0].to(work), *own[1:]], [w / total for w in weights])
+        return weighted_sum(name, own, [w / total for w in weights], target)
 
-    def _single(self, name: str, own: list[Tensor], base: Tensor | None, work: Any) -> Tensor:
+    def _single(self, name: str, own: list[Tensor], base: Tensor | None, target: Any) -> Tensor:
         weights = self.params.get("weight", [1.0] * len(own))
         if self.method.singles == "mean":
             total = sum(weights)
-            return weighted_sum(name, [own[0].to(work), *own[1:]], [w / total for w in weights])
+            return weighted_sum(name, own, [w / total for w in weights], target)
         assert base is not None
         scale = self.params["lambda_"] / (sum(weights) if self.params["normalize"] else 1.0)
         parts = [scale * w for w in weights]
-        return weighted_sum(name, [base.to(work), *own], [1 - sum(parts), *parts])
+        return weighted_sum(name, [base, *own], [1 - sum(parts), *parts], target)
 
     def _by_mergekit(self, name: str, own: list[Tensor], base: Tensor | None, work: Any, target: Any) -> Tensor:
         import torch
@@ -208,7 +209,7 @@ class Plan:
         if blocks <= 1:
             return self._call(name, own, base, work, target)
         log.warning("%s: %s is merged in %d blocks of rows, each by itself", self.method.name, name, blocks)
-        merged = torch.empty(own[0].shape, dtype=target)
+        merged = torch.empty(own[0].shape, dtype=target, device=own[0].device)
         for rows in torch.arange(own[0].shape[0]).chunk(blocks):
             part = slice(int(rows[0]), int(rows[-1]) + 1)
             of_base = base[part] if base is not None else None
@@ -244,14 +245,14 @@ def _arranged(method: Method, models: dict[str, Model], base: Model | None) -> t
     if not models:
         raise InputError("nothing to merge: no model was given")
     if method.pair and len(models) == 1 and base is not None:
-        models = {BASE if BASE not in models else "the base": base, **models}
+        models = {THE_BASE: base, **models}
     least, most = method.models
     if len(models) < least or (most is not None and len(models) > most):
         wanted = f"{least}" if least == most else f"at least {least}"
         besides = " beside the base" if method.base == "needed" else ""
         raise InputError(f"{method.name} merges {wanted} model{'s' * (wanted != '1')}{besides}; got {len(models)}")
     if method.base == "needed" and base is None:
-        raise InputError(f"{method.name} needs base=, the model that these were tuned from ({method.claim})")
+        raise InputError(f"{method.name} needs base=, the model that these were tuned from")
     return models, base if method.base != "none" else None
 
 
