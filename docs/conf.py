@@ -59,6 +59,9 @@ PAGES = [
       "sequential", "adjust"]),
     ("plots", "Plots", "A table in, a matplotlib Axes out; nothing is estimated here.", ["plots.*"]),
     ("report", "Report", "One page for somebody who has never heard of RATE.", ["report"]),
+    ("reproduce", "The paper's experiments", "Run them by name, and hold the result against what was published.",
+     ["published", "reproduce.run", "reproduce.planned", "reproduce.compare", "reproduce.push", "reproduce.experiments",
+      "reproduce.get_experiment", "reproduce.Experiment", "reproduce.Sweep"]),
     ("simulate", "Worlds whose truth is known", "To grade estimators and reward models in.", ["simulate.*"]),
     ("errors", "Faults", "Two faults are expected, told apart by who can mend them.", ["InputError", "WorkError"]),
 ]  # fmt: skip

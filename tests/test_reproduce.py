@@ -622,7 +622,8 @@ def test_a_limited_and_interrupted_run_ends_with_the_table_of_an_undisturbed_one
         assert 0 < before < n_keys
         subprocess.run(command(server, disturbed), env=environment(), cwd=ROOT, check=True, capture_output=True)
         stats = server.stats
-    assert stats["over-the-limit"] + stats["429-after"] + stats["503"] > 0
+    assert stats["429-after"] > 0  # it was limited, however slow the machine,
+    assert stats["503"] > 0  # and it did fail
     assert stats["again_after_read"] == 0  # no reply that was there is paid for twice
     assert stats["n_keys"] == n_keys
     calm, other = (pd.read_csv(tmp_path / name / "effects.csv") for name in ("calm", "disturbed"))
