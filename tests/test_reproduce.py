@@ -283,6 +283,24 @@ def test_going_on_from_shared_rewrites_asks_nobody(made, tmp_path, monkeypatch):
         run("imdb-length", tmp_path / "third", start=bare, rewards=["words"])
 
 
+def test_a_run_that_was_cut_off_while_it_rewrote_is_gone_on_from_by_its_folder(made, tmp_path, monkeypatch):
+    whole = offline("imdb-length", made, tmp_path / "whole", ["words"])
+
+    def cut_off(*arguments, **options):
+        raise WorkError("the budget is spent")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ratekit.reproduce.pipeline.rewrite", cut_off)
+        with pytest.raises(WorkError, match="budget"):
+            offline("imdb-length", made, tmp_path / "run", ["words"])
+    gone_on = run("imdb-length", start=tmp_path / "run", progress=False)
+    pd.testing.assert_frame_equal(gone_on.table, whole.table)
+    with pytest.raises(InputError, match="no such file"):
+        offline("imdb-length", {"imdb": tmp_path / "nix.jsonl"}, tmp_path / "other", ["words"])
+    other = offline("imdb-length", made, tmp_path / "other", ["words"])  # what failed before binds nobody
+    pd.testing.assert_frame_equal(other.table, whole.table)
+
+
 def test_other_settings_are_another_run(made, tmp_path):
     offline("imdb-length", made, tmp_path / "run", ["words"])
     with pytest.raises(InputError, match=r"holds another run \(n 40 there, 30 here"):

@@ -15,7 +15,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,7 @@ from ratekit.rewriting.cost import Meter, Plan, Prices
 from ratekit.rewriting.prompts import template_hash
 from ratekit.rewriting.stream import plan_chains
 from ratekit.schema import ATTRIBUTE, REWRITE_STATUS, REWRITES, columns_of, reward_columns, reward_name
+from ratekit.scoring import default_name
 from ratekit.scoring.base import Reward
 from ratekit.simulate import RuleReward
 from ratekit.sources import load, sample
@@ -102,11 +103,14 @@ def run(
     settings, folder, shared = _opened(experiment, out, start, {k: v for k, v in given.items() if v is not None})
     asked = settings_rewards(experiment, settings, folder, rewards)
     options = options or Options()
+    if not (folder / runs.DATASET).exists():  # a run without rows binds nobody to its settings
+        (folder / runs.RECORD).unlink(missing_ok=True)
 
     def rows(meter: Meter) -> Dataset:
         if shared is not None:
             return shared
         ds, attribute = prepared(experiment, settings)
+        _begin(folder, settings, asked)
         if settings.rewriter is None or settings.rewriter == SIMULATED or attribute is None:
             return ds
         return rewrite(
@@ -162,10 +166,18 @@ def settings_rewards(
     """The rewards asked for, or those that the folder has already, or the experiment's own."""
     if rewards:
         return list(rewards)
-    held = _record(folder).get("rewards") if (folder / runs.RECORD).exists() else None
+    record = _record(folder) if (folder / runs.RECORD).exists() else {}
+    held = list(record.get("rewards", {}).values()) or record.get("asked")
     if held:
-        return [RuleReward() if name == RuleReward.name else name for name in held.values()]
+        return [RuleReward() if name == RuleReward.name else name for name in held]
     return [RuleReward()] if settings.rewriter == SIMULATED else list(experiment.rewards)
+
+
+def _begin(folder: Path, settings: runs.Settings, rewards: Sequence[str | Reward]) -> None:
+    """Leave behind what is to be done, so that a run that is cut off while it rewrites can be gone on from too."""
+    asked = [reward if isinstance(reward, str) else default_name(reward) for reward in rewards]
+    record = {"settings": asdict(settings), "versions": runs.versions(), "rewards": {}, "asked": asked}
+    runs.write_record(folder, record)
 
 
 def _opened(
