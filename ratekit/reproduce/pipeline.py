@@ -103,8 +103,8 @@ def run(
     settings, folder, shared = _opened(experiment, out, start, {k: v for k, v in given.items() if v is not None})
     asked = settings_rewards(experiment, settings, folder, rewards)
     options = options or Options()
-    if not (folder / runs.DATASET).exists():  # a run without rows binds nobody to its settings
-        (folder / runs.RECORD).unlink(missing_ok=True)
+    if _was_cut_off(folder):  # before it had its rows, so it binds nobody to its settings
+        (folder / runs.RECORD).unlink()
 
     def rows(meter: Meter) -> Dataset:
         if shared is not None:
@@ -123,7 +123,9 @@ def run(
         progress=progress,
     )  # fmt: skip
     if experiment.sweep:
-        table = sweep_table(ds, experiment.sweep, asked, progress=progress)
+        table = sweep_table(
+            ds, experiment.sweep, asked, cache=folder / "scores", trust_remote_code=trust_remote_code, progress=progress
+        )
     else:
         table = estimate(ds, by="model" if "model" in columns_of(ds) else None)
     written = _write(folder, experiment, settings, ds, table, record, time.monotonic() - begun)
@@ -171,6 +173,12 @@ def settings_rewards(
     if held:
         return [RuleReward() if name == RuleReward.name else name for name in held]
     return [RuleReward()] if settings.rewriter == SIMULATED else list(experiment.rewards)
+
+
+def _was_cut_off(folder: Path) -> bool:
+    """Does the folder hold what `_begin` wrote, and nothing that came of it?"""
+    begun = (folder / runs.RECORD).exists() and not (folder / runs.DATASET).exists()
+    return begun and "asked" in _record(folder)
 
 
 def _begin(folder: Path, settings: runs.Settings, rewards: Sequence[str | Reward]) -> None:
