@@ -144,7 +144,7 @@ def test_the_explorer_follows_its_controls(scored):
     assert explorer.listed.value == explorer.places[0]
     assert "◀ largest" in explorer.body.value
     second = explorer.places[1]
-    explorer.listed.value = second
+    explorer.show(second)
     assert f"row {second}" in Page(explorer.title.value).text
     assert scored[second]["response"][:40] in Page(explorer.body.value).text
     press(explorer.previous)
