@@ -36,6 +36,14 @@ SOLVED = {
         ("p_value = ...", "p_value = rk.contrast(ds, name, 'vader').query(\"attribute == 'length'\").p_value.iloc[0]"),
         ("n_more = ...", "n_more = rk.plan(ds, se=0.02).query(\"attribute == 'sentiment'\").n_more.iloc[0]"),
     ],
+    "09_merging.ipynb": [
+        ("effect_of_the_average = ...", "effect_of_the_average = 0.9 / 3"),
+        (
+            "mean_reward = ...",
+            "mean_reward = lambda state: reward_of(state)([''] * 50, judged.responses[:50]).mean()",
+        ),
+        ("which_class = ...", "which_class = 'neuron alignment'"),
+    ],
 }
 NOTEBOOKS = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
 
