@@ -55,16 +55,16 @@ def _row(found: dict, **labels: object) -> Iterator[dict[str, object]]:
 
 def members_table(members: Members, bench: Bench) -> pd.DataFrame:
     """Every trained model by itself, with the true effect beside RATE's."""
-    rows: list[dict[str, object]] = list(_row(bench(members.base), model="base", kind="base", seed=0, init="base"))
+    everyone = [("base", "base", 0, members.base)]
     for init, by_kind in (("base", members.by_kind), ("own", members.independent)):
-        for kind, states in by_kind.items():
-            for seed, state in enumerate(states):
-                found = _row(bench(state), model=label(kind, seed), kind=kind, seed=seed, init=init)
-                for row in found:
-                    name = str(row["quantity"])
-                    attribute = name.removeprefix("effect/")
-                    truth = bench.truth(state, attribute) if name.startswith("effect/") else np.nan
-                    rows.append({**row, "truth": truth})
+        everyone += [(init, kind, seed, s) for kind, states in by_kind.items() for seed, s in enumerate(states)]
+    rows: list[dict[str, object]] = []
+    for init, kind, seed, state in everyone:
+        model = label(kind, seed) if kind in SHORT else kind
+        for row in _row(bench(state), model=model, kind=kind, seed=seed, init=init):
+            attribute = str(row["quantity"]).removeprefix("effect/")
+            truth = bench.truth(state, attribute) if attribute != row["quantity"] else np.nan
+            rows.append({**row, "truth": truth})
     return pd.DataFrame(rows)
 
 
