@@ -18,24 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from ratekit import files
-from ratekit.corpora import prompt_key
+from ratekit.corpora import double_rewrite
 from ratekit.errors import InputError
-from ratekit.schema import as_conversation
 
 
 def converted(row: dict[str, Any]) -> dict[str, Any]:
-    """One published double rewrite as a row of ratekit's columns."""
-    scores = row["scores"]
-    return {
-        "prompt_id": prompt_key(row["query"]),
-        "prompt": as_conversation(row["query"]),
-        "response": row["original"],
-        "attribute": row["bias"],
-        "treated": False,
-        "rewrites": [row["rewrite"], row["rewrite_of_rewrite"]],
-        "rewrite_status": ["ok", "ok"],
-        **{f"reward/{name}": [None, s["rewrite"], s["rewrite_of_rewrite"]] for name, s in scores.items()},
-    }
+    """One published double rewrite as a row of ratekit's columns, as `rk.load("flattery-fluff-fog")` reads it."""
+    return next(double_rewrite(row, 0))
 
 
 def main() -> int:

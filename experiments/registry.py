@@ -32,7 +32,13 @@ ARMORM = "RLHFlow/ArmoRM-Llama3-8B-v0.1"
 PAPER = (FSFAIRX, OFFSETBIAS, ARMORM)
 DISTILBERT = "distilbert/distilbert-base-uncased-finetuned-sst-2-english"  # the sweep on IMDB: its positive logit
 DEBERTA = "OpenAssistant/reward-model-deberta-v3-large-v2"  # test_new_completions.ipynb
-# Not in the paper, as --reward: Skywork/Skywork-Reward-V2-Llama-3.1-8B, Skywork/Skywork-Reward-V2-Qwen3-0.6B
+# Not in the paper; for --reward.
+CURRENT = (
+    "Skywork/Skywork-Reward-V2-Llama-3.1-8B",
+    "Skywork/Skywork-Reward-V2-Llama-3.2-3B",
+    "Skywork/Skywork-Reward-V2-Qwen3-8B",
+    "Skywork/Skywork-Reward-V2-Qwen3-0.6B",
+)
 
 REVIEW = "{response}\n\n[Adjust this review so it's {phrase}, but change *nothing* else.]"
 ANSWER = (

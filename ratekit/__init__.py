@@ -49,12 +49,12 @@ _PUBLIC = {
     "plan": "diagnostics",
     "sequential": "diagnostics",
     "adjust": "uncertainty",
-    # merging reward models
-    "TAXONOMY": "merging.taxonomy",
     # to show it to somebody
     "report": "reports",
     # the paper's own numbers
     "published": "reproduce.facts",
+    # merging reward models
+    "TAXONOMY": "merging.taxonomy",
     # faults
     "InputError": "errors",
     "WorkError": "errors",

@@ -201,15 +201,17 @@ def _parse(source: Source, table: Dataset, where: str) -> Dataset:
 
 def _assert_schema(source: Source, table: Dataset, where: str) -> None:
     """Raise one InputError that names every column of the source that the table lacks, or has with another content."""
-    faults = []
+    faults, gone = [], []
     for column, kind in source.columns.items():
         if column not in table.column_names:
             near = difflib.get_close_matches(column, table.column_names, n=1, cutoff=0.6)
-            faults.append(f"no column {column!r}" + (f" (is it {near[0]!r} now?)" if near else ""))
+            gone.append(f"{column!r}" + (f" (is it {near[0]!r} now?)" if near else ""))
             continue
         found = kind_of(table.data.schema.field(column).type)
         if found not in (kind, "nothing") and not (kind == "number" and found == "integer"):
             faults.append(f"{column!r} holds {found} where {kind} was expected")
+    if gone:
+        faults.insert(0, f"no column {', '.join(gone)}")
     if faults:
         remote = where == source.hub_id
         hint = (

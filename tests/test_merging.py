@@ -262,9 +262,9 @@ def folders(tmp_path_factory):
     "name", [pytest.param("ties", marks=mergekit), pytest.param("dare_linear", marks=mergekit), "soup"]
 )
 def test_a_folder_written_shard_by_shard_is_the_merge_in_memory(name, folders, tmp_path, monkeypatch):
-    from ratekit.merging import states
+    from ratekit.merging import writing
 
-    monkeypatch.setattr(states, "SHARD_BYTES", 20_000)
+    monkeypatch.setattr(writing, "SHARD_BYTES", 20_000)
     models = [folders["a"], folders["b"]]
     out = merge(models, name, base=folders["base"], out=tmp_path / "merged", seed=3)
     assert len(list(out.glob("*.safetensors"))) > 3
@@ -338,6 +338,13 @@ def test_a_lora_adapter_is_merged_as_peft_merges_it(folders, tmp_path):
     }
     # An adapter's folder counts as the model that it makes.
     half = merge([tmp_path / "adapter", folders["a"]], "soup")
+    told = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    (tmp_path / "adapter" / "adapter_config.json").write_text(
+        json.dumps({**told, "base_model_name_or_path": "org/base"})
+    )
+    with pytest.raises(InputError, match="its base 'org/base' is no folder here; give base="):
+        merge([tmp_path / "adapter", folders["a"]], "soup")
+    assert distance(half, merge([tmp_path / "adapter", folders["a"]], "soup", base=folders["base"])) == 0
     assert distance(half, merge([ours, rk.merging.load_state(folders["a"])], "soup")) < 1e-6
 
 
@@ -404,7 +411,11 @@ def test_folders_that_do_not_belong_together(folders, tmp_path):
         ),
         "vocabulary": ({"vocab_size": 490}, r"embed_tokens.weight is .* the vocabularies differ"),
         "head": ({"num_labels": 2}, r"score.weight is \(1, 32\) .* the reward heads differ"),
-        "layers": ({"num_hidden_layers": 2}, r"model.layers.2.* more is in a and not in layers"),
+        "lm": (
+            {"task": "CausalLM"},
+            r"lm_head.weight is in lm and not in a|score.weight is in a .* lm has no reward head",
+        ),
+        "layers": ({"num_hidden_layers": 2}, r"model.layers.2.* \(and 8 more\) is in a and not in layers"),
     }
     for name, (changes, said) in cases.items():
         other = tiny.save(tmp_path / name, "llama", **changes)
@@ -439,6 +450,14 @@ def test_a_method_that_gives_nan_says_so(monkeypatch):
     monkeypatch.setattr(merge_methods, "merge_tensors", lambda tensors, *a, **k: tensors[0] * float("nan"))
     with pytest.raises(WorkError, match=r"ties gave NaN or infinity for up.weight"):
         merge([A, B], "ties", base=BASE)
+
+
+@mergekit
+def test_a_sum_too_large_for_its_dtype_is_an_error_and_no_infinity():
+    big, zero = {"w": torch.full((3,), 6e4).half()}, {"w": torch.zeros(3).half()}
+    with pytest.raises(WorkError, match="NaN or infinity for w"):
+        merge([big, big], "task_arithmetic", base=zero, weight=1.0)
+    assert merge([big, big], "task_arithmetic", base=zero, weight=1.0, dtype="float32")["w"].tolist() == [120000.0] * 3
 
 
 def test_recipes_on_one_line():

@@ -20,7 +20,6 @@ from ratekit.merging.methods import Method, checked, find_method
 from ratekit.merging.states import (
     Model,
     State,
-    Writer,
     agreed,
     check_finite,
     check_states,
@@ -30,13 +29,14 @@ from ratekit.merging.states import (
     ties,
     weighted_sum,
 )
+from ratekit.merging.writing import Writer
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 log = logging.getLogger("ratekit")
 
-BASE = "base"
+THE_BASE = "the base"
 GIB = 1 << 30
 
 
@@ -117,6 +117,7 @@ class Plan:
     ) -> None:
         self.method = find_method(method)
         given = named(models)
+        tuned_from = base  # which a LoRA adapter needs, whatever the method
         given, base = _arranged(self.method, given, base)
         self.names = list(given)
         self.params = checked(self.method, params or {}, self.names)
@@ -124,9 +125,9 @@ class Plan:
         self.target = dtype_named(dtype)
         if self.method.kit:
             _mergekit()
-        opened: dict[str, State] = {name: open_model(model) for name, model in given.items()}
+        opened: dict[str, State] = {name: open_model(model, tuned_from) for name, model in given.items()}
         self.base = open_model(base) if base is not None else None
-        every = {**opened, **({"base=": self.base} if self.base is not None else {})}
+        every = {**opened, **({THE_BASE: self.base} if self.base is not None else {})}
         check_states(every, finite=False, mixed_dtypes=dtype is not None)
         check_folders(every)
         self.states = opened
@@ -162,7 +163,7 @@ class Plan:
 
         own = [state[name] for state in self.states.values()]
         base = self.base[name] if self.base is not None else None
-        for model, tensor in [*zip(self.names, own, strict=True), *([("base=", base)] if base is not None else [])]:
+        for model, tensor in [*zip(self.names, own, strict=True), *([(THE_BASE, base)] if base is not None else [])]:
             check_finite(model, name, tensor)
         every = own if base is None else [base, *own]
         if not all(t.is_floating_point() for t in every):
@@ -245,14 +246,14 @@ def _arranged(method: Method, models: dict[str, Model], base: Model | None) -> t
     if not models:
         raise InputError("nothing to merge: no model was given")
     if method.pair and len(models) == 1 and base is not None:
-        models = {BASE if BASE not in models else "the base": base, **models}
+        models = {THE_BASE: base, **models}
     least, most = method.models
     if len(models) < least or (most is not None and len(models) > most):
         wanted = f"{least}" if least == most else f"at least {least}"
         besides = " beside the base" if method.base == "needed" else ""
         raise InputError(f"{method.name} merges {wanted} model{'s' * (wanted != '1')}{besides}; got {len(models)}")
     if method.base == "needed" and base is None:
-        raise InputError(f"{method.name} needs base=, the model that these were tuned from ({method.claim})")
+        raise InputError(f"{method.name} needs base=, the model that these were tuned from")
     return models, base if method.base != "none" else None
 
 

@@ -14,7 +14,8 @@ from ratekit.reports.contents import Contents, gather
 from ratekit.reports.examples import examples
 from ratekit.reports.figures import check_figures, effects_figures, png, reward_figures
 from ratekit.reports.provenance import provenance
-from ratekit.reports.words import findings, plain_table, question, subjects, summary
+from ratekit.reports.tables import audit_tables, plain_table
+from ratekit.reports.words import findings, question, subjects, summary
 from ratekit.schema import ATTRIBUTE, NEEDED_BY, columns_of
 from ratekit.visible import as_html, visible
 
@@ -80,46 +81,57 @@ def render(found: Contents) -> str:
 
 def _parts(found: Contents) -> dict[str, Any]:
     table, ds = found.table, found.ds
-    checks, of_rows = _checks(found)
+    sample, checks = _checks(found)
     has_sd = table is not None and bool(table["reward_sd"].gt(0).any())
     first = str(table["attribute"].iloc[0]) if table is not None else "length"
     known = ATTRIBUTES.get(first)
     return {
         "style": STYLE,
-        "title": question(table),
+        "title": question(table, found.audit is not None),
         "subtitle": _subtitle(found),
         "subjects": subjects(table, checks),
-        "of_rows": of_rows,
+        "of_rows": _of_rows(sample, ds) if checks is not None else "",
         "asked": (known.treated, known.untreated) if known else (f"with {first}", f"without {first}"),
         "unit": "reward SDs" if has_sd else "reward units",
         "summary": summary(findings(table)) if table is not None else None,
         "effects": list(effects_figures(table)) if table is not None else [],
         "checks": list(check_figures(checks)) if checks is not None else [],
-        "rewards": list(reward_figures(ds, table)) if checks is not None and table is not None else [],
-        "examples": list(examples(ds)) if ds is not None else [],
+        "rewards": list(reward_figures(sample, table)) if checks is not None and table is not None else [],
+        "examples": _examples(found),
         "details": plain_table(_details(table), DETAILS) if table is not None else None,
-        "audit": plain_table(found.audit) if found.audit is not None else None,
+        "audit": audit_tables(found.audit) if found.audit is not None else None,
         "audit_picture": png(found.audit_picture) if found.audit_picture else None,
         "provenance": provenance(found, datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")),
         "missing": found.missing,
     }
 
 
-def _checks(found: Contents) -> tuple[pd.DataFrame | None, str]:
-    """What `diagnose` says of the rows, or of a sample of them, and how many they were."""
+def _checks(found: Contents) -> tuple[Any, pd.DataFrame | None]:
+    """The rows that are looked at closely, and what `diagnose` says of them."""
     if found.ds is None:
-        return None, ""
+        return None, None
     if not set(NEEDED_BY["diagnose"]) <= set(columns_of(found.ds)):
         found.missing.append("the data hold no rewritten texts, so the rewrites cannot be checked or shown")
-        return None, ""
+        return None, None
     sample = _sample(found.ds)
     try:
-        checks = diagnose(sample)
+        return sample, diagnose(sample)
     except InputError as e:
         found.missing.append(f"the rewrites cannot be checked: {e}")
-        return None, ""
-    many = len(sample) < len(found.ds)
-    return checks, f"a random {len(sample):,} of {len(found.ds):,} rows" if many else f"{len(found.ds):,} rows"
+        return sample, None
+
+
+def _of_rows(sample: Any, ds: Any) -> str:
+    many = len(sample) < len(ds)
+    return f"a random {len(sample):,} of {len(ds):,} rows" if many else f"{len(ds):,} rows"
+
+
+def _examples(found: Contents) -> list[Any]:
+    try:
+        return list(examples(found.ds)) if found.ds is not None else []
+    except InputError as e:
+        found.missing.append(f"there are no examples: {e}")
+        return []
 
 
 def _sample(ds: Any) -> Any:

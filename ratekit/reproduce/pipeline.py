@@ -15,13 +15,14 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ratekit import runs
 from ratekit.attributes import Attribute
 from ratekit.errors import InputError
+from ratekit.reports import report
 from ratekit.reproduce.experiment import Experiment, classified, get_experiment
 from ratekit.reproduce.share import write_card
 from ratekit.reproduce.sweeps import SIMULATED, simulated, sweep_table, swept, write_figure
@@ -32,6 +33,7 @@ from ratekit.rewriting.cost import Meter, Plan, Prices
 from ratekit.rewriting.prompts import template_hash
 from ratekit.rewriting.stream import plan_chains
 from ratekit.schema import ATTRIBUTE, REWRITE_STATUS, REWRITES, columns_of, reward_columns, reward_name
+from ratekit.scoring import default_name
 from ratekit.scoring.base import Reward
 from ratekit.simulate import RuleReward
 from ratekit.sources import load, sample
@@ -101,11 +103,14 @@ def run(
     settings, folder, shared = _opened(experiment, out, start, {k: v for k, v in given.items() if v is not None})
     asked = settings_rewards(experiment, settings, folder, rewards)
     options = options or Options()
+    if _was_cut_off(folder):  # before it had its rows, so it binds nobody to its settings
+        (folder / runs.RECORD).unlink()
 
     def rows(meter: Meter) -> Dataset:
         if shared is not None:
             return shared
         ds, attribute = prepared(experiment, settings)
+        _begin(folder, settings, asked)
         if settings.rewriter is None or settings.rewriter == SIMULATED or attribute is None:
             return ds
         return rewrite(
@@ -118,7 +123,9 @@ def run(
         progress=progress,
     )  # fmt: skip
     if experiment.sweep:
-        table = sweep_table(ds, experiment.sweep, asked, progress=progress)
+        table = sweep_table(
+            ds, experiment.sweep, asked, cache=folder / "scores", trust_remote_code=trust_remote_code, progress=progress
+        )
     else:
         table = estimate(ds, by="model" if "model" in columns_of(ds) else None)
     written = _write(folder, experiment, settings, ds, table, record, time.monotonic() - begun)
@@ -144,6 +151,8 @@ def settings_of(experiment: Experiment, given: dict[str, Any]) -> runs.Settings:
             )
         if given["rewriter"] == SIMULATED and not experiment.sweep:
             raise InputError(f"--rewriter {SIMULATED} is for sweeps; {experiment.name} is of real data")
+        if given["rewriter"] == SIMULATED and "data_files" in given:
+            raise InputError(f"--rewriter {SIMULATED} makes its texts itself, so it takes no --data-files")
         if given["rewriter"].partition(":")[0] not in ("openai", "batch", "hf"):
             own.update(temperature=None, template=None)  # nobody is asked, so nothing is sampled
         if given["rewriter"] == SIMULATED:
@@ -159,10 +168,24 @@ def settings_rewards(
     """The rewards asked for, or those that the folder has already, or the experiment's own."""
     if rewards:
         return list(rewards)
-    held = _record(folder).get("rewards") if (folder / runs.RECORD).exists() else None
+    record = _record(folder) if (folder / runs.RECORD).exists() else {}
+    held = list(record.get("rewards", {}).values()) or record.get("asked")
     if held:
-        return [RuleReward() if name == RuleReward.name else name for name in held.values()]
+        return [RuleReward() if name == RuleReward.name else name for name in held]
     return [RuleReward()] if settings.rewriter == SIMULATED else list(experiment.rewards)
+
+
+def _was_cut_off(folder: Path) -> bool:
+    """Does the folder hold what `_begin` wrote, and nothing that came of it?"""
+    begun = (folder / runs.RECORD).exists() and not (folder / runs.DATASET).exists()
+    return begun and "asked" in _record(folder)
+
+
+def _begin(folder: Path, settings: runs.Settings, rewards: Sequence[str | Reward]) -> None:
+    """Leave behind what is to be done, so that a run that is cut off while it rewrites can be gone on from too."""
+    asked = [reward if isinstance(reward, str) else default_name(reward) for reward in rewards]
+    record = {"settings": asdict(settings), "versions": runs.versions(), "rewards": {}, "asked": asked}
+    runs.write_record(folder, record)
 
 
 def _opened(
@@ -205,7 +228,8 @@ def _record(folder: Path) -> dict[str, Any]:
 def prepared(experiment: Experiment, settings: runs.Settings) -> tuple[Dataset, Attribute | None]:
     """The labelled rows of the experiment, before any rewriting, and its attribute."""
     if experiment.sweep and settings.rewriter == SIMULATED:
-        return simulated(experiment.sweep, settings.n or 1000, settings.seed), experiment.attribute
+        ds = simulated(experiment.sweep, settings.n or 1000, settings.seed, settings.depth or 3)
+        return ds, experiment.attribute
     ds = load(
         settings.data, data_files=settings.data_files, split=settings.split, columns=settings.columns,
         duplicates="keep" if experiment.attribute is None else settings.duplicates,
@@ -285,12 +309,12 @@ def _write(
 
 
 def _report(folder: Path) -> list[Path]:
-    """The page of the run."""
+    """The page of the run; a run of which there is none to be made (no rewrites at all) is whole without it."""
     try:
-        from ratekit.report import report
-    except ImportError:
+        return [report(folder)]
+    except InputError as e:
+        log.info("%s: no report, since %s", folder, e)
         return []
-    return [Path(report(folder))]
 
 
 def dropped(ds: Dataset) -> dict[str, Any]:

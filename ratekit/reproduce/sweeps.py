@@ -36,13 +36,13 @@ STEP, TWIN = "step", "twin"
 # --- the rows of every step ------------------------------------------------------------------------------
 
 
-def simulated(sweep: Sweep, n: int, seed: int) -> Dataset:
-    """Reviews of `rk.simulate` at each step, with three rewrites by a rewriter of known faults, and true twins."""
+def simulated(sweep: Sweep, n: int, seed: int, depth: int = 3) -> Dataset:
+    """Reviews of `rk.simulate` at each step, rewritten by a rewriter of known faults, with their true twins."""
     from datasets import concatenate_datasets
 
     parts = []
     for step in sweep.steps:
-        ds = DESIGNS[sweep.design].world(step).sample(n, seed).dataset(depth=3)
+        ds = DESIGNS[sweep.design].world(step).sample(n, seed).dataset(depth)
         parts.append(ds.add_column(STEP, [step] * len(ds)))
     return concatenate_datasets(parts)
 
@@ -120,11 +120,27 @@ def misspelt(ds: Dataset, share: float, seed: int) -> Dataset:
 # --- estimates beside the truth --------------------------------------------------------------------------
 
 
-def sweep_table(ds: Dataset, sweep: Sweep, rewards: Sequence[str | Reward], *, progress: bool = True) -> pd.DataFrame:
+def sweep_table(
+    ds: Dataset,
+    sweep: Sweep,
+    rewards: Sequence[str | Reward],
+    *,
+    cache: Path | None = None,
+    trust_remote_code: bool = False,
+    progress: bool = True,
+) -> pd.DataFrame:
     """The effects table by step, with the columns `design` and `truth` (NaN where it is not known)."""
     table = estimate(ds, by=STEP)
     notes = table.attrs.get("notes", [])
-    truths = true_effects(ds, rewards, progress=progress) if TWIN in columns_of(ds) else {}
+    truths: dict[tuple[Any, ...], float] = {}
+    if TWIN in columns_of(ds):
+        twins = ds.select_columns([PROMPT_ID, PROMPT, TWIN]).rename_column(TWIN, RESPONSE)
+        for reward in rewards:
+            twins = score(
+                twins, reward, name=default_name(reward), cache=cache, trust_remote_code=trust_remote_code,
+                progress=progress,
+            )  # fmt: skip
+        truths = true_effects(ds, twins)
     keys = zip(table["reward_model"], table[STEP], table["estimand"], strict=True)
     table.insert(0, "design", sweep.design)
     table.insert(table.columns.get_loc("estimate"), "truth", [truths.get(key, np.nan) for key in keys])
@@ -132,13 +148,11 @@ def sweep_table(ds: Dataset, sweep: Sweep, rewards: Sequence[str | Reward], *, p
     return table
 
 
-def true_effects(
-    ds: Dataset, rewards: Sequence[str | Reward], *, progress: bool = True
-) -> dict[tuple[Any, ...], float]:
-    """(reward model, step, estimand) -> mean of R(treated) - R(untreated) over the responses and their twins."""
-    twins = ds.select_columns([PROMPT_ID, PROMPT, TWIN]).rename_column(TWIN, RESPONSE)
-    for reward in rewards:
-        twins = score(twins, reward, name=default_name(reward), progress=progress)
+def true_effects(ds: Dataset, twins: Dataset) -> dict[tuple[Any, ...], float]:
+    """(reward model, step, estimand) -> mean of R(treated) - R(untreated) over the responses and their twins.
+
+    twins  the rows of `ds` in their order, with the twins as responses, scored by the same rewards
+    """
     steps, w = np.array(ds[STEP]), np.array(ds[TREATED], dtype=bool)
     found = {}
     for column in reward_columns(columns_of(twins)):

@@ -42,7 +42,14 @@ class Reply:
 
 
 class Rewrite(NamedTuple):
-    """A rewritten text and "ok", or None and the reason why there is none."""
+    """A rewritten text and "ok", or None and the reason why there is none.
+
+    >>> Rewrite("A longer text.", "ok").text
+    'A longer text.'
+
+    status  "ok", or empty, truncated, refused, preamble, unchanged, wrong_language, exploded, leaked, failed or
+            not_attempted (an earlier rewrite of the chain is missing)
+    """
 
     text: str | None
     status: str

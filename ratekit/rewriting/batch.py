@@ -62,6 +62,7 @@ class BatchChat:
     max_bytes: int = MAX_BYTES
 
     paid = True
+    window_hours = 24.0  # in which the server promises to be done with a batch
 
     def __post_init__(self) -> None:
         for name in ("max_tokens", "poll", "max_requests", "max_bytes"):

@@ -170,7 +170,7 @@ def plan(
     calls = sum(passes)
     tokens_out = sum(n * k for n, k in zip(texts, passes, strict=True))
     tokens_in = sum((n + 8) * k for n, k in zip(prompts, passes, strict=True))  # 8: the chat template's own
-    hours, rate = _hours(chat, calls, tokens_in + tokens_out)
+    hours, rate = _hours(chat, calls, tokens_in + tokens_out, max(passes, default=0))
     money = prices.cost(tokens_in, tokens_out) if prices else None
     return Plan(rows, depth, calls, from_cache, repeated, tokens_in, tokens_out, counted_by, money, hours, rate)
 
@@ -202,7 +202,10 @@ def _local_tokenizer(model: str) -> Any:
         return None
 
 
-def _hours(chat: Any, calls: int, tokens: int) -> tuple[float, str]:
+def _hours(chat: Any, calls: int, tokens: int, passes: int) -> tuple[float, str]:
+    window = getattr(chat, "window_hours", None)
+    if window:
+        return window * passes, f"at most; a batch is done within {window:.0f} h, and a pass waits for the one before"
     rpm, tpm = getattr(chat, "rpm", None), getattr(chat, "tpm", None)
     minutes = [calls / rpm if rpm else 0.0, tokens / tpm if tpm else 0.0]
     if rpm or tpm:

@@ -115,7 +115,12 @@ def covers(truth: float, estimate: float, low: float, high: float) -> bool:
 
 @dataclass(frozen=True)
 class Design:
-    """A sweep: what the steps are and the world at each."""
+    """A sweep: what the steps are and the world at each.
+
+    about  the axis in words
+    steps  values of what is swept, from least to most
+    world  step -> the `TextWorld` there; worlds that differ in one rate share all other draws
+    """
 
     about: str
     steps: tuple[float, ...]

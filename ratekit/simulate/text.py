@@ -162,7 +162,12 @@ class _Draws:
 
 @dataclass
 class TextSample:
-    """Reviews of a `TextWorld`: `responses`, their true `twins`, `treated`, `prompts`, and their `rewriter`."""
+    """Reviews of a `TextWorld`, drawn by `TextWorld.sample`; all lists have n entries, one a review.
+
+    responses   the reviews; `twins` the same reviews with the attribute changed and nothing else
+    treated     shape (n,), bool: has the review the attribute?
+    prompts     one conversation each; `prompt_ids` are shared by the `rows_per_prompt` reviews of a prompt
+    """
 
     world: TextWorld
     latents: list[Latents]

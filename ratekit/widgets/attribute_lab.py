@@ -21,7 +21,7 @@ from ratekit.rewriting.replay import Replay
 from ratekit.runs import conclusions
 from ratekit.scoring import default_name
 from ratekit.scoring.base import Reward
-from ratekit.widgets import board, cards, prototypes, trials
+from ratekit.widgets import board, cards, facts, prototypes, trials
 from ratekit.widgets.controls import StaticView, block, embedded, menu, picture, row, style, text
 from ratekit.widgets.progress import Progress
 from ratekit.widgets.prototypes import MENTIONS, OWN, Draft
@@ -98,15 +98,15 @@ class AttributeLab(StaticView):
         ])  # fmt: skip
         self.base.value = attribute or NEW
         self._pick_rows()
-        self._compare()
+        self._show_versions()
 
     # --- controls ---
 
     def _make_draft(self) -> None:
         self.base = menu("Begin with", [NEW, *ATTRIBUTES])
         self.name = _field("Name", "politeness", "200px")
-        self.treated = _field("treated", "more polite", "300px")
-        self.untreated = _field("untreated", "less polite", "300px")
+        self.treated = _field("treated", "more polite", "380px")
+        self.untreated = _field("untreated", "less polite", "380px")
         self.measure = menu("Measured by", [OWN, MENTIONS, *self.measures, *prototypes.MEASURES])
         self.mentioned = _field("words", "please, thank you", "300px")
         self.rows = _field("Rows", "0-5, 12", "260px")
@@ -220,7 +220,7 @@ class AttributeLab(StaticView):
         progress: Progress,
     ) -> Version:  # fmt: skip
         rows = trials.rewritten(
-            ds.select(places), attribute, rewriter, depth, self._cache_of(rewriter), progress, self.prices
+            facts.taken(ds, places), attribute, rewriter, depth, self._cache_of(rewriter), progress, self.prices
         )
         rows = trials.scored(rows, self.reward, self.reward_name)
         checks = trials.checked(rows, attribute, self.measures)
@@ -235,11 +235,11 @@ class AttributeLab(StaticView):
             control.options = names
             control.value = value
         self.row_shown.options = list(dict.fromkeys(p for v in self.versions[::-1] for p in v.places))
-        self._compare()
+        self._show_versions()
         self._side_by_side()
         self._choose()
 
-    def _compare(self) -> None:
+    def _show_versions(self) -> None:
         self.compared.value = block(trials.comparison(self.versions), "rk-versions")
 
     def _side_by_side(self, change: object = None) -> None:
@@ -290,7 +290,7 @@ class AttributeLab(StaticView):
 
     def _estimated(self, version: Version) -> None:
         self.versions = [version if v.name == version.name else v for v in self.versions]
-        self._compare()
+        self._show_versions()
         self._show_result()
         self._show_cost()
 
@@ -308,14 +308,18 @@ class AttributeLab(StaticView):
     # --- small things ---
 
     def _rewriter_for(self, attribute: Attribute) -> Any:
-        made = trials.rewriter_for(self.rewriter, attribute, cache=self.cache, options=self.options)
+        cache = self.cache
+        if isinstance(self.rewriter, ChatRewriter) and not getattr(self.rewriter.chat, "paid", False):
+            cache = self._own_cache()
+        made = trials.rewriter_for(self.rewriter, attribute, cache=cache, options=self.options)
         if isinstance(made, ChatRewriter):
             self.rewriter = made  # a model is loaded once, not for every version
         return made
 
     def _cache_of(self, rewriter: Any) -> Path | None:
-        if isinstance(rewriter, ChatRewriter | Replay):
-            return self.cache
+        return None if isinstance(rewriter, ChatRewriter | Replay) else self._own_cache()
+
+    def _own_cache(self) -> Path | None:
         return self.cache or (Path(self._folder.name) if self._folder else None)
 
     def _begin_with(self, change: object = None) -> None:

@@ -68,7 +68,7 @@ class EffectsDashboard(StaticView):
             row(self.attribute, self.reward_model, self.estimand, self.unit),
             self.title,
             ipywidgets.HBox([self.picture, self.estimators], layout={"flex_flow": "row wrap"}),
-            self.estimator, self.heat, self.numbers, self.rows,
+            row(self.estimator), self.heat, self.numbers, self.rows,
         ])  # fmt: skip
         self._draw()
 

@@ -15,6 +15,7 @@ from ratekit.diagnostics.rows import Measure
 from ratekit.errors import InputError, unknown
 from ratekit.schema import ATTRIBUTE, TREATED, columns_of, require
 from ratekit.stages import label
+from ratekit.widgets.facts import taken
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -111,7 +112,7 @@ def labelled(ds: Dataset, attribute: Attribute) -> Dataset:
     if {ATTRIBUTE, TREATED} <= set(have):
         own = [i for i, name in enumerate(ds[ATTRIBUTE]) if name == attribute.name]
         if own:
-            return ds.select(own) if len(own) < len(ds) else ds
+            return taken(ds, own) if len(own) < len(ds) else ds
         bare = [c for c in have if c in ("rewrites", "rewrite_status") or c.startswith(("reward/", "reward_status/"))]
         ds = _once(ds.remove_columns([*bare, ATTRIBUTE, TREATED]))
     if attribute.label is None and attribute.measure is None:
@@ -130,7 +131,7 @@ def _once(ds: Dataset) -> Dataset:
         if key not in seen:
             seen.add(key)
             kept.append(i)
-    return ds.select(kept) if len(kept) < len(ds) else ds
+    return taken(ds, kept) if len(kept) < len(ds) else ds
 
 
 def handful(ds: Dataset, k: int, seed: int = 0) -> list[int]:

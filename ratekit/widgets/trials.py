@@ -30,6 +30,7 @@ from ratekit.sources import sample
 from ratekit.stages import estimate, rewrite, score, standardize
 from ratekit.visible import as_html, visible
 from ratekit.widgets import cards
+from ratekit.widgets.facts import taken
 from ratekit.widgets.progress import Cancelled, Progress
 from ratekit.widgets.prototypes import Draft
 
@@ -160,7 +161,8 @@ def estimated(
     prices: Prices | None = None,
 ) -> Version:  # fmt: skip
     """The version with its effects on `n` rows of the labelled `ds`."""
-    rows = rewritten(sample(ds, n), version.attribute, rewriter, depth, cache, progress, prices)
+    drawn = sample(ds, n)
+    rows = rewritten(taken(drawn, list(range(len(drawn)))), version.attribute, rewriter, depth, cache, progress, prices)
     progress(len(rows), len(rows), "scoring")
     rows = scored(rows, reward, reward_name)
     return replace(version, table=estimate(rows), checks=checked(rows, version.attribute, measures), n=len(rows))

@@ -1,0 +1,61 @@
+"""The documentation: docstrings become what Sphinx reads, and the site builds without a warning."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+sys.path.insert(0, str(ROOT / "docs"))
+from docstrings import as_rst
+
+
+def test_paragraphs_become_what_they_are():
+    text = """Draw `n` rows_of a *world* | now.
+
+>>> draw(3)
+[1, 2, 3]
+
+n     how many
+seed  of the draws,
+      `seed=0`
+
+Checks:
+
+- one   a `first` check
+  that goes on
+- two   another
+
+    y = x + 1
+
+Raises InputError."""
+    assert as_rst(text.split("\n")) == [
+        "Draw ``n`` rows\\_of a \\*world\\* \\| now.", "",
+        ">>> draw(3)", "[1, 2, 3]", "",
+        "``n``", "   how many", "``seed``", "   of the draws, ``seed=0``", "",
+        "Checks:", "",
+        "- one   a ``first`` check that goes on", "- two   another", "",
+        "::", "", "       y = x + 1", "",
+        "Raises InputError.", "",
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning_and_needs_no_other_host(tmp_path):
+    pytest.importorskip("myst_nb", reason="the site's packages are not installed: pip install -e '.[docs]'")
+    environment = {**os.environ, "RATEKIT_DOCS": "quick", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "docs", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    import ratekit
+
+    api = "".join(path.read_text() for path in (tmp_path / "api").glob("*.html"))
+    for name in ratekit._PUBLIC:
+        assert f'id="ratekit.{name}"' in api or f">{name}<" in api, name
+    for path in tmp_path.rglob("*.html"):
+        loaded = re.findall(r'<(?:script|img|link|iframe)\b[^>]*?\b(?:src|href)="(https?:[^"]+)"', path.read_text())
+        assert not loaded, f"{path.name} loads {loaded[0]}"

@@ -1,0 +1,464 @@
+"""The functions behind the widgets, without ipywidgets: what is shown is what the data say, and shows only as text."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from datasets import Dataset
+
+import ratekit as rk
+from ratekit.rewriting.chat import ChatRewriter
+from ratekit.widgets import board, cards, facts, prototypes, scene_picture, scenes, trials
+from ratekit.widgets.progress import Cancelled, Progress
+
+NASTY = {
+    "script": "before <script>alert(1)</script> after",
+    "image": 'an <img src=x onerror="alert(1)"> image',
+    "link": "a [link](javascript:alert(1)) and <a href='javascript:x'>another</a>",
+    "ansi": "\x1b[31mred\x1b[0m and \x07 bell",
+    "bidi": "left \u202eright to left\u202c \u2066isolated\u2069 \u200f mark",
+    "attribute": "' onmouseover=alert(1) x=' \" `",
+    "long": "word " * 20_000,
+    "close": "</div></bdi></pre></textarea><h1>out",
+}
+
+
+def nasty_rows():
+    """Rows whose every text is hostile, scored and rewritten."""
+    texts = list(NASTY.values())
+    n = len(texts)
+    return Dataset.from_dict({
+        "prompt_id": [f"<b>{k}</b>" for k in NASTY],
+        "prompt": [[{"role": "<i>user</i>", "content": t}] for t in texts],
+        "response": texts,
+        "attribute": ["<u>length</u>"] * n,
+        "treated": [i % 2 == 0 for i in range(n)],
+        "rewrites": [[t[::-1][:500] + t[:300], t] for t in texts],
+        "rewrite_status": [["ok", "ok"]] * (n - 1) + [["ok", "<b>bad</b>"]],
+        "reward/<img src=x onerror=alert(1)>": [[1.0 * i, 2.0, 3.0] for i in range(n)],
+    })  # fmt: skip
+
+
+OURS = {
+    "div", "span", "b", "p", "bdi", "del", "ins", "table", "thead", "tbody", "tr", "th", "td", "br", "i", "u", "style",
+    "pre", "svg", "g", "rect", "line", "text", "circle", "polygon", "title", "img",
+}  # fmt: skip
+
+
+class Page(HTMLParser):
+    """The tags, the attributes and the text of HTML, as a browser would take them."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.attributes, self.said = set(), [], []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data):
+        self.said.append(data)
+
+    @property
+    def text(self):
+        return "".join(self.said)
+
+
+def assert_only_shows(html):
+    """Nothing in the HTML acts: no tag but ours, no handler, no address but an embedded picture, no hidden control."""
+    page = Page(html)
+    assert page.tags <= OURS, page.tags - OURS
+    for name, value in page.attributes:
+        assert not name.startswith("on"), (name, value)
+        assert name not in ("href", "action"), (name, value)
+        assert name != "src" or value.startswith("data:image/png;base64,"), value
+    assert not set(page.text) & set("\x1b\x07\u202e\u202c\u2066\u2069\u200f")
+    return page
+
+
+@pytest.fixture(scope="module")
+def scored():
+    ds = rk.load("reviews")
+    for name in ("vader", "words"):
+        ds = rk.score(ds, name, progress=False)
+    return ds
+
+
+@pytest.fixture(scope="module")
+def measured(scored):
+    return facts.off_target_changes(scored)
+
+
+# --- the house -----------------------------------------------------------------------------------------------
+
+
+def test_the_functions_need_no_ipywidgets():
+    modules = ["board", "cards", "facts", "progress", "prototypes", "scene_picture", "scenes", "trials"]
+    code = (
+        "import sys; sys.modules['ipywidgets'] = None\n"
+        + "\n".join(f"import ratekit.widgets.{name}" for name in modules)
+        + "\nimport ratekit.widgets\ntry:\n    ratekit.widgets.Explorer\nexcept ImportError:\n    print('as it should')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "as it should", done.stderr
+
+
+def test_ipywidgets_is_imported_in_widgets_alone():
+    for path in (ROOT / "ratekit").rglob("*.py"):
+        if "import ipywidgets" in path.read_text():
+            assert path.parent.name == "widgets", path
+
+
+# --- facts and choices ---------------------------------------------------------------------------------------
+
+
+def test_the_effects_of_the_rows_average_to_rate(scored):
+    table, effects = facts.facts(scored), rk.estimate(scored)
+    for row in effects.query("estimator == 'rate' and estimand == 'ate'").itertuples():
+        mine = table[table.attribute == row.attribute][f"effect/{row.reward_model}"]
+        assert mine.mean() == pytest.approx(row.estimate)
+
+
+def test_the_off_target_changes_average_to_the_balance_of_diagnose(scored, measured):
+    checks = rk.diagnose(scored).query("check == 'balance'")
+    treated, attribute = np.array(scored["treated"]), np.array(scored["attribute"])
+    for row in checks.itertuples():
+        side = row.group.startswith("treated")
+        mine = (treated == side) & (attribute == row.attribute)
+        values = measured.values[row.about][mine]
+        moved = (values[:, 2] - values[:, 1]) / measured.sd[row.attribute, row.about]
+        assert np.nanmean(moved) == pytest.approx(row.in_sd)
+    largest = np.max([
+        np.abs(measured.values[m][:, 2] - measured.values[m][:, 1]) / measured.sd["length", m]
+        for m in ("sentiment", "readability", "faults")
+    ], axis=0)  # fmt: skip
+    of_length = attribute == "length"
+    np.testing.assert_allclose(np.abs(measured.change[of_length]), largest[of_length])
+
+
+def test_filters_are_what_they_say(scored, measured):
+    table = facts.facts(scored)
+    wanted = facts.Wanted(attribute="length", treated=True, search="SCENE", reward_model="vader", order="effect_high")
+    places = facts.choose(table, wanted, ds=scored)
+    by_hand = [
+        i for i, row in enumerate(scored)
+        if row["attribute"] == "length" and row["treated"]
+        and any("scene" in t.lower() for t in [row["prompt"][0]["content"], row["response"], *row["rewrites"]])
+    ]  # fmt: skip
+    assert sorted(places) == by_hand
+    assert len(by_hand) > 1
+    effects = table["effect/vader"][places]
+    assert list(effects) == sorted(effects, reverse=True)
+    tenth = facts.choose(table, facts.Wanted(attribute="length", off_target=0.1), off_target=measured, ds=scored)
+    rest = np.setdiff1d(facts.choose(table, facts.Wanted(attribute="length")), tenth)
+    assert len(tenth) == 16
+    assert np.abs(measured.change[tenth]).min() >= np.abs(measured.change[rest]).max()
+    with pytest.raises(rk.InputError, match="did you mean 'effect'"):
+        facts.choose(table, facts.Wanted(order="efect"))
+
+
+def test_rows_without_an_effect_come_last_and_are_never_the_largest():
+    ds = Dataset.from_dict({
+        "prompt_id": list("abcd"), "response": list("abcd"), "attribute": ["x"] * 4,
+        "treated": [True, True, False, False], "rewrites": [["p", None], ["p", "q"], None, ["p", "q"]],
+        "rewrite_status": [["ok", "refused"], None, None, ["ok", "ok"]],
+        "reward/r": [[1.0, 2.0, None], [1.0, 2.0, 5.0], None, [1.0, 2.0, 9.0]],
+    })  # fmt: skip
+    table = facts.facts(ds)
+    assert table["status"].tolist() == ["refused", "ok", "not rewritten", "ok"]
+    np.testing.assert_array_equal(table["effect/r"], [np.nan, 3.0, np.nan, -7.0])
+    order = facts.choose(table, facts.Wanted(reward_model="r", order="effect"))
+    assert order.tolist() == [3, 1, 0, 2]
+    assert facts.choose(table, facts.Wanted(reward_model="r", effect=0.5)).tolist() == [3]
+
+
+def test_marks_come_back_with_their_rows(scored):
+    found = facts.marked(scored, {9: ("fine", "so be it"), 4: ("nonsense", "")})
+    assert found["row"][:] == [4, 9]
+    assert found["response"][:] == [scored[4]["response"], scored[9]["response"]]
+    again = facts.marked(found, {1: ("unsure", "second thoughts")})
+    assert again[0]["row"] == 1
+    assert again[0]["note"] == "second thoughts"
+    assert facts.marked(scored, {}).column_names == ["row", "verdict", "note"]
+
+
+def test_what_cannot_be_explored():
+    with pytest.raises(rk.InputError, match="response"):
+        facts.facts(Dataset.from_dict({"text": ["a"]}))
+    with pytest.raises(rk.InputError, match="no rows"):
+        facts.facts(Dataset.from_dict({"response": []}))
+
+
+# --- cards ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("against", list(cards.AGAINST))
+def test_a_card_shows_hostile_text_as_text(against):
+    ds = nasty_rows()
+    for i, row in enumerate(ds):
+        page = assert_only_shows(cards.card(row, against=against) + cards.title(row, i))
+        assert "<img src=x onerror=alert(1)>" in page.text  # the reward's name, as it is
+        assert f"<b>{list(NASTY)[i]}</b>" in page.text
+    page = Page(cards.card(ds[0], against="nothing"))
+    assert page.text.count("<script>alert(1)</script>") >= 2
+    assert "more characters" in Page(cards.card(ds[list(NASTY).index("long")])).text
+    assert len(cards.card(ds[list(NASTY).index("long")])) < 60_000
+    assert "⟨U+202E⟩" in Page(cards.card(ds[list(NASTY).index("bidi")])).text
+
+
+def test_a_card_marks_what_changed_and_against_what():
+    row = {"response": "a b c", "treated": False, "rewrites": ["a X c", "a b d"], "rewrite_status": ["ok", "ok"]}
+
+    def marks(against):
+        return [part.split("<")[0] for part in cards.card(row, against=against).split("<ins>")[1:]]
+
+    assert [m.strip() for m in marks("previous")] == ["X", "b d"]
+    assert [m.strip() for m in marks("same side")] == ["d"]
+    assert marks("nothing") == []
+    text = Page(cards.card(row)).text
+    assert text.index("untreated") < text.index("to treated") < text.index("to untreated")
+
+
+def test_a_missing_rewrite_is_said_and_not_scored():
+    row = {"response": "a", "treated": True, "rewrites": ["b", None], "rewrite_status": ["ok", "refused"]}
+    row["reward/r"] = [1.0, 2.0, None]
+    text = Page(cards.card(row)).text
+    assert "refused" in text
+    assert "not scored" in text
+
+
+def test_bars_start_at_zero_and_share_one_scale():
+    row = {"response": "a", "rewrites": ["b"], "reward/r": [-1.0, 3.0]}
+    styles = [v for n, v in Page(cards.card(row, ranges={"r": (-1.0, 3.0)})).attributes if n == "style"]
+    assert styles[0] == "left:0.0%;width:25.0%"
+    assert styles[2] == "left:25.0%;width:75.0%"
+
+
+# --- scenes --------------------------------------------------------------------------------------------------
+
+
+def covered(scene, estimator, estimand="ate"):
+    return not scenes.misses(scenes.play(scene), estimator, estimand)
+
+
+def test_each_knob_breaks_what_the_theory_says_it_breaks():
+    large = {"n": 10_000, "seed": 3}
+    nothing = scenes.Scene(confounding=0.0, **large)
+    assert all(covered(nothing, name) for name in scenes.SHOWN)
+    confounded = scenes.Scene(confounding=0.8, **large)
+    assert not covered(confounded, "naive")
+    assert not covered(confounded, "single_rewrite")
+    assert covered(confounded, "rate")
+    slow = scenes.Scene(confounding=0.8, rho=0.5, **large)
+    assert not covered(slow, "rate")
+    assert covered(slow, "rate_extrapolated")
+    played = scenes.play(slow)
+    # xi_weight a rho (rho - 1), a the mean residue of the class: Imperfections' own theory
+    for estimand, sign, mean_xi in (("att", 1, 0.2), ("atu", -1, 1.8)):
+        bias = played.estimate("rate", estimand).estimate - played.truth[estimand]
+        assert bias == pytest.approx(sign * -0.5 * mean_xi * 0.5 * (0.5 - 1), abs=0.02)
+    one_way = scenes.play(scenes.Scene(asymmetry=0.4, **large))
+    assert one_way.estimate("rate", "ate").estimate - 0.5 == pytest.approx(-0.5 * 0.4, abs=0.02)
+    assert scenes.Scene(interaction=0.3, confounding=0.0).world().truth()["ate"] == pytest.approx(0.5 + 0.3)
+
+
+def test_the_picture_draws_the_numbers():
+    played = scenes.play(scenes.Scene(rho=0.5, n=2000))
+    html = scene_picture.draw(played)
+    assert_only_shows(html)
+    drawn = [float(v) for n, v in Page(html).attributes if n == "data-estimate"]
+    assert drawn == pytest.approx([played.estimate(name, "ate").estimate for name in scenes.SHOWN], abs=1e-6)
+    r, w = played.sample.rewards, played.sample.treated
+    means = [float(v) for n, v in Page(html).attributes if n == "data-mean"]
+    assert means == pytest.approx([*r[w].mean(axis=0), *r[~w].mean(axis=0)], abs=1e-6)
+    label = next(v for n, v in Page(html).attributes if n == "aria-label")
+    assert "misses the truth" in label
+
+
+def test_words_and_table_say_what_is_missed():
+    played = scenes.play(scenes.Scene(confounding=0.8, rho=0.5, n=5000))
+    said = " ".join(scenes.in_words(played))
+    assert "Naive is off by +1.19" in said  # z_weight c + xi_weight (-2 c) = 1.2, and chance
+    assert "extrapolated estimate removes that" in said
+    assert Page(scenes.table_html(played)).text.count("misses it") == 3
+    assert "(ATE)" in scenes.table_html(played, "att")
+    with pytest.raises(rk.InputError, match="confounding"):
+        scenes.Scene(confounding=2.0)
+
+
+# --- prototypes and trials -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "draft",
+    [
+        prototypes.Draft("length", "longer", "much shorter", base="length"),
+        prototypes.Draft('it\'s a "name"', "kinder\n", "ruder", measure="sentiment"),
+        prototypes.Draft(
+            "thanks", "more grateful", "less so", measure=prototypes.MENTIONS, mentioned="thank you, thanks"
+        ),
+        prototypes.Draft("3 things", "more", "less"),
+    ],
+)
+def test_the_code_makes_the_attribute(draft):
+    space: dict = {}
+    exec(draft.code(), space)
+    made = [v for v in space.values() if isinstance(v, rk.Attribute)]
+    wanted = draft.attribute()
+    assert len(made) == 1
+    assert (made[0].name, made[0].treated, made[0].untreated) == (wanted.name, wanted.treated, wanted.untreated)
+    texts = ["Thank you so much, thanks.", "Horrible."]
+    if wanted.measure is not None:
+        np.testing.assert_array_equal(made[0].measure(texts), wanted.measure(texts))
+    assert made[0].label == wanted.label
+
+
+def test_what_is_no_attribute_is_said():
+    for draft, words in (
+        (prototypes.Draft("", "a", "b"), "a name is missing"),
+        (prototypes.Draft("x", "", ""), "are missing"),
+        (prototypes.Draft("x", "a", "a"), "the same"),
+        (prototypes.Draft("x", "a", "b", measure=prototypes.MENTIONS), "no word to count"),
+    ):
+        with pytest.raises(rk.InputError, match=words):
+            draft.attribute()
+    bare = rk.load("reviews").remove_columns(["attribute", "treated"])
+    with pytest.raises(rk.InputError, match="choose what it is measured by"):
+        prototypes.labelled(bare, prototypes.Draft("x", "a", "b").attribute())
+    for text in ("a", "7-3", "10", ""):
+        with pytest.raises(rk.InputError, match="rows"):
+            prototypes.read_places(text, 10)
+
+
+def test_labels_for_a_new_attribute_are_by_its_measure_and_each_response_is_there_once():
+    ds = rk.load("reviews")
+    rows = prototypes.labelled(ds, prototypes.Draft("words", "wordier", "terser", measure="words").attribute())
+    assert len(rows) == len({(p, r) for p, r in zip(ds["prompt_id"], ds["response"], strict=True)})
+    counts = np.array([len(t.split()) for t in rows["response"]])
+    assert set(rows["treated"][i] for i in np.flatnonzero(counts > np.median(counts))) == {True}
+    own = prototypes.labelled(ds, rk.ATTRIBUTES["length"])
+    assert set(own["attribute"]) == {"length"}
+    assert own["treated"] == ds.filter(lambda a: a == "length", input_columns="attribute")["treated"]
+
+
+def polite(conversations):
+    """A stand-in for an LLM that obeys the phrase."""
+    for i, conversation in enumerate(conversations):
+        request = conversation[-1]["content"]
+        text = request.split("<response>\n")[1].removesuffix("\n</response>")
+        wanted = "so it's more polite" in request
+        yield rk.Reply(i, text + " Thank you." if wanted else text.replace(" Thank you.", "") + " Meh.", "stop")
+
+
+POLITE = prototypes.Draft("polite", "more polite", "less polite", measure=prototypes.MENTIONS, mentioned="thank you")
+
+
+@pytest.mark.parametrize("kind", ["chat", "callable"])
+def test_what_was_rewritten_before_a_stop_is_not_asked_for_again(kind, tmp_path):
+    asked = []
+    attribute = POLITE.attribute()
+    ds = rk.load("reviews", attribute="length").select(range(40))
+    ds = ds.remove_columns(["rewrites", "rewrite_status"]).remove_columns("attribute")
+    ds = ds.add_column("attribute", ["polite"] * 40)
+    stop_after = {"n": 20}
+    progress = Progress(lambda done, total, words: None)
+
+    def chat(conversations):
+        for i, conversation in enumerate(conversations):
+            asked.append(conversation[-1]["content"])
+            if len(asked) == stop_after["n"]:
+                progress.cancel()
+            yield rk.Reply(i, next(polite([conversation])).text, "stop")
+
+    def texts_chat(texts, targets):
+        found = []
+        for text, target in zip(texts, targets, strict=True):
+            asked.append((text, target))
+            if len(asked) == stop_after["n"]:
+                progress.cancel()
+            found.append(rk.Rewrite(text + (" Thank you." if target else " Meh."), "ok"))
+        return found
+
+    chat.fingerprint = texts_chat.fingerprint = "toy"
+    rewriter = ChatRewriter(chat, attribute) if kind == "chat" else texts_chat
+    bound = trials.rewriter_for(rewriter, attribute, cache=tmp_path)
+    with pytest.raises(Cancelled):
+        trials.rewritten(ds, attribute, bound, 2, tmp_path, progress)
+    before = len(asked)
+    assert 20 <= before < 40
+    progress = Progress(lambda done, total, words: None)
+    bound = trials.rewriter_for(rewriter, attribute, cache=tmp_path)
+    done = trials.rewritten(ds, attribute, bound, 2, tmp_path, progress)
+    assert done["rewrite_status"] == [["ok", "ok"]] * 40
+    assert len(asked) == len(set(map(str, asked)))  # nothing twice
+    cost = trials.cost_in_words(done, bound, 40, 2)
+    assert ("0 calls; 80 more are in the cache" in cost) == (kind == "chat")
+
+
+def test_versions_stand_side_by_side_and_hostile_phrases_are_text():
+    attribute = prototypes.Draft("<b>x</b>", "<script>1</script>", "less \u202e", measure="words").attribute()
+    ds = prototypes.labelled(rk.load("reviews"), attribute)
+    places = prototypes.handful(ds, 6)
+    rows = trials.rewritten(
+        facts.taken(ds, places), attribute, rk.RuleRewriter("length"), 2, None, Progress(lambda *a: None)
+    )
+    rows = trials.scored(rows, "words", "words")
+    version = trials.Version("v1", POLITE, attribute, rows, trials.checked(rows, attribute), tuple(places))
+    page = assert_only_shows(trials.comparison([version, version]) + trials.side_by_side([version], places[0]))
+    assert page.text.count("<script>1</script>") == 2
+    assert "off target: sentiment" in page.text
+    assert "off target: words" not in page.text  # its own measure
+    assert "100%" in page.text
+    assert "not tried on this row" in trials.side_by_side([version], 99_999)
+    assert "No version yet" in trials.comparison([])
+
+
+def test_a_cost_in_money_comes_before_any_call():
+    ds = rk.load("reviews", attribute="length")
+
+    def never(conversations):
+        raise AssertionError("a call was made")
+        yield
+
+    said = trials.cost_in_words(ds, ChatRewriter(never, rk.ATTRIBUTES["length"]), 50, 2, trials.Prices(1.0, 1.0))
+    assert said.startswith("50 rows: 100 calls;")
+    assert "money 0." in said
+
+
+# --- the board -----------------------------------------------------------------------------------------------
+
+
+def test_the_cells_are_the_estimates(scored):
+    table = rk.estimate(scored)
+    for estimator in ("naive", "rate"):
+        shown = board.cells(table, estimator=estimator, estimand="ate", unit="reward")
+        assert len(shown) == 4
+        for cell in shown:
+            row = table.query(
+                f"attribute == '{cell.attribute}' and reward_model == '{cell.reward_model}' and estimand == 'ate' and "
+                f"estimator == '{estimator}'"
+            ).iloc[0]
+            assert float(cell.words.rstrip("*")) == pytest.approx(row.estimate, abs=0.006)
+            assert cell.words.endswith("*") == (row.p_value < 0.05)
+    # colour says the sign and the size, and the ink can be read on it
+    strongest = max(board.cells(table), key=lambda c: float(c.words.rstrip("*")))
+    assert strongest.color == "#2166ac"
+    assert strongest.ink == "#ffffff"
+    few = table[(table.attribute == "length") | (table.reward_model == "vader")]
+    assert [c.words for c in board.cells(few)].count("–") == 1
+
+
+def test_all_that_stands_behind_a_number(scored):
+    table = rk.estimate(scored)
+    text = Page(board.behind(board.select(table, "length", "words"), unit="reward")).text
+    rate = table.query(
+        "attribute == 'length' and reward_model == 'words' and estimator == 'rate' and estimand == 'ate'"
+    ).iloc[0]
+    assert f"{rate.estimate:+.3g}" in text
+    assert "160" in text
