@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo docs test test-slow lint coverage clean
+.PHONY: demo docs test test-slow test-browser lint coverage clean
 .DELETE_ON_ERROR:
 
 $(STAMP): pyproject.toml constraints.txt
@@ -26,6 +26,11 @@ test: lint
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
+
+# Notebooks and reports in a real Chromium (apt-get install chromium, or CHROMIUM=path); skipped, with the reason, without.
+test-browser: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser]'
+	$(BIN)/python -m pytest tests/browser -m browser
 
 # The site needs packages of its own; notebooks run while it is built (RATEKIT_DOCS=quick leaves them unrun).
 docs: $(STAMP)

@@ -58,7 +58,7 @@ def make(folder: Path, millions: int, layers: int, seed: int, dtype: str) -> Pat
     from transformers import LlamaConfig
 
     from ratekit.demo import simulate_reviews, train_tokenizer
-    from ratekit.merging.states import Writer
+    from ratekit.merging.writing import Writer
 
     target = folder / f"{millions}M-{layers}-{dtype}-{seed}"
     if target.exists():

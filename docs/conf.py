@@ -7,7 +7,9 @@ text of the docstrings into what Sphinx reads. Nothing on the site comes from an
 from __future__ import annotations
 
 import importlib
+import json
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -27,7 +29,11 @@ html_theme = "pydata_sphinx_theme"
 html_title = "ratekit"
 html_show_sourcelink = False
 html_static_path, html_css_files = ["_static"], ["site.css"]
-html_theme_options = {"navbar_end": ["theme-switcher"], "secondary_sidebar_items": ["page-toc"], "footer_end": []}
+html_theme_options = {
+    "navbar_end": ["theme-switcher"],
+    "secondary_sidebar_items": {"api/*": ["page-toc"], "*": []},  # code and pictures want the width
+    "footer_end": [],
+}
 html_sidebars = {"index": []}
 # Notebooks run while the site is built, so that it shows their pictures; RATEKIT_DOCS=quick leaves them unrun.
 nb_execution_mode = "off" if os.environ.get("RATEKIT_DOCS") == "quick" else "force"
@@ -57,12 +63,18 @@ PAGES = [
     ("diagnostics", "Diagnostics and planning", "Can it be trusted, what does it mean, how many more rows?",
      ["diagnose", "contrast", "sensitivity", "heterogeneity", "spillover", "dose_response", "warranted", "plan",
       "sequential", "adjust"]),
+    ("merging", "Merging", "Reward models merged, and what that does to what they reward.",
+     ["merging.*", "TAXONOMY", "merging.METHODS", "merging.ASPECTS"]),
     ("plots", "Plots", "A table in, a matplotlib Axes out; nothing is estimated here.", ["plots.*"]),
+    ("widgets", "Widgets", "For Jupyter: controls joined to pure functions.", ["widgets.*"]),
     ("report", "Report", "One page for somebody who has never heard of RATE.", ["report"]),
     ("reproduce", "The paper's experiments", "Run them by name, and hold the result against what was published.",
      ["published", "reproduce.run", "reproduce.planned", "reproduce.compare", "reproduce.push", "reproduce.experiments",
       "reproduce.get_experiment", "reproduce.Experiment", "reproduce.Sweep"]),
     ("simulate", "Worlds whose truth is known", "To grade estimators and reward models in.", ["simulate.*"]),
+    ("merging", "Merging", "What merging reward models does to what they reward.", ["TAXONOMY", "merging.*"]),
+    ("reproduce", "The paper's experiments", "Run them, and hold the result against what was published.",
+     ["published", "reproduce.*"]),
     ("errors", "Faults", "Two faults are expected, told apart by who can mend them.", ["InputError", "WorkError"]),
 ]  # fmt: skip
 
@@ -76,7 +88,7 @@ def generate(app: object) -> None:
     for slug, title, about, names in pages:
         directives = "\n".join(directive(name) for name in names if not name.endswith(".*"))
         for package in (name.removesuffix(".*") for name in names if name.endswith(".*")):
-            members = importlib.import_module(f"ratekit.{package}").__all__
+            members = getattr(importlib.import_module(f"ratekit.{package}"), "__all__", [])
             directives += "\n".join(directive(f"{package}.{member}") for member in members if not member.isupper())
         text = f"# {title}\n\n{about}\n\n```{{eval-rst}}\n.. module:: ratekit\n   :no-index:\n\n{directives}\n```\n"
         (folder / f"{slug}.md").write_text(text, encoding="utf-8")
@@ -85,9 +97,25 @@ def generate(app: object) -> None:
     notebooks = fresh(HERE / "notebooks")
     found = sorted((HERE.parent / "notebooks").glob("*.ipynb"))
     for path in found:
-        shutil.copy(path, notebooks / path.name)
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        for cell in notebook["cells"]:
+            if cell["cell_type"] == "markdown":
+                cell["source"] = on_site("".join(cell["source"]), {p.name for p in found})
+        (notebooks / path.name).write_text(json.dumps(notebook), encoding="utf-8")
     listed = "\n".join(path.stem for path in found)
     (notebooks / "index.md").write_text(f"# Notebooks\n\n```{{toctree}}\n{listed}\n```\n", encoding="utf-8")
+
+
+def on_site(text: str, notebooks: set[str]) -> str:
+    """The text with links to files that are in the repository and not on the site as the files' names."""
+
+    def link(match: re.Match[str]) -> str:
+        words, target = match.groups()
+        if target.startswith(("http", "#")) or target.partition("#")[0] in notebooks:
+            return match[0]
+        return f"{words} (`{target.removeprefix('../')}`)"
+
+    return re.sub(r"(?<!!)\[([^\]]+)\]\(([^)\s]+)\)", link, text)
 
 
 def fresh(folder: Path) -> Path:

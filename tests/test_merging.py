@@ -262,9 +262,9 @@ def folders(tmp_path_factory):
     "name", [pytest.param("ties", marks=mergekit), pytest.param("dare_linear", marks=mergekit), "soup"]
 )
 def test_a_folder_written_shard_by_shard_is_the_merge_in_memory(name, folders, tmp_path, monkeypatch):
-    from ratekit.merging import states
+    from ratekit.merging import writing
 
-    monkeypatch.setattr(states, "SHARD_BYTES", 20_000)
+    monkeypatch.setattr(writing, "SHARD_BYTES", 20_000)
     models = [folders["a"], folders["b"]]
     out = merge(models, name, base=folders["base"], out=tmp_path / "merged", seed=3)
     assert len(list(out.glob("*.safetensors"))) > 3
@@ -338,6 +338,13 @@ def test_a_lora_adapter_is_merged_as_peft_merges_it(folders, tmp_path):
     }
     # An adapter's folder counts as the model that it makes.
     half = merge([tmp_path / "adapter", folders["a"]], "soup")
+    told = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    (tmp_path / "adapter" / "adapter_config.json").write_text(
+        json.dumps({**told, "base_model_name_or_path": "org/base"})
+    )
+    with pytest.raises(InputError, match="its base 'org/base' is no folder here; give base="):
+        merge([tmp_path / "adapter", folders["a"]], "soup")
+    assert distance(half, merge([tmp_path / "adapter", folders["a"]], "soup", base=folders["base"])) == 0
     assert distance(half, merge([ours, rk.merging.load_state(folders["a"])], "soup")) < 1e-6
 
 

@@ -17,6 +17,7 @@ from ratekit.attributes import words
 from ratekit.cli import main
 from ratekit.errors import InputError, WorkError
 from ratekit.merging import taxonomy
+from ratekit.merging.learned import LEARNED, _grams, learned
 from ratekit.merging.methods import METHODS
 
 torch = pytest.importorskip("torch")
@@ -350,7 +351,7 @@ def test_the_command_says_on_one_line_what_is_wrong(call, said, capsys):
 
 def test_the_methods_are_listed(capsys):
     assert main(["merge", "methods", "--format", "json"]) == 0
-    assert [row["method"] for row in json.loads(capsys.readouterr().out)] == list(METHODS)
+    assert [row["method"] for row in json.loads(capsys.readouterr().out)] == [*METHODS, *LEARNED]
 
 
 # --- names ---------------------------------------------------------------------------------------------------
@@ -373,3 +374,34 @@ def test_no_public_name_is_a_modules():
     code = "import ratekit as rk; rk.merging.greedy; print(callable(rk.merging.merge), callable(rk.merging.audit))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
     assert out.split() == ["True", "True"]
+
+
+def test_fisher_regmean_and_greedy_of_reward_models(tmp_path, data, pairs):
+    folders = {name: tiny.save(tmp_path / name, "bert", seed=seed) for seed, name in enumerate("ab")}
+    states = {name: rk.merging.load_state(folder) for name, folder in folders.items()}
+    measure = rk.merging.Instrument(folders["a"], pairs=pairs[:4])
+    for name in ("fisher", "regmean"):
+        same = learned(name, {"a": folders["a"], "again": states["a"]}, measure)
+        assert all(torch.allclose(same[n], t, atol=1e-6) for n, t in states["a"].items())  # merge(a, a) = a
+        merged = learned(name, folders, measure)
+        assert not torch.equal(merged["classifier.weight"], rk.merging.merge(folders, "soup")["classifier.weight"])
+    # RegMean is what fits each layer's outputs best: better than the average on the inputs that it saw.
+    grams = [_grams(measure, state) for state in states.values()]
+    name = "bert.encoder.layer.1.intermediate.dense.weight"
+
+    def misfit(w):
+        off = [w.double() - state[name].double() for state in states.values()]
+        return sum(float((d @ g[name].double() * d).sum()) for d, g in zip(off, grams, strict=True))
+
+    assert misfit(learned("regmean", folders, measure)[name]) < misfit(rk.merging.merge(folders, "soup")[name])
+    table = rk.merging.audit(
+        folders, None, ["greedy", "fisher"], pairs=pairs[:4], out=tmp_path / "out", barrier_points=0, progress=False
+    ).set_index("model")
+    assert table.loc["greedy", "accuracy"] >= table.loc[["a", "b"], "accuracy"].max()
+    assert 0 <= table.loc["fisher", "accuracy"] <= 1
+    for method, reward_of, given, said in (
+        ("fisher", Linear(), pairs, "into the network"),
+        ("greedy", Linear(), None, "give pairs="),
+    ):
+        with pytest.raises(InputError, match=said):
+            rk.merging.audit(MODELS, data, [method], pairs=given, reward_of=reward_of)

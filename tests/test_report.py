@@ -88,6 +88,23 @@ def test_it_says_what_the_table_says(page, run):
         assert f"{row.estimate:.4g}" in page.sections["All estimates"]
 
 
+def test_the_naive_estimate_is_only_blamed_where_it_is_told_from_rate():
+    from ratekit.reports.words import findings
+
+    row = {"attribute": "length", "reward_model": "r", "estimand": "ate", "p_value": 0.1, "n": 9, "n_dropped": 1,
+           "reward_sd": 1.0, "se": 0.1}  # fmt: skip
+    rate = {**row, "estimator": "rate", "estimate": 0.5, "ci_low": 0.3, "ci_high": 0.7}
+    far = {**row, "estimator": "naive", "estimate": 2.0, "ci_low": 1.8, "ci_high": 2.2}
+    wide = {**row, "estimator": "naive", "estimate": 2.0, "ci_low": -1.0, "ci_high": 5.0}
+    assert "says +2.00, which is 1.50 too much." in findings(pd.DataFrame([far, rate]))[0].sentence
+    assert findings(pd.DataFrame([wide, rate]))[0].sentence.endswith("says +2.00.")
+    none = {**rate, "se": float("nan"), "ci_low": float("nan"), "ci_high": float("nan")}
+    assert "how much of that may be chance" in findings(pd.DataFrame([none]))[0].sentence
+    assert "does not change its reward in any" in findings(pd.DataFrame([{**none, "estimate": 0.0}]))[0].sentence
+    lower = {**rate, "estimate": -0.5, "ci_low": -0.7, "ci_high": -0.3}
+    assert "lowers its reward by 0.50 reward SDs" in findings(pd.DataFrame([lower]))[0].sentence
+
+
 def test_the_record_is_told(page, run):
     record = json.loads((run / "run.json").read_text())
     told = page.sections["Where this comes from"]
@@ -266,14 +283,16 @@ def test_rows_that_cannot_be_used_are_said_and_are_not_fatal(tmp_path):
 
 
 def test_the_audit_of_a_merge_has_its_section(run, tmp_path):
-    (tmp_path / "audit.csv").write_text(
-        "model,method,accuracy,length,sentiment\nsoup,linear,0.91,1.25,\n<b>x</b>,ties,0.9,0.5,1\n"
-    )
+    columns = "model,method,accuracy,length,length_se,length_ci_low,length_ci_high,length - a,sentiment,note"
+    rows = [columns, "soup,linear,0.91,1.25,0.1,1.0,1.5,-0.25,,", "<b>x</b>,ties,0.9,0.5,0.1,0.25,0.75,0.125,1,"]
+    (tmp_path / "audit.csv").write_text("\n".join(rows))
     (tmp_path / "audit.png").write_bytes(PNG)
     page = Page(rk.report(tmp_path).read_text())
     section = page.sections["What merging does to these effects"]
-    for part in ("soup", "0.91", "1.25", "<b>x</b>"):
+    for part in ("soup", "0.91", "1.25 [1, 1.5]", "0.5 [0.25, 0.75]", "<b>x</b>", "Against each parent", "length - a"):
         assert part in section
+    assert "length se" not in section
+    assert "note" not in section  # nothing stands in it
     assert [a["src"] for t, a in page.tags if t == "img"] == [f"data:image/png;base64,{base64.b64encode(PNG).decode()}"]
 
 
@@ -282,8 +301,10 @@ def test_faults(tmp_path, capsys):
         rk.report(tmp_path / "nowhere")
     with pytest.raises(rk.InputError, match="holds no run: there is no dataset/, effects"):
         rk.report(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "effects.csv").write_text("")
     assert main(["report", str(tmp_path)]) == 2
-    assert "holds no run" in capsys.readouterr().err
+    assert "runs are in its folders mine" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

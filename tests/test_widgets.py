@@ -99,7 +99,7 @@ def measured(scored):
 
 
 def test_the_functions_need_no_ipywidgets():
-    modules = "board cards facts progress prototypes scene_picture scenes trials".split()
+    modules = ["board", "cards", "facts", "progress", "prototypes", "scene_picture", "scenes", "trials"]
     code = (
         "import sys; sys.modules['ipywidgets'] = None\n"
         + "\n".join(f"import ratekit.widgets.{name}" for name in modules)
@@ -165,8 +165,9 @@ def test_filters_are_what_they_say(scored, measured):
 
 def test_rows_without_an_effect_come_last_and_are_never_the_largest():
     ds = Dataset.from_dict({
-        "prompt_id": list("abcd"), "response": list("abcd"), "attribute": ["x"] * 4, "treated": [True, True, False, False],
-        "rewrites": [["p", None], ["p", "q"], None, ["p", "q"]], "rewrite_status": [["ok", "refused"], None, None, ["ok", "ok"]],
+        "prompt_id": list("abcd"), "response": list("abcd"), "attribute": ["x"] * 4,
+        "treated": [True, True, False, False], "rewrites": [["p", None], ["p", "q"], None, ["p", "q"]],
+        "rewrite_status": [["ok", "refused"], None, None, ["ok", "ok"]],
         "reward/r": [[1.0, 2.0, None], [1.0, 2.0, 5.0], None, [1.0, 2.0, 9.0]],
     })  # fmt: skip
     table = facts.facts(ds)
@@ -225,7 +226,8 @@ def test_a_card_marks_what_changed_and_against_what():
 
 
 def test_a_missing_rewrite_is_said_and_not_scored():
-    row = {"response": "a", "treated": True, "rewrites": ["b", None], "rewrite_status": ["ok", "refused"], "reward/r": [1.0, 2.0, None]}  # fmt: skip
+    row = {"response": "a", "treated": True, "rewrites": ["b", None], "rewrite_status": ["ok", "refused"]}
+    row["reward/r"] = [1.0, 2.0, None]
     text = Page(cards.card(row)).text
     assert "refused" in text
     assert "not scored" in text
@@ -297,8 +299,10 @@ def test_words_and_table_say_what_is_missed():
     "draft",
     [
         prototypes.Draft("length", "longer", "much shorter", base="length"),
-        prototypes.Draft("it's a \"name\"", "kinder\n", "ruder", measure="sentiment"),
-        prototypes.Draft("thanks", "more grateful", "less so", measure=prototypes.MENTIONS, mentioned="thank you, thanks"),
+        prototypes.Draft('it\'s a "name"', "kinder\n", "ruder", measure="sentiment"),
+        prototypes.Draft(
+            "thanks", "more grateful", "less so", measure=prototypes.MENTIONS, mentioned="thank you, thanks"
+        ),
         prototypes.Draft("3 things", "more", "less"),
     ],
 )
@@ -402,7 +406,7 @@ def test_versions_stand_side_by_side_and_hostile_phrases_are_text():
     ds = prototypes.labelled(rk.load("reviews"), attribute)
     places = prototypes.handful(ds, 6)
     rows = trials.rewritten(
-        prototypes.taken(ds, places), attribute, rk.RuleRewriter("length"), 2, None, Progress(lambda *a: None)
+        facts.taken(ds, places), attribute, rk.RuleRewriter("length"), 2, None, Progress(lambda *a: None)
     )
     rows = trials.scored(rows, "words", "words")
     version = trials.Version("v1", POLITE, attribute, rows, trials.checked(rows, attribute), tuple(places))
@@ -444,7 +448,7 @@ def test_the_cells_are_the_estimates(scored):
             assert cell.words.endswith("*") == (row.p_value < 0.05)
     # colour says the sign and the size, and the ink can be read on it
     strongest = max(board.cells(table), key=lambda c: float(c.words.rstrip("*")))
-    assert strongest.color == "#0072b2"
+    assert strongest.color == "#2166ac"
     assert strongest.ink == "#ffffff"
     few = table[(table.attribute == "length") | (table.reward_model == "vader")]
     assert [c.words for c in board.cells(few)].count("–") == 1
@@ -453,6 +457,8 @@ def test_the_cells_are_the_estimates(scored):
 def test_all_that_stands_behind_a_number(scored):
     table = rk.estimate(scored)
     text = Page(board.behind(board.select(table, "length", "words"), unit="reward")).text
-    rate = table.query("attribute == 'length' and reward_model == 'words' and estimator == 'rate' and estimand == 'ate'").iloc[0]
+    rate = table.query(
+        "attribute == 'length' and reward_model == 'words' and estimator == 'rate' and estimand == 'ate'"
+    ).iloc[0]
     assert f"{rate.estimate:+.3g}" in text
     assert "160" in text

@@ -55,7 +55,8 @@ def test_every_widget_leaves_something_to_see_where_no_kernel_runs(scored):
     lab.try_it()
     table = rk.estimate(scored)
     for widget, words in (
-        (Explorer(scored), "320 rows"), (Playground(), "true effect"), (lab, "longer"), (EffectsDashboard(table), "sentiment"),
+        (Explorer(scored), "320 rows"), (Playground(), "true effect"), (lab, "longer"),
+        (EffectsDashboard(table), "sentiment"),
     ):  # fmt: skip
         bundle = widget._repr_mimebundle_()
         assert "application/vnd.jupyter.widget-view+json" in bundle
@@ -146,6 +147,11 @@ def test_the_explorer_follows_its_controls(scored):
     explorer.listed.value = second
     assert f"row {second}" in Page(explorer.title.value).text
     assert scored[second]["response"][:40] in Page(explorer.body.value).text
+    press(explorer.previous)
+    assert explorer.listed.value == explorer.places[0]
+    press(explorer.previous)  # nothing before the first
+    press(explorer.next)
+    assert explorer.listed.value == second
     explorer.search.value = "no text holds this"
     assert explorer.places == []
     assert "widen the filters" in explorer.body.value
@@ -200,7 +206,8 @@ def test_the_playground_follows_its_sliders():
     playground = Playground(n=2000)
     before = playground.picture.value
     for control, value in (
-        (playground.confounding, 0.2), (playground.rho, 0.4), (playground.asymmetry, 0.3), (playground.interaction, -0.2),
+        (playground.confounding, 0.2), (playground.rho, 0.4), (playground.asymmetry, 0.3),
+        (playground.interaction, -0.2),
         (playground.n, 500), (playground.estimand, "att"),
     ):  # fmt: skip
         control.value = value
@@ -233,8 +240,10 @@ def obedient(conversations):
 def polite_lab(ds, **more):
     lab = AttributeLab(ds, ChatRewriter(obedient, rk.ATTRIBUTES["formality"]), "vader", **more)
     lab.name.value, lab.treated.value, lab.untreated.value = "politeness", "more polite", "less polite"
-    lab.measure.value, lab.mentioned.value = "sentiment", ""
+    lab.measure.value = "sentiment"
     press(lab.others)
+    assert lab.rows.value.count(",") == 5  # a handful
+    lab.rows.value = "0-11"
     return lab
 
 
@@ -249,9 +258,13 @@ def test_a_lab_from_two_phrases_to_code(scored):
     assert lab.versions[0].places == lab.versions[1].places
     page = assert_only_shows(lab.compared.value)
     assert "more polite, keeping every mistake" in page.text
-    first, second = (v.ds["rewrites"][0][0] for v in lab.versions)
-    assert lab.versions[1].ds["response"][0] in second  # v2 keeps the mistakes
-    assert first != second or "keeping" in page.text
+    kept = [
+        [chain[0].startswith(text) for text, chain in zip(v.ds["response"], v.ds["rewrites"], strict=True)]
+        for v in lab.versions
+    ]
+    asked_up = [not treated for treated in lab.versions[0].ds["treated"]]
+    assert all(k for k, up in zip(kept[1], asked_up, strict=True) if up)  # the second version keeps the mistakes
+    assert not all(k for k, up in zip(kept[0], asked_up, strict=True) if up)  # the first does not
     assert "money" in lab.cost.value
     assert not lab.estimate_button.disabled
     lab.n.value = 40
@@ -321,7 +334,8 @@ def test_a_lab_that_is_cancelled_keeps_what_it_has(scored, tmp_path):
 
 def test_the_lab_shows_hostile_rows_as_text():
     ds = nasty_rows().remove_columns(["attribute", "treated"])
-    lab = AttributeLab(ds, lambda texts, targets: [(t + " <b>x</b>", "ok") for t in texts], "words", measures={"<i>m</i>": lambda ts: [len(t) for t in ts]})  # fmt: skip
+    hostile = {"<i>m</i>": lambda texts: [len(t) for t in texts]}
+    lab = AttributeLab(ds, lambda texts, targets: [(t + " <b>x</b>", "ok") for t in texts], "words", measures=hostile)
     lab.name.value, lab.treated.value, lab.untreated.value = "<s>a</s>", "<script>1</script>", "<img src=x>"
     lab.measure.value = "<i>m</i>"
     lab.rows.value = "0-7"

@@ -106,6 +106,7 @@ def methods(
     """The methods, what they need, their parameters and sources."""
     import pandas as pd
 
+    from ratekit.merging.learned import LEARNED
     from ratekit.merging.methods import METHODS
 
     rows = [
@@ -119,6 +120,8 @@ def methods(
         }
         for m in METHODS.values()
     ]
+    needs = {"base": "none", "models": "1+", "parameters": "", "source": "audit, with --pairs"}
+    rows += [{"method": name, **needs, "claim": claim} for name, claim in LEARNED.items()]
     show(pd.DataFrame(rows), format)
 
 

@@ -15,7 +15,6 @@ def report(
     ] = None,
 ) -> None:
     """One HTML page with verdicts in words, figures, checks, examples and provenance; it needs no network to read."""
-    from ratekit.cli.pipeline import say_paths
     from ratekit.reports import report as write
 
-    say_paths([write(run, out)])
+    print(f"written: {write(run, out)}")

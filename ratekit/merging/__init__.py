@@ -30,7 +30,7 @@ _PUBLIC = {
     "taxonomy_table": "taxonomy",
     # state dicts and folders
     "load_state": "states",
-    "save_state": "states",
+    "save_state": "writing",
     "check_states": "states",
     "line_state": "states",
     "combine": "states",

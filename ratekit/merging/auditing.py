@@ -62,8 +62,8 @@ def audit(
 
     models          folders or state dicts, in a list or by name
     dataset         labelled and rewritten rows of one attribute or several, or the path of such a table
-    methods         words as on the command line ("ties", "ties:density=0.5,weight=1;2"), or a mapping label -> such a
-                    word, or -> a model that was merged elsewhere
+    methods         words as on the command line ("ties", "ties:density=0.5,weight=1;2"; "greedy", "fisher", "regmean",
+                    which look at the pairs), or a mapping label -> such a word, or -> a model that was merged elsewhere
     attributes      which of the dataset's; default all
     base            the model that the members were tuned from: a row of its own, and what task vectors are taken from
     pairs           preference pairs (columns prompt, chosen, rejected); without them no accuracy, loss and barrier
@@ -90,7 +90,7 @@ def audit(
     if reward_of is None or isinstance(reward_of, str | Path):
         reward_of = reward_from(reward_of if reward_of is not None else architecture(given, base))
     instrument = Instrument(reward_of, dataset, pairs, attributes, estimator=estimator, estimand=estimand, unit=unit)
-    rows = candidates(given, base, methods, seed)
+    rows = candidates(given, base, methods, seed, instrument, progress)
     folder = _opened(out)
     how = getattr(reward_of, "fingerprint", None)
     if folder is not None and how is None:
@@ -117,7 +117,7 @@ def write(folder: Path, table: pd.DataFrame, settings: Mapping[str, Any]) -> lis
         new = folder / f".{TABLE}.new"
         table.to_csv(new, index=False)
         new.replace(folder / TABLE)
-        draw(table, folder / FIGURE)
+        draw(table, folder / FIGURE, settings["unit"])
         record = {**settings, "ratekit": __version__}
         (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     except OSError as e:

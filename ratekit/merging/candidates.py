@@ -18,8 +18,10 @@ import numpy as np
 from ratekit.errors import InputError
 from ratekit.estimators import Floats
 from ratekit.merging.folders import open_model
+from ratekit.merging.learned import LEARNED, learned
 from ratekit.merging.mergers import Plan
 from ratekit.merging.methods import METHODS, recipe
+from ratekit.merging.metrics import Instrument
 from ratekit.merging.states import Folder, Model, State
 from ratekit.scoring.base import NOT_FINITE, OK, Reward, Scores
 from ratekit.scoring.weights import weights_hash
@@ -81,12 +83,19 @@ def architecture(models: Mapping[str, Model], base: Model | None) -> Path:
     """The first folder among the models, whose config and tokenizer tell how a state dict is read."""
     for model in [*models.values(), base]:
         if isinstance(model, str | Path):
-            opened = open_model(model)
+            opened = open_model(model, base)
             return opened.path if isinstance(opened, Folder) else Path(model)
     raise InputError("state dicts alone do not say how they are read: give reward_of=, a model folder or a function")
 
 
-def candidates(models: dict[str, Model], base: Model | None, methods: Methods, seed: int) -> list[Row]:
+def candidates(
+    models: dict[str, Model],
+    base: Model | None,
+    methods: Methods,
+    seed: int,
+    instrument: Instrument,
+    progress: bool = False,
+) -> list[Row]:
     """Every model of the table that has weights; all is checked, nothing is merged."""
     wanted = dict(methods) if isinstance(methods, Mapping) else {word: word for word in methods}
     taken = {BASE, ENSEMBLE, BEST}
@@ -96,21 +105,41 @@ def candidates(models: dict[str, Model], base: Model | None, methods: Methods, s
                 f"{label!r} is the name of a row already; give it another, in a mapping name -> model or method"
             )
         taken.add(label)
-    opened = {name: open_model(model) for name, model in models.items()}
-    hashes = {name: weights_hash(state) for name, state in opened.items()}
+    opened = {name: open_model(model, base) for name, model in models.items()}
     of_base = open_model(base) if base is not None else None
+    plans = {label: _plan(what, models, base, seed, instrument, progress) for label, what in wanted.items()}
+    hashes = {name: weights_hash(state) for name, state in opened.items()}
     base_hash = weights_hash(of_base) if of_base is not None else ""
     rows = [Row(n, "member", hashes[n], lambda s=s: s, [m for m in opened if m != n]) for n, s in opened.items()]  # type: ignore[misc]
     if of_base is not None:
         rows.append(Row(BASE, "base", base_hash, lambda: of_base, list(opened)))
     for label, what in wanted.items():
-        if not isinstance(what, str) or (what.partition(":")[0] not in METHODS and Path(what).is_dir()):
-            state = open_model(what)
-            rows.append(Row(label, "merge", weights_hash(state), lambda s=state: s, list(opened)))  # type: ignore[misc]
-            continue
-        name, params = recipe(what)
-        plan = Plan(models, name, base, seed=seed, params=params)
-        made = json.dumps([name, plan.params, plan.seed, sorted(hashes.items()), base_hash, plan.record()["mergekit"]])
-        key = hashlib.blake2b(made.encode(), digest_size=16).hexdigest()
-        rows.append(Row(label, "merge", key, lambda p=plan: dict(p.tensors()), list(opened), what))  # type: ignore[misc]
+        made, weights = plans[label]
+        key = weights_hash(weights()) if made is None else _key([made, [*hashes.values()], base_hash])
+        rows.append(Row(label, "merge", key, weights, list(opened), what if isinstance(what, str) and made else ""))
     return rows
+
+
+def _plan(
+    what: str | Model, models: dict[str, Model], base: Model | None, seed: int, instrument: Instrument, progress: bool
+) -> tuple[Any, Callable[[], State]]:
+    """What a merge is made by besides the models (None for one made elsewhere), and how its weights are had."""
+    if what in LEARNED if isinstance(what, str) else False:
+        name = str(what)
+        if not instrument.pairs:
+            raise InputError(f"{name} looks at preference pairs: give pairs=")
+        if name != "greedy" and not hasattr(instrument.reward_of, "plain"):
+            raise InputError(f"{name} looks into the network: give model folders, not a function of state dicts")
+        Plan(models, "soup", base)  # do they belong together?
+        opened: dict[str, Model] = {model: open_model(what, base) for model, what in models.items()}
+        return [name, repr(instrument.pairs)], lambda: learned(name, opened, instrument)
+    if not isinstance(what, str) or (what.partition(":")[0] not in METHODS and Path(what).is_dir()):
+        state = open_model(what)
+        return None, lambda: state
+    name, params = recipe(what)
+    plan = Plan(models, name, base, seed=seed, params=params)
+    return [name, plan.params, plan.seed, plan.record()["mergekit"]], lambda: dict(plan.tensors(progress))
+
+
+def _key(what: Any) -> str:
+    return hashlib.blake2b(json.dumps(what).encode(), digest_size=16).hexdigest()

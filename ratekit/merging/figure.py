@@ -22,7 +22,7 @@ MARKS = {
 }
 
 
-def figure(table: pd.DataFrame) -> Figure:
+def figure(table: pd.DataFrame, unit: str = "sd") -> Figure:
     """Accuracy and effects with their intervals, a line a model; the band is where the members' effects lie."""
     import matplotlib.pyplot as plt
     import seaborn as sns
@@ -37,7 +37,7 @@ def figure(table: pd.DataFrame) -> Figure:
             layout="constrained",
         )  # fmt: skip
     for ax, panel in zip(axes[0], panels, strict=True):
-        _panel(ax, shown, panel)
+        _panel(ax, shown, panel, "reward SDs" if unit == "sd" else "reward units")
     labels = [
         f"{row['model']}  (barrier {row['barrier']:.3f})" if np.isfinite(row["barrier"]) else str(row["model"])
         for _, row in shown.iterrows()
@@ -47,7 +47,7 @@ def figure(table: pd.DataFrame) -> Figure:
     return drawn
 
 
-def _panel(ax: Axes, rows: pd.DataFrame, panel: str) -> None:
+def _panel(ax: Axes, rows: pd.DataFrame, panel: str, unit: str) -> None:
     members = rows.loc[rows["kind"] == "member", panel]
     if panel != "accuracy":
         ax.axvspan(members.min(), members.max(), color="#0072B2", alpha=0.08, lw=0)
@@ -57,7 +57,7 @@ def _panel(ax: Axes, rows: pd.DataFrame, panel: str) -> None:
         if np.isfinite(row[f"{panel}_ci_low"]):
             ax.plot([row[f"{panel}_ci_low"], row[f"{panel}_ci_high"]], [place, place], color=color, lw=1.8)
         ax.plot(row[panel], place, marker, color=color, ms=6.2, mec="white", mew=0.8)
-    ax.set_xlabel("accuracy on pairs" if panel == "accuracy" else f"effect of {panel}")
+    ax.set_xlabel("accuracy on pairs" if panel == "accuracy" else f"effect of {panel} ({unit})")
     ax.grid(axis="x", color="0.9", lw=0.7)
     ax.set_axisbelow(True)
     ax.tick_params(axis="y", length=0)
@@ -65,11 +65,11 @@ def _panel(ax: Axes, rows: pd.DataFrame, panel: str) -> None:
         ax.spines[side].set_visible(False)
 
 
-def draw(table: pd.DataFrame, path: Path) -> Path:
+def draw(table: pd.DataFrame, path: Path, unit: str = "sd") -> Path:
     """Write the picture."""
     import matplotlib.pyplot as plt
 
-    drawn = figure(table)
+    drawn = figure(table, unit)
     drawn.savefig(path, dpi=150)
     plt.close(drawn)
     return path

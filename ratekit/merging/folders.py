@@ -18,10 +18,13 @@ TOLD = {"_name_or_path", "name_or_path", "transformers_version", "dtype", "torch
 HEADS = ("num_attention_heads", "num_key_value_heads", "head_dim", "n_head", "num_heads")
 
 
-def open_model(model: Model) -> State:
-    """A model as a mapping of tensors: a state dict, a model folder, or a LoRA adapter's folder with its base."""
+def open_model(model: Model, base: Model | None = None) -> State:
+    """A model as a mapping of tensors: a state dict, a model folder, or a LoRA adapter's folder with its base.
+
+    The adapter's config names its base; `base` is taken where that is no folder here.
+    """
     if isinstance(model, str | Path) and (Path(model).expanduser() / ADAPTER).exists():
-        return Lora(model)
+        return Lora(model, otherwise=base)
     return open_state(model)
 
 

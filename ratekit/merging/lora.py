@@ -30,15 +30,15 @@ class Lora(Folder):
     """The model that a LoRA adapter makes of its base, read one tensor at a time.
 
     adapter  a folder with adapter_config.json and adapter_model.safetensors
-    base     by default the folder that adapter_config.json names
+    base     by default the folder that adapter_config.json names, or where that is none `otherwise`
 
     Raises InputError for an adapter of another kind (DoRA, IA3, embeddings of its own) and for one that fits no weight.
     """
 
-    def __init__(self, adapter: str | Path, base: Model | None = None) -> None:
+    def __init__(self, adapter: str | Path, base: Model | None = None, *, otherwise: Model | None = None) -> None:
         super().__init__(adapter)
         self.config = _config(self.path)
-        self.base = open_state(base if base is not None else self._named_base())
+        self.base = open_state(base if base is not None else self._named_base(otherwise))
         self.deltas: dict[str, tuple[str, str]] = {}
         self.whole: dict[str, str] = {}
         for name in self._where:
@@ -49,14 +49,16 @@ class Lora(Folder):
         if isinstance(self.base, Folder):
             self.path = self.base.path  # whose config and tokenizer the merged model has
 
-    def _named_base(self) -> Path:
+    def _named_base(self, otherwise: Model | None) -> Model:
         named = self.config.get("base_model_name_or_path")
         for folder in (Path(str(named)).expanduser(), self.path.parent / str(named)):
             if named and folder.is_dir():
                 return folder
+        if otherwise is not None:
+            return otherwise
         raise InputError(
             f"{self.path} is a LoRA adapter, and its base {str(named)!r} is no folder here; "
-            "merge it first with rk.merging.merge_lora(base, adapter)"
+            "give base=, or merge it first with rk.merging.merge_lora(base, adapter)"
         )
 
     def _place(self, name: str) -> None:

@@ -20,7 +20,6 @@ from ratekit.merging.methods import Method, checked, find_method
 from ratekit.merging.states import (
     Model,
     State,
-    Writer,
     agreed,
     check_finite,
     check_states,
@@ -30,6 +29,7 @@ from ratekit.merging.states import (
     ties,
     weighted_sum,
 )
+from ratekit.merging.writing import Writer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -117,6 +117,7 @@ class Plan:
     ) -> None:
         self.method = find_method(method)
         given = named(models)
+        tuned_from = base  # which a LoRA adapter needs, whatever the method
         given, base = _arranged(self.method, given, base)
         self.names = list(given)
         self.params = checked(self.method, params or {}, self.names)
@@ -124,7 +125,7 @@ class Plan:
         self.target = dtype_named(dtype)
         if self.method.kit:
             _mergekit()
-        opened: dict[str, State] = {name: open_model(model) for name, model in given.items()}
+        opened: dict[str, State] = {name: open_model(model, tuned_from) for name, model in given.items()}
         self.base = open_model(base) if base is not None else None
         every = {**opened, **({THE_BASE: self.base} if self.base is not None else {})}
         check_states(every, finite=False, mixed_dtypes=dtype is not None)

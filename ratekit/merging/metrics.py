@@ -40,6 +40,8 @@ from ratekit.scoring.store import ScoreStore
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from ratekit.scoring.model import RewardModel
+
 RewardOf = Callable[[State], Reward]
 Metric = Callable[[State], float]
 NAME = "model"  # of the reward column while one state is measured
@@ -88,10 +90,17 @@ class _RewardFrom:
         self._found: Any = None
 
     def __call__(self, state: State) -> Reward:
+        return self._made(state, "auto")
+
+    def plain(self, state: State) -> RewardModel:
+        """The model with its layers as `transformers` made them, for those who look into it."""
+        return self._made(state, "padded")
+
+    def _made(self, state: State, path: str) -> RewardModel:
         from ratekit.scoring.model import RewardModel
 
         model = RewardModel(
-            self.folder, self._found or self.adapter, device=self.device, dtype=self.dtype, weights=state,
+            self.folder, self._found or self.adapter, device=self.device, dtype=self.dtype, path=path, weights=state,
             trust_remote_code=self.trust,
         )  # fmt: skip
         self._found = model.adapter  # guessed, and said, once
@@ -250,7 +259,10 @@ class Instrument:
         m = margins[kept]
         codes = np.unique([repr(p) for p, _, _ in self.pairs], return_inverse=True)[1][kept]
         per_pair = {"loss": np.logaddexp(0.0, -m), "accuracy": (m > 0) + 0.5 * (m == 0)}
-        return {name: _mean(values, codes) for name, values in per_pair.items()}
+        found = {name: _mean(values, codes) for name, values in per_pair.items()}
+        share = found["accuracy"]
+        low, high = (float(np.clip(end, 0.0, 1.0)) for end in (share.ci_low, share.ci_high))
+        return {**found, "accuracy": share._replace(ci_low=low, ci_high=high)}
 
     def of_scored(self, ds: Any, name: str) -> dict[str, Estimate]:
         """The effects that a scored dataset shows of the reward `name`."""

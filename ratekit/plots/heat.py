@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+LEAST_SD = 0.2  # an SD scale reaches at least so far: next to nothing shall not look like much
 BELOW, ABOVE = "#B35806", "#2166AC"  # orange and blue are told apart by every common kind of colour vision
 
 
@@ -64,7 +65,8 @@ def heatmap(
     labels = rows[keys].astype(str).agg(", ".join, axis=1)
     rows = rows.assign(_row=labels)
     sure = (rows["ci_low"] > 0) | (rows["ci_high"] < 0)
-    ax = _matrix(rows.assign(_sure=sure), "_row", "reward_model", "estimate", "_sure", ax, unit == "reward")
+    least, by_column = (LEAST_SD, False) if unit == "sd" else (0.0, True)
+    ax = _matrix(rows.assign(_sure=sure), "_row", "reward_model", "estimate", "_sure", ax, least, by_column)
     ax.set_title(f"{ESTIMANDS[estimand]}, {MARKS[estimator].label} ({UNITS[unit]})", fontsize=10.5, loc="left", pad=8)
     ax.set_ylabel("attribute")
     ax.set_xlabel("reward model")
@@ -102,11 +104,12 @@ def spillover(
         rows = rows[rows["reward_model"] == (reward_model or models[0])]
     if value == "through":
         sure = (rows["through"].abs() > 1.96 * rows["through_se"]) & rows["through"].notna()
-        title = f"Effect on the reward through each measure ({plain(reward_model or models[0])}, reward units)"
+        title = f"Effect on the reward through each measure\n({plain(reward_model or models[0])}, reward units)"
     else:
         sure = rows["p_value"] < 0.05
-        title = "How far the rewrites move each measure (SDs of the originals)"
-    ax = _matrix(rows.assign(_sure=sure), "attribute", "measure", value, "_sure", ax)
+        title = "How far the rewrites move each measure\n(SDs of the originals)"
+    least = LEAST_SD if value == "shift_sd" else 0.0
+    ax = _matrix(rows.assign(_sure=sure), "attribute", "measure", value, "_sure", ax, least)
     ax.set_title(title, fontsize=10.5, loc="left", pad=8)
     ax.set_ylabel("attribute that is rewritten")
     ax.set_xlabel("measure")
@@ -114,11 +117,12 @@ def spillover(
 
 
 def _matrix(
-    rows: pd.DataFrame, down: str, across: str, value: str, sure: str, ax: Axes | None, by_column: bool = False
-) -> Axes:
+    rows: pd.DataFrame, down: str, across: str, value: str, sure: str, ax: Axes | None, least: float = 0.0,
+    by_column: bool = False,
+) -> Axes:  # fmt: skip
     """The cells of a long table as a matrix of numbers on a colour scale whose middle is 0.
 
-    by_column: each column has units, and so a scale, of its own.
+    least: the scale reaches at least so far; by_column: each column has units, and so a scale, of its own.
     """
     from matplotlib.colors import LinearSegmentedColormap
 
@@ -134,7 +138,7 @@ def _matrix(
         bold[downs.index(d), acrosses.index(a)] = s
     ax = canvas(ax, 1.9 + 1.15 * len(acrosses), 1.5 + 0.55 * len(downs))
     tops = np.nanmax(np.abs(values), axis=0 if by_column else None, initial=0.0, keepdims=True)
-    tops = np.where(tops > 0, tops, 1.0) * np.ones(values.shape)
+    tops = np.where(tops > 0, np.maximum(tops, least), 1.0) * np.ones(values.shape)
     colours = LinearSegmentedColormap.from_list("ratekit", [BELOW, "#f7f7f7", ABOVE])
     edges = [np.arange(size + 1) - 0.5 for size in (len(acrosses), len(downs))]
     ax.pcolormesh(*edges, values / tops, cmap=colours, vmin=-1, vmax=1, edgecolors="white", linewidth=2)

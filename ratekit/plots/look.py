@@ -120,6 +120,8 @@ def written(value: float, largest: float = 1.0) -> str:
     >>> written(0.034), written(-12.34, largest=87), written(0.00012, largest=0.003)
     ('+0.03', '\N{MINUS SIGN}12.3', '+0.0001')
     """
+    if value == 0:
+        return "0"
     if not 1e-4 <= largest < 1e5:
         text = f"{value:+.1e}"
     else:

@@ -16,7 +16,7 @@ from ratekit.stages import estimate
 if TYPE_CHECKING:
     import pandas as pd
 
-AUDIT, AUDIT_PICTURE, REWRITING = "audit.csv", "audit.png", "rewriting.json"
+AUDIT, AUDIT_PICTURE, AUDIT_RECORD, REWRITING = "audit.csv", "audit.png", "audit.json", "rewriting.json"
 NEEDED = ("attribute", "reward_model", "estimator", "estimand", "estimate", "se", "ci_low", "ci_high", "p_value", "n",
           "n_dropped", "reward_sd")  # fmt: skip
 
@@ -64,13 +64,15 @@ def gather(path: str | Path) -> Contents:
 def _folder(path: Path) -> Contents:
     found = Contents(path)
     if not any((path / name).exists() for name in (DATASET, EFFECTS, AUDIT)):
-        raise InputError(f"{path} holds no run: there is no {DATASET}/, {EFFECTS} or {AUDIT} in it")
+        runs = sorted(p.parent.name for p in path.glob(f"*/{EFFECTS}"))
+        hint = f"; runs are in its folders {', '.join(runs[:5])}" if runs else ""
+        raise InputError(f"{path} holds no run: there is no {DATASET}/, {EFFECTS} or {AUDIT} in it{hint}")
     if (path / DATASET).exists():
         try:
             found.ds = files.read(path / DATASET)
         except InputError as e:
             found.missing.append(f"the dataset cannot be read ({e}), so there are no checks and no examples")
-    else:
+    elif (path / EFFECTS).exists():
         found.missing.append(f"there is no {DATASET}/, so there are no checks and no examples")
     found.table = _table(path / EFFECTS, found, NEEDED)
     found.record = _record(path, found)
@@ -99,7 +101,7 @@ def _table(path: Path, found: Contents, needed: tuple[str, ...] = ()) -> pd.Data
 
 def _record(path: Path, found: Contents) -> dict[str, Any]:
     record: dict[str, Any] = {}
-    for name, inside in ((RECORD, None), (REWRITING, "rewriting")):
+    for name, inside in ((RECORD, None), (REWRITING, "rewriting"), (AUDIT_RECORD, "audit")):
         if not (path / name).exists():
             continue
         try:

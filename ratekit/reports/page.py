@@ -14,7 +14,8 @@ from ratekit.reports.contents import Contents, gather
 from ratekit.reports.examples import examples
 from ratekit.reports.figures import check_figures, effects_figures, png, reward_figures
 from ratekit.reports.provenance import provenance
-from ratekit.reports.words import findings, plain_table, question, subjects, summary
+from ratekit.reports.tables import audit_tables, plain_table
+from ratekit.reports.words import findings, question, subjects, summary
 from ratekit.schema import ATTRIBUTE, NEEDED_BY, columns_of
 from ratekit.visible import as_html, visible
 
@@ -86,7 +87,7 @@ def _parts(found: Contents) -> dict[str, Any]:
     known = ATTRIBUTES.get(first)
     return {
         "style": STYLE,
-        "title": question(table),
+        "title": question(table, found.audit is not None),
         "subtitle": _subtitle(found),
         "subjects": subjects(table, checks),
         "of_rows": _of_rows(sample, ds) if checks is not None else "",
@@ -98,7 +99,7 @@ def _parts(found: Contents) -> dict[str, Any]:
         "rewards": list(reward_figures(sample, table)) if checks is not None and table is not None else [],
         "examples": _examples(found),
         "details": plain_table(_details(table), DETAILS) if table is not None else None,
-        "audit": plain_table(found.audit) if found.audit is not None else None,
+        "audit": audit_tables(found.audit) if found.audit is not None else None,
         "audit_picture": png(found.audit_picture) if found.audit_picture else None,
         "provenance": provenance(found, datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")),
         "missing": found.missing,

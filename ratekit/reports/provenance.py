@@ -25,6 +25,7 @@ def provenance(found: Contents, now: str) -> list[tuple[str, Facts]]:
         ("Rows", _rows(found)),
         ("Rewriting", [(k.replace("_", " "), _said(v)) for k, v in rewriting.items() if v not in (None, 0, {}, "")]),
         ("Reward models", [(str(k), str(v)) for k, v in (found.record.get("rewards") or {}).items()] or _models(found)),
+        ("Merging", [(k.replace("_", " "), _said(v)) for k, v in (found.record.get("audit") or {}).items()]),
         ("Versions", [(str(k), str(v)) for k, v in (found.record.get("versions") or {}).items()]),
         ("Notes", [("", str(note)) for note in found.record.get("notes") or []]),
         ("This page", [("made", now), ("by", f"ratekit {__version__}, Python {platform.python_version()}"),
@@ -34,6 +35,10 @@ def provenance(found: Contents, now: str) -> list[tuple[str, Facts]]:
 
 
 def _said(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, dict):
         return ", ".join(f"{k} {v}" for k, v in value.items())
     return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}" if isinstance(value, float) else str(value)

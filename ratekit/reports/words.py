@@ -9,6 +9,7 @@ import numpy as np
 from ratekit.attributes import ATTRIBUTES
 from ratekit.diagnostics import sensitivity
 from ratekit.plots.look import grouping
+from ratekit.reports.tables import Table
 from ratekit.stages import standardize
 
 if TYPE_CHECKING:
@@ -31,16 +32,10 @@ class Finding(NamedTuple):
     numbers: dict[str, str]
 
 
-class Table(NamedTuple):
-    """A table as texts; `numeric` says of each column whether it holds numbers."""
-
-    columns: list[str]
-    numeric: list[bool]
-    rows: list[list[str]]
-
-
-def question(table: pd.DataFrame | None) -> str:
+def question(table: pd.DataFrame | None, audited: bool = False) -> str:
     """The title of the page."""
+    if table is None and audited:
+        return "What does merging do to what these models reward?"
     if table is None:
         return "What does this reward model really reward?"
     models = list(dict.fromkeys(map(str, table["reward_model"])))
@@ -96,7 +91,10 @@ def _finding(attribute: str, model: str, extra: str, of: dict[Any, Any], estiman
     among = {"ate": "", "att": " of responses that have it", "atu": " of responses that lack it"}[estimand]
     size = f"{abs(rate['estimate']):.2f} {unit}"
     interval = f"(95 % interval {rate['ci_low']:+.2f} to {rate['ci_high']:+.2f})"
-    if not rate["se"] > 0:
+    if not rate["se"] > 0 and abs(rate["estimate"]) < 1e-12:
+        verdict = "no effect seen"
+        said = f"does not change its reward{among} in any of these rows."
+    elif not rate["se"] > 0:
         verdict = "no interval"
         said = f"changes its reward{among} by {rate['estimate']:+.2f} {unit} in these rows; how much of that may be "
         said += "chance they do not tell."
@@ -108,7 +106,7 @@ def _finding(attribute: str, model: str, extra: str, of: dict[Any, Any], estiman
         said = f"is not seen to change its reward{among}: {rate['estimate']:+.2f} {unit} {interval}."
     if naive is not None and naive["estimate"] == naive["estimate"]:
         gap = naive["estimate"] - rate["estimate"]
-        outside = not rate["ci_low"] <= naive["estimate"] <= rate["ci_high"]
+        outside = not naive["ci_low"] <= rate["estimate"] <= naive["ci_high"]
         said += f" Comparing responses as they come says {naive['estimate']:+.2f}"
         said += f", which is {abs(gap):.2f} too {'much' if gap > 0 else 'little'}." if outside else "."
     numbers = {"reward model": model, "attribute": f"{attribute} ({extra})" if extra else attribute}
@@ -149,21 +147,3 @@ def summary(found: list[Finding]) -> Table | None:
     columns = list(dict.fromkeys(name for finding in found for name in finding.numbers))
     rows = [[finding.numbers.get(name, "") for name in columns] for finding in found]
     return Table(columns, [name not in ("reward model", "attribute") for name in columns], rows) if rows else None
-
-
-def plain_table(table: pd.DataFrame, names: dict[str, str] | None = None) -> Table:
-    """A table as texts: numbers to four digits, missing ones empty.
-
-    >>> import pandas as pd
-    >>> plain_table(pd.DataFrame({"model": ["a"], "loss": [0.123456]}))
-    Table(columns=['model', 'loss'], numeric=[False, True], rows=[['a', '0.1235']])
-    """
-    rows = [[_cell(value) for value in row] for row in table.itertuples(index=False)]
-    numeric = [table[c].dtype.kind in "fiu" for c in table.columns]
-    return Table([(names or {}).get(c, str(c).replace("_", " ")) for c in table.columns], numeric, rows)
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return "" if value != value else f"{value:.4g}"
-    return "" if value is None else str(value)

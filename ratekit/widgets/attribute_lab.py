@@ -21,7 +21,7 @@ from ratekit.rewriting.replay import Replay
 from ratekit.runs import conclusions
 from ratekit.scoring import default_name
 from ratekit.scoring.base import Reward
-from ratekit.widgets import board, cards, prototypes, trials
+from ratekit.widgets import board, cards, facts, prototypes, trials
 from ratekit.widgets.controls import StaticView, block, embedded, menu, picture, row, style, text
 from ratekit.widgets.progress import Progress
 from ratekit.widgets.prototypes import MENTIONS, OWN, Draft
@@ -220,7 +220,7 @@ class AttributeLab(StaticView):
         progress: Progress,
     ) -> Version:  # fmt: skip
         rows = trials.rewritten(
-            prototypes.taken(ds, places), attribute, rewriter, depth, self._cache_of(rewriter), progress, self.prices
+            facts.taken(ds, places), attribute, rewriter, depth, self._cache_of(rewriter), progress, self.prices
         )
         rows = trials.scored(rows, self.reward, self.reward_name)
         checks = trials.checked(rows, attribute, self.measures)

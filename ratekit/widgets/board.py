@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ratekit import plots
+from ratekit.plots.heat import ABOVE, BELOW
 from ratekit.stages import standardize
 
 if TYPE_CHECKING:
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
 ALL = "all"
 ESTIMANDS = {"ate": "everyone (ATE)", "att": "the treated (ATT)", "atu": "the untreated (ATU)"}
 UNITS = {"sd": "reward SDs", "reward": "reward units"}
-# Blue for a rise and orange for a fall (Okabe and Ito), pale near 0; the sign is written too.
-_RISE, _FALL, _ZERO = (0, 114, 178), (230, 120, 0), (245, 245, 245)
+_ZERO = (245, 245, 245)  # pale near 0; the sign is written too
 
 
 def select(table: pd.DataFrame, attribute: str = ALL, reward_model: str = ALL) -> pd.DataFrame:
@@ -108,7 +108,8 @@ def cells(table: pd.DataFrame, *, estimator: str = "rate", estimand: str = "ate"
 
 
 def _mixed(share: float) -> tuple[int, int, int]:
-    end = _RISE if share > 0 else _FALL
+    color = ABOVE if share > 0 else BELOW
+    end = tuple(int(color[k : k + 2], 16) for k in (1, 3, 5))
     a, b, c = (round(z + (e - z) * min(abs(share), 1.0)) for z, e in zip(_ZERO, end, strict=True))
     return a, b, c
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets
@@ -61,7 +61,10 @@ class Explorer(StaticView):
             row(self.reward_model, self.effect, self.off_target_filter, self.order, self.against),
             self.worker,
             self.count,
-            ipywidgets.HBox([self.listed, self.page], layout={"flex_flow": "row wrap", "align_items": "flex-start"}),
+            ipywidgets.HBox(
+                [ipywidgets.VBox([self.listed, ipywidgets.HBox([self.previous, self.next])]), self.page],
+                layout={"flex_flow": "row wrap", "align_items": "flex-start"},
+            ),
         ])  # fmt: skip
         self._refresh()
         if REWRITES in columns_of(ds) and {ATTRIBUTE, TREATED} <= set(columns_of(ds)):
@@ -89,7 +92,9 @@ class Explorer(StaticView):
         self.against = menu("Compare with", [(words, name) for name, words in cards.AGAINST.items()])
         self.count = text()
         self.listed = ipywidgets.Select(rows=10, layout={"width": "250px"})
-        self.listed.tooltip = "Rows; the arrow keys go from one to the next"
+        # JupyterLab keeps the arrow keys to itself, so there are buttons for the keyboard too.
+        self.previous = _step("Previous", lambda: self._go(-1))
+        self.next = _step("Next", lambda: self._go(+1))
         self.verdict = menu("Verdict", [UNMARKED, *facts.VERDICTS])
         self.note = ipywidgets.Text(
             placeholder="a note (Enter keeps it)", description="Note", continuous_update=False,
@@ -208,6 +213,11 @@ class Explorer(StaticView):
             found, against=self.against.value, ranges=self._ranges, off_target=self.off_target, place=place
         )
 
+    def _go(self, by: int) -> None:
+        listed = [place for _, place in self.listed.options]
+        if self.listed.value in listed:
+            self.listed.value = listed[max(0, min(len(listed) - 1, listed.index(self.listed.value) + by))]
+
     def _marked(self, change: object = None) -> None:
         if self._showing or self.listed.value is None:
             return
@@ -217,3 +227,9 @@ class Explorer(StaticView):
     def _measured(self, found: facts.OffTarget) -> None:
         self.off_target = found
         self._refresh()
+
+
+def _step(name: str, go: Callable[[], None]) -> ipywidgets.Button:
+    button = ipywidgets.Button(description=name, tooltip=f"{name} row of the list", layout={"width": "120px"})
+    button.on_click(lambda _: go())
+    return button

@@ -266,6 +266,18 @@ def _texts(cells: Sequence[Any]) -> list[str]:
     return found
 
 
+def taken(ds: Dataset, places: list[int]) -> Dataset:
+    """These rows as a dataset of their own, so that no later stage has to gather them (and show a bar for it).
+
+    >>> import ratekit as rk
+    >>> taken(rk.load("reviews"), [5, 2])["prompt_id"][:]
+    ['review-005', 'review-002']
+    """
+    from datasets import Dataset
+
+    return Dataset.from_dict(ds[places], features=ds.features)
+
+
 def marked(ds: Any, marks: Mapping[int, tuple[str, str]]) -> Dataset:
     """The marked rows of `ds`, with their place (`row`), `verdict` and `note`, in the data's order.
 
@@ -277,7 +289,7 @@ def marked(ds: Any, marks: Mapping[int, tuple[str, str]]) -> Dataset:
     from datasets import Dataset, Features, Value
 
     places = sorted(marks)
-    rows = ds.select(places) if hasattr(ds, "select") else Dataset.from_pandas(ds.iloc[places], preserve_index=False)
+    rows = Dataset.from_pandas(ds.iloc[places], preserve_index=False) if hasattr(ds, "iloc") else taken(ds, places)
     columns = {
         "row": places, "verdict": [marks[i][0] for i in places], "note": [marks[i][1] for i in places],
     }  # fmt: skip

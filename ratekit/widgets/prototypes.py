@@ -15,6 +15,7 @@ from ratekit.diagnostics.rows import Measure
 from ratekit.errors import InputError, unknown
 from ratekit.schema import ATTRIBUTE, TREATED, columns_of, require
 from ratekit.stages import label
+from ratekit.widgets.facts import taken
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -131,18 +132,6 @@ def _once(ds: Dataset) -> Dataset:
             seen.add(key)
             kept.append(i)
     return taken(ds, kept) if len(kept) < len(ds) else ds
-
-
-def taken(ds: Dataset, places: list[int]) -> Dataset:
-    """These rows as a dataset of their own, so that no later stage has to gather them (and show a bar for it).
-
-    >>> import ratekit as rk
-    >>> taken(rk.load("reviews"), [5, 2])["prompt_id"][:]
-    ['review-005', 'review-002']
-    """
-    from datasets import Dataset
-
-    return Dataset.from_dict(ds[places], features=ds.features)
 
 
 def handful(ds: Dataset, k: int, seed: int = 0) -> list[int]:

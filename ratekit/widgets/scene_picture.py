@@ -87,7 +87,8 @@ def _estimates(played: Played, estimand: str) -> str:
         parts += [_text(left - 10, y + 12, word, "end", FAINT) for word in rest]
         if np.isfinite(e.ci_low):
             parts.append(_line(x(e.ci_low), y, x(e.ci_high), y, mark.color, 4))
-        parts.append(_mark(mark.marker, x(e.estimate), y, mark.color))
+        fill, edge = ("#fff", mark.color) if mark.hollow else (mark.color, "#fff")
+        parts.append(_mark(mark.marker, x(e.estimate), y, fill, edge=edge))
         missed = misses(played, name, estimand)
         parts.append(_text(x(e.estimate), y - 12, f"{e.estimate:+.2f}{' misses' if missed else ''}", "middle", INK))
         parts.append("</g>")

@@ -30,8 +30,9 @@ from ratekit.sources import sample
 from ratekit.stages import estimate, rewrite, score, standardize
 from ratekit.visible import as_html, visible
 from ratekit.widgets import cards
+from ratekit.widgets.facts import taken
 from ratekit.widgets.progress import Cancelled, Progress
-from ratekit.widgets.prototypes import Draft, taken
+from ratekit.widgets.prototypes import Draft
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,0 +1,70 @@
+"""Tables as the page shows them: texts, with an estimate and its interval in one cell."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LOW, HIGH = "_ci_low", "_ci_high"
+WITH = ("_se", LOW, HIGH, "_p_adjusted")  # what stands beside an estimate, under the estimate's own name
+
+
+class Table(NamedTuple):
+    """A table as texts; `numeric` says of each column whether it holds numbers."""
+
+    columns: list[str]
+    numeric: list[bool]
+    rows: list[list[str]]
+
+
+def plain_table(table: pd.DataFrame, names: dict[str, str] | None = None) -> Table:
+    """A table as texts: numbers to four digits, missing ones empty.
+
+    >>> import pandas as pd
+    >>> plain_table(pd.DataFrame({"model": ["a"], "loss": [0.123456]}))
+    Table(columns=['model', 'loss'], numeric=[False, True], rows=[['a', '0.1235']])
+    """
+    rows = [[_cell(value) for value in row] for row in table.itertuples(index=False)]
+    numeric = [table[c].dtype.kind in "fiu" for c in table.columns]
+    return Table([(names or {}).get(c, str(c).replace("_", " ")) for c in table.columns], numeric, rows)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return "" if value != value else f"{value:.4g}"
+    return "" if value is None else str(value)
+
+
+def audit_tables(table: pd.DataFrame) -> tuple[Table, Table | None]:
+    """The audit of a merge: what each model is and rewards, and how that differs from each of its parents.
+
+    >>> import pandas as pd
+    >>> frame = pd.DataFrame({"model": ["soup"], "length": [0.5], "length_ci_low": [0.25], "length_ci_high": [0.75]})
+    >>> audit_tables(frame)[0].rows
+    [['soup', '0.5 [0.25, 0.75]']]
+
+    Columns named `<attribute> - <parent>` are the differences; an estimate's SE and p-value are left to audit.csv.
+    """
+    shown = [c for c in map(str, table.columns) if not any(c == f"{name}{end}" for name in table for end in WITH)]
+    differences = [c for c in shown if " - " in c]
+    first = [c for c in shown if c not in differences]
+    names = [c for c in ("model", "method") if c in first]
+    return _folded(table, first), _folded(table, [*names, *differences]) if differences else None
+
+
+def _folded(table: pd.DataFrame, columns: list[str]) -> Table:
+    numeric = [table[c].dtype.kind in "fiu" for c in columns]
+    rows = [[_estimate(row, c) for c in columns] for row in table.to_dict("records")]
+    filled = [i for i in range(len(columns)) if any(row[i] for row in rows)]  # a column of nothing is no column
+    return Table([columns[i].replace("_", " ") for i in filled], [numeric[i] for i in filled],
+                 [[row[i] for i in filled] for row in rows])  # fmt: skip
+
+
+def _estimate(row: Any, name: str) -> str:
+    value, low, high = row[name], row.get(f"{name}{LOW}"), row.get(f"{name}{HIGH}")
+    if value != value or value is None:
+        return ""
+    known = low is not None and low == low and high == high
+    return f"{value:.3g} [{low:.3g}, {high:.3g}]" if known else _cell(value)
