@@ -8,6 +8,7 @@ import numpy as np
 
 from ratekit.attributes import ATTRIBUTES
 from ratekit.diagnostics import sensitivity
+from ratekit.errors import shorten
 from ratekit.plots.look import grouping
 from ratekit.reports.tables import Table
 from ratekit.stages import standardize
@@ -38,7 +39,7 @@ def question(table: pd.DataFrame | None, audited: bool = False) -> str:
         return "What does merging do to what these models reward?"
     if table is None:
         return "What does this reward model really reward?"
-    models = list(dict.fromkeys(map(str, table["reward_model"])))
+    models = [shorten(model) for model in dict.fromkeys(table["reward_model"])]
     if len(models) == 1:
         return f"What does {models[0]} really reward?"
     if len(models) == 2:
