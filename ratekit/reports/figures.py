@@ -73,7 +73,8 @@ def reward_figures(ds: Any, table: pd.DataFrame) -> Iterator[Figure]:
             yield from _tried(
                 lambda name=attribute, model=model: plots.densities(ds, model, attribute=name),  # type: ignore[misc]
                 f"Rewards by {shorten(model)} along the rewriting of {shorten(attribute)}. The first and third of each "
-                "group are on the same side: where they differ, rewriting itself changed the reward, and that is what RATE cancels.",
+                "group are on the same side: where they differ, rewriting itself changed the reward, and that is what "
+                "RATE cancels.",
                 f"Densities of the rewards by {shorten(model)} of originals, rewrites and rewrites of rewrites",
             )
     yield from _tried(
