@@ -101,6 +101,8 @@ def test_the_naive_estimate_is_only_blamed_where_it_is_told_from_rate():
     none = {**rate, "se": float("nan"), "ci_low": float("nan"), "ci_high": float("nan")}
     assert "how much of that may be chance" in findings(pd.DataFrame([none]))[0].sentence
     assert "does not change its reward in any" in findings(pd.DataFrame([{**none, "estimate": 0.0}]))[0].sentence
+    treated_only = {**rate, "estimand": "att"}
+    assert "raises its reward for responses that have it by 0.50" in findings(pd.DataFrame([treated_only]))[0].sentence
     lower = {**rate, "estimate": -0.5, "ci_low": -0.7, "ci_high": -0.3}
     assert "lowers its reward by 0.50 reward SDs" in findings(pd.DataFrame([lower]))[0].sentence
 

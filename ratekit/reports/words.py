@@ -89,7 +89,7 @@ def findings(table: pd.DataFrame) -> list[Finding]:
 def _finding(attribute: str, model: str, extra: str, of: dict[Any, Any], estimand: str, unit: str) -> Finding:
     rate = of["rate", estimand]
     naive = of.get(("naive", "ate")) if estimand == "ate" else None
-    among = {"ate": "", "att": " of responses that have it", "atu": " of responses that lack it"}[estimand]
+    among = {"ate": "", "att": " for responses that have it", "atu": " for responses that lack it"}[estimand]
     size = f"{abs(rate['estimate']):.2f} {unit}"
     interval = f"(95 % interval {rate['ci_low']:+.2f} to {rate['ci_high']:+.2f})"
     if not rate["se"] > 0 and abs(rate["estimate"]) < 1e-12:
