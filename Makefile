@@ -42,4 +42,4 @@ coverage: $(STAMP)
 	$(BIN)/python experiments/coverage.py
 
 clean:
-	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) demo docs/_build docs/api docs/notebooks .pytest_cache .mypy_cache .ruff_cache

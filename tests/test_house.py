@@ -149,7 +149,10 @@ def test_constraints_pin_every_dependency_exactly():
     lines = [x for x in (ROOT / "constraints.txt").read_text().splitlines() if x and not x.startswith("#")]
     pins = dict(requirement(line.split(";")[0]) for line in lines)
     assert all(version.startswith("==") for version in pins.values())
-    for text in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
+    for text in [
+        *project["dependencies"],
+        *(d for extra in ("dev", "docs") for d in project["optional-dependencies"][extra]),
+    ]:
         assert requirement(text)[0] in pins, text
 
 
