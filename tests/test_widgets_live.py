@@ -55,7 +55,7 @@ def test_every_widget_leaves_something_to_see_where_no_kernel_runs(scored):
     lab.try_it()
     table = rk.estimate(scored)
     for widget, words in (
-        (Explorer(scored), "320 rows"), (Playground(), "true effect"), (lab, "longer"),
+        (Explorer(scored), "320 rows"), (Playground(), "covers the truth"), (lab, "longer"),
         (EffectsDashboard(table), "sentiment"),
     ):  # fmt: skip
         bundle = widget._repr_mimebundle_()

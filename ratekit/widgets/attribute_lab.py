@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 NEW = "a new one"
 HANDFUL = 6
+_KEPT = "what came back is kept, and trying again goes on from there"
 
 
 class AttributeLab(StaticView):
@@ -213,6 +214,7 @@ class AttributeLab(StaticView):
             lambda progress: self._tried(draft, attribute, ds, places, rewriter, depth, progress),
             then=self._add,
             name=f"rewrite {len(places)} rows {depth} times:",
+            cancelled=_KEPT,
         )
 
     def _tried(
@@ -285,7 +287,7 @@ class AttributeLab(StaticView):
                 self.measures, self.prices,
             ),
             then=self._estimated,
-            name=f"estimate {version.name} on {n} rows:",
+            name=f"estimate {version.name} on {n} rows:", cancelled=_KEPT,
         )  # fmt: skip
 
     def _estimated(self, version: Version) -> None:

@@ -70,7 +70,7 @@ class Playground(StaticView):
         said = ", ".join(f"{name} {value:g}" for name, value in asdict(self.scene).items() if name != "seed")
         return (
             f"<p>A playground at {said}. Run this cell in Jupyter to move its sliders.</p>"
-            f"{self.picture.value}{self.words.value}{self.table.value}"
+            f"{scene_picture.images(self.played, self.estimand.value)}{self.words.value}{self.table.value}"
         )
 
     def _follow(self, change: Any = None) -> None:
