@@ -307,6 +307,23 @@ def test_the_lab_says_what_is_wrong_and_goes_on(scored):
     assert "costs nothing" in lab.cost.value
 
 
+def test_what_no_widget_can_be_made_of_is_said(scored):
+    for make, words in (
+        (lambda: Explorer("reviews"), "a dataset was expected"),
+        (lambda: EffectsDashboard(scored), "a table of rk.estimate was expected"),
+        (lambda: AttributeLab(None, "rules", "vader"), "a dataset was expected"),
+        (lambda: AttributeLab(scored, "rules", "vaderr"), "did you mean 'vader'"),
+        (lambda: AttributeLab(scored, "rules", "vader", attribute="lenght"), "did you mean 'length'"),
+        (lambda: AttributeLab(scored, "rules", lambda p, r: [0.0] * len(r)), "reward_name="),
+        (lambda: AttributeLab(scored, "rules", "vader", prices=(1.0,)), "two numbers"),
+        (lambda: Playground(confounding=3), "between 0 and 1"),
+        (lambda: Playground(interaction=-2), "between -1 and 1"),
+        (lambda: Playground(n=5), "at least 20"),
+    ):
+        with pytest.raises(rk.InputError, match=words):
+            make()
+
+
 def test_a_lab_that_is_cancelled_keeps_what_it_has(scored, tmp_path):
     asked = []
 

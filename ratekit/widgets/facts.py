@@ -62,6 +62,8 @@ def facts(ds: Any) -> pd.DataFrame:
     """
     import pandas as pd
 
+    if not (hasattr(ds, "column_names") or hasattr(ds, "columns")):
+        raise InputError(f"explore: a dataset was expected, as rk.load gives one, not {type(ds).__name__}")
     require(ds, "explore", [RESPONSE])
     if len(ds) == 0:
         raise InputError("the dataset has no rows")
