@@ -197,8 +197,14 @@ def models(tmp_path_factory):
     from armo import save_armo
 
     folder = tmp_path_factory.mktemp("models")
-    found = {name: tiny.save(folder / name, kind, **options) for name, (kind, options) in KINDS.items()}
-    return {**found, "ArmoRM-Llama3-8B-v0.1": save_armo(folder / "ArmoRM-Llama3-8B-v0.1")}
+
+    def short(kind):  # or 200 real rows would take a quarter of an hour
+        return tiny.tokenizer(encoder=kind in tiny.ENCODERS, model_max_length=160)
+
+    found = {
+        name: tiny.save(folder / name, kind, tok=short(kind), **options) for name, (kind, options) in KINDS.items()
+    }
+    return {**found, "ArmoRM-Llama3-8B-v0.1": save_armo(folder / "ArmoRM-Llama3-8B-v0.1", tok=short("llama"))}
 
 
 def test_every_architecture_scores_an_experiment_and_the_labels_can_be_a_classifiers(made, models, tmp_path):
