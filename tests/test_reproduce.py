@@ -482,7 +482,11 @@ FAULTS = {
     "no rewriter": (["reproduce", "flattery-fluff-fog", "--rewriter", "rules"], "takes no --rewriter"),
     "no world": (["reproduce", "imdb-length", "--rewriter", "simulated"], "is for sweeps"),
     "no files": (["reproduce", "sweep-imdb", "--rewriter", "simulated", "--data-files", "x.jsonl"], "makes its texts"),
-    "no labeller": (["reproduce", "imdb-length", "--labeller", "vader"], "its labels are in the data"),
+    "no money": (["reproduce", "imdb-length"], "go on with --budget MONEY"),
+    "no labeller": (
+        ["reproduce", "imdb-length", "--rewriter", "rules", "--labeller", "vader"],
+        "its labels are in the data",
+    ),
     "no hub": (["reproduce", "length-variants"], "give the file with data_files"),
     "no file": (["reproduce", "imdb-length", "--rewriter", "rules", "--data-files", "nix.jsonl"], "no such file"),
     "no repo": (["reproduce", "imdb-length", "--push", "mine"], "is written owner/name"),
