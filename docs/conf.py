@@ -72,9 +72,6 @@ PAGES = [
      ["published", "reproduce.run", "reproduce.planned", "reproduce.compare", "reproduce.push", "reproduce.experiments",
       "reproduce.get_experiment", "reproduce.Experiment", "reproduce.Sweep"]),
     ("simulate", "Worlds whose truth is known", "To grade estimators and reward models in.", ["simulate.*"]),
-    ("merging", "Merging", "What merging reward models does to what they reward.", ["TAXONOMY", "merging.*"]),
-    ("reproduce", "The paper's experiments", "Run them, and hold the result against what was published.",
-     ["published", "reproduce.*"]),
     ("errors", "Faults", "Two faults are expected, told apart by who can mend them.", ["InputError", "WorkError"]),
 ]  # fmt: skip
 

@@ -296,6 +296,29 @@ def test_the_audit_of_a_merge_has_its_section(run, tmp_path):
     assert [a["src"] for t, a in page.tags if t == "img"] == [f"data:image/png;base64,{base64.b64encode(PNG).decode()}"]
 
 
+def test_a_table_of_effects_by_itself_has_a_report(run, tmp_path):
+    page = Page(rk.report(run / "effects.csv", tmp_path / "page.html").read_text())
+    assert "words: raises its reward" in page.sections["In short"]
+    assert "no texts" in page.sections["What is missing"]
+
+
+NOTHING = {
+    "effects.csv has no column 'attribute'": ("o/effects.csv", "x,y\n1,2\n"),
+    "nothing is scored yet": ("rows.jsonl", '{"x": 1}\n'),
+    r"rows.csv: the table is empty \(0 rows\)": ("rows.csv", "response,rewrites\n"),
+}
+
+
+@pytest.mark.parametrize("message", NOTHING)
+def test_what_has_nothing_to_report_is_a_fault_and_leaves_no_page(tmp_path, message):
+    name, text = NOTHING[message]
+    (tmp_path / "o").mkdir()
+    (tmp_path / name).write_text(text)
+    with pytest.raises(rk.InputError, match=message):
+        rk.report(tmp_path / (name.split("/")[0]))
+    assert not list(tmp_path.rglob("*.html"))
+
+
 def test_faults(tmp_path, capsys):
     with pytest.raises(rk.InputError, match="no such file or folder"):
         rk.report(tmp_path / "nowhere")

@@ -359,7 +359,7 @@ def polite(conversations):
 POLITE = prototypes.Draft("polite", "more polite", "less polite", measure=prototypes.MENTIONS, mentioned="thank you")
 
 
-@pytest.mark.parametrize("kind", ["chat", "callable"])
+@pytest.mark.parametrize("kind", ["chat", "served chat", "callable"])
 def test_what_was_rewritten_before_a_stop_is_not_asked_for_again(kind, tmp_path):
     asked = []
     attribute = POLITE.attribute()
@@ -385,8 +385,21 @@ def test_what_was_rewritten_before_a_stop_is_not_asked_for_again(kind, tmp_path)
             found.append(rk.Rewrite(text + (" Thank you." if target else " Meh."), "ok"))
         return found
 
+    class Served:
+        """A chat that takes requests while it works, as the one for servers does."""
+
+        fingerprint = "toy"
+
+        def serve(self, source, meter, tick):
+            while (request := source.take()) is not None:
+                number, conversation = request
+                (reply,) = chat([conversation])
+                meter.add({})
+                source.give(rk.Reply(number, reply.text, "stop"))
+
     chat.fingerprint = texts_chat.fingerprint = "toy"
-    rewriter = ChatRewriter(chat, attribute) if kind == "chat" else texts_chat
+    chats = {"chat": chat, "served chat": Served()}
+    rewriter = ChatRewriter(chats[kind], attribute) if kind in chats else texts_chat
     bound = trials.rewriter_for(rewriter, attribute, cache=tmp_path)
     with pytest.raises(Cancelled):
         trials.rewritten(ds, attribute, bound, 2, tmp_path, progress)
@@ -398,7 +411,7 @@ def test_what_was_rewritten_before_a_stop_is_not_asked_for_again(kind, tmp_path)
     assert done["rewrite_status"] == [["ok", "ok"]] * 40
     assert len(asked) == len(set(map(str, asked)))  # nothing twice
     cost = trials.cost_in_words(done, bound, 40, 2)
-    assert ("0 calls; 80 more are in the cache" in cost) == (kind == "chat")
+    assert ("0 calls; 80 more are in the cache" in cost) == (kind in chats)
 
 
 def test_versions_stand_side_by_side_and_hostile_phrases_are_text():

@@ -55,16 +55,16 @@ def _row(found: dict, **labels: object) -> Iterator[dict[str, object]]:
 
 def members_table(members: Members, bench: Bench) -> pd.DataFrame:
     """Every trained model by itself, with the true effect beside RATE's."""
-    rows: list[dict[str, object]] = list(_row(bench(members.base), model="base", kind="base", seed=0, init="base"))
+    everyone = [("base", "base", 0, members.base)]
     for init, by_kind in (("base", members.by_kind), ("own", members.independent)):
-        for kind, states in by_kind.items():
-            for seed, state in enumerate(states):
-                found = _row(bench(state), model=label(kind, seed), kind=kind, seed=seed, init=init)
-                for row in found:
-                    name = str(row["quantity"])
-                    attribute = name.removeprefix("effect/")
-                    truth = bench.truth(state, attribute) if name.startswith("effect/") else np.nan
-                    rows.append({**row, "truth": truth})
+        everyone += [(init, kind, seed, s) for kind, states in by_kind.items() for seed, s in enumerate(states)]
+    rows: list[dict[str, object]] = []
+    for init, kind, seed, state in everyone:
+        model = label(kind, seed) if kind in SHORT else kind
+        for row in _row(bench(state), model=model, kind=kind, seed=seed, init=init):
+            attribute = str(row["quantity"]).removeprefix("effect/")
+            truth = bench.truth(state, attribute) if attribute != row["quantity"] else np.nan
+            rows.append({**row, "truth": truth})
     return pd.DataFrame(rows)
 
 
@@ -280,12 +280,11 @@ def zeros(
                "ci_high": found.ci_high, "held_out": found.held_out.value, "held_out_low": found.held_out.ci_low,
                "held_out_high": found.held_out.ci_high, "accuracy_before": found.accuracy_before,
                "accuracy": found.accuracy, "statement": found.statement}  # fmt: skip
-        states = {"before": model, "unbiased": unbiased[k], "at_minus_1": path(-1.0)}
-        if np.isfinite(found.coefficient):
-            states["after"] = path(found.coefficient)
+        after = path(found.coefficient) if np.isfinite(found.coefficient) else None
+        states = {"before": model, "unbiased": unbiased[k], "at_minus_1": path(-1.0), "after": after}
         for when, state in states.items():
-            on_others = held_out(state)
-            row |= {f"{a}_{when}": on_others[f"effect/{a}"].value for a in ATTRIBUTES}
+            on_others = held_out(state) if state is not None else {}
+            row |= {f"{a}_{when}": getattr(on_others.get(f"effect/{a}"), "value", np.nan) for a in ATTRIBUTES}
             if when in ("unbiased", "at_minus_1"):
                 row[f"accuracy_{when}"] = bench.metric("accuracy")(state)
         rows.append(row)

@@ -1,8 +1,9 @@
 """What does merging do to what reward models reward? `python experiments/merging/study.py [--quick]`
 
 Trains the models (or takes them from cache/), measures every path and every merge, judges PREDICTIONS.md, and writes
-beside this file: members, paths, merges, probes, zeros, zero_curves and verdicts (.csv), results.md, and three figures.
-About twenty-five minutes on one core the first time; --quick, two seeds and a fifth of everything, about a minute.
+beside this file: members, paths, merges, audit, probes, zeros, zero_curves and verdicts (.csv), results.md, and three
+figures.
+Twenty to thirty minutes on one core the first time; --quick, two seeds and a fifth of everything, a minute and a half.
 """
 
 from __future__ import annotations

@@ -141,7 +141,7 @@ class EffectsDashboard(StaticView):
             self.explorer = Explorer(self.ds)
         explorer = self.explorer
         explorer.attribute.value = attribute
-        if model in explorer.reward_model.options:
+        if f"effect/{model}" in explorer.table:
             explorer.reward_model.value, explorer.order.value = model, "effect"
         explorer.side.value = {"att": "treated", "atu": "untreated"}.get(self.estimand.value, "any")
         self.rows.children = [explorer]

@@ -102,7 +102,8 @@ class Explorer(StaticView):
         )  # fmt: skip
         self.title, self.body = text(), text()
         self.page = ipywidgets.VBox(
-            [self.title, row(self.verdict, self.note), self.body], layout={"flex": "1 1 440px", "min_width": "0"}
+            [self.title, row(self.verdict, self.note), self.body],
+            layout={"flex": "1 1 440px", "min_width": "0", "margin": "0 0 0 8px"},
         )
         filters = (
             self.attribute, self.side, self.status, self.mark_filter, self.search, self.reward_model, self.effect,

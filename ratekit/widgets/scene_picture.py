@@ -168,7 +168,7 @@ def _dark(color: str) -> str:
 # --- shapes ------------------------------------------------------------------------------------------------
 
 
-_HALO = ' stroke="#fff" stroke-width="3" paint-order="stroke"'  # so that no line runs through a word
+_HALO = ' stroke="#fff" stroke-width="5" paint-order="stroke"'  # so that no line runs through a word
 
 
 def _svg(width: int, alt: str, parts: Sequence[str]) -> str:

@@ -31,6 +31,7 @@ def shot(page, name):
     folder = os.environ.get("RATEKIT_SCREENSHOTS")
     if folder:
         Path(folder).mkdir(parents=True, exist_ok=True)
+        page.wait_for_timeout(700)  # until what was scrolled to is drawn
         page.screenshot(path=str(Path(folder) / f"{name}-{page.viewport_size['width']}.png"))
 
 
@@ -40,14 +41,15 @@ def choose(page, label, option):
 
 
 def nothing_is_wrong(page):
-    """No request to another host, no script error, no broken widget, nothing wider than its cell."""
+    """No request to another host, no script error, no broken widget, none wider than its cell."""
     assert page.asked == []
     assert page.faults == []
     content = page.content()
     for words in ("Error displaying widget", "Click to show javascript error", "Error creating widget"):
         assert words not in content
     wide = page.evaluate(
-        "() => [...document.querySelectorAll('.jp-OutputArea-output')].filter(e => e.scrollWidth > e.clientWidth + 2)"
+        "() => [...document.querySelectorAll('.jp-OutputArea-output')]"
+        ".filter(e => e.querySelector('.jupyter-widgets') && e.scrollWidth > e.clientWidth + 2)"
         ".map(e => e.textContent.slice(0, 80))"
     )
     assert wide == []
