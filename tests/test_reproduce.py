@@ -472,6 +472,7 @@ def test_the_command_runs_compares_and_says_where_it_wrote(made, tmp_path, capsy
     rows = json.loads(said.out)
     assert {row["verdict"] for row in rows} == {"not comparable"}
     assert "nothing was published for words" in said.err
+    assert len(pd.read_csv(out / "compare.csv")) == len(rows)
     assert main(["reproduce", "--list", "--format", "json"]) == 0
     assert {row["name"] for row in json.loads(capsys.readouterr().out)} == set(NAMES)
 

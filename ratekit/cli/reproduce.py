@@ -162,9 +162,11 @@ def _report(finished: Finished, compare: bool, format: Format) -> None:
     from ratekit.runs import conclusions
 
     stream = sys.stdout if format is Format.table else sys.stderr
-    table = finished.table
+    table, written = finished.table, list(finished.written)
     if compare:
         beside = held_against(finished.experiment, finished.settings, table)
+        beside.to_csv(finished.folder / "compare.csv", index=False)
+        written.append(finished.folder / "compare.csv")
         show(beside, format)
         print("\n" + summary(beside), file=stream)
     else:
@@ -177,7 +179,7 @@ def _report(finished: Finished, compare: bool, format: Format) -> None:
             print("\n" + "\n".join(sentences), file=stream)
     if finished.experiment.can_say:
         print("\n" + finished.experiment.can_say, file=stream)
-    pipeline.say_paths(finished.written, stream)
+    pipeline.say_paths(written, stream)
 
 
 def _shown(table: pd.DataFrame) -> pd.DataFrame:
