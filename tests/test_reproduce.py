@@ -472,6 +472,7 @@ def test_the_command_runs_compares_and_says_where_it_wrote(made, tmp_path, capsy
     rows = json.loads(said.out)
     assert {row["verdict"] for row in rows} == {"not comparable"}
     assert "nothing was published for words" in said.err
+    assert len(pd.read_csv(out / "compare.csv")) == len(rows)
     assert main(["reproduce", "--list", "--format", "json"]) == 0
     assert {row["name"] for row in json.loads(capsys.readouterr().out)} == set(NAMES)
 
@@ -482,7 +483,11 @@ FAULTS = {
     "no rewriter": (["reproduce", "flattery-fluff-fog", "--rewriter", "rules"], "takes no --rewriter"),
     "no world": (["reproduce", "imdb-length", "--rewriter", "simulated"], "is for sweeps"),
     "no files": (["reproduce", "sweep-imdb", "--rewriter", "simulated", "--data-files", "x.jsonl"], "makes its texts"),
-    "no labeller": (["reproduce", "imdb-length", "--labeller", "vader"], "its labels are in the data"),
+    "no money": (["reproduce", "imdb-length"], "go on with --budget MONEY"),
+    "no labeller": (
+        ["reproduce", "imdb-length", "--rewriter", "rules", "--labeller", "vader"],
+        "its labels are in the data",
+    ),
     "no hub": (["reproduce", "length-variants"], "give the file with data_files"),
     "no file": (["reproduce", "imdb-length", "--rewriter", "rules", "--data-files", "nix.jsonl"], "no such file"),
     "no repo": (["reproduce", "imdb-length", "--push", "mine"], "is written owner/name"),
