@@ -13,7 +13,7 @@ from datasets import Dataset
 
 import ratekit as rk
 from ratekit.rewriting.chat import ChatRewriter
-from ratekit.widgets import board, cards, facts, prototypes, scene_picture, scenes, trials
+from ratekit.widgets import board, cards, changes, facts, prototypes, scene_picture, scenes, trials
 from ratekit.widgets.progress import Cancelled, Progress
 
 NASTY = {
@@ -92,14 +92,14 @@ def scored():
 
 @pytest.fixture(scope="module")
 def measured(scored):
-    return facts.off_target_changes(scored)
+    return changes.off_target_changes(scored)
 
 
 # --- the house -----------------------------------------------------------------------------------------------
 
 
 def test_the_functions_need_no_ipywidgets():
-    modules = ["board", "cards", "facts", "progress", "prototypes", "scene_picture", "scenes", "trials"]
+    modules = ["board", "cards", "changes", "facts", "progress", "prototypes", "scene_picture", "scenes", "trials"]
     code = (
         "import sys; sys.modules['ipywidgets'] = None\n"
         + "\n".join(f"import ratekit.widgets.{name}" for name in modules)

@@ -1,6 +1,6 @@
 """Widgets for Jupyter: look at rewrites, play with a world whose truth is known, prototype an attribute, read effects.
 
-explorer.py       `Explorer(ds)`: row by row, differences marked; cards.py, facts.py: what it shows and picks
+explorer.py       `Explorer(ds)`: row by row; cards.py, facts.py, changes.py: what it shows and picks
 playground.py     `Playground()`: sliders over a simulated world; scenes.py, scene_picture.py: the world, its picture
 attribute_lab.py  `AttributeLab(ds, rewriter, reward)`; prototypes.py, trials.py: an attribute's code; versions compared
 dashboard.py      `EffectsDashboard(table)`; board.py: the numbers and pictures behind it

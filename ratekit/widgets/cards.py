@@ -27,7 +27,7 @@ from ratekit.schema import (
     reward_name,
 )
 from ratekit.visible import as_html, visible
-from ratekit.widgets.facts import OffTarget
+from ratekit.widgets.changes import OffTarget
 
 LIMIT = 4_000  # characters of a text that are shown
 AGAINST = {

@@ -13,7 +13,7 @@ from ratekit.columns import reward_matrix
 from ratekit.diagnostics.rows import Measure
 from ratekit.schema import ATTRIBUTE, REWRITES, TREATED, columns_of, reward_columns, reward_name
 from ratekit.visible import visible
-from ratekit.widgets import cards, facts
+from ratekit.widgets import cards, changes, facts
 from ratekit.widgets.controls import StaticView, block, menu, row, style, text
 from ratekit.widgets.work import Worker
 
@@ -47,7 +47,7 @@ class Explorer(StaticView):
 
     def __init__(self, ds: Any, *, measures: Mapping[str, Measure] | None = None) -> None:
         self.ds, self.table = ds, facts.facts(ds)
-        self.off_target: facts.OffTarget | None = None
+        self.off_target: changes.OffTarget | None = None
         self._marks: dict[int, tuple[str, str]] = {}
         self._lock = threading.RLock()
         self._showing = False
@@ -69,7 +69,7 @@ class Explorer(StaticView):
         self._refresh()
         if REWRITES in columns_of(ds) and {ATTRIBUTE, TREATED} <= set(columns_of(ds)):
             self.worker.start(
-                lambda progress: facts.off_target_changes(ds, measures=measures, tick=progress),
+                lambda progress: changes.off_target_changes(ds, measures=measures, tick=progress),
                 then=self._measured,
                 name="measure off-target changes, rows",
                 cancelled="nothing can be filtered or ordered by them",
@@ -226,7 +226,7 @@ class Explorer(StaticView):
         verdict = "" if self.verdict.value == UNMARKED else self.verdict.value
         self.mark(self.listed.value, verdict, self.note.value.strip())
 
-    def _measured(self, found: facts.OffTarget) -> None:
+    def _measured(self, found: changes.OffTarget) -> None:
         self.off_target = found
         self._refresh()
 
