@@ -33,11 +33,11 @@ class MultiRewardForSequenceClassification(LlamaPreTrainedModel):
 """
 
 
-def save_armo(folder: Path) -> str:
+def save_armo(folder: Path, **options) -> str:
     """Write the model into `folder`, its code beside its weights; the folder's path."""
     from safetensors.torch import load_file, save_file
 
-    tiny.save(folder, "llama", num_labels=19)
+    tiny.save(folder, "llama", num_labels=19, **options)
     (folder / "modeling_multi.py").write_text(CODE)
     config = json.loads((folder / "config.json").read_text())
     config["auto_map"] = {"AutoModelForSequenceClassification": "modeling_multi.MultiRewardForSequenceClassification"}

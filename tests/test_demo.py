@@ -26,6 +26,9 @@ def test_the_demo_leaves_its_model_dataset_table_and_picture(demo):
         "reward/demo-rm", "reward/vader", "reward/vader+0.01*words",
     ]  # fmt: skip
     assert (demo / "effects.png").stat().st_size > 10_000
+    page = (demo / "report.html").read_text()
+    assert "What do these 3 reward models really reward?" in page
+    assert "trained by the demo, with a planted reward for length" in page  # from run.json
 
 
 def test_the_model_is_small_and_learned_what_was_planted(demo):

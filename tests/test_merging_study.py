@@ -105,3 +105,21 @@ def test_every_prediction_has_its_rule():
     numbers = [int(line.split(".")[0]) for line in text.splitlines() if line.split(".")[0].isdigit()]
     assert numbers == list(range(1, len(numbers) + 1))
     assert all(f"\n    {n}: (" in rules for n in numbers)
+
+
+@pytest.mark.slow
+def test_the_whole_study_runs_and_goes_on_where_it_was(study, tmp_path, monkeypatch):
+    pytest.importorskip("mergekit")
+    import study as command
+
+    smallest = study["members"].Size(2, 120, 12, 12, 12, 6, 24, 16, 40, 3, 3, (0, 6), 1)
+    out = tmp_path / "out"
+    command.run(smallest, tmp_path / "cache", out, progress=False)
+    text = (out / "results.md").read_text()
+    assert "## Predictions:" in text
+    assert {p.name for p in out.glob("*.png")} == {"paths.png", "merges.png", "zeros.png"}
+    tables = {p.name: p.read_bytes() for p in out.glob("*.csv")}
+    assert len(tables) == 8
+    (out / "probes.csv").unlink()
+    command.run(smallest, tmp_path / "cache", out, resume=True, progress=False)
+    assert {p.name: p.read_bytes() for p in out.glob("*.csv")} == tables

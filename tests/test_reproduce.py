@@ -197,8 +197,14 @@ def models(tmp_path_factory):
     from armo import save_armo
 
     folder = tmp_path_factory.mktemp("models")
-    found = {name: tiny.save(folder / name, kind, **options) for name, (kind, options) in KINDS.items()}
-    return {**found, "ArmoRM-Llama3-8B-v0.1": save_armo(folder / "ArmoRM-Llama3-8B-v0.1")}
+
+    def short(kind):  # or 200 real rows would take a quarter of an hour
+        return tiny.tokenizer(encoder=kind in tiny.ENCODERS, model_max_length=160)
+
+    found = {
+        name: tiny.save(folder / name, kind, tok=short(kind), **options) for name, (kind, options) in KINDS.items()
+    }
+    return {**found, "ArmoRM-Llama3-8B-v0.1": save_armo(folder / "ArmoRM-Llama3-8B-v0.1", tok=short("llama"))}
 
 
 def test_every_architecture_scores_an_experiment_and_the_labels_can_be_a_classifiers(made, models, tmp_path):
@@ -466,6 +472,7 @@ def test_the_command_runs_compares_and_says_where_it_wrote(made, tmp_path, capsy
     rows = json.loads(said.out)
     assert {row["verdict"] for row in rows} == {"not comparable"}
     assert "nothing was published for words" in said.err
+    assert len(pd.read_csv(out / "compare.csv")) == len(rows)
     assert main(["reproduce", "--list", "--format", "json"]) == 0
     assert {row["name"] for row in json.loads(capsys.readouterr().out)} == set(NAMES)
 
@@ -476,7 +483,11 @@ FAULTS = {
     "no rewriter": (["reproduce", "flattery-fluff-fog", "--rewriter", "rules"], "takes no --rewriter"),
     "no world": (["reproduce", "imdb-length", "--rewriter", "simulated"], "is for sweeps"),
     "no files": (["reproduce", "sweep-imdb", "--rewriter", "simulated", "--data-files", "x.jsonl"], "makes its texts"),
-    "no labeller": (["reproduce", "imdb-length", "--labeller", "vader"], "its labels are in the data"),
+    "no money": (["reproduce", "imdb-length"], "go on with --budget MONEY"),
+    "no labeller": (
+        ["reproduce", "imdb-length", "--rewriter", "rules", "--labeller", "vader"],
+        "its labels are in the data",
+    ),
     "no hub": (["reproduce", "length-variants"], "give the file with data_files"),
     "no file": (["reproduce", "imdb-length", "--rewriter", "rules", "--data-files", "nix.jsonl"], "no such file"),
     "no repo": (["reproduce", "imdb-length", "--push", "mine"], "is written owner/name"),

@@ -77,7 +77,7 @@ def assert_only_shows(html):
     for name, value in page.attributes:
         assert not name.startswith("on"), (name, value)
         assert name not in ("href", "action"), (name, value)
-        assert name != "src" or value.startswith("data:image/png;base64,"), value
+        assert name != "src" or value.startswith(("data:image/png;base64,", "data:image/svg+xml;base64,")), value
     assert not set(page.text) & set("\x1b\x07\u202e\u202c\u2066\u2069\u200f")
     return page
 
@@ -176,6 +176,22 @@ def test_rows_without_an_effect_come_last_and_are_never_the_largest():
     order = facts.choose(table, facts.Wanted(reward_model="r", order="effect"))
     assert order.tolist() == [3, 1, 0, 2]
     assert facts.choose(table, facts.Wanted(reward_model="r", effect=0.5)).tolist() == [3]
+
+
+@pytest.mark.parametrize("kind", ["dataset", "frame", "strings"])
+def test_a_search_reads_every_text_of_a_row(kind):
+    columns = {
+        "prompt": [[{"role": "user", "content": "Où?"}, {"role": "assistant", "content": "hier"}], [], [], []],
+        "response": ["a", "HIER b", "c", "d.*"],
+        "rewrites": [["x", None], None, ["y", "Hier"], []],
+    }
+    if kind == "strings":
+        columns["prompt"] = ["hier", "", "", ""]
+    ds = Dataset.from_dict(columns)
+    ds = ds.to_pandas() if kind == "frame" else ds
+    assert facts.found_in(ds, "hier").tolist() == [True, True, True, False]
+    assert facts.found_in(ds, ".*").tolist() == [False, False, False, True]  # words, no pattern
+    assert facts.found_in(ds, "OÙ").tolist() == [kind != "strings", False, False, False]
 
 
 def test_marks_come_back_with_their_rows(scored):
@@ -359,7 +375,7 @@ def polite(conversations):
 POLITE = prototypes.Draft("polite", "more polite", "less polite", measure=prototypes.MENTIONS, mentioned="thank you")
 
 
-@pytest.mark.parametrize("kind", ["chat", "callable"])
+@pytest.mark.parametrize("kind", ["chat", "served chat", "callable"])
 def test_what_was_rewritten_before_a_stop_is_not_asked_for_again(kind, tmp_path):
     asked = []
     attribute = POLITE.attribute()
@@ -385,8 +401,21 @@ def test_what_was_rewritten_before_a_stop_is_not_asked_for_again(kind, tmp_path)
             found.append(rk.Rewrite(text + (" Thank you." if target else " Meh."), "ok"))
         return found
 
+    class Served:
+        """A chat that takes requests while it works, as the one for servers does."""
+
+        fingerprint = "toy"
+
+        def serve(self, source, meter, tick):
+            while (request := source.take()) is not None:
+                number, conversation = request
+                (reply,) = chat([conversation])
+                meter.add({})
+                source.give(rk.Reply(number, reply.text, "stop"))
+
     chat.fingerprint = texts_chat.fingerprint = "toy"
-    rewriter = ChatRewriter(chat, attribute) if kind == "chat" else texts_chat
+    chats = {"chat": chat, "served chat": Served()}
+    rewriter = ChatRewriter(chats[kind], attribute) if kind in chats else texts_chat
     bound = trials.rewriter_for(rewriter, attribute, cache=tmp_path)
     with pytest.raises(Cancelled):
         trials.rewritten(ds, attribute, bound, 2, tmp_path, progress)
@@ -398,7 +427,7 @@ def test_what_was_rewritten_before_a_stop_is_not_asked_for_again(kind, tmp_path)
     assert done["rewrite_status"] == [["ok", "ok"]] * 40
     assert len(asked) == len(set(map(str, asked)))  # nothing twice
     cost = trials.cost_in_words(done, bound, 40, 2)
-    assert ("0 calls; 80 more are in the cache" in cost) == (kind == "chat")
+    assert ("0 calls; 80 more are in the cache" in cost) == (kind in chats)
 
 
 def test_versions_stand_side_by_side_and_hostile_phrases_are_text():

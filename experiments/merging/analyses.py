@@ -280,12 +280,11 @@ def zeros(
                "ci_high": found.ci_high, "held_out": found.held_out.value, "held_out_low": found.held_out.ci_low,
                "held_out_high": found.held_out.ci_high, "accuracy_before": found.accuracy_before,
                "accuracy": found.accuracy, "statement": found.statement}  # fmt: skip
-        states = {"before": model, "unbiased": unbiased[k], "at_minus_1": path(-1.0)}
-        if np.isfinite(found.coefficient):
-            states["after"] = path(found.coefficient)
+        after = path(found.coefficient) if np.isfinite(found.coefficient) else None
+        states = {"before": model, "unbiased": unbiased[k], "at_minus_1": path(-1.0), "after": after}
         for when, state in states.items():
-            on_others = held_out(state)
-            row |= {f"{a}_{when}": on_others[f"effect/{a}"].value for a in ATTRIBUTES}
+            on_others = held_out(state) if state is not None else {}
+            row |= {f"{a}_{when}": getattr(on_others.get(f"effect/{a}"), "value", np.nan) for a in ATTRIBUTES}
             if when in ("unbiased", "at_minus_1"):
                 row[f"accuracy_{when}"] = bench.metric("accuracy")(state)
         rows.append(row)

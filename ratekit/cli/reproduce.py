@@ -71,7 +71,8 @@ def reproduce(
 ) -> None:
     """An experiment of the paper by name, with the paper's settings where you say nothing else.
 
-    The same call again goes on where it was cut off. With the paper's rewriter it costs money: --dry-run says how much.
+    The same call again goes on where it was cut off. The paper's rewriter costs money: --dry-run says how much, and it
+    is asked only with a --budget.
     """
     from ratekit.errors import InputError
     from ratekit.reproduce.pipeline import planned, run
@@ -97,6 +98,8 @@ def reproduce(
             )
         )  # fmt: skip
         return
+    if rewriter is None and base_url is None and budget is None and start is None:
+        refuse_to_pay_unasked(name)
     finished = run(
         name, out, start=start, n=n, rewriter=rewriter, rewards=reward or (), data_files=data_files or (),
         labeller=labeller, depth=depth, seed=seed, template=text, max_tokens=max_tokens, temperature=temperature,
@@ -138,6 +141,19 @@ def known_prices(name: str, rewriter: str | None) -> Prices | None:
     return list_prices(rewriter or get_experiment(name).rewriter)
 
 
+def refuse_to_pay_unasked(name: str) -> None:
+    """Raise InputError where the experiment's own rewriter costs money, which nobody has spoken of."""
+    from ratekit.errors import InputError
+    from ratekit.reproduce.experiment import get_experiment
+
+    spec = get_experiment(name).rewriter or ""
+    if spec.partition(":")[0] in ("openai", "batch"):
+        raise InputError(
+            f"{name} as in the paper is rewritten by {spec}, which costs money (--dry-run says how much); go on with "
+            "--budget MONEY, or choose another --rewriter"
+        )
+
+
 def _report(finished: Finished, compare: bool, format: Format) -> None:
     """The table, or ours beside theirs; then what it says and what was written."""
     from ratekit.errors import InputError
@@ -146,9 +162,11 @@ def _report(finished: Finished, compare: bool, format: Format) -> None:
     from ratekit.runs import conclusions
 
     stream = sys.stdout if format is Format.table else sys.stderr
-    table = finished.table
+    table, written = finished.table, list(finished.written)
     if compare:
         beside = held_against(finished.experiment, finished.settings, table)
+        beside.to_csv(finished.folder / "compare.csv", index=False)
+        written.append(finished.folder / "compare.csv")
         show(beside, format)
         print("\n" + summary(beside), file=stream)
     else:
@@ -161,7 +179,7 @@ def _report(finished: Finished, compare: bool, format: Format) -> None:
             print("\n" + "\n".join(sentences), file=stream)
     if finished.experiment.can_say:
         print("\n" + finished.experiment.can_say, file=stream)
-    pipeline.say_paths(finished.written, stream)
+    pipeline.say_paths(written, stream)
 
 
 def _shown(table: pd.DataFrame) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ratekit import files
 from ratekit.errors import InputError, shorten
 from ratekit.runs import DATASET, EFFECTS, RECORD
-from ratekit.schema import columns_of, reward_columns
+from ratekit.schema import RESPONSE, REWRITES, columns_of, reward_columns
 from ratekit.stages import estimate
 
 if TYPE_CHECKING:
@@ -54,11 +54,28 @@ def gather(path: str | Path) -> Contents:
     if path.is_dir() and not any((path / name).exists() for name in ("state.json", "dataset_dict.json")):
         found = _folder(path)
     else:
-        found = Contents(path, ds=files.read(path))
-        found.missing.append(f"there is no {RECORD} beside a dataset: how it was made is not recorded here")
+        found = _file(path)
     if found.table is None and found.ds is not None:
         _estimate(found)
+    if found.table is None and found.audit is None and not _has_texts(found.ds):
+        raise InputError(f"{path}: there is nothing to report; {'; '.join(found.missing)}")
     return found
+
+
+def _file(path: Path) -> Contents:
+    """A dataset, or a table of effects by itself."""
+    ds = files.read(path)
+    if set(NEEDED) <= set(columns_of(ds)):
+        found = Contents(path, table=ds.to_pandas())
+        found.missing.append("a table of effects by itself has no texts, so there are no checks and no examples")
+        return found
+    found = Contents(path, ds=ds)
+    found.missing.append(f"there is no {RECORD} beside a dataset: how it was made is not recorded here")
+    return found
+
+
+def _has_texts(ds: Any) -> bool:
+    return ds is not None and {RESPONSE, REWRITES} <= set(columns_of(ds))
 
 
 def _folder(path: Path) -> Contents:

@@ -10,10 +10,7 @@ where it was cut off; `start=` goes on from a finished run, or from rewrites tha
 from __future__ import annotations
 
 import json
-import logging
-import subprocess
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -22,17 +19,15 @@ from typing import TYPE_CHECKING, Any
 from ratekit import runs
 from ratekit.attributes import Attribute
 from ratekit.errors import InputError
-from ratekit.reports import report
 from ratekit.reproduce.experiment import Experiment, classified, get_experiment
-from ratekit.reproduce.share import write_card
-from ratekit.reproduce.sweeps import SIMULATED, simulated, sweep_table, swept, write_figure
+from ratekit.reproduce.remains import write
+from ratekit.reproduce.sweeps import SIMULATED, simulated, sweep_table, swept
 from ratekit.rewriting import Options, make_rewriter
 from ratekit.rewriting.chains import rows_of
 from ratekit.rewriting.chat import ChatRewriter
 from ratekit.rewriting.cost import Meter, Plan, Prices
-from ratekit.rewriting.prompts import template_hash
 from ratekit.rewriting.stream import plan_chains
-from ratekit.schema import ATTRIBUTE, REWRITE_STATUS, REWRITES, columns_of, reward_columns, reward_name
+from ratekit.schema import ATTRIBUTE, REWRITES, columns_of
 from ratekit.scoring import default_name
 from ratekit.scoring.base import Reward
 from ratekit.simulate import RuleReward
@@ -42,8 +37,6 @@ from ratekit.stages import estimate, label, rewrite
 if TYPE_CHECKING:
     import pandas as pd
     from datasets import Dataset
-
-log = logging.getLogger("ratekit")
 
 CARRIED = "carried by the data"  # what the attribute of an experiment is called whose data bring theirs
 
@@ -128,7 +121,7 @@ def run(
         )
     else:
         table = estimate(ds, by="model" if "model" in columns_of(ds) else None)
-    written = _write(folder, experiment, settings, ds, table, record, time.monotonic() - begun)
+    written = write(folder, experiment, settings, ds, table, record, time.monotonic() - begun)
     return Finished(folder, experiment, settings, table, written)
 
 
@@ -273,68 +266,3 @@ def planned(
     if not isinstance(rewriter, ChatRewriter):
         raise InputError(f"a dry run is for rewriters that ask an LLM; {settings.rewriter!r} makes no call")
     return plan_chains(rewriter, rows_of(ds, rewriter.needs_prompt), settings.depth or experiment.depth, prices)
-
-
-# --- what is left behind ---------------------------------------------------------------------------------
-
-
-def _write(
-    folder: Path,
-    experiment: Experiment,
-    settings: runs.Settings,
-    ds: Dataset,
-    table: pd.DataFrame,
-    record: dict[str, Any],
-    seconds: float,
-) -> list[Path]:
-    """effects.csv, figures, run.json, the card, the report; their paths."""
-    if experiment.sweep:
-        table.to_csv(folder / runs.EFFECTS, index=False)
-        write_figure(folder / runs.FIGURE, table)
-    else:
-        runs.write_table(folder, table)
-    record["notes"] = table.attrs.get("notes", [])
-    attribute = experiment.attribute
-    record["experiment"] = {
-        "name": experiment.name, "about": experiment.about, "place": experiment.place, "can_say": experiment.can_say,
-        "treated": attribute.treated if attribute else None, "untreated": attribute.untreated if attribute else None,
-        "template_hash": template_hash(settings.template) if settings.template else None,
-    }  # fmt: skip
-    record["git_commit"] = git_commit()
-    record["dropped"] = dropped(ds)
-    record["seconds"] = round(record.get("seconds", 0.0) + seconds, 1)
-    runs.write_record(folder, record)
-    write_card(folder, experiment, record, ds)
-    return [*(folder / name for name in (runs.DATASET, runs.EFFECTS, runs.FIGURE, runs.RECORD)), *_report(folder)]
-
-
-def _report(folder: Path) -> list[Path]:
-    """The page of the run; a run of which there is none to be made (no rewrites at all) is whole without it."""
-    try:
-        return [report(folder)]
-    except InputError as e:
-        log.info("%s: no report, since %s", folder, e)
-        return []
-
-
-def dropped(ds: Dataset) -> dict[str, Any]:
-    """How each rewrite ended, and how many rewards each model lacks."""
-    found: dict[str, Any] = {"rewrites": {}, "rewards": {}}
-    columns = columns_of(ds)
-    if REWRITE_STATUS in columns:
-        found["rewrites"] = dict(Counter(s for row in ds[REWRITE_STATUS] for s in row or ()))
-    for column in reward_columns(columns):
-        found["rewards"][reward_name(column)] = sum(r is None for row in ds[column] for r in row or (None,))
-    return found
-
-
-def git_commit() -> str | None:
-    """The commit of the checkout that this package is in; None where it is in none, or git is not there."""
-    root = Path(__file__).parents[2]
-    if not (root / ".git").exists():
-        return None
-    try:
-        done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None

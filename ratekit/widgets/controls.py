@@ -8,12 +8,14 @@ from typing import Any
 
 import ipywidgets
 
+from ratekit.visible import visible
+
 # Colours are the page's own (`inherit`, translucent greys), so that light and dark themes both read well.
 STYLE = """
 .rk { line-height: 1.45; font-size: 13px; color: var(--jp-ui-font-color1, inherit); overflow-wrap: anywhere; }
 .rk b, .rk strong { font-weight: 600; }
 .rk p { margin: 0 0 6px; }
-.rk table { border-collapse: collapse; margin: 4px 0; font-size: 12.5px; }
+.rk table { border-collapse: collapse; margin: 4px 0; font-size: 12.5px; overflow-wrap: normal; }
 .rk th, .rk td { padding: 2px 10px 2px 0; text-align: right; font-variant-numeric: tabular-nums; vertical-align: top; }
 .rk th { font-weight: 600; } .rk th.rk-name, .rk td.rk-name { text-align: left; }
 .rk thead th { border-bottom: 1px solid rgba(127,127,127,.45); }
@@ -24,8 +26,9 @@ STYLE = """
 
 
 def menu(description: str, options: Sequence[Any], value: Any = None, *, width: str = "auto") -> ipywidgets.Dropdown:
-    """A drop-down menu whose label is not cut off."""
+    """A drop-down menu whose label is not cut off, and in whose options nothing hides."""
     given = {} if value is None else {"value": value}
+    options = [(visible(option), option) if isinstance(option, str) else option for option in options]
     return ipywidgets.Dropdown(
         options=options, description=description, style={"description_width": "initial"},
         layout={"width": width, "max_width": "100%"}, **given,

@@ -72,6 +72,7 @@ class Explorer(StaticView):
                 lambda progress: facts.off_target_changes(ds, measures=measures, tick=progress),
                 then=self._measured,
                 name="measure off-target changes, rows",
+                cancelled="nothing can be filtered or ordered by them",
             )
 
     def _make_controls(self) -> None:
@@ -102,7 +103,8 @@ class Explorer(StaticView):
         )  # fmt: skip
         self.title, self.body = text(), text()
         self.page = ipywidgets.VBox(
-            [self.title, row(self.verdict, self.note), self.body], layout={"flex": "1 1 440px", "min_width": "0"}
+            [self.title, row(self.verdict, self.note), self.body],
+            layout={"flex": "1 1 440px", "min_width": "0", "margin": "0 0 0 8px"},
         )
         filters = (
             self.attribute, self.side, self.status, self.mark_filter, self.search, self.reward_model, self.effect,
