@@ -69,7 +69,8 @@ def audit(
     pairs           preference pairs (columns prompt, chosen, rejected); without them no accuracy, loss and barrier
     out             a folder for audit.csv, audit.png, audit.json and the scores, from which the same call goes on
     reward_of       what a state dict is loaded into: a model folder, or a function that makes a reward of a state dict;
-                    by default the first folder among the models
+                    by default the first folder among the models. A function's scores are kept where it has a
+                    `fingerprint`, a word that tells it from others
     unit            "sd", each model's own reward SDs, for their scales differ; or "reward"
     barrier_points  points within each line at which the loss is taken; 0 leaves the barrier out
     seed            of methods that draw
