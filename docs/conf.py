@@ -34,12 +34,13 @@ html_theme_options = {
     "secondary_sidebar_items": {"api/*": ["page-toc"], "*": []},  # code and pictures want the width
     "footer_end": [],
 }
-html_sidebars = {"index": []}
+html_sidebars = {"index": [], "first-ten-minutes": []}
 # Notebooks run while the site is built, so that it shows their pictures; RATEKIT_DOCS=quick leaves them unrun.
 nb_execution_mode = "off" if os.environ.get("RATEKIT_DOCS") == "quick" else "force"
 nb_execution_timeout = 300
 nb_execution_raise_on_error = True
 nb_ipywidgets_js: dict[str, object] = {}  # widgets need a kernel; their scripts would come from another host
+nb_mime_priority_overrides = [("*", "application/vnd.jupyter.widget-view+json", None)]  # so their still pictures show
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True

@@ -17,7 +17,8 @@ from ratekit.reproduce.experiment import Experiment, Sweep, characters, everyone
 GPT4O = "batch:gpt-4o-2024-08-06"
 TEMPERATURE = 0.7
 
-# US dollars per million tokens (in, out), OpenAI's list prices of November 2026; a batch costs half.
+# US dollars per million tokens (in, out): the list prices at which these models came out in 2024, a batch at half of
+# them. They change; --price-in and --price-out say today's.
 PRICES = {
     "batch:gpt-4o-2024-08-06": (1.25, 5.0),
     "openai:gpt-4o-2024-08-06": (2.5, 10.0),

@@ -101,6 +101,8 @@ def test_the_naive_estimate_is_only_blamed_where_it_is_told_from_rate():
     none = {**rate, "se": float("nan"), "ci_low": float("nan"), "ci_high": float("nan")}
     assert "how much of that may be chance" in findings(pd.DataFrame([none]))[0].sentence
     assert "does not change its reward in any" in findings(pd.DataFrame([{**none, "estimate": 0.0}]))[0].sentence
+    treated_only = {**rate, "estimand": "att"}
+    assert "raises its reward for responses that have it by 0.50" in findings(pd.DataFrame([treated_only]))[0].sentence
     lower = {**rate, "estimate": -0.5, "ci_low": -0.7, "ci_high": -0.3}
     assert "lowers its reward by 0.50 reward SDs" in findings(pd.DataFrame([lower]))[0].sentence
 
@@ -217,6 +219,16 @@ def test_no_control_character_reaches_the_terminal(hostile, tmp_path, capsys, co
     out, err = capsys.readouterr()
     assert "<i>length</i>" in out
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", out + err)
+
+
+def test_a_name_as_long_as_a_response_leaves_a_table_that_can_be_read(tmp_path, capsys):
+    rows = [{"prompt_id": i, "attribute": "x" * 100_000, "treated": i % 2, "reward/r": [i, 2.0 * i]} for i in range(8)]
+    (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert main(["estimate", str(tmp_path / "x.jsonl")]) == 0
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) < 500
+    assert "xxx...xxx" in out
+    assert len(rk.report(tmp_path / "x.jsonl").read_text()) < 300_000  # its figure, and no name in full
 
 
 def test_a_fault_about_such_data_keeps_the_terminal_whole(hostile, tmp_path, capsys):

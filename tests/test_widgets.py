@@ -77,7 +77,7 @@ def assert_only_shows(html):
     for name, value in page.attributes:
         assert not name.startswith("on"), (name, value)
         assert name not in ("href", "action"), (name, value)
-        assert name != "src" or value.startswith("data:image/png;base64,"), value
+        assert name != "src" or value.startswith(("data:image/png;base64,", "data:image/svg+xml;base64,")), value
     assert not set(page.text) & set("\x1b\x07\u202e\u202c\u2066\u2069\u200f")
     return page
 
@@ -176,6 +176,22 @@ def test_rows_without_an_effect_come_last_and_are_never_the_largest():
     order = facts.choose(table, facts.Wanted(reward_model="r", order="effect"))
     assert order.tolist() == [3, 1, 0, 2]
     assert facts.choose(table, facts.Wanted(reward_model="r", effect=0.5)).tolist() == [3]
+
+
+@pytest.mark.parametrize("kind", ["dataset", "frame", "strings"])
+def test_a_search_reads_every_text_of_a_row(kind):
+    columns = {
+        "prompt": [[{"role": "user", "content": "Où?"}, {"role": "assistant", "content": "hier"}], [], [], []],
+        "response": ["a", "HIER b", "c", "d.*"],
+        "rewrites": [["x", None], None, ["y", "Hier"], []],
+    }
+    if kind == "strings":
+        columns["prompt"] = ["hier", "", "", ""]
+    ds = Dataset.from_dict(columns)
+    ds = ds.to_pandas() if kind == "frame" else ds
+    assert facts.found_in(ds, "hier").tolist() == [True, True, True, False]
+    assert facts.found_in(ds, ".*").tolist() == [False, False, False, True]  # words, no pattern
+    assert facts.found_in(ds, "OÙ").tolist() == [kind != "strings", False, False, False]
 
 
 def test_marks_come_back_with_their_rows(scored):

@@ -55,7 +55,7 @@ def test_every_widget_leaves_something_to_see_where_no_kernel_runs(scored):
     lab.try_it()
     table = rk.estimate(scored)
     for widget, words in (
-        (Explorer(scored), "320 rows"), (Playground(), "true effect"), (lab, "longer"),
+        (Explorer(scored), "320 rows"), (Playground(), "covers the truth"), (lab, "longer"),
         (EffectsDashboard(table), "sentiment"),
     ):  # fmt: skip
         bundle = widget._repr_mimebundle_()
@@ -305,6 +305,23 @@ def test_the_lab_says_what_is_wrong_and_goes_on(scored):
     lab.try_it()
     assert len(lab.versions) == 1
     assert "costs nothing" in lab.cost.value
+
+
+def test_what_no_widget_can_be_made_of_is_said(scored):
+    for make, words in (
+        (lambda: Explorer("reviews"), "a dataset was expected"),
+        (lambda: EffectsDashboard(scored), "a table of rk.estimate was expected"),
+        (lambda: AttributeLab(None, "rules", "vader"), "a dataset was expected"),
+        (lambda: AttributeLab(scored, "rules", "vaderr"), "did you mean 'vader'"),
+        (lambda: AttributeLab(scored, "rules", "vader", attribute="lenght"), "did you mean 'length'"),
+        (lambda: AttributeLab(scored, "rules", lambda p, r: [0.0] * len(r)), "reward_name="),
+        (lambda: AttributeLab(scored, "rules", "vader", prices=(1.0,)), "two numbers"),
+        (lambda: Playground(confounding=3), "between 0 and 1"),
+        (lambda: Playground(interaction=-2), "between -1 and 1"),
+        (lambda: Playground(n=5), "at least 20"),
+    ):
+        with pytest.raises(rk.InputError, match=words):
+            make()
 
 
 def test_a_lab_that_is_cancelled_keeps_what_it_has(scored, tmp_path):

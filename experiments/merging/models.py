@@ -80,10 +80,8 @@ class Cache:
         for tensor in (*(start[name] for name in sorted(start)), *pairs):  # files hold them in an order of their own
             key.update(tensor.numpy().tobytes())
         path = self.folder / f"{name}-{key.hexdigest()[:12]}.safetensors"
-        if path.exists():
-            return load_file(path)
-        state = train(start, pairs, steps, seed, of=of, done=done)
-        part = path.with_suffix(".part")
-        save_file(state, part)
-        part.replace(path)
-        return state
+        if not path.exists():
+            part = path.with_suffix(".part")
+            save_file(train(start, pairs, steps, seed, of=of, done=done), part)
+            part.replace(path)
+        return load_file(path)  # its tensors in the file's order, whether trained now or before

@@ -7,10 +7,13 @@ import math
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from ratekit.errors import shorten
 from ratekit.visible import visible
 
 if TYPE_CHECKING:
     import pandas as pd
+
+WIDEST = 200  # characters of a cell on a terminal: a name may be as long as a response
 
 
 class Format(str, Enum):
@@ -50,6 +53,7 @@ def render(table: pd.DataFrame, how: Format) -> str:
         ruled = ["|" + "|".join("--:" if n else "---" for n in numeric) + "|"]
         text = ["| " + " | ".join(line) + " |" for line in lines]
         return "\n".join([text[0], *ruled, *text[1:]])
+    names, *cells = [[shorten(c, WIDEST) for c in line] for line in [names, *cells]]
     widths = [max(len(line[i]) for line in [names, *cells]) for i in range(len(names))]
     return "\n".join(
         "  ".join(c.rjust(w) if n else c.ljust(w) for c, w, n in zip(line, widths, numeric, strict=True)).rstrip()

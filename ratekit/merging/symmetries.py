@@ -7,8 +7,9 @@ each axis of each tensor belongs to a *group* of units, or to none (inputs, outp
     BERT     residual stream, attention heads and feed-forward units of each layer, pooler
     Llama    residual stream, key-value heads (with the query heads that read them) and feed-forward units of each layer
 
-A head is a block of rows that moves as one. That the residual stream may be permuted rests on norms that treat all
-units alike (LayerNorm, RMSNorm), and that no unit within a head moves on rotary positions.
+A head is a block of rows that moves as one; query heads that share a key-value head move with it, in the order they are
+in. That the residual stream may be permuted rests on norms that treat all units alike (LayerNorm, RMSNorm), and that no
+unit within a head moves on rotary positions.
 Sources: Ainsworth, Hayase and Srinivasa 2022 (Git Re-Basin, arXiv 2209.04836) for MLPs, section 3; for transformers
 Verma and Elbayad 2024 (arXiv 2403.00986) and Theus et al. 2025 (arXiv 2506.22712). Those have larger symmetry groups of
 the attention and of the residual stream too (rotations), which permutations do not exhaust.

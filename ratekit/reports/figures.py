@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ratekit import plots
 from ratekit.diagnostics import dose_response, spillover
-from ratekit.errors import InputError
+from ratekit.errors import InputError, shorten
 from ratekit.schema import ATTRIBUTE, reward_columns, reward_name
 from ratekit.stages import standardize
 
@@ -72,9 +72,10 @@ def reward_figures(ds: Any, table: pd.DataFrame) -> Iterator[Figure]:
         if model is not None:
             yield from _tried(
                 lambda name=attribute, model=model: plots.densities(ds, model, attribute=name),  # type: ignore[misc]
-                f"Rewards by {model} along the rewriting of {attribute}. The first and third of each group are on the "
-                "same side: where they differ, rewriting itself changed the reward, and that is what RATE cancels.",
-                f"Densities of the rewards by {model} of originals, rewrites and rewrites of rewrites",
+                f"Rewards by {shorten(model)} along the rewriting of {shorten(attribute)}. The first and third of each "
+                "group are on the same side: where they differ, rewriting itself changed the reward, and that is what "
+                "RATE cancels.",
+                f"Densities of the rewards by {shorten(model)} of originals, rewrites and rewrites of rewrites",
             )
     yield from _tried(
         lambda: plots.spillover(spillover(ds)),
@@ -98,10 +99,11 @@ def dose_figures(ds: Any) -> Iterator[Figure]:
             part = table[table["reward_model"] == reward_name(name)]
             if len(part) > 2 and n < DOSES_UP_TO:  # "all" and one bin are no curve
                 n += 1
+                said = f"{shorten(attribute)} on the reward by {shorten(reward_name(name))}"
                 yield from _tried(
                     lambda part=part: plots.dose_response(part),  # type: ignore[misc]
-                    f"Effect of {attribute} on the reward by {reward_name(name)}, over how far the rewrites moved it.",
-                    f"Dose and response of {attribute} under {reward_name(name)}",
+                    f"Effect of {said}, over how far the rewrites moved it.",
+                    f"Dose and response: {said}",
                     small=True,
                 )
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from ratekit.attributes import ATTRIBUTES
 from ratekit.diagnostics import sensitivity
+from ratekit.errors import shorten
 from ratekit.plots.look import grouping
 from ratekit.reports.tables import Table
 from ratekit.stages import standardize
@@ -38,7 +39,7 @@ def question(table: pd.DataFrame | None, audited: bool = False) -> str:
         return "What does merging do to what these models reward?"
     if table is None:
         return "What does this reward model really reward?"
-    models = list(dict.fromkeys(map(str, table["reward_model"])))
+    models = [shorten(model) for model in dict.fromkeys(table["reward_model"])]
     if len(models) == 1:
         return f"What does {models[0]} really reward?"
     if len(models) == 2:
@@ -88,7 +89,7 @@ def findings(table: pd.DataFrame) -> list[Finding]:
 def _finding(attribute: str, model: str, extra: str, of: dict[Any, Any], estimand: str, unit: str) -> Finding:
     rate = of["rate", estimand]
     naive = of.get(("naive", "ate")) if estimand == "ate" else None
-    among = {"ate": "", "att": " of responses that have it", "atu": " of responses that lack it"}[estimand]
+    among = {"ate": "", "att": " for responses that have it", "atu": " for responses that lack it"}[estimand]
     size = f"{abs(rate['estimate']):.2f} {unit}"
     interval = f"(95 % interval {rate['ci_low']:+.2f} to {rate['ci_high']:+.2f})"
     if not rate["se"] > 0 and abs(rate["estimate"]) < 1e-12:

@@ -12,14 +12,14 @@ import ipywidgets
 
 from ratekit.attributes import ATTRIBUTES, Attribute
 from ratekit.diagnostics.rows import Measure
-from ratekit.errors import InputError
+from ratekit.errors import InputError, unknown
 from ratekit.rewriting import Options
 from ratekit.rewriting.base import Rewriter
 from ratekit.rewriting.chat import ChatRewriter
 from ratekit.rewriting.cost import Prices
 from ratekit.rewriting.replay import Replay
 from ratekit.runs import conclusions
-from ratekit.scoring import default_name
+from ratekit.scoring import default_name, find_reward
 from ratekit.scoring.base import Reward
 from ratekit.widgets import board, cards, facts, prototypes, trials
 from ratekit.widgets.controls import StaticView, block, embedded, menu, picture, row, style, text
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 NEW = "a new one"
 HANDFUL = 6
+_KEPT = "what came back is kept, and trying again goes on from there"
 
 
 class AttributeLab(StaticView):
@@ -73,9 +74,16 @@ class AttributeLab(StaticView):
         prices: tuple[float, float] | None = None,
         options: Options | None = None,
     ) -> None:
-        if len(ds) == 0:
-            raise InputError("the dataset has no rows")
+        facts.facts(ds)  # a dataset with responses, or an error that says what is wrong
+        if attribute is not None and attribute not in ATTRIBUTES:
+            raise unknown("attribute", attribute, ATTRIBUTES)
+        if isinstance(reward, str):
+            find_reward(reward)  # a misspelt reward is better known before any rewriting
+        if prices is not None and len(prices) != 2:
+            raise InputError(f"prices={prices}: two numbers were expected, money per million tokens in and out")
         self.ds, self.rewriter, self.reward = ds, rewriter, reward
+        if reward_name is None and getattr(reward, "__name__", "") == "<lambda>":
+            raise InputError("this reward has no name of its own; give one with reward_name='...'")
         self.reward_name = reward_name or default_name(reward)
         self.measures = dict(measures or {})
         self.prices = Prices(*prices) if prices else None
@@ -213,6 +221,7 @@ class AttributeLab(StaticView):
             lambda progress: self._tried(draft, attribute, ds, places, rewriter, depth, progress),
             then=self._add,
             name=f"rewrite {len(places)} rows {depth} times:",
+            cancelled=_KEPT,
         )
 
     def _tried(
@@ -285,7 +294,7 @@ class AttributeLab(StaticView):
                 self.measures, self.prices,
             ),
             then=self._estimated,
-            name=f"estimate {version.name} on {n} rows:",
+            name=f"estimate {version.name} on {n} rows:", cancelled=_KEPT,
         )  # fmt: skip
 
     def _estimated(self, version: Version) -> None:

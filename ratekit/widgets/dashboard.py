@@ -40,6 +40,12 @@ class EffectsDashboard(StaticView):
     """
 
     def __init__(self, table: pd.DataFrame, ds: Any = None) -> None:
+        columns = getattr(table, "columns", ())
+        missing = [c for c in ("attribute", "reward_model", "estimator", "estimand", "estimate") if c not in columns]
+        if missing:
+            raise InputError(
+                f"EffectsDashboard: a table of rk.estimate was expected; this has no column {missing[0]!r}"
+            )
         if table.empty:
             raise InputError("the table of effects is empty")
         self.table, self.ds = table, ds

@@ -72,6 +72,7 @@ class Explorer(StaticView):
                 lambda progress: facts.off_target_changes(ds, measures=measures, tick=progress),
                 then=self._measured,
                 name="measure off-target changes, rows",
+                cancelled="nothing can be filtered or ordered by them",
             )
 
     def _make_controls(self) -> None:

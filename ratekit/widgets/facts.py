@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +62,8 @@ def facts(ds: Any) -> pd.DataFrame:
     """
     import pandas as pd
 
+    if not (hasattr(ds, "column_names") or hasattr(ds, "columns")):
+        raise InputError(f"explore: a dataset was expected, as rk.load gives one, not {type(ds).__name__}")
     require(ds, "explore", [RESPONSE])
     if len(ds) == 0:
         raise InputError("the dataset has no rows")
@@ -248,22 +250,42 @@ def found_in(ds: Any, words: str) -> NDArray[np.bool_]:
     >>> found_in(pd.DataFrame({"response": ["A fine Film.", "Dull."], "rewrites": [["Poor."], ["FILM!"]]}), "film")
     array([ True,  True])
     """
-    sought = words.casefold()
-    columns = [c for c in (PROMPT, RESPONSE, REWRITES) if c in columns_of(ds)]
-    frame = plain_columns(ds, columns)
-    rows = zip(*(frame[c] for c in columns), strict=True)
-    return np.array([any(sought in text.casefold() for text in _texts(cells)) for cells in rows], dtype=bool)
+    import pyarrow.compute as pc
 
-
-def _texts(cells: Sequence[Any]) -> list[str]:
-    found = []
-    for cell in cells:
-        parts = [cell] if isinstance(cell, str) else [] if cell is None else list(cell)
-        for part in parts:
-            text = part.get("content") if isinstance(part, dict) else part
-            if isinstance(text, str):
-                found.append(text)
+    found = np.zeros(len(ds), dtype=bool)
+    for column in (PROMPT, RESPONSE, REWRITES):
+        if column in columns_of(ds):
+            texts, row = _flat(_arrow(ds, column))
+            hits = pc.fill_null(pc.match_substring(texts, words, ignore_case=True), False)
+            found[row[np.asarray(hits)]] = True
     return found
+
+
+def _arrow(ds: Any, column: str) -> Any:
+    """A column of a Dataset or DataFrame as one Arrow array."""
+    import pyarrow as pa
+
+    if hasattr(ds, "iloc"):
+        return pa.array(ds[column].tolist())
+    array = ds.with_format("arrow")[column]
+    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+
+
+def _flat(array: Any) -> tuple[Any, NDArray[np.int64]]:
+    """All texts of a column (strings, lists of strings, conversations), and the row of each."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], pa.string())
+    row = np.arange(len(array))
+    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
+        row, array = np.asarray(pc.list_parent_indices(array)), pc.list_flatten(array)
+    if pa.types.is_struct(array.type):
+        array = pc.struct_field(array, "content")
+    if not (pa.types.is_string(array.type) or pa.types.is_large_string(array.type)):
+        array = pa.nulls(len(array), pa.string())
+    return array, row
 
 
 def taken(ds: Dataset, places: list[int]) -> Dataset:

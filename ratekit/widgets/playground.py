@@ -30,13 +30,14 @@ class Playground(StaticView):
     n            responses
 
     The arguments are where the sliders start. The world is `rk.simulate.NumericWorld`, and "Draw again" takes new
-    responses from it.
+    responses from it. Raises InputError for a number that no slider has.
     """
 
     def __init__(
         self, *, confounding: float = 0.6, rho: float = 0.0, asymmetry: float = 0.0, interaction: float = 0.0,
         n: int = 500, seed: int = 0,
     ) -> None:  # fmt: skip
+        scenes.Scene(confounding, rho, asymmetry, interaction, n, seed).world()  # raises for what no slider has
         self.seed = seed
         self.confounding = _slider("Confounding", confounding, 0, 1, "what else goes with the attribute")
         self.rho = _slider("Flaws a pass leaves", rho, 0, 1, "0: the rewriter mends all at once; 1: nothing")
@@ -70,7 +71,7 @@ class Playground(StaticView):
         said = ", ".join(f"{name} {value:g}" for name, value in asdict(self.scene).items() if name != "seed")
         return (
             f"<p>A playground at {said}. Run this cell in Jupyter to move its sliders.</p>"
-            f"{self.picture.value}{self.words.value}{self.table.value}"
+            f"{scene_picture.images(self.played, self.estimand.value)}{self.words.value}{self.table.value}"
         )
 
     def _follow(self, change: Any = None) -> None:

@@ -43,6 +43,9 @@ class Scene:
     def __post_init__(self) -> None:
         if not 0 <= self.confounding <= 1:
             raise InputError(f"confounding={self.confounding}: a number between 0 and 1 was expected")
+        for name in ("asymmetry", "interaction"):
+            if not abs(getattr(self, name)) <= 1:
+                raise InputError(f"{name}={getattr(self, name)}: a number between -1 and 1 was expected")
         if self.n < 20:
             raise InputError(f"n={self.n}: at least 20 responses are needed")
 

@@ -45,8 +45,12 @@ class Worker(ipywidgets.VBox):
         """Is work under way?"""
         return self._thread is not None and self._thread.is_alive()
 
-    def start(self, work: Callable[[Progress], T], then: Callable[[T], Any], name: str) -> bool:
-        """Do `work` in a thread and hand its result to `then`; False where other work is still under way."""
+    def start(self, work: Callable[[Progress], T], then: Callable[[T], Any], name: str, *, cancelled: str = "") -> bool:
+        """Do `work` in a thread and hand its result to `then`; False where other work is still under way.
+
+        name       of the work, for the line beside the bar
+        cancelled  what to say, besides, when it was cancelled
+        """
         if self.busy:
             self.say(f"{name}: wait for the work under way, or cancel it")
             return False
@@ -55,7 +59,7 @@ class Worker(ipywidgets.VBox):
         self.say("")
         self._show(name, 0, 1, "")
         self._line.layout.display = "flex"
-        self._thread = threading.Thread(target=self._run, args=(work, then, name, progress), daemon=True, name=name)
+        self._thread = threading.Thread(target=self._run, args=(work, then, name, progress, cancelled), daemon=True)
         self._thread.start()
         return True
 
@@ -77,11 +81,13 @@ class Worker(ipywidgets.VBox):
         inner = html.escape(words)
         self.said.value = block(f'<div class="rk-fault">{inner}</div>' if fault else inner, "rk-said") if words else ""
 
-    def _run(self, work: Callable[[Progress], T], then: Callable[[T], Any], name: str, progress: Progress) -> None:
+    def _run(
+        self, work: Callable[[Progress], T], then: Callable[[T], Any], name: str, progress: Progress, cancelled: str
+    ) -> None:
         try:
             then(work(progress))
         except Cancelled:
-            self.say(f"{name}: cancelled; what is finished is kept, and starting again goes on from there")
+            self.say(f"{name}: cancelled{'; ' + cancelled if cancelled else ''}")
         except (InputError, WorkError) as e:
             self.fault = e
             self.say(f"{name}: {e}", fault=True)
