@@ -47,7 +47,7 @@ def made(tmp_path_factory):
 def offline(name, made, out, rewards=("words", "vader"), n=40, **more):
     """That experiment on made-up rows, by rules."""
     e = get_experiment(name)
-    given = {"n": n, "rewriter": "rules"} if e.rewriter else {}
+    given = {"n": n, "rewriter": "rules"} if e.rewriter else {"n": n}
     if e.labeller:
         given["labeller"] = "vader"
     return run(name, out, rewards=rewards, data_files=[made[e.source]], progress=False, **{**given, **more})
