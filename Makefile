@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Two tests at a time, each with one thread: models this small are slower with more.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 STAMP := $(VENV)/.installed
 
 .PHONY: demo docs test test-slow test-browser lint coverage clean
@@ -22,10 +24,10 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/python -m pytest
+	$(PYTEST) --dist loadfile
 
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 # Notebooks and reports in a real Chromium (apt-get install chromium, or CHROMIUM=path); skipped, with the reason, without.
 test-browser: $(STAMP)
