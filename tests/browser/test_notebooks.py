@@ -35,6 +35,11 @@ def shot(page, name):
         page.screenshot(path=str(Path(folder) / f"{name}-{page.viewport_size['width']}.png"))
 
 
+def into_view(part):
+    """Scroll to it in one step: waiting until it is stable fails where an answer replaces it meanwhile."""
+    part.evaluate("e => e.scrollIntoView({block: 'center'})")
+
+
 def choose(page, label, option):
     """Take an option of the menu with this label, as a person does."""
     page.locator(".widget-dropdown", has_text=label).locator("select").first.select_option(option)
@@ -68,7 +73,7 @@ def test_the_quickstart_follows_its_menus_down_to_the_rows(lab, open_page, width
         arg=[picture.element_handle(), before],
         timeout=60_000,
     )
-    picture.scroll_into_view_if_needed()
+    into_view(picture)
     shot(page, "01-dashboard")
     cell = page.locator("button.jupyter-button[title^='length, vader']").first
     cell.focus()
@@ -76,7 +81,7 @@ def test_the_quickstart_follows_its_menus_down_to_the_rows(lab, open_page, width
     settled(page, "rk-behind", "RATE, extrapolated")
     settled(page, "rk-count", "160 of 320 rows")
     settled(page, "rk-row-title", "length")
-    page.get_by_test_id("rk-behind").first.scroll_into_view_if_needed()
+    into_view(page.get_by_test_id("rk-behind").first)
     shot(page, "01-rows-behind")
     title = page.get_by_test_id("rk-row-title").first.inner_text()
     page.get_by_role("button", name="Next", exact=True).first.focus()
@@ -94,7 +99,7 @@ def test_the_quickstart_follows_its_menus_down_to_the_rows(lab, open_page, width
 def test_the_playground_follows_its_sliders(lab, open_page, width):
     page = lab.run(open_page, NOTEBOOKS / "04_rewriting_twice_and_three_times.ipynb", width=width)
     picture = page.get_by_test_id("rk-picture").first
-    picture.scroll_into_view_if_needed()
+    into_view(picture)
     settled(page, "rk-words", "Naive is off by")
     shot(page, "04-playground")
 
@@ -120,7 +125,7 @@ def test_an_attribute_is_made_in_the_lab(lab, open_page, width):
     changes = [("n_estimate = 80 ", "n_estimate = 30 ")]
     page = lab.run(open_page, NOTEBOOKS / "06_prototype_an_attribute.ipynb", width=width, changes=changes)
     settled(page, "rk-versions", "v2")
-    page.get_by_test_id("rk-versions").first.scroll_into_view_if_needed()
+    into_view(page.get_by_test_id("rk-versions").first)
     shot(page, "06-versions")
     phrase = page.locator(".widget-text", has_text="treated").locator("input").first
     phrase.fill("more hedged, <b>leaving</b> each mistake alone")
@@ -130,14 +135,14 @@ def test_an_attribute_is_made_in_the_lab(lab, open_page, width):
     choose(page, "Left", "v1")
     settled(page, "rk-texts", "v1")
     settled(page, "rk-texts", "v3")
-    page.get_by_test_id("rk-texts").first.scroll_into_view_if_needed()
+    into_view(page.get_by_test_id("rk-texts").first)
     shot(page, "06-side-by-side")
     tabs = page.locator(".jupyter-widget-tab .lm-TabBar-tab, .jupyter-widget-TabPanel-tabBar .lm-TabBar-tab")
     tabs.filter(has_text="Estimate").first.click()
     settled(page, "rk-cost", "calls")
     page.get_by_role("button", name="Estimate", exact=True).first.click()
     settled(page, "rk-result", "Can it be trusted?")
-    page.get_by_test_id("rk-cost").first.scroll_into_view_if_needed()
+    into_view(page.get_by_test_id("rk-cost").first)
     shot(page, "06-estimate")
     tabs.filter(has_text="Code").first.click()
     settled(page, "rk-code", "treated='more hedged, <b>leaving</b> each mistake alone'")
