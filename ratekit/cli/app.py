@@ -50,7 +50,7 @@ def demo(
 
     table = run_demo(out)
     written = [out / name for name in ("demo-rm", "dataset", "effects.csv", "effects.png", "report.html")]
-    pipeline.report(table, format, [PLANTED, *conclusions(table)], written)
+    pipeline.report(table, format, [PLANTED, *conclusions(table), pipeline.TRUST], written)
 
 
 app.command()(pipeline.run)

@@ -120,7 +120,7 @@ def run(
     )  # fmt: skip
     page = write_report(folder)
     written = [*(folder / name for name in ("dataset", "effects.csv", "effects.png", "run.json")), page]
-    report(table, format, conclusions(table), written)
+    report(table, format, [*conclusions(table), TRUST], written)
 
 
 def rewrite(
@@ -241,6 +241,9 @@ def compact(table: pd.DataFrame) -> pd.DataFrame:
     interval = ["-" if low != low else f"[{low:.4g}, {high:.4g}]" for low, high in bounds]
     shown.insert(list(shown.columns).index("ci_low"), "interval", interval)
     return shown.drop(columns=["ci_low", "ci_high", "n_treated", "n_untreated"])
+
+
+TRUST = "Whether the rewrites behind these numbers can be trusted stands in report.html."
 
 
 def report(table: pd.DataFrame, how: Format, sentences: Sequence[str] = (), written: Sequence[Path] = ()) -> None:
