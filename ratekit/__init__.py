@@ -10,8 +10,7 @@ Causal effects of an attribute on a reward, by rewriting twice (RATE; Reber et a
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from ratekit.lazy import lazy_names
 
 __version__ = "0.1.0"
 
@@ -66,17 +65,4 @@ _MODULES = (
 
 __all__ = [*_PUBLIC, "plots", "__version__"]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
-        value = getattr(importlib.import_module(f"ratekit.{_PUBLIC[name]}"), name)
-    elif name in _MODULES:
-        value = importlib.import_module(f"ratekit.{name}")
-    else:
-        raise AttributeError(f"module 'ratekit' has no attribute {name!r}")
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_PUBLIC, *_MODULES})
+__getattr__, __dir__ = lazy_names("ratekit", {**_PUBLIC, **dict.fromkeys(_MODULES, "")})

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "ratekit"
 
 # DESIGN's floors. A module may import from its own floor or a lower one; the graph has no cycle.
 FLOORS = {
-    0: ("errors", "schema", "files", "visible"),
+    0: ("errors", "schema", "files", "lazy", "visible"),
     1: ("attributes", "columns", "corpora", "differences", "estimators", "sources", "bootstrap", "uncertainty"),
     2: ("rewriting", "scoring", "simulate"),
     3: ("stages", "diagnostics", "merging"),

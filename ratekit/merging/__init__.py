@@ -9,8 +9,7 @@ A metric is `f(state_dict) -> float`, and a RATE effect is one, like the loss. N
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from ratekit.lazy import lazy_names
 
 _PUBLIC = {
     # one model of several
@@ -60,14 +59,4 @@ _PUBLIC = {
 
 __all__ = [*_PUBLIC]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'ratekit.merging' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"ratekit.merging.{_PUBLIC[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_PUBLIC})
+__getattr__, __dir__ = lazy_names("ratekit.merging", _PUBLIC)

@@ -38,17 +38,9 @@ def fisher(states: Sequence[State], information: Sequence[Mapping[str, Tensor]])
 
     if len(information) != len(states):
         raise InputError(f"{len(states)} models and the information of {len(information)}; one each was expected")
-    check_states({f"model {i}": s for i, s in enumerate(states, 1)})
-    merged: dict[str, Tensor] = {}
-    for name in states[0]:
-        tensors = [s[name] for s in states]
-        if not tensors[0].is_floating_point():
-            merged[name] = agreed(name, tensors)
-            continue
-        mean = weighted_sum(name, tensors, [1 / len(states)] * len(states))
-        if any(name not in f for f in information):
-            merged[name] = mean
-            continue
+    merged = _averages(states)
+    for name in _weighed(states, information):
+        tensors, mean = [s[name] for s in states], merged[name]
         weights = [f[name].double() for f in information]
         for place, weight in enumerate(weights, 1):
             if weight.shape != tensors[0].shape or not bool((weight >= 0).all()) or not bool(weight.isfinite().all()):
@@ -85,16 +77,10 @@ def regmean(
         raise InputError(f"{len(states)} models and the gram matrices of {len(grams)}; one each was expected")
     if not 0 <= shrink <= 1:
         raise InputError(f"shrink={shrink}; a number between 0 and 1 was expected")
-    check_states({f"model {i}": s for i, s in enumerate(states, 1)})
-    merged: dict[str, Tensor] = {}
-    for name in states[0]:
-        tensors = [s[name] for s in states]
-        if not tensors[0].is_floating_point():
-            merged[name] = agreed(name, tensors)
-            continue
-        mean = weighted_sum(name, tensors, [1 / len(states)] * len(states))
-        merged[name] = mean
-        if tensors[0].dim() != 2 or any(name not in g for g in grams):
+    merged = _averages(states)
+    for name in _weighed(states, grams):
+        tensors, mean = [s[name] for s in states], merged[name]
+        if mean.dim() != 2:
             continue
         size = tensors[0].shape[1]
         inputs = []
@@ -113,6 +99,24 @@ def regmean(
         total = torch.stack(inputs).sum(0)
         merged[name] = (mean.double() + change @ torch.linalg.pinv(total, hermitian=True)).to(mean.dtype)
     return merged
+
+
+def _averages(states: Sequence[State]) -> dict[str, Tensor]:
+    """Every tensor averaged; what is no floating-point number has to agree."""
+    check_states({f"model {i}": s for i, s in enumerate(states, 1)})
+    merged: dict[str, Tensor] = {}
+    for name in states[0]:
+        tensors = [s[name] for s in states]
+        if tensors[0].is_floating_point():
+            merged[name] = weighted_sum(name, tensors, [1 / len(states)] * len(states))
+        else:
+            merged[name] = agreed(name, tensors)
+    return merged
+
+
+def _weighed(states: Sequence[State], known: Sequence[Mapping[str, Tensor]]) -> list[str]:
+    """The floating-point tensors of which something is known in every model."""
+    return [name for name, t in states[0].items() if t.is_floating_point() and all(name in k for k in known)]
 
 
 def fisher_information(

@@ -16,9 +16,7 @@ share.py        the dataset card, and the way to the hub
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
-
+from ratekit.lazy import lazy_names
 from ratekit.reproduce.facts import published
 
 # Loaded when they are used: `rk.published` needs none of the pipeline.
@@ -35,8 +33,4 @@ _LATER = {
 
 __all__ = ["Experiment", "Sweep", "compare", "experiments", "get_experiment", "planned", "published", "push", "run"]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _LATER:
-        return getattr(importlib.import_module(f"ratekit.reproduce.{_LATER[name]}"), name)
-    raise AttributeError(f"module 'ratekit.reproduce' has no attribute {name!r}")
+__getattr__, __dir__ = lazy_names("ratekit.reproduce", _LATER)

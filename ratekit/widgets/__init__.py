@@ -12,8 +12,7 @@ imported, and not before a widget is asked for.
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from ratekit.lazy import lazy_names
 
 _WIDGETS = {
     "Explorer": "explorer",
@@ -24,14 +23,4 @@ _WIDGETS = {
 
 __all__ = ["AttributeLab", "EffectsDashboard", "Explorer", "Playground"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _WIDGETS:
-        raise AttributeError(f"module 'ratekit.widgets' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"ratekit.widgets.{_WIDGETS[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_WIDGETS})
+__getattr__, __dir__ = lazy_names("ratekit.widgets", _WIDGETS)

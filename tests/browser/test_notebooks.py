@@ -132,6 +132,7 @@ def test_an_attribute_is_made_in_the_lab(lab, open_page, width):
     phrase.press("Enter")
     page.get_by_role("button", name="Try", exact=True).first.click()
     settled(page, "rk-versions", "more hedged, <b>leaving</b> each mistake alone")
+    assert page.locator(".jp-OutputArea b", has_text="leaving").count() == 0, "what was typed acts as markup"
     choose(page, "Left", "v1")
     settled(page, "rk-texts", "v1")
     settled(page, "rk-texts", "v3")
