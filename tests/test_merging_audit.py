@@ -144,7 +144,7 @@ def test_pairs_are_checked(given, said):
 
 
 def test_pairs_may_be_conversations():
-    from ratekit.merging.metrics import read_pairs
+    from ratekit.merging.pairs import read_pairs
 
     turn = {"role": "user", "content": "Hi"}
     sides = [[turn, {"role": "assistant", "content": text}] for text in ("Hello!", "Go away.")]

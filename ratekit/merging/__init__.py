@@ -30,13 +30,13 @@ _PUBLIC = {
     # state dicts and folders
     "load_state": "states",
     "save_state": "writing",
-    "check_states": "states",
-    "line_state": "states",
-    "combine": "states",
+    "check_states": "comparing",
+    "line_state": "combining",
+    "combine": "combining",
     # metrics
     "Estimate": "metrics",
     "Instrument": "metrics",
-    "reward_from": "metrics",
+    "reward_from": "rewards",
     "effect_metric": "metrics",
     "accuracy_metric": "metrics",
     "loss_metric": "metrics",

@@ -19,7 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratekit.errors import InputError
-from ratekit.merging.states import Model, State, check_states, line_state, open_state
+from ratekit.merging.combining import line_state
+from ratekit.merging.comparing import check_states
+from ratekit.merging.states import Model, State, open_state
 from ratekit.merging.symmetries import Symmetries, permuted, reordered, symmetries_of
 
 if TYPE_CHECKING:

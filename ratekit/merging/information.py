@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ratekit.errors import InputError
-from ratekit.merging.states import State, agreed, check_states, weighted_sum
+from ratekit.merging.combining import agreed, weighted_sum
+from ratekit.merging.comparing import check_states
+from ratekit.merging.states import State
 
 if TYPE_CHECKING:
     from torch import Tensor

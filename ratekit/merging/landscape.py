@@ -18,8 +18,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ratekit.errors import InputError, WorkError
+from ratekit.merging.combining import combine
+from ratekit.merging.comparing import check_states
 from ratekit.merging.metrics import Estimate, Instrument, Metric
-from ratekit.merging.states import Model, State, check_states, combine, load_state
+from ratekit.merging.states import Model, State, load_state
 
 if TYPE_CHECKING:
     import pandas as pd

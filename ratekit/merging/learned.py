@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from ratekit.errors import InputError
 from ratekit.merging.ensembles import greedy
 from ratekit.merging.information import fisher, fisher_information, gram_matrices, regmean
-from ratekit.merging.metrics import Instrument, RewardOf
+from ratekit.merging.metrics import Instrument
+from ratekit.merging.rewards import RewardOf
 from ratekit.merging.states import Model, State, load_state
 
 if TYPE_CHECKING:

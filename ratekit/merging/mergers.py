@@ -15,20 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from ratekit.errors import InputError, WorkError, shorten
+from ratekit.merging.combining import agreed, weighted_sum
+from ratekit.merging.comparing import check_finite, check_states, not_finite, ties
 from ratekit.merging.folders import check_folders, open_model
 from ratekit.merging.methods import Method, checked, find_method
-from ratekit.merging.states import (
-    Model,
-    State,
-    agreed,
-    check_finite,
-    check_states,
-    dtype_named,
-    named,
-    not_finite,
-    ties,
-    weighted_sum,
-)
+from ratekit.merging.states import Model, State, dtype_named, named
 from ratekit.merging.writing import Writer
 
 if TYPE_CHECKING:

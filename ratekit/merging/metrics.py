@@ -9,7 +9,6 @@ everything off one scoring.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,6 +20,8 @@ from ratekit.columns import reward_matrix
 from ratekit.diagnostics.rows import Group, groups
 from ratekit.errors import InputError, unknown
 from ratekit.estimators import ESTIMANDS, ESTIMATORS, Floats, clustered_mean, effects, pooled_sd, t_interval
+from ratekit.merging.pairs import read_pairs
+from ratekit.merging.rewards import RewardOf, reward_from
 from ratekit.merging.states import State
 from ratekit.schema import (
     ATTRIBUTE,
@@ -30,7 +31,6 @@ from ratekit.schema import (
     REWARD_PREFIX,
     REWRITES,
     TREATED,
-    as_conversation,
     require,
 )
 from ratekit.scoring.base import Reward
@@ -40,9 +40,6 @@ from ratekit.scoring.store import ScoreStore
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from ratekit.scoring.model import RewardModel
-
-RewardOf = Callable[[State], Reward]
 Metric = Callable[[State], float]
 NAME = "model"  # of the reward column while one state is measured
 
@@ -55,106 +52,6 @@ class Estimate(NamedTuple):
     ci_low: float = float("nan")
     ci_high: float = float("nan")
     n: int = 0
-
-
-def reward_from(
-    folder: str | Path,
-    *,
-    adapter: str | None = None,
-    device: str | None = None,
-    dtype: str | None = None,
-    trust_remote_code: bool = False,
-) -> RewardOf:
-    """A function that makes a reward of a state dict: loaded into the architecture of `folder`, read as that is read.
-
-    >>> reward = reward_from("rm-a")(state)  # doctest: +SKIP
-    >>> reward(["Why?"], ["Because."]).shape  # doctest: +SKIP
-    (1,)
-    """
-    return _RewardFrom(Path(folder).expanduser(), adapter, device, dtype, trust_remote_code)
-
-
-class _RewardFrom:
-    """What `reward_from` gives; `fingerprint` names all but the weights that a score depends on."""
-
-    def __init__(
-        self, folder: Path, adapter: str | None, device: str | None, dtype: str | None, trust_remote_code: bool
-    ) -> None:
-        self.folder, self.adapter, self.device, self.dtype, self.trust = (
-            folder,
-            adapter,
-            device,
-            dtype,
-            trust_remote_code,
-        )
-        self._found: Any = None
-
-    def __call__(self, state: State) -> Reward:
-        return self._made(state, "auto")
-
-    def plain(self, state: State) -> RewardModel:
-        """The model with its layers as `transformers` made them, for those who look into it."""
-        return self._made(state, "padded")
-
-    def _made(self, state: State, path: str) -> RewardModel:
-        from ratekit.scoring.model import RewardModel
-
-        model = RewardModel(
-            self.folder, self._found or self.adapter, device=self.device, dtype=self.dtype, path=path, weights=state,
-            trust_remote_code=self.trust,
-        )  # fmt: skip
-        self._found = model.adapter  # guessed, and said, once
-        return model
-
-    @property
-    def fingerprint(self) -> str:
-        """A hash of the folder's config, tokenizer, template and code, and of how they are read."""
-        import torch
-
-        on = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        digest = hashlib.blake2b(repr((self.adapter, self.dtype, on)).encode(), digest_size=16)
-        for path in sorted(self.folder.glob("*")) if self.folder.is_dir() else []:
-            if path.suffix in (".json", ".jinja", ".py", ".txt", ".model") and "safetensors" not in path.name:
-                digest.update(path.name.encode() + path.read_bytes())
-        return digest.hexdigest()
-
-
-def read_pairs(pairs: Any) -> list[tuple[Any, str, str]]:
-    """(prompt, chosen, rejected) of each preference pair.
-
-    >>> read_pairs([{"prompt": "Hi", "chosen": "Hello!", "rejected": "Go away."}])
-    [('Hi', 'Hello!', 'Go away.')]
-
-    pairs  a Dataset, a DataFrame, a list of such objects, or a path to a table: columns prompt, chosen, rejected. The
-           responses are strings; conversations that hold the prompt too are split at their last turn
-
-    Raises InputError for a missing column and a pair without text.
-    """
-    if isinstance(pairs, str | Path):
-        pairs = files.read(pairs)
-    if hasattr(pairs, "to_dict") and not hasattr(pairs, "features"):
-        pairs = pairs.to_dict("records")
-    rows = list(pairs)
-    if not rows:
-        raise InputError("no preference pairs were given")
-    found = []
-    for number, row in enumerate(rows, 1):
-        for column in ("chosen", "rejected"):
-            if column not in row:
-                have = ", ".join(row)
-                raise InputError(
-                    f"preference pairs have the columns prompt, chosen and rejected; no {column!r} in {have}"
-                )
-        sides = [row["chosen"], row["rejected"]]
-        prompt = row.get(PROMPT)
-        if all(isinstance(side, Sequence) and not isinstance(side, str) and len(side) for side in sides):
-            turns = [as_conversation(side) for side in sides]
-            prompt = prompt if prompt is not None else turns[0][:-1]
-            sides = [t[-1]["content"] for t in turns]
-        if prompt is None or not all(isinstance(side, str) and side.strip() for side in sides):
-            raise InputError(f"pair {number}: a prompt and two responses (strings) were expected")
-        found.append((prompt, *sides))
-    return found
 
 
 class Instrument:

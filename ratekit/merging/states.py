@@ -1,15 +1,13 @@
-"""State dicts: read from folders (safetensors only), compared, combined; a fault names the tensor.
+"""State dicts, read from folders one tensor at a time (safetensors only); a fault names the tensor.
 
 state = load_state("rm-a")                       # {"model.embed_tokens.weight": tensor, ...}
-check_states({"a": state, "b": load_state("rm-b")})
-save_state(line_state(a, b, 0.5), "half", like="rm-a")
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +22,6 @@ Model = State | str | Path
 WHOLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PIECE = 1 << 24  # entries worked on at once
-HEADS = ("score", "classifier", "v_head", "regression")  # what reward heads are called
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32",
           "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool", "F8_E4M3": "float8_e4m3fn",
@@ -154,9 +151,6 @@ def dtype_named(name: str | None) -> Any:
     return found
 
 
-# --- comparing -----------------------------------------------------------------------------------------------
-
-
 def named(models: Mapping[str, Model] | Sequence[Model]) -> dict[str, Model]:
     """Models by name: a folder is called by its last part, a state dict `model 1`, `model 2`, ...
 
@@ -187,166 +181,7 @@ def describe(state: State, name: str) -> tuple[tuple[int, ...], str]:
     return tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")
 
 
-def check_states(states: Mapping[str, State], *, finite: bool = True, mixed_dtypes: bool = False) -> None:
-    """Raise InputError unless the models have the same tensors: names, shapes, dtypes, and (if `finite`) no NaN.
-
-    >>> import torch
-    >>> check_states({"a": {"w": torch.zeros(2)}, "b": {"w": torch.zeros(3)}})
-    Traceback (most recent call last):
-    ...
-    ratekit.errors.InputError: w is (2,) in a and (3,) in b: the models are of different sizes
-
-    mixed_dtypes  allow one model's float16 beside another's bfloat16; whoever says so chooses what they become
-    """
-    (first, reference), *others = states.items()
-    for other, state in others:
-        _same_names(first, reference, other, state)
-        for name in reference:
-            (shape, dtype), (shape2, dtype2) = describe(reference, name), describe(state, name)
-            if shape != shape2:
-                raise InputError(f"{name} is {shape} in {first} and {shape2} in {other}: {_why(name, shape, shape2)}")
-            if dtype != dtype2 and not mixed_dtypes:
-                raise InputError(
-                    f"{name} is {dtype} in {first} and {dtype2} in {other}; say in which dtype to merge, as in "
-                    "dtype='float32'"
-                )
-    _same_ties(states)
-    if finite:
-        for model, state in states.items():
-            for name in state:
-                check_finite(model, name, state[name])
-
-
-def check_finite(model: str, name: str, tensor: Tensor) -> None:
-    """Raise InputError where a tensor holds NaN or infinity."""
-    n_bad = not_finite(tensor)
-    if not n_bad:
-        return
-    raise InputError(f"{name} of {model} holds {n_bad} of {tensor.numel()} weights that are NaN or infinite")
-
-
-def not_finite(tensor: Tensor) -> int:
-    """How many entries are NaN or infinite."""
-    if not tensor.is_floating_point():
-        return 0
-    flat = tensor.detach().reshape(-1)
-    return sum(int((~flat[piece].isfinite()).sum()) for piece in pieces(flat.numel()))
-
-
-def _same_names(first: str, a: State, second: str, b: State) -> None:
-    for (one, x), (two, y) in (((first, a), (second, b)), ((second, b), (first, a))):
-        extra = [name for name in x if name not in y]
-        if extra:
-            more = f" (and {len(extra) - 1} more)" if len(extra) > 1 else ""
-            of = extra[0].split(".")[-2:-1]
-            hint = "the architectures differ"
-            if of in (["lm_head"], ["embed_tokens"], ["decoder"]) and not more:
-                hint = f"tied weights in {two}? untie them there"
-            elif any(part in extra[0] for part in HEADS) and not more:
-                hint = f"{two} has no reward head; a head that was never trained (zeros) would do"
-            raise InputError(f"{extra[0]}{more} is in {one} and not in {two}: {hint}")
-
-
-def _why(name: str, shape: tuple[int, ...], other: tuple[int, ...]) -> str:
-    last = name.lower()
-    if ("embed" in last or "lm_head" in last or "wte" in last) and shape[1:] == other[1:]:
-        return "the vocabularies differ"
-    if any(part in last for part in HEADS) and shape[1:] == other[1:]:
-        return "the reward heads differ"
-    if any(part in last for part in ("q_proj", "k_proj", "v_proj", "query", "key", "value", "attn")):
-        return "the attention heads differ"
-    return "the models are of different sizes"
-
-
-def ties(state: State) -> dict[str, str]:
-    """Each tensor that shares its memory with an earlier one of the same shape, and that one's name."""
-    if not isinstance(state, dict):
-        return {}  # tensors of a folder never share
-    first: dict[tuple[int, tuple[int, ...]], str] = {}
-    found = {}
-    for name, tensor in state.items():
-        if tensor.numel() == 0:
-            continue
-        key = (tensor.data_ptr(), tuple(tensor.shape))
-        if key in first:
-            found[name] = first[key]
-        first.setdefault(key, name)
-    return found
-
-
-def _same_ties(states: Mapping[str, State]) -> None:
-    found = {model: ties(state) for model, state in states.items()}
-    (first, reference), *others = found.items()
-    for other, tied in others:
-        for name in sorted(set(reference.items()) ^ set(tied.items())):
-            one, two = (first, other) if name in reference.items() else (other, first)
-            raise InputError(f"{name[0]} is tied to {name[1]} in {one} and not in {two}: untie it, or tie it in both")
-
-
-# --- combining -----------------------------------------------------------------------------------------------
-
-
-def combine(states: Sequence[State], weights: Sequence[float]) -> dict[str, Tensor]:
-    """sum_i w_i state_i, tensor by tensor: computed in float32 (float64 where that is given), in the first's dtype.
-
-    >>> import torch
-    >>> combine([{"w": torch.tensor([1.0])}, {"w": torch.tensor([3.0])}], [0.5, 0.5])
-    {'w': tensor([2.])}
-
-    Tensors that are not floating point (position ids) must be equal, and are taken over.
-    """
-    if len(states) != len(weights) or not states:
-        raise InputError(f"{len(states)} models and {len(weights)} weights; one each was expected")
-    check_states({f"model {i}": s for i, s in enumerate(states, 1)}, finite=False)
-    tied = ties(states[0])
-    merged: dict[str, Tensor] = {}
-    for name in states[0]:
-        one = tied.get(name)
-        merged[name] = merged[one] if one else weighted_sum(name, [s[name] for s in states], weights)
-    return merged
-
-
-def weighted_sum(name: str, tensors: Sequence[Tensor], weights: Sequence[float], dtype: Any = None) -> Tensor:
-    """One tensor of `combine`, in the first's dtype or in `dtype`; a piece at a time, so that no copy is whole."""
-    import torch
-
-    first = tensors[0]
-    if not first.is_floating_point():
-        return agreed(name, tensors)
-    work = torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
-    out = torch.empty(first.shape, dtype=dtype or first.dtype, device=first.device)
-    flat, parts = out.view(-1), [t.detach().reshape(-1) for t in tensors]
-    for piece in pieces(first.numel()):
-        total = torch.zeros(piece.stop - piece.start, dtype=work, device=first.device)
-        for part, weight in zip(parts, weights, strict=True):
-            if weight:  # so that at a path's end the end itself comes back, bit by bit
-                total.add_(part[piece].to(work), alpha=float(weight))
-        flat[piece] = total.to(out.dtype)
-    return out
-
-
 def pieces(n: int) -> Iterator[slice]:
     """0 to n in pieces."""
     for start in range(0, n, PIECE):
         yield slice(start, min(start + PIECE, n))
-
-
-def agreed(name: str, tensors: Iterable[Tensor]) -> Tensor:
-    """A tensor that is not floating point, which all models must share. Raises InputError where they do not."""
-    import torch
-
-    first, *others = tensors
-    for other in others:
-        if not torch.equal(first, other):
-            raise InputError(f"{name} holds {first.dtype} and differs between the models, so it cannot be merged")
-    return first.clone()
-
-
-def line_state(a: State, b: State, t: float) -> dict[str, Tensor]:
-    """(1-t) a + t b: the straight line from a to b; t outside [0, 1] extrapolates.
-
-    >>> import torch
-    >>> line_state({"w": torch.tensor([0.0])}, {"w": torch.tensor([4.0])}, 0.25)
-    {'w': tensor([1.])}
-    """
-    return combine([a, b], [1 - t, t])

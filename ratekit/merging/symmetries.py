@@ -26,7 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratekit.errors import InputError
-from ratekit.merging.states import State, ties
+from ratekit.merging.comparing import ties
+from ratekit.merging.states import State
 
 if TYPE_CHECKING:
     import torch
