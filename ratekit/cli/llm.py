@@ -1,15 +1,20 @@
-"""The options of `run` and `rewrite` that say how an LLM is asked, and at what cost."""
+"""The options that say how an LLM is asked, and at what cost: of every command that rewrites."""
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
 import os
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 if TYPE_CHECKING:
+    from ratekit.rewriting import Options
     from ratekit.rewriting.cost import Meter, Prices
 
 BaseUrl = Annotated[str | None, typer.Option(help="Of an OpenAI-compatible server of your own, for openai:MODEL.")]
@@ -32,33 +37,88 @@ RetryFailed = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would take, and ask for nothing.")]
 
 
-def read_template(path: Path | None) -> str | None:
-    """The text of a template file, without its last line break. Raises InputError."""
-    from ratekit.errors import InputError
+@dataclass(frozen=True)
+class Asking:
+    """How an LLM is asked, and at what cost; each field is an option of the commands under `with_llm_options`."""
 
-    if path is None:
-        return None
-    try:
-        text = path.read_text(encoding="utf-8").removesuffix("\n")
-    except OSError as e:
-        raise InputError(f"--template {path}: {e.strerror}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"--template {path}: not UTF-8") from None
-    if not text.strip():
-        raise InputError(f"--template {path}: the file is empty")
-    return text
+    base_url: BaseUrl = None
+    template: Template = None
+    max_tokens: MaxTokens = None
+    temperature: Temperature = None
+    concurrency: Concurrency = None
+    rpm: Rpm = None
+    tpm: Tpm = None
+    timeout: Timeout = None
+    price_in: PriceIn = None
+    price_out: PriceOut = None
+    budget: Budget = None
+    retry_failed: RetryFailed = False
+    dry_run: DryRun = False
+
+    @property
+    def options(self) -> Options:
+        """What a rewriter takes."""
+        from ratekit.rewriting import Options
+
+        return Options(
+            self.base_url, None, self.retry_failed,
+            concurrency=self.concurrency, rpm=self.rpm, tpm=self.tpm, timeout=self.timeout,
+        )  # fmt: skip
+
+    @property
+    def prices(self) -> Prices | None:
+        """The prices, if both are given. Raises InputError for one alone."""
+        from ratekit.errors import InputError
+        from ratekit.rewriting.cost import Prices
+
+        if self.price_in is None and self.price_out is None:
+            return None
+        if self.price_in is None or self.price_out is None:
+            raise InputError("give both prices or none: --price-in and --price-out")
+        return Prices(self.price_in, self.price_out)
+
+    @property
+    def text(self) -> str | None:
+        """The rewriting prompt of the template file, without its last line break. Raises InputError."""
+        from ratekit.errors import InputError
+
+        path = self.template
+        if path is None:
+            return None
+        try:
+            text = path.read_text(encoding="utf-8").removesuffix("\n")
+        except OSError as e:
+            raise InputError(f"--template {path}: {e.strerror}") from None
+        except UnicodeDecodeError:
+            raise InputError(f"--template {path}: not UTF-8") from None
+        if not text.strip():
+            raise InputError(f"--template {path}: the file is empty")
+        return text
 
 
-def prices_of(per_million_in: float | None, per_million_out: float | None) -> Prices | None:
-    """The prices, if both are given. Raises InputError for one alone."""
-    from ratekit.errors import InputError
-    from ratekit.rewriting.cost import Prices
+def with_llm_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with the fields of `Asking` as options of its own, where it has the parameter `asking`.
 
-    if per_million_in is None and per_million_out is None:
-        return None
-    if per_million_in is None or per_million_out is None:
-        raise InputError("give both prices or none: --price-in and --price-out")
-    return Prices(per_million_in, per_million_out)
+    The command line reads a function's signature, and has no way to say "these thirteen too".
+    """
+    kinds = get_type_hints(Asking, include_extras=True)
+    options = [
+        inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=kinds[f.name])
+        for f in fields(Asking)
+    ]
+    signature = inspect.signature(command, eval_str=True)
+    spread: list[inspect.Parameter] = []
+    for parameter in signature.parameters.values():
+        spread += options if parameter.name == "asking" else [parameter]
+
+    @functools.wraps(command)
+    def spread_out(**given: Any) -> None:
+        asking = Asking(**{option.name: given.pop(option.name) for option in options})
+        command(**given, asking=asking)
+
+    spread_out.__signature__ = signature.replace(parameters=spread)  # type: ignore[attr-defined]
+    spread_out.__annotations__ = {p.name: p.annotation for p in spread}
+    return spread_out
 
 
 def is_first_process() -> bool:

@@ -53,8 +53,8 @@ RewardNames = Annotated[
     typer.Option(
         "--reward",
         "-r",
-        help="vader, words, a model folder, a hub id, judge:MODEL, dpo:POLICY,REFERENCE or served:URL "
-        "(may be repeated).",
+        help="vader, words, a model folder, a hub id, judge:MODEL, pairwise:MODEL,REFERENCES, dpo:POLICY,REFERENCE or "
+        "served:URL (may be repeated).",
     ),
 ]
 Cache = Annotated[Path | None, typer.Option(help="Folder of replies; what is there is not asked for again.")]
@@ -64,7 +64,9 @@ Seed = Annotated[int, typer.Option(help="Of the sample.")]
 TableFormat = Annotated[Format, typer.Option("--format", help="How the table is printed.")]
 
 
+@llm.with_llm_options
 def run(
+    *,
     data: Data,
     attribute: AttributeName,
     reward: RewardNames,
@@ -77,19 +79,7 @@ def run(
     n: N = None,
     seed: Seed = 0,
     cache: Cache = None,
-    base_url: llm.BaseUrl = None,
-    template: llm.Template = None,
-    max_tokens: llm.MaxTokens = None,
-    temperature: llm.Temperature = None,
-    concurrency: llm.Concurrency = None,
-    rpm: llm.Rpm = None,
-    tpm: llm.Tpm = None,
-    timeout: llm.Timeout = None,
-    price_in: llm.PriceIn = None,
-    price_out: llm.PriceOut = None,
-    budget: llm.Budget = None,
-    retry_failed: llm.RetryFailed = False,
-    dry_run: llm.DryRun = False,
+    asking: llm.Asking,
     trust_remote_code: Trust = False,
     out: Annotated[Path | None, typer.Option(help="Folder of the run. [default: runs/DATA-ATTRIBUTE]")] = None,
     format: TableFormat = Format.table,
@@ -99,23 +89,20 @@ def run(
     The same call again goes on where it was cut off, and another --reward is added to what is there.
     """
     from ratekit.reports import report as write_report
-    from ratekit.rewriting import Options
     from ratekit.rewriting.cost import Meter
     from ratekit.runs import Settings, conclusions, execute, planned
 
     settings = Settings(
         data=data, attribute=attribute, data_files=str(data_files) if data_files else None, split=split,
         columns=_mapping(column), duplicates=duplicates, rewriter=rewriter, depth=depth, n=n, seed=seed,
-        template=llm.read_template(template), max_tokens=max_tokens, temperature=temperature,
+        template=asking.text, max_tokens=asking.max_tokens, temperature=asking.temperature,
     )  # fmt: skip
     folder = out or Path("runs") / f"{Path(data).name.split('.')[0]}-{attribute}"
-    options = Options(base_url, None, retry_failed, concurrency=concurrency, rpm=rpm, tpm=tpm, timeout=timeout)
-    prices = llm.prices_of(price_in, price_out)
-    if dry_run:
-        print(planned(settings, cache=cache or folder / "rewrites", options=options, prices=prices))
+    if asking.dry_run:
+        print(planned(settings, cache=cache or folder / "rewrites", options=asking.options, prices=asking.prices))
         return
     table = execute(
-        folder, settings, reward, cache=cache, options=options, meter=Meter(prices, budget),
+        folder, settings, reward, cache=cache, options=asking.options, meter=Meter(asking.prices, asking.budget),
         trust_remote_code=trust_remote_code,
     )  # fmt: skip
     page = write_report(folder)
@@ -123,7 +110,9 @@ def run(
     report(table, format, [*conclusions(table), TRUST], written)
 
 
+@llm.with_llm_options
 def rewrite(
+    *,
     data: Annotated[str, typer.Argument(help="A file, a saved dataset, or the name of a source.")],
     attribute: AttributeName,
     out: Annotated[Path, typer.Option(help="Folder for the dataset with its rewrites.")],
@@ -134,38 +123,23 @@ def rewrite(
     n: N = None,
     seed: Seed = 0,
     cache: Cache = None,
-    base_url: llm.BaseUrl = None,
-    template: llm.Template = None,
-    max_tokens: llm.MaxTokens = None,
-    temperature: llm.Temperature = None,
-    concurrency: llm.Concurrency = None,
-    rpm: llm.Rpm = None,
-    tpm: llm.Tpm = None,
-    timeout: llm.Timeout = None,
-    price_in: llm.PriceIn = None,
-    price_out: llm.PriceOut = None,
-    budget: llm.Budget = None,
-    retry_failed: llm.RetryFailed = False,
-    dry_run: llm.DryRun = False,
+    asking: llm.Asking,
 ) -> None:
     """Label the data where they are not labelled yet, rewrite every response to the other side and back."""
-    from ratekit.rewriting import Options
     from ratekit.rewriting.cost import Meter
     from ratekit.runs import Settings, planned, rewritten, write_dataset
 
     settings = Settings(
         data=data, attribute=attribute, data_files=str(data_files) if data_files else None, columns=_mapping(column),
         rewriter=rewriter, depth=depth, n=n, seed=seed,
-        template=llm.read_template(template), max_tokens=max_tokens, temperature=temperature,
+        template=asking.text, max_tokens=asking.max_tokens, temperature=asking.temperature,
     )  # fmt: skip
-    options = Options(base_url, None, retry_failed, concurrency=concurrency, rpm=rpm, tpm=tpm, timeout=timeout)
-    prices = llm.prices_of(price_in, price_out)
     cache = cache or out / "rewrites"
-    if dry_run:
-        print(planned(settings, cache=cache, options=options, prices=prices))
+    if asking.dry_run:
+        print(planned(settings, cache=cache, options=asking.options, prices=asking.prices))
         return
-    meter = Meter(prices, budget)
-    ds = rewritten(settings, cache=cache, options=options, meter=meter)
+    meter = Meter(asking.prices, asking.budget)
+    ds = rewritten(settings, cache=cache, options=asking.options, meter=meter)
     if llm.is_first_process():
         write_dataset(out, ds)
         say_paths([out / "dataset", llm.write_record(out, meter)])

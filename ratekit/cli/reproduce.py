@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from ratekit.rewriting.cost import Prices
 
 
+@llm.with_llm_options
 def reproduce(
+    *,
     name: Annotated[str | None, typer.Argument(help="Of the experiment, as in --list.")] = None,
     list_: Annotated[bool, typer.Option("--list", help="The experiments, and where the paper has them.")] = False,
     n: Annotated[int | None, typer.Option(min=1, help="So many rows. [default: the paper's]")] = None,
@@ -52,19 +54,7 @@ def reproduce(
         bool, typer.Option("--public", help="What is pushed is for everyone; private otherwise.")
     ] = False,
     cache: pipeline.Cache = None,
-    base_url: llm.BaseUrl = None,
-    template: llm.Template = None,
-    max_tokens: llm.MaxTokens = None,
-    temperature: llm.Temperature = None,
-    concurrency: llm.Concurrency = None,
-    rpm: llm.Rpm = None,
-    tpm: llm.Tpm = None,
-    timeout: llm.Timeout = None,
-    price_in: llm.PriceIn = None,
-    price_out: llm.PriceOut = None,
-    budget: llm.Budget = None,
-    retry_failed: llm.RetryFailed = False,
-    dry_run: llm.DryRun = False,
+    asking: llm.Asking,
     trust_remote_code: pipeline.Trust = False,
     out: Annotated[Path | None, typer.Option(help="Folder of the run. [default: runs/NAME]")] = None,
     format: pipeline.TableFormat = Format.table,
@@ -76,7 +66,6 @@ def reproduce(
     """
     from ratekit.errors import InputError
     from ratekit.reproduce.pipeline import planned, run
-    from ratekit.rewriting import Options
     from ratekit.rewriting.cost import Meter
 
     if list_:
@@ -86,24 +75,24 @@ def reproduce(
         raise InputError("which experiment? Write ratekit reproduce NAME, with a name of ratekit reproduce --list")
     if push is not None and ("/" not in push or push.startswith((".", "/"))):
         raise InputError(f"--push {push}: a dataset of the hub is written owner/name")
-    options = Options(base_url, None, retry_failed, concurrency=concurrency, rpm=rpm, tpm=tpm, timeout=timeout)
-    prices = llm.prices_of(price_in, price_out) or known_prices(name, rewriter)
-    text = llm.read_template(template)
-    if dry_run:
+    prices = asking.prices or known_prices(name, rewriter)
+    if asking.dry_run:
         print(
             planned(
-                name, out, options=options, prices=prices, cache=cache, n=n, rewriter=rewriter, labeller=labeller,
-                data_files=[str(f) for f in data_files or []] or None, depth=depth, seed=seed, template=text,
-                max_tokens=max_tokens, temperature=temperature,
+                name, out, n=n, rewriter=rewriter, labeller=labeller, depth=depth, seed=seed,
+                data_files=[str(f) for f in data_files or []] or None, template=asking.text,
+                max_tokens=asking.max_tokens, temperature=asking.temperature,
+                cache=cache, options=asking.options, prices=prices,
             )
         )  # fmt: skip
         return
-    if rewriter is None and base_url is None and budget is None and start is None:
+    if rewriter is None and asking.base_url is None and asking.budget is None and start is None:
         refuse_to_pay_unasked(name)
     finished = run(
         name, out, start=start, n=n, rewriter=rewriter, rewards=reward or (), data_files=data_files or (),
-        labeller=labeller, depth=depth, seed=seed, template=text, max_tokens=max_tokens, temperature=temperature,
-        cache=cache, options=options, meter=Meter(prices, budget), trust_remote_code=trust_remote_code,
+        labeller=labeller, depth=depth, seed=seed, template=asking.text,
+        max_tokens=asking.max_tokens, temperature=asking.temperature,
+        cache=cache, options=asking.options, meter=Meter(prices, asking.budget), trust_remote_code=trust_remote_code,
     )  # fmt: skip
     _report(finished, compare, format)
     if push is not None:
