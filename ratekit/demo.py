@@ -177,7 +177,7 @@ def run_demo(out: str | Path = "demo", *, progress: bool = True) -> pd.DataFrame
     from transformers.utils.logging import disable_progress_bar
 
     from ratekit.reports import report
-    from ratekit.runs import versions, write_record, write_run
+    from ratekit.runfolder import versions, write_record, write_run
     from ratekit.stages import estimate, score
 
     disable_progress_bar()  # a bar of its own for every small file would hide the ones that matter

@@ -1,38 +1,34 @@
 """A run: every stage in order, each saved as soon as it is done, so that the same call goes on where it was cut off.
 
-A run's folder holds `dataset/` (`datasets.load_from_disk` opens it), `effects.csv`, `effects.png` and `run.json` (every
-setting, versions, rows dropped).
+Its folder is that of ratekit.runfolder; what it holds already is not made again.
 """
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ratekit import __version__, files
+from ratekit import files
 from ratekit.attributes import Attribute, get_attribute
-from ratekit.errors import InputError, WorkError, shorten
+from ratekit.errors import InputError
 from ratekit.rewriting import Options, make_rewriter
 from ratekit.rewriting.chains import rows_of
 from ratekit.rewriting.chat import ChatRewriter
 from ratekit.rewriting.cost import Meter, Plan, Prices
 from ratekit.rewriting.rules import RULES
 from ratekit.rewriting.stream import plan_chains
+from ratekit.runfolder import DATASET, opened, write_dataset, write_record, write_table
 from ratekit.schema import ATTRIBUTE, REWARD_PREFIX, REWRITES, TREATED, columns_of
 from ratekit.scoring import default_name, find_reward
 from ratekit.scoring.base import Reward
 from ratekit.sources import load
-from ratekit.stages import estimate, label, rewrite, score, standardize
+from ratekit.stages import estimate, label, rewrite, score
 
 if TYPE_CHECKING:
     import pandas as pd
     from datasets import Dataset
-
-DATASET, EFFECTS, FIGURE, RECORD = "dataset", "effects.csv", "effects.png", "run.json"
 
 
 @dataclass(frozen=True)
@@ -107,7 +103,7 @@ def scored(
     Raises InputError where the folder holds another run.
     """
     names = names_of(rewards)
-    record = _opened(folder, settings)
+    record = opened(folder, asdict(settings))
     if (folder / DATASET).exists() and not (again or record.get("rewriting", {}).get("stopped")):
         ds = files.read(folder / DATASET)
     else:
@@ -211,117 +207,3 @@ def _default_rewriter(ds: Dataset, attribute: str) -> str:
         f"which rewriter? The data carry no rewrites and there are no rules for {attribute!r}; "
         "give --rewriter openai:MODEL or replay:PATH"
     )
-
-
-def _opened(folder: Path, settings: Settings) -> dict[str, Any]:
-    """The record of the run in `folder`, or a new one. Raises InputError where the folder holds something else."""
-    if folder.is_file():
-        raise InputError(f"{folder} is a file; --out takes a folder")
-    if not (folder / RECORD).exists():
-        if (folder / DATASET).exists():
-            raise InputError(f"{folder} holds a dataset that is of no run (no {RECORD}); choose another --out")
-        return {"settings": asdict(settings), "versions": versions(), "rewards": {}}
-    try:
-        record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        held = record["settings"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(f"{folder / RECORD} is not readable; choose another --out") from None
-    wanted = json.loads(json.dumps(asdict(settings)))
-    differing = [k for k in wanted if wanted[k] != held.get(k)]
-    if differing:
-        what = ", ".join(f"{k} {held.get(k)!r} there, {wanted[k]!r} here" for k in differing)
-        raise InputError(f"{folder} holds another run ({what}); choose another --out")
-    return record
-
-
-def write_record(folder: Path, record: dict[str, Any]) -> None:
-    """Save run.json; an older one is replaced only once the new one is whole."""
-    new = folder / f".{RECORD}.new"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        new.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        new.replace(folder / RECORD)
-    except OSError as e:
-        raise WorkError(f"{folder} cannot be written: {shorten(e.strerror or e, 80)}") from None
-
-
-def versions() -> dict[str, str]:
-    """Of Python, ratekit and the packages whose numbers could differ between versions."""
-    import platform
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {"python": platform.python_version(), "ratekit": __version__}
-    for package in ("datasets", "torch", "transformers", "numpy", "scipy"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
-
-
-def write_dataset(folder: Path, ds: Dataset) -> Path:
-    """Save `ds` as `folder`/dataset; an older one is replaced only once the new one is whole."""
-    target, new = folder / DATASET, folder / f".{DATASET}.new"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(new, ignore_errors=True)
-        ds.save_to_disk(str(new))
-        shutil.rmtree(target, ignore_errors=True)
-        new.rename(target)
-    except OSError as e:
-        raise WorkError(f"{folder} cannot be written: {shorten(e.strerror or e, 80)}") from None
-    return target
-
-
-def write_table(folder: Path, table: pd.DataFrame) -> list[Path]:
-    """Write effects.csv and effects.png into `folder`."""
-    from matplotlib.figure import Figure
-
-    from ratekit import plots
-
-    table.to_csv(folder / EFFECTS, index=False)
-    unit = "sd" if table["reward_sd"].gt(0).any() else "reward"
-    figure = plots.effects(table, unit=unit).figure
-    assert isinstance(figure, Figure)
-    figure.savefig(folder / FIGURE, dpi=150)
-    import matplotlib.pyplot as plt
-
-    plt.close(figure)
-    return [folder / EFFECTS, folder / FIGURE]
-
-
-def write_run(folder: Path, ds: Dataset, table: pd.DataFrame) -> list[Path]:
-    """Dataset, table and picture of a run, and their paths."""
-    return [write_dataset(folder, ds), *write_table(folder, table)]
-
-
-def conclusions(table: pd.DataFrame) -> list[str]:
-    """One sentence per attribute and reward model: what naive, a single rewrite and RATE each conclude.
-
-    >>> import ratekit as rk
-    >>> ds = rk.score(rk.load("reviews", attribute="sentiment"), "words", progress=False)
-    >>> print(conclusions(rk.estimate(ds))[0])
-    words, sentiment: naive +0.74 SD, single rewrite +0.02 SD, RATE +0.00 SD [-0.01, +0.02]: no effect is seen.
-    """
-    has_sd = bool(table["reward_sd"].gt(0).any())
-    rows, unit = (standardize(table), " SD") if has_sd else (table, "")
-    sentences = []
-    for (attribute, model), group in rows.groupby(["attribute", "reward_model"], sort=False):
-        estimands = group.loc[group["estimator"] == "rate", "estimand"]
-        shown = group[group["estimand"] == ("ate" if estimands.empty else estimands.iloc[0])].set_index("estimator")
-        parts = []
-        for name, words in (("naive", "naive"), ("single_rewrite", "single rewrite"), ("rate", "RATE")):
-            if name in shown.index:
-                parts.append(f"{words} {shown.loc[name, 'estimate']:+.2f}{unit}")
-        if "rate" in shown.index:
-            rate = shown.loc["rate"]
-            interval = f" [{rate.ci_low:+.2f}, {rate.ci_high:+.2f}]" if rate.se > 0 else ""
-            parts[-1] += f"{interval}: {_verdict(str(attribute), rate)}"
-        sentences.append(f"{model}, {attribute}: {', '.join(parts)}.")
-    return sentences
-
-
-def _verdict(attribute: str, rate: pd.Series) -> str:
-    if not (rate.ci_low > 0 or rate.ci_high < 0):
-        return "no effect is seen"
-    return f"{attribute} {'raises' if rate.estimate > 0 else 'lowers'} the reward"

@@ -45,8 +45,8 @@ def demo(
     format: Annotated[Format, typer.Option(help="How the table is printed.")] = Format.table,
 ) -> None:
     """From text to effects in under a minute, without a network: the bundled reviews under three reward models."""
+    from ratekit.conclusions import conclusions
     from ratekit.demo import PLANTED, run_demo
-    from ratekit.runs import conclusions
 
     table = run_demo(out)
     written = [out / name for name in ("demo-rm", "dataset", "effects.csv", "effects.png", "report.html")]

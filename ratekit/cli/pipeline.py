@@ -88,9 +88,10 @@ def run(
 
     The same call again goes on where it was cut off, and another --reward is added to what is there.
     """
+    from ratekit.conclusions import conclusions
     from ratekit.reports import report as write_report
     from ratekit.rewriting.cost import Meter
-    from ratekit.runs import Settings, conclusions, execute, planned
+    from ratekit.runs import Settings, execute, planned
 
     settings = Settings(
         data=data, attribute=attribute, data_files=str(data_files) if data_files else None, split=split,
@@ -127,7 +128,8 @@ def rewrite(
 ) -> None:
     """Label the data where they are not labelled yet, rewrite every response to the other side and back."""
     from ratekit.rewriting.cost import Meter
-    from ratekit.runs import Settings, planned, rewritten, write_dataset
+    from ratekit.runfolder import write_dataset
+    from ratekit.runs import Settings, planned, rewritten
 
     settings = Settings(
         data=data, attribute=attribute, data_files=str(data_files) if data_files else None, columns=_mapping(column),
@@ -162,7 +164,8 @@ def score(
     The same call again scores only what is new: a call that was cut off goes on where it was.
     """
     from ratekit import files, stages
-    from ratekit.runs import names_of, write_dataset
+    from ratekit.runfolder import write_dataset
+    from ratekit.runs import names_of
     from ratekit.scoring.distributed import Processes
 
     processes = Processes()
@@ -194,7 +197,7 @@ def estimate(
 ) -> None:
     """The effects table of scored data: columns prompt_id, attribute, treated and reward/NAME (lists of rewards)."""
     from ratekit import files, stages
-    from ratekit.runs import write_table
+    from ratekit.runfolder import write_table
     from ratekit.sources import without_duplicates
 
     ds = without_duplicates(files.read(file), str(file), duplicates)

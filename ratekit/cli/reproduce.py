@@ -145,10 +145,10 @@ def refuse_to_pay_unasked(name: str) -> None:
 
 def _report(finished: Finished, compare: bool, format: Format) -> None:
     """The table, or ours beside theirs; then what it says and what was written."""
+    from ratekit.conclusions import conclusions
     from ratekit.errors import InputError
     from ratekit.reproduce.verdicts import compare as held_against
     from ratekit.reproduce.verdicts import summary
-    from ratekit.runs import conclusions
 
     stream = sys.stdout if format is Format.table else sys.stderr
     table, written = finished.table, list(finished.written)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ratekit import files
 from ratekit.errors import InputError, shorten
-from ratekit.runs import DATASET, EFFECTS, RECORD
+from ratekit.runfolder import DATASET, EFFECTS, RECORD
 from ratekit.schema import RESPONSE, REWRITES, columns_of, reward_columns
 from ratekit.stages import estimate
 

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ratekit import runs
+from ratekit import runfolder, runs
 from ratekit.attributes import Attribute
 from ratekit.errors import InputError
 from ratekit.reproduce.experiment import Experiment, classified, get_experiment
@@ -97,7 +97,7 @@ def run(
     asked = settings_rewards(experiment, settings, folder, rewards)
     options = options or Options()
     if _was_cut_off(folder):  # before it had its rows, so it binds nobody to its settings
-        (folder / runs.RECORD).unlink()
+        (folder / runfolder.RECORD).unlink()
 
     def rows(meter: Meter) -> Dataset:
         if shared is not None:
@@ -161,7 +161,7 @@ def settings_rewards(
     """The rewards asked for, or those that the folder has already, or the experiment's own."""
     if rewards:
         return list(rewards)
-    record = _record(folder) if (folder / runs.RECORD).exists() else {}
+    record = _record(folder) if (folder / runfolder.RECORD).exists() else {}
     held = list(record.get("rewards", {}).values()) or record.get("asked")
     if held:
         return [RuleReward() if name == RuleReward.name else name for name in held]
@@ -170,15 +170,15 @@ def settings_rewards(
 
 def _was_cut_off(folder: Path) -> bool:
     """Does the folder hold what `_begin` wrote, and nothing that came of it?"""
-    begun = (folder / runs.RECORD).exists() and not (folder / runs.DATASET).exists()
+    begun = (folder / runfolder.RECORD).exists() and not (folder / runfolder.DATASET).exists()
     return begun and "asked" in _record(folder)
 
 
 def _begin(folder: Path, settings: runs.Settings, rewards: Sequence[str | Reward]) -> None:
     """Leave behind what is to be done, so that a run that is cut off while it rewrites can be gone on from too."""
     asked = [reward if isinstance(reward, str) else default_name(reward) for reward in rewards]
-    record = {"settings": asdict(settings), "versions": runs.versions(), "rewards": {}, "asked": asked}
-    runs.write_record(folder, record)
+    record = {"settings": asdict(settings), "versions": runfolder.versions(), "rewards": {}, "asked": asked}
+    runfolder.write_record(folder, record)
 
 
 def _opened(
@@ -188,7 +188,7 @@ def _opened(
     folder = Path(out) if out is not None else Path("runs") / experiment.name
     if start is None:
         return settings_of(experiment, given), folder, None
-    if (Path(start) / runs.RECORD).exists():
+    if (Path(start) / runfolder.RECORD).exists():
         if out is not None and Path(out).resolve() != Path(start).resolve():
             raise InputError(f"--from {start} is a run and goes on in its own folder; leave --out away")
         held = _record(Path(start)).get("settings") or {}
@@ -212,9 +212,9 @@ def _opened(
 
 def _record(folder: Path) -> dict[str, Any]:
     try:
-        found = json.loads((folder / runs.RECORD).read_text(encoding="utf-8"))
+        found = json.loads((folder / runfolder.RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        raise InputError(f"{folder / runs.RECORD} is not readable; choose another folder") from None
+        raise InputError(f"{folder / runfolder.RECORD} is not readable; choose another folder") from None
     return found if isinstance(found, dict) else {}
 
 

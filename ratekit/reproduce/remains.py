@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ratekit import runs
+from ratekit import runfolder, runs
 from ratekit.errors import InputError
 from ratekit.reports import report
 from ratekit.reproduce.experiment import Experiment
@@ -35,10 +35,10 @@ def write(
 ) -> list[Path]:
     """effects.csv, figures, run.json, the card, the report; their paths."""
     if experiment.sweep:
-        table.to_csv(folder / runs.EFFECTS, index=False)
-        write_figure(folder / runs.FIGURE, table)
+        table.to_csv(folder / runfolder.EFFECTS, index=False)
+        write_figure(folder / runfolder.FIGURE, table)
     else:
-        runs.write_table(folder, table)
+        runfolder.write_table(folder, table)
     record["notes"] = table.attrs.get("notes", [])
     attribute = experiment.attribute
     record["experiment"] = {
@@ -49,9 +49,12 @@ def write(
     record["git_commit"] = git_commit()
     record["dropped"] = dropped(ds)
     record["seconds"] = round(record.get("seconds", 0.0) + seconds, 1)
-    runs.write_record(folder, record)
+    runfolder.write_record(folder, record)
     write_card(folder, experiment, record, ds)
-    return [*(folder / name for name in (runs.DATASET, runs.EFFECTS, runs.FIGURE, runs.RECORD)), *_report(folder)]
+    return [
+        *(folder / name for name in (runfolder.DATASET, runfolder.EFFECTS, runfolder.FIGURE, runfolder.RECORD)),
+        *_report(folder),
+    ]
 
 
 def _report(folder: Path) -> list[Path]:

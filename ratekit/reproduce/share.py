@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ratekit import __version__, files, runs
+from ratekit import __version__, files, runfolder
 from ratekit.corpora import SOURCES
 from ratekit.errors import InputError, WorkError, shorten
 from ratekit.reproduce.experiment import Experiment
@@ -73,7 +73,7 @@ def _cost(rewriting: dict[str, Any]) -> str:
 
 def write_card(folder: Path, experiment: Experiment, record: dict[str, Any], ds: Dataset) -> Path:
     """Write the card beside the dataset of a run."""
-    path = folder / runs.DATASET / CARD
+    path = folder / runfolder.DATASET / CARD
     path.write_text(card(experiment, record, ds), encoding="utf-8")
     return path
 
@@ -85,14 +85,14 @@ def push(folder: Path, repo: str, private: bool = True) -> str:
     """
     from huggingface_hub import HfApi
 
-    if not (folder / runs.DATASET / CARD).exists():
+    if not (folder / runfolder.DATASET / CARD).exists():
         raise InputError(f"{folder} holds no finished run of `ratekit reproduce` to push")
-    ds = files.read(folder / runs.DATASET)
+    ds = files.read(folder / runfolder.DATASET)
     with tempfile.TemporaryDirectory(prefix="ratekit-") as out:
         (Path(out) / DATA).parent.mkdir()
         ds.to_parquet(str(Path(out) / DATA))
-        shutil.copy(folder / runs.DATASET / CARD, Path(out) / CARD)
-        for name in (runs.RECORD, runs.EFFECTS):
+        shutil.copy(folder / runfolder.DATASET / CARD, Path(out) / CARD)
+        for name in (runfolder.RECORD, runfolder.EFFECTS):
             shutil.copy(folder / name, Path(out) / name)
         try:
             api = HfApi()

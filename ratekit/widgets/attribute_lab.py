@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets
 
 from ratekit.attributes import ATTRIBUTES, Attribute
+from ratekit.conclusions import conclusions
 from ratekit.diagnostics.rows import Measure
 from ratekit.errors import InputError, unknown
 from ratekit.rewriting import Options
@@ -18,7 +19,6 @@ from ratekit.rewriting.base import Rewriter
 from ratekit.rewriting.chat import ChatRewriter
 from ratekit.rewriting.cost import Prices
 from ratekit.rewriting.replay import Replay
-from ratekit.runs import conclusions
 from ratekit.scoring import default_name, find_reward
 from ratekit.scoring.base import Reward
 from ratekit.widgets import board, cards, facts, prototypes, trials
