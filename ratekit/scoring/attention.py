@@ -15,6 +15,7 @@ from typing import Any
 from ratekit.scoring.plan import Pack, Segment
 
 NAME = "ratekit_packed"
+WRITTEN_OUT = 1 << 24  # weights of one segment that are held at once; 64 MiB
 
 # What model code hands to every attention function and what does not change what a token sees.
 _HARMLESS = {
@@ -57,6 +58,8 @@ def packed_attention(
     module: Any, query: Any, key: Any, value: Any, attention_mask: Any, running: Running | None = None, **kwargs: Any
 ) -> tuple[Any, None]:
     """query (1, heads, tokens, size), key and value (1, kv heads, tokens, size) -> (1, tokens, heads, size)."""
+    import torch
+
     scaling, softcap, window = (
         kwargs.pop("scaling", None),
         kwargs.pop("softcap", None),
@@ -68,13 +71,18 @@ def packed_attention(
         raise NotPackable(f"attention with {', '.join(unknown) or 'no pack'}")
     if causal is not None and bool(causal) != running.causal:
         raise NotPackable("attention of another direction")
-    attend = _fused if softcap is None else _written_out
+    # In half precision torch's fused kernel for the CPU is slower than two matrix products and a softmax.
+    slow = query.device.type == "cpu" and query.dtype in (torch.bfloat16, torch.float16)
     out = query.new_empty(1, query.shape[2], query.shape[1], value.shape[3])
     for segment in running.pack.segments:
         here = slice(segment.start, segment.start + segment.length)
-        out[:, here] = attend(
-            running, segment, query[:, :, here], *_seen(key, value, segment, segment.length), scaling, softcap, window
-        ).transpose(1, 2)
+        q, (k, v) = query[:, :, here], _seen(key, value, segment, segment.length)
+        small = query.shape[1] * segment.length * k.shape[2] <= WRITTEN_OUT
+        if softcap is not None or (slow and small):
+            got = _written_out(running, q, k, v, scaling, softcap, window)
+        else:
+            got = _fused(running, q, k, v, scaling, window)
+        out[:, here] = got.transpose(1, 2)
     return out, None
 
 
@@ -89,9 +97,7 @@ def _seen(key: Any, value: Any, segment: Segment, n: int) -> tuple[Any, Any]:
     return tuple(torch.cat([t[:, :, s : s + length] for s, length in runs], 2) for t in (key, value))  # type: ignore[return-value]
 
 
-def _fused(
-    running: Running, segment: Segment, q: Any, k: Any, v: Any, scaling: Any, softcap: Any, window: int | None
-) -> Any:
+def _fused(running: Running, q: Any, k: Any, v: Any, scaling: Any, window: int | None) -> Any:
     from torch.nn.functional import scaled_dot_product_attention
 
     n, n_before, gqa = q.shape[2], k.shape[2] - q.shape[2], q.shape[1] != k.shape[1]
@@ -105,19 +111,27 @@ def _fused(
 
 
 def _written_out(
-    running: Running, segment: Segment, q: Any, k: Any, v: Any, scaling: Any, softcap: float, window: int | None
+    running: Running, q: Any, k: Any, v: Any, scaling: Any, softcap: float | None, window: int | None
 ) -> Any:
-    """Attention with capped logits, which no fused kernel knows; heads that share a key are folded into its rows."""
+    """Attention by two matrix products, with logits capped where the model caps them, which no fused kernel knows.
+
+    Heads that share a key are folded into its rows. On a CPU the logits are kept in float32, as a fused kernel keeps
+    them: rounded to bfloat16 they would take the scores further from the truth than one by one is.
+    """
     import torch
 
     (_, heads, n, size), kv_heads, n_seen = q.shape, k.shape[1], k.shape[2]
-    group = heads // kv_heads
-    weights = torch.matmul(q[0].reshape(kv_heads, group * n, size), k[0].transpose(1, 2))
-    weights = weights.view(kv_heads, group, n, n_seen).mul_(size**-0.5 if scaling is None else scaling)
-    weights = torch.tanh(weights / softcap) * softcap
-    if running.causal or (window is not None and window < n_seen):
-        weights.add_(running.mask(n, n_seen - n, window, q.dtype))
-    weights = torch.softmax(weights, -1, dtype=torch.float32).to(v.dtype)
+    group, wide = heads // kv_heads, torch.promote_types(q.dtype, torch.float32)
+    dtype = wide if q.device.type == "cpu" else q.dtype
+    rows = q[0].reshape(kv_heads, group * n, size).to(dtype) * (size**-0.5 if scaling is None else scaling)
+    logits = torch.matmul(rows, k[0].to(dtype).transpose(1, 2)).view(kv_heads, group, n, n_seen)
+    if softcap is not None:
+        logits = logits.div_(softcap).tanh_().mul_(softcap)
+    if window is not None and window < n_seen:
+        logits.add_(running.mask(n, n_seen - n, window, dtype))
+    elif running.causal:  # what stands before the segment is seen by all of it
+        logits[..., n_seen - n :].add_(running.mask(n, 0, None, dtype))
+    weights = torch.softmax(logits, -1, dtype=wide).to(v.dtype)
     return torch.matmul(weights.view(kv_heads, group * n, n_seen), v[0]).view(1, heads, n, v.shape[3])
 
 

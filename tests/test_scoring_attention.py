@@ -1,0 +1,63 @@
+"""Attention over a pack is plain attention over each sequence by itself, whichever way it is computed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from ratekit.scoring import attention
+from ratekit.scoring.attention import Running, packed_attention
+from ratekit.scoring.plan import Pack, Segment
+
+HEADS, KV_HEADS, SIZE = 4, 2, 16
+SEGMENTS = [Segment(0, 20), Segment(20, 7, ((0, 20),)), Segment(27, 30, ((0, 20),)), Segment(57, 1, ((0, 20), (20, 7)))]
+ALONE = [Segment(0, 20), Segment(20, 38)]
+
+
+def plain(q, k, v, segments, causal, window, softcap):
+    """Token by token, in NumPy and float64: what each may see is collected, and nothing else is there."""
+    q, k, v = (t[0].double().numpy() for t in (q, k, v))
+    out = np.empty((q.shape[1], HEADS, SIZE))
+    for s in segments:
+        runs = [*s.context, (s.start, s.length)]
+        places = [p for start, length in runs for p in range(start, start + length)]
+        for i in range(s.length):
+            at = s.n_before + i
+            seen = [p for j, p in enumerate(places) if (j <= at or not causal) and abs(at - j) < (window or 10**9)]
+            for h in range(HEADS):
+                logits = k[h // (HEADS // KV_HEADS), seen] @ q[h, s.start + i] / np.sqrt(SIZE)
+                logits = softcap * np.tanh(logits / softcap) if softcap else logits
+                weights = np.exp(logits - logits.max())
+                out[s.start + i, h] = weights / weights.sum() @ v[h // (HEADS // KV_HEADS), seen]
+    return out
+
+
+@pytest.mark.parametrize("written_out", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("segments", "causal", "window", "softcap"),
+    [
+        (SEGMENTS, True, None, None), (SEGMENTS, True, 9, None), (SEGMENTS, True, None, 2.0), (SEGMENTS, True, 9, 2.0),
+        (ALONE, False, None, None), (ALONE, False, 9, None),
+    ],
+)  # fmt: skip
+def test_each_token_sees_what_it_may(segments, causal, window, softcap, dtype, written_out, monkeypatch):
+    monkeypatch.setattr(attention, "WRITTEN_OUT", 1 << 24 if written_out else 0)
+    made = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(1, h, 58, SIZE, generator=made).to(dtype) * 2 for h in (HEADS, KV_HEADS, KV_HEADS))
+    running = Running(Pack(list(range(58)), list(range(58)), segments), [57], causal, "cpu")
+    options = {"softcap": softcap, "sliding_window": window}
+    got, _ = packed_attention(None, q, k, v, None, running, **{n: o for n, o in options.items() if o is not None})
+    error = np.abs(got[0].double().numpy() - plain(q, k, v, segments, causal, window, softcap)).max()
+    assert error < {torch.float64: 1e-12, torch.float32: 5e-6, torch.bfloat16: 4e-2}[dtype]
+
+
+def test_on_a_cpu_the_logits_keep_float32():
+    """Sharp attention in bfloat16: rounding logits of size 100 would move the weights by tens of per cent."""
+    made = torch.Generator().manual_seed(1)
+    q, k, v = (torch.randn(1, h, 58, SIZE, generator=made).bfloat16() * s for h, s in ((4, 12), (2, 12), (2, 1)))
+    running = Running(Pack(list(range(58)), list(range(58)), SEGMENTS), [57], True, "cpu")
+    got, _ = packed_attention(None, q, k, v, None, running)
+    error = np.abs(got[0].double().numpy() - plain(q, k, v, SEGMENTS, True, None, None)).max()
+    assert error < 2e-2  # half a unit in the last place of a weight and of an output near 3
