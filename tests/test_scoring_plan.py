@@ -63,6 +63,13 @@ def test_tokens_run_are_within_two_percent_of_the_least():
     assert sum(len(p.tokens) for p in plan.packs(sequences, 4096)) <= 1.02 * least
 
 
+def test_a_tree_over_the_budget_is_cut_into_as_few_packs_as_hold_it():
+    """12 branches of 150 fit beside a prompt of 200 into 2,048 tokens: 36 take three packs, the prompt in each."""
+    prompt = tuple(range(200))
+    sequences = [prompt + tuple(range(1000 + 151 * i, 1150 + 151 * i)) for i in range(36)]
+    assert [len(p.tokens) for p in plan.packs(sequences, 2048)] == [200 + 12 * 150] * 3
+
+
 @given(st.lists(st.integers(0, 3), max_size=40), st.lists(st.integers(0, 3), max_size=40))
 def test_common_prefix(a, b):
     n = plan.common_prefix(a, b)
