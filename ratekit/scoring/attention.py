@@ -15,7 +15,7 @@ from typing import Any
 from ratekit.scoring.plan import Pack, Segment
 
 NAME = "ratekit_packed"
-WRITTEN_OUT = 1 << 24  # weights of one segment that are held at once; 64 MiB
+ROWS = 128  # of a block of attention that is written out: its logits stay in the processor's cache
 
 # What model code hands to every attention function and what does not change what a token sees.
 _HARMLESS = {
@@ -73,16 +73,12 @@ def packed_attention(
         raise NotPackable("attention of another direction")
     # In half precision torch's fused kernel for the CPU is slower than two matrix products and a softmax.
     slow = query.device.type == "cpu" and query.dtype in (torch.bfloat16, torch.float16)
+    attend = _fused if softcap is None and not slow else _written_out
     out = query.new_empty(1, query.shape[2], query.shape[1], value.shape[3])
     for segment in running.pack.segments:
         here = slice(segment.start, segment.start + segment.length)
-        q, (k, v) = query[:, :, here], _seen(key, value, segment, segment.length)
-        small = query.shape[1] * segment.length * k.shape[2] <= WRITTEN_OUT
-        if softcap is not None or (slow and small):
-            got = _written_out(running, q, k, v, scaling, softcap, window)
-        else:
-            got = _fused(running, q, k, v, scaling, window)
-        out[:, here] = got.transpose(1, 2)
+        seen = _seen(key, value, segment, segment.length)
+        out[:, here] = attend(running, query[:, :, here], *seen, scaling, softcap, window).transpose(1, 2)
     return out, None
 
 
@@ -97,7 +93,7 @@ def _seen(key: Any, value: Any, segment: Segment, n: int) -> tuple[Any, Any]:
     return tuple(torch.cat([t[:, :, s : s + length] for s, length in runs], 2) for t in (key, value))  # type: ignore[return-value]
 
 
-def _fused(running: Running, q: Any, k: Any, v: Any, scaling: Any, window: int | None) -> Any:
+def _fused(running: Running, q: Any, k: Any, v: Any, scaling: Any, softcap: None, window: int | None) -> Any:
     from torch.nn.functional import scaled_dot_product_attention
 
     n, n_before, gqa = q.shape[2], k.shape[2] - q.shape[2], q.shape[1] != k.shape[1]
@@ -115,24 +111,33 @@ def _written_out(
 ) -> Any:
     """Attention by two matrix products, with logits capped where the model caps them, which no fused kernel knows.
 
-    Heads that share a key are folded into its rows. On a CPU the logits are kept in float32, as a fused kernel keeps
-    them: rounded to bfloat16 they would take the scores further from the truth than one by one is.
+    Heads that share a key are folded into its rows, and a block of rows sees no key that comes after it. On a CPU the
+    logits are kept in float32, as a fused kernel keeps them: rounded to bfloat16 they would take the scores further
+    from the truth than one by one is.
     """
     import torch
 
-    (_, heads, n, size), kv_heads, n_seen = q.shape, k.shape[1], k.shape[2]
-    group, wide = heads // kv_heads, torch.promote_types(q.dtype, torch.float32)
+    (_, heads, n, size), kv_heads, n_keys = q.shape, k.shape[1], k.shape[2]
+    group, n_before, wide = heads // kv_heads, n_keys - n, torch.promote_types(q.dtype, torch.float32)
     dtype = wide if q.device.type == "cpu" else q.dtype
-    rows = q[0].reshape(kv_heads, group * n, size).to(dtype) * (size**-0.5 if scaling is None else scaling)
-    logits = torch.matmul(rows, k[0].to(dtype).transpose(1, 2)).view(kv_heads, group, n, n_seen)
-    if softcap is not None:
-        logits = logits.div_(softcap).tanh_().mul_(softcap)
-    if window is not None and window < n_seen:
-        logits.add_(running.mask(n, n_seen - n, window, dtype))
-    elif running.causal:  # what stands before the segment is seen by all of it
-        logits[..., n_seen - n :].add_(running.mask(n, 0, None, dtype))
-    weights = torch.softmax(logits, -1, dtype=wide).to(v.dtype)
-    return torch.matmul(weights.view(kv_heads, group * n, n_seen), v[0]).view(1, heads, n, v.shape[3])
+    q = q[0].reshape(kv_heads, group, n, size).to(dtype) * (size**-0.5 if scaling is None else scaling)
+    k, v = k[0].to(dtype).transpose(1, 2), v[0]
+    blocks = []
+    step = -(-n // -(-n // ROWS))  # blocks of about one size
+    for start in range(0, n, step):
+        stop = min(start + step, n)
+        n_rows, n_seen = stop - start, n_before + stop if running.causal else n_keys
+        rows = q[:, :, start:stop].reshape(kv_heads, group * n_rows, size)
+        logits = torch.matmul(rows, k[:, :, :n_seen]).view(kv_heads, group, n_rows, n_seen)
+        if softcap is not None:
+            logits = logits.div_(softcap).tanh_().mul_(softcap)
+        if window is not None and window < n_seen:
+            logits.add_(running.mask(n, n_before, window, dtype)[start:stop, :n_seen])
+        elif running.causal:  # what stands before the block is seen by all of it
+            logits[..., n_seen - n_rows :].add_(running.mask(n_rows, 0, None, dtype))
+        weights = torch.softmax(logits, -1, dtype=wide).to(v.dtype).view(kv_heads, group * n_rows, n_seen)
+        blocks.append(torch.matmul(weights, v[:, :n_seen]).view(1, heads, n_rows, v.shape[2]))
+    return torch.cat(blocks, 2)
 
 
 @contextmanager
