@@ -2,6 +2,7 @@
 
     python benchmarks/scoring_data.py rows [N]         # 1,000,000 rows streamed from Arrow; the peak is printed
     python benchmarks/scoring_data.py real MODEL|demo|llama [N|all] [PAIRS]   # the reviews and HH-RLHF pairs
+    python benchmarks/scoring_data.py sizes      # memory that kernels made for each number of tokens leave behind
 
 `demo` trains the demo's reward model, `llama` makes one of random weights and about 100M parameters.
 """
@@ -105,10 +106,34 @@ def real(which: str, n: int | None, pairs: Path) -> None:
             print(f"{name}: {len(ds)} rows, {n_scored} texts, {speed}; {memory}", flush=True)
 
 
+def sizes(n: int = 400) -> None:
+    """A packed linear layer on passes of 1,024 to 2,048 tokens: every size as it comes, and filled as packs are."""
+    import os
+
+    import torch
+
+    from ratekit.scoring import plan
+
+    def resident() -> float:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    torch.set_num_threads(1)
+    layer = torch.ops.mkldnn._reorder_linear_weight(torch.randn(2048, 768), 1024)
+    tokens = np.random.default_rng(0).integers(1024, 2049, n)
+    for what, counts in (("filled", [t + plan.filler(int(t)) for t in tokens]), ("every size", tokens)):
+        before = resident()
+        for count in counts:
+            torch.ops.mkldnn._linear_pointwise(torch.zeros(int(count), 768), layer, None, "none", [], "")
+        distinct, share = len(set(map(int, counts))), sum(counts) / tokens.sum() - 1
+        print(f"{what}: {n} passes of {distinct} sizes ({share:.1%} more tokens) left {resident() - before:,.0f} MiB")
+
+
 if __name__ == "__main__":
     what, *rest = sys.argv[1:] or ["rows"]
     if what == "rows":
         rows(int(rest[0]) if rest else 1_000_000)
+    elif what == "sizes":
+        sizes()
     else:
         beside = Path(__file__).parents[2] / "shared" / "data" / "hh_rlhf_helpful_base_test.jsonl.gz"
         real(

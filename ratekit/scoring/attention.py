@@ -74,7 +74,7 @@ def packed_attention(
     # In half precision torch's fused kernel for the CPU is slower than two matrix products and a softmax.
     slow = query.device.type == "cpu" and query.dtype in (torch.bfloat16, torch.float16)
     attend = _fused if softcap is None and not slow else _written_out
-    out = query.new_empty(1, query.shape[2], query.shape[1], value.shape[3])
+    out = query.new_zeros(1, query.shape[2], query.shape[1], value.shape[3])  # a filled pass has rows of no segment
     for segment in running.pack.segments:
         here = slice(segment.start, segment.start + segment.length)
         seen = _seen(key, value, segment, segment.length)

@@ -25,6 +25,7 @@ log = logging.getLogger("ratekit")
 
 Told = Callable[[int], None]  # told of every token that was run
 
+FEW_ROWS = 8  # the rows that are read come in multiples of it, for the reason that plan.filler gives
 CPU_BUDGET = 2048  # tokens in a forward pass; larger ones fall out of the processor's cache
 TOLERANCE = {"float32": 1e-4, "float64": 1e-9, "float16": 0.03, "bfloat16": 0.125}  # of the scores' spread
 
@@ -169,20 +170,29 @@ class Forward:
         assert self.readout.from_hidden is not None
         rows = [self.readout.rows(text) for text in texts]
         places = [pack.place(m, r) for m, rs in enumerate(rows) for r in rs]
+        n_places, n_tokens = len(places), len(pack.tokens)
+        if self.model.device.type == "cpu":
+            places += places[-1:] * (-n_places % FEW_ROWS)
+            n_tokens += plan.filler(n_tokens)
         running = Running(pack, places, self.readout.causal, self.model.device)
-        inputs = {"input_ids": [pack.tokens], "position_ids": [[p + self.first_position for p in pack.positions]]}
+        types: list[int] = []
         if texts[0].types:
-            types = [0] * len(pack.tokens)
+            types = [0] * n_tokens
             for m, text in enumerate(texts):
                 for position, kind in enumerate(text.types):
                     types[pack.place(m, position)] = kind
-            inputs["token_type_ids"] = [types]
-        tensors = {name: torch.tensor(value, device=self.model.device) for name, value in inputs.items()}
+        positions = [p + self.first_position for p in pack.positions]
+        inputs = {"input_ids": pack.tokens, "position_ids": positions, "token_type_ids": types}
+        tensors = {
+            name: torch.tensor([values + [0] * (n_tokens - len(values))], device=self.model.device)
+            for name, values in inputs.items()
+            if values
+        }
         with torch.inference_mode():
             states = self.model.base_model(**tensors, running=running).last_hidden_state[0]
-            if states.shape[0] == len(pack.tokens):
+            if states.shape[0] == n_tokens:
                 states = states[running.index]
-            return self.readout.from_hidden(states, texts, rows).double().cpu().numpy()
+            return self.readout.from_hidden(states[:n_places], texts, rows).double().cpu().numpy()
 
     def _whole(self, texts: list[Encoded], side: str = "right") -> NDArray[np.float64]:
         """The model's own forward on a padded batch. Padding is on the right, where positions stay what they are."""

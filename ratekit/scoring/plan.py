@@ -167,6 +167,18 @@ def packs(sequences: Sequence[Tokens], budget: int, least_shared: int = LEAST_SH
     return [*done, pack] if pack.tokens else done
 
 
+def filler(n: int) -> int:
+    """How many tokens to add to a pass of n, so that few sizes occur: 32 in each doubling, 1 % more to run.
+
+    >>> filler(2000), filler(300), filler(40)
+    (16, 4, 0)
+
+    On a CPU the kernels are made for each size and kept, and with them the memory around: `benchmarks/scoring_data.py
+    sizes`.
+    """
+    return -n % (1 << max(0, n.bit_length() - 6))
+
+
 def batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
     """Rows in batches for models that need padding: sorted by length, at most `budget` tokens with the padding.
 
