@@ -86,12 +86,15 @@ def test_a_zero_on_the_grid_is_seen():
     found = zero_effect(path, lambda s: s["t"] - 0.5, grid=5)
     assert found.coefficient == 0.5
     assert found.n_roots == 1
+    assert "roots" not in found.statement
 
 
 def test_no_zero_is_said_plainly():
-    found = zero_effect(path, Drawn([1.0, 1.2, 0.9], [1.0, 1.0, 1.0]), accuracy=lambda s: 0.8)
+    found = zero_effect(path, Drawn([1.0, 1.2, 0.9], [1.0, 1.0, 1.0]), accuracy=lambda s: 0.8 - s["t"])
     assert np.isnan(found.coefficient)
     assert found.n_roots == 0
+    assert not found.open_low
+    assert not found.open_high
     assert found.statement.startswith("No zero between t = 0 and 1: the effect goes from +1.03 to +2.03")
     assert "nearest, +1.03, at t = 0" in found.statement
     assert found.accuracy_before == 0.8
@@ -102,8 +105,19 @@ def test_no_zero_is_said_plainly():
 def test_an_interval_that_goes_on_beyond_the_range_says_so():
     rng = np.random.default_rng(2)
     found = zero_effect(path, Drawn(rng.normal(-0.1, 1, 20), rng.normal(0.2, 1, 20)), within=(-1, 1))
-    assert found.open_high or found.open_low
-    assert "beyond" in found.statement
+    assert found.open_high
+    assert found.open_low
+    assert "(interval beyond -1.000 to beyond 1.000)" in found.statement
+
+
+def test_an_interval_cut_by_the_range_is_open_on_that_side_alone():
+    rng = np.random.default_rng(5)
+    a, b = rng.normal(-0.3, 1, 200), rng.normal(0.6, 0.3, 200)
+    low, high = fieller(a, b)
+    found = zero_effect(path, Drawn(a, b), within=(low + 0.1, 3.0), grid=3)  # three points are enough
+    assert (found.open_low, found.open_high) == (True, False)
+    assert (found.ci_low, found.ci_high) == (low + 0.1, pytest.approx(high, abs=1e-3))
+    assert f"(interval beyond {low + 0.1:.3f} to {found.ci_high:.3f})" in found.statement
 
 
 def test_an_effect_known_exactly_has_a_point_for_an_interval():
