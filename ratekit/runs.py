@@ -14,11 +14,11 @@ from ratekit import files
 from ratekit.attributes import Attribute, get_attribute
 from ratekit.errors import InputError
 from ratekit.rewriting import Options, make_rewriter
+from ratekit.rewriting.asking import plan_chains
 from ratekit.rewriting.chains import rows_of
 from ratekit.rewriting.chat import ChatRewriter
 from ratekit.rewriting.cost import Meter, Plan, Prices
 from ratekit.rewriting.rules import RULES
-from ratekit.rewriting.stream import plan_chains
 from ratekit.runfolder import DATASET, opened, write_dataset, write_record, write_table
 from ratekit.schema import ATTRIBUTE, REWARD_PREFIX, REWRITES, TREATED, columns_of
 from ratekit.scoring import default_name, find_reward

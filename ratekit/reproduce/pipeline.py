@@ -23,10 +23,10 @@ from ratekit.reproduce.experiment import Experiment, classified, get_experiment
 from ratekit.reproduce.remains import write
 from ratekit.reproduce.sweeps import SIMULATED, simulated, sweep_table, swept
 from ratekit.rewriting import Options, make_rewriter
+from ratekit.rewriting.asking import plan_chains
 from ratekit.rewriting.chains import rows_of
 from ratekit.rewriting.chat import ChatRewriter
 from ratekit.rewriting.cost import Meter, Plan, Prices
-from ratekit.rewriting.stream import plan_chains
 from ratekit.schema import ATTRIBUTE, REWRITES, columns_of
 from ratekit.scoring import default_name
 from ratekit.scoring.base import Reward

@@ -19,11 +19,11 @@ from typing import Any, Literal
 
 from ratekit.errors import InputError, WorkError, shorten
 from ratekit.rewriting.base import Reply
-from ratekit.rewriting.engine import reply_of
 from ratekit.rewriting.faults import FATAL, UnusableAnswer, fault_of, without_secrets
 from ratekit.rewriting.journal import Batch, Journal
 from ratekit.rewriting.openai_chat import OpenAIChat
 from ratekit.rewriting.records import key_of
+from ratekit.rewriting.replies import reply_of
 from ratekit.schema import Conversation
 
 log = logging.getLogger("ratekit")

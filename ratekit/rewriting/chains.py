@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from ratekit.attributes import Attribute
 from ratekit.errors import WorkError, shorten
+from ratekit.rewriting.asking import ask_chains
 from ratekit.rewriting.base import EMPTY, FAILED, NOT_ATTEMPTED, OK, Chain, Rewrite, Rewriter
 from ratekit.rewriting.cache import Cache
 from ratekit.rewriting.chat import ChatRewriter
 from ratekit.rewriting.cost import Meter
 from ratekit.rewriting.records import default_cache, fingerprint_of, key_of, record_of
-from ratekit.rewriting.stream import Row, ask_chains
+from ratekit.rewriting.stream import Row
 from ratekit.schema import PROMPT, RESPONSE, REWRITE_STATUS, REWRITES, TREATED
 
 if TYPE_CHECKING:

@@ -11,13 +11,14 @@ from typing import Any
 
 from ratekit.attributes import Attribute
 from ratekit.errors import InputError
+from ratekit.rewriting.asking import ask_chains
 from ratekit.rewriting.base import Chat, Reply, Rewrite
 from ratekit.rewriting.cache import Cache
 from ratekit.rewriting.judge import judge
 from ratekit.rewriting.prompts import messages, needs_prompt, template_of
 from ratekit.rewriting.prompts import template_hash as hash_of
 from ratekit.rewriting.records import fingerprint_of, key_of, record_of
-from ratekit.rewriting.stream import Row, ask_chains
+from ratekit.rewriting.stream import Row
 from ratekit.schema import Conversation
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import heapq
-import json
 import random
 import threading
 from collections.abc import Callable
@@ -20,8 +19,9 @@ from typing import Any, Protocol
 from ratekit.errors import WorkError
 from ratekit.rewriting.base import Reply
 from ratekit.rewriting.cost import CHARACTERS_PER_TOKEN, Meter
-from ratekit.rewriting.faults import BAD, FATAL, OTHER_NAME, REFUSED, Fault, UnusableAnswer, fault_of, without_secrets
+from ratekit.rewriting.faults import BAD, FATAL, OTHER_NAME, REFUSED, Fault, fault_of, without_secrets
 from ratekit.rewriting.pacing import Pacer, RetryBudget, Throttle, backoff
+from ratekit.rewriting.replies import parse
 from ratekit.schema import Conversation
 
 WAITING_PER_SLOT = 4  # requests that may wait for their retry, for each slot; beyond it nothing new is begun
@@ -38,45 +38,6 @@ class Source(Protocol):
 
     def done(self) -> bool:
         """Whether `take` will never give a request again, once those under way are answered."""
-
-
-def parse(index: int, raw: bytes | str) -> Reply:
-    """The reply in the body of an answer. Raises UnusableAnswer.
-
-    >>> parse(0, '{"choices": [{"message": {"content": "Hi."}, "finish_reason": "stop"}]}')
-    Reply(index=0, text='Hi.', finish_reason='stop', usage={'prompt': 0, 'completion': 0})
-    """
-    try:
-        data = json.loads(raw)
-    except ValueError:
-        raise UnusableAnswer("the server's answer is not JSON") from None
-    return reply_of(index, data)
-
-
-def reply_of(index: int, data: Any) -> Reply:
-    """The reply in a chat completion. Raises UnusableAnswer."""
-    try:
-        choice = data["choices"][0]
-        message = choice["message"]
-        text = message.get("content")
-        reason = choice.get("finish_reason")
-        usage = data.get("usage") or {}
-        tokens = {
-            "prompt": int(usage.get("prompt_tokens") or 0),
-            "completion": int(usage.get("completion_tokens") or 0),
-        }
-    except (LookupError, TypeError, AttributeError, ValueError):
-        raise UnusableAnswer("the server's answer holds no reply") from None
-    if not isinstance(text, str | None) or not isinstance(reason, str):
-        raise UnusableAnswer("the server's answer holds no complete reply")
-    if message.get("refusal"):
-        reason = "content_filter"
-    return Reply(index, text, _REASONS.get(reason, reason), tokens)
-
-
-_REASONS = {
-    "eos_token": "stop", "stop_sequence": "stop", "end_turn": "stop", "max_tokens": "length", "model_length": "length",
-}  # fmt: skip
 
 
 @dataclass(order=True)

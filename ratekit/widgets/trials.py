@@ -17,6 +17,7 @@ from ratekit.diagnostics import diagnose
 from ratekit.diagnostics.rows import Measure
 from ratekit.errors import WorkError
 from ratekit.rewriting import Options, make_rewriter
+from ratekit.rewriting.asking import plan_chains
 from ratekit.rewriting.base import FAILED, Reply, Rewrite, Rewriter
 from ratekit.rewriting.chains import rows_of, with_cache
 from ratekit.rewriting.chat import ChatRewriter
@@ -24,7 +25,6 @@ from ratekit.rewriting.cost import Meter, Prices
 from ratekit.rewriting.prompts import template_of
 from ratekit.rewriting.records import fingerprint_of
 from ratekit.rewriting.replay import Replay
-from ratekit.rewriting.stream import plan_chains
 from ratekit.scoring.base import Reward
 from ratekit.sources import sample
 from ratekit.stages import estimate, rewrite, score, standardize
