@@ -78,7 +78,7 @@ def packed_attention(
     for segment in running.pack.segments:
         here = slice(segment.start, segment.start + segment.length)
         seen = _seen(key, value, segment, segment.length)
-        out[:, here] = attend(running, query[:, :, here], *seen, scaling, softcap, window).transpose(1, 2)
+        attend(running, query[:, :, here], *seen, out[:, here].transpose(1, 2), scaling, softcap, window)
     return out, None
 
 
@@ -93,22 +93,22 @@ def _seen(key: Any, value: Any, segment: Segment, n: int) -> tuple[Any, Any]:
     return tuple(torch.cat([t[:, :, s : s + length] for s, length in runs], 2) for t in (key, value))  # type: ignore[return-value]
 
 
-def _fused(running: Running, q: Any, k: Any, v: Any, scaling: Any, softcap: None, window: int | None) -> Any:
+def _fused(running: Running, q: Any, k: Any, v: Any, out: Any, scaling: Any, softcap: None, window: int | None) -> None:
     from torch.nn.functional import scaled_dot_product_attention
 
     n, n_before, gqa = q.shape[2], k.shape[2] - q.shape[2], q.shape[1] != k.shape[1]
     if window is not None and window >= k.shape[2]:
         window = None
     if window is None and (n_before == 0 or not running.causal):
-        causal = running.causal and n > 1
-        return scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scaling, enable_gqa=gqa)
-    mask = running.mask(n, n_before, window, q.dtype)
-    return scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scaling, enable_gqa=gqa)
+        mask, causal = None, running.causal and n > 1
+    else:
+        mask, causal = running.mask(n, n_before, window, q.dtype), False
+    out[:] = scaled_dot_product_attention(q, k, v, mask, is_causal=causal, scale=scaling, enable_gqa=gqa)
 
 
 def _written_out(
-    running: Running, q: Any, k: Any, v: Any, scaling: Any, softcap: float | None, window: int | None
-) -> Any:
+    running: Running, q: Any, k: Any, v: Any, out: Any, scaling: Any, softcap: float | None, window: int | None
+) -> None:
     """Attention by two matrix products, with logits capped where the model caps them, which no fused kernel knows.
 
     Heads that share a key are folded into its rows, and a block of rows sees no key that comes after it. On a CPU the
@@ -120,14 +120,14 @@ def _written_out(
     (_, heads, n, size), kv_heads, n_keys = q.shape, k.shape[1], k.shape[2]
     group, n_before, wide = heads // kv_heads, n_keys - n, torch.promote_types(q.dtype, torch.float32)
     dtype = wide if q.device.type == "cpu" else q.dtype
-    q = q[0].reshape(kv_heads, group, n, size).to(dtype) * (size**-0.5 if scaling is None else scaling)
-    k, v = k[0].to(dtype).transpose(1, 2), v[0]
-    blocks = []
+    scale = q.new_full((1,), size**-0.5 if scaling is None else scaling, dtype=dtype)
+    q, k, v = q[0].unflatten(0, (kv_heads, group)), k[0].to(dtype).transpose(1, 2), v[0]
+    out = out[0].unflatten(0, (kv_heads, group))
     step = -(-n // -(-n // ROWS))  # blocks of about one size
     for start in range(0, n, step):
         stop = min(start + step, n)
         n_rows, n_seen = stop - start, n_before + stop if running.causal else n_keys
-        rows = q[:, :, start:stop].reshape(kv_heads, group * n_rows, size)
+        rows = (q[:, :, start:stop] * scale).reshape(kv_heads, group * n_rows, size)
         logits = torch.matmul(rows, k[:, :, :n_seen]).view(kv_heads, group, n_rows, n_seen)
         if softcap is not None:
             logits = logits.div_(softcap).tanh_().mul_(softcap)
@@ -136,8 +136,7 @@ def _written_out(
         elif running.causal:  # what stands before the block is seen by all of it
             logits[..., n_seen - n_rows :].add_(running.mask(n_rows, 0, None, dtype))
         weights = torch.softmax(logits, -1, dtype=wide).to(v.dtype).view(kv_heads, group * n_rows, n_seen)
-        blocks.append(torch.matmul(weights, v[:, :n_seen]).view(1, heads, n_rows, v.shape[2]))
-    return torch.cat(blocks, 2)
+        out[:, :, start:stop] = torch.matmul(weights, v[:, :n_seen]).view(kv_heads, group, n_rows, -1)
 
 
 @contextmanager
