@@ -127,10 +127,11 @@ def test_a_model_whose_packed_scores_would_be_wrong_is_padded(folder, monkeypatc
     np.testing.assert_allclose(reward(PROMPTS, RESPONSES), wanted, atol=2e-5)
 
 
-def test_bfloat16_is_as_near_to_the_truth_as_one_by_one(folder):
+@pytest.mark.parametrize("kind", ["llama", "gemma2", "distilbert", "bert"])
+def test_bfloat16_is_as_near_to_the_truth_as_one_by_one(folder, kind):
     from transformers import AutoModelForSequenceClassification
 
-    path = folder("llama")
+    path = folder(kind)
     reward = RewardModel(path, dtype="bfloat16")
     texts = reward.encode(PROMPTS, RESPONSES)[0]
     exact = AutoModelForSequenceClassification.from_pretrained(path, dtype=torch.float64).eval()

@@ -71,8 +71,9 @@ def packed_attention(
         raise NotPackable(f"attention with {', '.join(unknown) or 'no pack'}")
     if causal is not None and bool(causal) != running.causal:
         raise NotPackable("attention of another direction")
-    # In half precision torch's fused kernel for the CPU is slower than two matrix products and a softmax.
-    slow = query.device.type == "cpu" and query.dtype in (torch.bfloat16, torch.float16)
+    # In half precision torch's fused kernel for the CPU is slower than blocks of two matrix products and a softmax
+    # where these leave out what comes after a row; where all is seen it is as fast, and it is what one by one takes.
+    slow = query.device.type == "cpu" and query.dtype in (torch.bfloat16, torch.float16) and running.causal
     attend = _fused if softcap is None and not slow else _written_out
     out = query.new_zeros(1, query.shape[2], query.shape[1], value.shape[3])  # a filled pass has rows of no segment
     for segment in running.pack.segments:
