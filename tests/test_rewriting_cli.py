@@ -122,8 +122,9 @@ def test_ctrl_c_keeps_what_arrived_and_says_how_to_go_on(server, data):
     server.configure(mean_ms=400)
     command = [sys.executable, "-m", "ratekit", *map(str, asks(server, data))]
     running = subprocess.Popen(
-        command, env=environment(), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+        command, env=environment(), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+    )  # fmt: skip
     deadline = time.monotonic() + 60
     while server.stats.get("sent", 0) < 100 and time.monotonic() < deadline:
         time.sleep(0.1)
