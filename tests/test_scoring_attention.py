@@ -33,6 +33,7 @@ def plain(q, k, v, segments, causal, window, softcap):
     return out
 
 
+@pytest.mark.parametrize("tiles", [False, True])
 @pytest.mark.parametrize("rows", [5, 128])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(
@@ -42,7 +43,8 @@ def plain(q, k, v, segments, causal, window, softcap):
         (ALONE, False, None, None), (ALONE, False, 9, None),
     ],
 )  # fmt: skip
-def test_each_token_sees_what_it_may(segments, causal, window, softcap, dtype, rows, monkeypatch):
+def test_each_token_sees_what_it_may(segments, causal, window, softcap, dtype, rows, tiles, monkeypatch):
+    monkeypatch.setattr(attention, "_tiles", lambda dtype: tiles)  # what this CPU has decides nothing here
     monkeypatch.setattr(attention, "ROWS", rows)  # so that a segment is cut where there is something to cut
     made = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(1, h, 58, SIZE, generator=made).to(dtype) * 2 for h in (HEADS, KV_HEADS, KV_HEADS))
@@ -53,8 +55,10 @@ def test_each_token_sees_what_it_may(segments, causal, window, softcap, dtype, r
     assert error < {torch.float64: 1e-12, torch.float32: 5e-6, torch.bfloat16: 4e-2}[dtype]
 
 
-def test_on_a_cpu_the_logits_keep_float32():
+@pytest.mark.parametrize("tiles", [False, True])
+def test_on_a_cpu_the_logits_keep_float32(tiles, monkeypatch):
     """Sharp attention in bfloat16: rounding logits of size 100 would move the weights by tens of per cent."""
+    monkeypatch.setattr(attention, "_tiles", lambda dtype: tiles)
     made = torch.Generator().manual_seed(1)
     q, k, v = (torch.randn(1, h, 58, SIZE, generator=made).bfloat16() * s for h, s in ((4, 12), (2, 12), (2, 1)))
     running = Running(Pack(list(range(58)), list(range(58)), SEGMENTS), [57], True, "cpu")

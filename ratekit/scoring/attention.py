@@ -10,12 +10,14 @@ import sys
 from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from ratekit.scoring.plan import Pack, Segment
 
 NAME = "ratekit_packed"
-ROWS = 128  # of a block of attention that is written out: its logits stay in the processor's cache
+TILE = 32  # keys: of a number that is no multiple, a CPU that multiplies in tiles takes the rest at half the speed
+ROWS = 128  # of a block of attention on a CPU: its logits stay in the processor's cache, and no key after it is seen
 
 # What model code hands to every attention function and what does not change what a token sees.
 _HARMLESS = {
@@ -38,18 +40,22 @@ class Running:
         self.index = torch.tensor(rows, device=device)
         self._masks: dict[Any, Any] = {}
 
-    def mask(self, n: int, n_before: int, window: int | None, dtype: Any) -> Any:
-        """(n, n_before + n) additive: token i of a segment sees what is not after it and less than `window` away."""
+    def mask(self, n: int, n_before: int, window: int | None, dtype: Any, filler: int = 0) -> Any:
+        """(n, n_before + n + filler) additive: token i of a segment sees what is not after it.
+
+        With a `window` it sees what is less than that away; the last `filler` keys are seen by none.
+        """
         import torch
 
-        key = (n, n_before, window, dtype)
+        key = (n, n_before, window, dtype, filler)
         if key not in self._masks:
             query = torch.arange(n_before, n_before + n, device=self.device)[:, None]
-            distance = query - torch.arange(n_before + n, device=self.device)[None, :]
-            seen = distance >= 0 if self.causal else torch.ones_like(distance, dtype=torch.bool)
+            place = torch.arange(n_before + n + filler, device=self.device)[None, :]
+            distance = query - place
+            seen = distance >= 0 if self.causal else (place < n_before + n).expand_as(distance)
             if window is not None:
-                seen &= distance.abs() < window
-            zeros = torch.zeros(n, n_before + n, dtype=dtype, device=self.device)
+                seen = seen & (distance.abs() < window)
+            zeros = torch.zeros(n, n_before + n + filler, dtype=dtype, device=self.device)
             self._masks[key] = zeros.masked_fill_(~seen, float("-inf"))
         return self._masks[key]
 
@@ -71,9 +77,10 @@ def packed_attention(
         raise NotPackable(f"attention with {', '.join(unknown) or 'no pack'}")
     if causal is not None and bool(causal) != running.causal:
         raise NotPackable("attention of another direction")
-    # In half precision torch's fused kernel for the CPU is slower than blocks of two matrix products and a softmax
-    # where these leave out what comes after a row; where all is seen it is as fast, and it is what one by one takes.
-    slow = query.device.type == "cpu" and query.dtype in (torch.bfloat16, torch.float16) and running.causal
+    # In half precision without tiles, blocks of two matrix products and a softmax are faster than torch's fused kernel
+    # where they leave out what comes after a row; where all is seen they are not.
+    half = query.device.type == "cpu" and query.dtype in (torch.bfloat16, torch.float16)
+    slow = half and running.causal and not _tiles(query.dtype)
     attend = _fused if softcap is None and not slow else _written_out
     out = query.new_zeros(1, query.shape[2], query.shape[1], value.shape[3])  # a filled pass has rows of no segment
     for segment in running.pack.segments:
@@ -83,28 +90,54 @@ def packed_attention(
     return out, None
 
 
+@cache
+def _tiles(dtype: Any) -> bool:
+    """Whether this CPU multiplies half precision in tiles (AMX), as torch's fused kernel then does."""
+    import torch
+
+    probe = {torch.bfloat16: "_is_amx_tile_supported", torch.float16: "_is_amx_fp16_supported"}.get(dtype, "")
+    return bool(getattr(torch.cpu, probe, lambda: False)())
+
+
 def _seen(key: Any, value: Any, segment: Segment, n: int) -> tuple[Any, Any]:
     """Keys and values of a segment's context and of its own first n tokens."""
     import torch
 
-    runs = [*segment.context, (segment.start, n)]
-    if len(runs) == 1:
-        here = slice(segment.start, segment.start + n)
-        return key[:, :, here], value[:, :, here]
-    return tuple(torch.cat([t[:, :, s : s + length] for s, length in runs], 2) for t in (key, value))  # type: ignore[return-value]
+    runs: list[tuple[int, int]] = []
+    for start, length in (*segment.context, (segment.start, n)):
+        if runs and sum(runs[-1]) == start:  # the first branch stands behind what leads to it: nothing to copy
+            start, length = runs[-1][0], runs.pop()[1] + length
+        runs.append((start, length))
+    parts = [[t[:, :, s : s + length] for s, length in runs] for t in (key, value)]
+    return tuple(t[0] if len(t) == 1 else torch.cat(t, 2) for t in parts)  # type: ignore[return-value]
 
 
 def _fused(running: Running, q: Any, k: Any, v: Any, out: Any, scaling: Any, softcap: None, window: int | None) -> None:
-    from torch.nn.functional import scaled_dot_product_attention
+    from torch.nn.functional import pad, scaled_dot_product_attention
 
-    n, n_before, gqa = q.shape[2], k.shape[2] - q.shape[2], q.shape[1] != k.shape[1]
+    n, n_before, cpu = q.shape[2], k.shape[2] - q.shape[2], q.device.type == "cpu"
+    options = {"scale": scaling, "enable_gqa": q.shape[1] != k.shape[1]}
     if window is not None and window >= k.shape[2]:
         window = None
-    if window is None and (n_before == 0 or not running.causal):
-        mask, causal = None, running.causal and n > 1
-    else:
-        mask, causal = running.mask(n, n_before, window, q.dtype), False
-    out[:] = scaled_dot_product_attention(q, k, v, mask, is_causal=causal, scale=scaling, enable_gqa=gqa)
+    filler = -k.shape[2] % TILE if cpu and _tiles(q.dtype) else 0
+    if filler:
+        k, v = pad(k, (0, 0, 0, filler)), pad(v, (0, 0, 0, filler))
+    if window is None and (n_before == 0 if running.causal else filler == 0):
+        # `is_causal` counts from the first key, so that the filler is hidden
+        out[:] = scaled_dot_product_attention(q, k, v, is_causal=running.causal, **options)
+        return
+    mask = running.mask(n, n_before, window, q.dtype, filler)
+    for start, stop in _blocks(n, ROWS if cpu else n):
+        seen = n_before + stop + -(n_before + stop) % TILE if running.causal else k.shape[2]
+        keys, values = k[:, :, :seen], v[:, :, :seen]
+        rows = scaled_dot_product_attention(q[:, :, start:stop], keys, values, mask[start:stop, :seen], **options)
+        out[:, :, start:stop] = rows
+
+
+def _blocks(n: int, most: int) -> list[tuple[int, int]]:
+    """Rows 0 to n in blocks of about one size, none of more than `most`."""
+    step = -(-n // -(-n // most))
+    return [(start, min(start + step, n)) for start in range(0, n, step)]
 
 
 def _written_out(
@@ -124,9 +157,7 @@ def _written_out(
     scale = q.new_full((1,), size**-0.5 if scaling is None else scaling, dtype=dtype)
     q, k, v = q[0].unflatten(0, (kv_heads, group)), k[0].to(dtype).transpose(1, 2), v[0]
     out = out[0].unflatten(0, (kv_heads, group))
-    step = -(-n // -(-n // ROWS))  # blocks of about one size
-    for start in range(0, n, step):
-        stop = min(start + step, n)
+    for start, stop in _blocks(n, ROWS):
         n_rows, n_seen = stop - start, n_before + stop if running.causal else n_keys
         rows = (q[:, :, start:stop] * scale).reshape(kv_heads, group * n_rows, size)
         logits = torch.matmul(rows, k[:, :, :n_seen]).view(kv_heads, group, n_rows, n_seen)

@@ -19,6 +19,7 @@ from ratekit.errors import WorkError, shorten
 from ratekit.scoring import plan
 from ratekit.scoring.attention import Running, packed, prune_last_layer, unprune
 from ratekit.scoring.linear import prepack
+from ratekit.scoring.norms import quicken
 from ratekit.scoring.readout import Encoded, Readout
 
 log = logging.getLogger("ratekit")
@@ -80,6 +81,7 @@ class Forward:
             self.pruned = pruned is not None
             if self.model.device.type == "cpu":
                 self.n_prepacked = prepack(self.model)
+                quicken(self.model)
             why = self._differs(texts, reference)
         if why is None:
             self.path = "packed"
