@@ -204,7 +204,7 @@ def work(reward: RewardModel, prompts, responses) -> tuple[float, int, int]:
 @contextlib.contextmanager
 def one_prefix_token_hidden():
     """The negative control: branches see the second token before them twice, and the first one not at all."""
-    whole = attention._seen
+    whole = attention.seen
 
     def seen(key, value, segment, n):
         k, v = whole(key, value, segment, n)
@@ -213,11 +213,11 @@ def one_prefix_token_hidden():
             k[:, :, 0], v[:, :, 0] = k[:, :, 1], v[:, :, 1]
         return k, v
 
-    attention._seen = seen
+    attention.seen = seen
     try:
         yield
     finally:
-        attention._seen = whole
+        attention.seen = whole
 
 
 # --- the table ---------------------------------------------------------------------------------------------

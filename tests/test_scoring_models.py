@@ -101,7 +101,7 @@ def test_hiding_one_token_of_the_shared_beginning_is_seen(folder, kind, monkeypa
     from ratekit.scoring import attention
 
     reward = RewardModel(folder(kind))
-    whole, right = attention._seen, reward(PROMPTS, RESPONSES)
+    whole, right = attention.seen, reward(PROMPTS, RESPONSES)
 
     def hidden(key, value, segment, n):
         k, v = whole(key, value, segment, n)
@@ -110,7 +110,7 @@ def test_hiding_one_token_of_the_shared_beginning_is_seen(folder, kind, monkeypa
             k[:, :, 3], v[:, :, 3] = k[:, :, 4], v[:, :, 4]
         return k, v
 
-    monkeypatch.setattr(attention, "_seen", hidden)
+    monkeypatch.setattr(attention, "seen", hidden)
     assert np.abs(reward(PROMPTS, RESPONSES) - right).max() > 1e-3
 
 
@@ -120,8 +120,8 @@ def test_a_model_whose_packed_scores_would_be_wrong_is_padded(folder, monkeypatc
 
     path = folder("llama")
     wanted = by_hand(path)
-    whole = attention._seen
-    monkeypatch.setattr(attention, "_seen", lambda k, v, s, n: whole(k, v, s._replace(context=s.context[:-1]), n))
+    whole = attention.seen
+    monkeypatch.setattr(attention, "seen", lambda k, v, s, n: whole(k, v, s._replace(context=s.context[:-1]), n))
     reward = RewardModel(path)
     assert reward.forward.path == "padded"
     np.testing.assert_allclose(reward(PROMPTS, RESPONSES), wanted, atol=2e-5)

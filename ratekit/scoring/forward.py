@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from ratekit.errors import WorkError, shorten
 from ratekit.scoring import plan
-from ratekit.scoring.attention import Running, packed, prune_last_layer, unprune
+from ratekit.scoring.attention import Running, packed
 from ratekit.scoring.linear import prepack
 from ratekit.scoring.norms import quicken
+from ratekit.scoring.pruning import prune_last_layer, unprune
 from ratekit.scoring.readout import Encoded, Readout
 
 log = logging.getLogger("ratekit")
