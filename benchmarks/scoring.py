@@ -3,6 +3,7 @@
     python benchmarks/scoring.py                 # the table, about ten minutes
     python benchmarks/scoring.py --rounds 1 --prompts 2 --quick     # a look
     python benchmarks/scoring.py --growth        # cost against attributes and prompt share, with a picture
+    python benchmarks/scoring.py --errors        # bfloat16 against float64, over five draws of texts
     python benchmarks/scoring.py --device cuda   # the same on a GPU
 
 one by one   one text per forward pass, each tokenised by itself, as the reference implementation does
@@ -288,6 +289,28 @@ def table(args) -> None:
                 print(f"  {name:26s} {value:,.0f}" if value >= 100 else f"  {name:26s} {value:.3g}", flush=True)
 
 
+def errors(args, n_draws: int = 5) -> None:
+    """How far bfloat16 takes the scores from those of float64: one by one, and as ratekit runs them."""
+    with tempfile.TemporaryDirectory() as folder:
+        for kind, k in (("decoder", 1), ("decoder", 4), ("encoder", 4)):
+            path = save(Path(folder) / kind, kind, torch.bfloat16)
+            reward = RewardModel(path, dtype="bfloat16", device=args.device)
+            (half, tokenizer), (exact, _) = (stock(path, t, args.device) for t in (torch.bfloat16, torch.float64))
+            off: dict[str, list[np.ndarray]] = {"one by one": [], "ratekit": []}
+            for seed in range(n_draws):
+                texts = data(max(2, round(args.prompts * 4 / k)), k, seed=seed)
+                truth = one_by_one(exact, tokenizer, *texts)
+                off["one by one"].append(one_by_one(half, tokenizer, *texts) - truth)
+                off["ratekit"].append(reward(*texts) - truth)
+            for variant, parts in off.items():
+                all_of = np.concatenate(parts)
+                rms, most = np.sqrt((all_of**2).mean()), np.abs(all_of).max()
+                print(
+                    f"{kind}, {k} attributes, {variant:10s} {len(all_of)} texts: RMS {rms:.4f}, max {most:.4f}",
+                    flush=True,
+                )
+
+
 def growth(args) -> None:
     """Cost of one by one over cost of the tree, with the same kernels, against 3k / [s + (1 + 2k)(1 - s)]."""
     from matplotlib.figure import Figure
@@ -339,6 +362,7 @@ if __name__ == "__main__":
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--quick", action="store_true", help="the first three cases")
     parser.add_argument("--growth", action="store_true", help="cost against attributes and prompt share")
+    parser.add_argument("--errors", action="store_true", help="bfloat16 against float64 over five draws of texts")
     parser.add_argument("--out", default="benchmarks/scoring_growth.png")
     arguments = parser.parse_args()
     logging.getLogger("ratekit").setLevel(logging.ERROR)
@@ -347,4 +371,4 @@ if __name__ == "__main__":
     disable_progress_bar()
     set_verbosity_error()
     torch.set_num_threads(1)
-    growth(arguments) if arguments.growth else table(arguments)
+    (growth if arguments.growth else errors if arguments.errors else table)(arguments)
