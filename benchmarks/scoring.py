@@ -4,6 +4,7 @@
     python benchmarks/scoring.py --rounds 1 --prompts 2 --quick     # a look
     python benchmarks/scoring.py --growth        # cost against attributes and prompt share, with a picture
     python benchmarks/scoring.py --errors        # bfloat16 against float64, over five draws of texts
+    python benchmarks/scoring.py --parts         # what norms in fewer passes and blocks of rows are worth
     python benchmarks/scoring.py --device cuda   # the same on a GPU
 
 one by one   one text per forward pass, each tokenised by itself, as the reference implementation does
@@ -24,6 +25,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from unittest import mock
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -31,7 +33,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import numpy as np
 import torch
 
-from ratekit.scoring import attention, plan
+from ratekit.scoring import attention, forward, plan
 from ratekit.scoring.model import RewardModel
 
 TEMPLATE = "{{ bos_token }}{% for m in messages %}<|{{ m['role'] }}|>\n{{ m['content'] }}<|eot|>{% endfor %}"
@@ -304,11 +306,34 @@ def errors(args, n_draws: int = 5) -> None:
                 off["ratekit"].append(reward(*texts) - truth)
             for variant, parts in off.items():
                 all_of = np.concatenate(parts)
-                rms, most = np.sqrt((all_of**2).mean()), np.abs(all_of).max()
-                print(
-                    f"{kind}, {k} attributes, {variant:10s} {len(all_of)} texts: RMS {rms:.4f}, max {most:.4f}",
-                    flush=True,
-                )
+                rms, most = np.sqrt((all_of**2).mean()), [np.abs(part).max() for part in parts]
+                figures = f"RMS {rms:.4f}, max {max(most):.4f}, in each draw {' '.join(f'{m:.4f}' for m in most)}"
+                print(f"{kind}, {k} attributes, {variant:10s} {len(all_of)} texts: {figures}", flush=True)
+
+
+def parts(args) -> None:
+    """What a part is worth: time without it over time with it, taken in turns."""
+    with tempfile.TemporaryDirectory() as folder:
+        for k, dtype in ((1, "float32"), (4, "float32"), (4, "bfloat16")):
+            path = save(Path(folder) / f"{k}-{dtype}", "decoder", getattr(torch, dtype))
+            whole = RewardModel(path, dtype=dtype)
+            with mock.patch.object(forward, "quicken", return_value=0):
+                stock_norms = RewardModel(path, dtype=dtype)
+            texts = data(max(2, round(args.prompts * 4 / k)), k)
+            ratios: dict[str, list[float]] = {"norms in fewer passes": [], "blocks of rows": []}
+            for _ in range(args.rounds):
+                with_all = timed(whole, texts)
+                ratios["norms in fewer passes"].append(timed(stock_norms, texts) / with_all)
+                with mock.patch.object(attention, "ROWS", 1 << 20):
+                    ratios["blocks of rows"].append(timed(whole, texts) / with_all)
+            for part, measured in ratios.items():
+                print(f"{k} attributes, {dtype}, {part}: {statistics.median(measured):.3f}", flush=True)
+
+
+def timed(reward: RewardModel, texts) -> float:
+    start = time.perf_counter()
+    reward(*texts)
+    return time.perf_counter() - start
 
 
 def growth(args) -> None:
@@ -363,6 +388,7 @@ if __name__ == "__main__":
     parser.add_argument("--quick", action="store_true", help="the first three cases")
     parser.add_argument("--growth", action="store_true", help="cost against attributes and prompt share")
     parser.add_argument("--errors", action="store_true", help="bfloat16 against float64 over five draws of texts")
+    parser.add_argument("--parts", action="store_true", help="what single parts of the engine are worth")
     parser.add_argument("--out", default="benchmarks/scoring_growth.png")
     arguments = parser.parse_args()
     logging.getLogger("ratekit").setLevel(logging.ERROR)
@@ -371,4 +397,9 @@ if __name__ == "__main__":
     disable_progress_bar()
     set_verbosity_error()
     torch.set_num_threads(1)
-    (growth if arguments.growth else errors if arguments.errors else table)(arguments)
+    for wanted in (growth, errors, parts):
+        if getattr(arguments, wanted.__name__):
+            wanted(arguments)
+            break
+    else:
+        table(arguments)

@@ -128,9 +128,13 @@ def test_a_model_whose_packed_scores_would_be_wrong_is_padded(folder, monkeypatc
 
 
 @pytest.mark.parametrize("kind", ["llama", "gemma2", "distilbert", "bert"])
-def test_bfloat16_is_as_near_to_the_truth_as_one_by_one(folder, kind):
+@pytest.mark.parametrize("tiles", [False, True])
+def test_bfloat16_is_as_near_to_the_truth_as_one_by_one(folder, kind, tiles, monkeypatch):
     from transformers import AutoModelForSequenceClassification
 
+    from ratekit.scoring import attention
+
+    monkeypatch.setattr(attention, "_tiles", lambda dtype: tiles)  # both ways, whatever this CPU has
     path = folder(kind)
     reward = RewardModel(path, dtype="bfloat16")
     texts = reward.encode(PROMPTS, RESPONSES)[0]
@@ -142,6 +146,13 @@ def test_bfloat16_is_as_near_to_the_truth_as_one_by_one(folder, kind):
     assert reward.dtype == "bfloat16"
     assert alone.max() > 1e-3, "bfloat16 rounds"
     assert np.sqrt((fast**2).mean()) <= 1.3 * np.sqrt((alone**2).mean())
+
+
+def test_norms_are_quickened_where_they_are_known(folder):
+    for kind, left in (("llama", 0), ("gemma2", 1)):
+        kinds = {type(m).__name__ for m in RewardModel(folder(kind)).model.modules()}
+        assert ("QuickNorm" in kinds) == (not left)
+        assert any(name.endswith("RMSNorm") for name in kinds) == bool(left)
 
 
 def test_shared_texts_are_run_once(folder):

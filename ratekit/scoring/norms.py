@@ -55,6 +55,6 @@ def _quick_norm() -> Any:
             scale = torch.rsqrt(root * root / x.shape[-1] + self.eps)
             if wide is x:
                 return (x * scale).mul_(self.weight)
-            return wide.mul_(scale).to(x.dtype).mul_(self.weight)
+            return wide.mul_(scale).to(x.dtype).mul_(self.weight)  # rounded before the weight, as Llama does
 
     return QuickNorm

@@ -16,9 +16,7 @@ from ratekit.scoring.attention import Running
 def prune_last_layer(model: Any) -> Any | None:
     """Let only the rows that are read through the last layer's queries, output and feed-forward.
 
-    Gives the layer, for `unprune`, or None where it is not of a kind that this is known for.
-
-    Keys and values are made of every row, as they must be. The change acts on packs alone.
+    Gives the layer, for `unprune`, or None where it is not of a kind that this is known for. It acts on packs alone.
     """
     base = model.base_model
     for layers, parts, pruned in (
