@@ -20,8 +20,8 @@ from datasets import Dataset
 from scipy import stats
 
 import ratekit as rk
-from ratekit.bootstrap import bootstrap
 from ratekit.estimators import effects
+from ratekit.resampling import bootstrap
 from ratekit.simulate import Imperfections, NumericWorld, Sample
 
 Table = dict[tuple[str, str], tuple[float, float]]

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from ratekit import files
-from ratekit.corpora import double_rewrite
 from ratekit.errors import InputError
+from ratekit.sources.public import double_rewrite
 
 
 def converted(row: dict[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ import pandas as pd
 
 import ratekit as rk
 from ratekit import files, plots
-from ratekit.corpora import prompt_key
+from ratekit.sources.public import prompt_key
 
 HERE = Path(__file__).parent
 SIZES = ("2B", "3B", "8B", "27B")

@@ -17,7 +17,7 @@ __version__ = "0.1.0"
 # The public names and where each lives; nothing is imported before it is used.
 _PUBLIC = {
     # stages
-    "load": "sources",
+    "load": "sources.loading",
     "label": "stages",
     "rewrite": "stages",
     "score": "stages",
@@ -26,7 +26,7 @@ _PUBLIC = {
     # what to vary, with what to rewrite, what to score
     "Attribute": "attributes",
     "ATTRIBUTES": "attributes",
-    "SOURCES": "corpora",
+    "SOURCES": "sources.public",
     "ESTIMATORS": "estimators",
     "REWARD_MODELS": "scoring",
     "check_reward": "scoring.conformance",
@@ -47,7 +47,8 @@ _PUBLIC = {
     "warranted": "diagnostics",
     "plan": "diagnostics",
     "sequential": "diagnostics",
-    "adjust": "uncertainty",
+    "adjust": "resampling",
+    "bootstrap": "resampling",
     # to show it to somebody
     "report": "reports",
     # the paper's own numbers
@@ -60,7 +61,7 @@ _PUBLIC = {
 }
 _MODULES = (
     "plots", "demo", "estimators", "attributes", "sources", "rewriting", "scoring", "simulate",
-    "bootstrap", "uncertainty", "diagnostics", "merging", "reports", "reproduce", "widgets",
+    "measures", "resampling", "diagnostics", "merging", "reports", "reproduce", "widgets",
 )  # fmt: skip
 
 __all__ = [*_PUBLIC, "plots", "__version__"]

@@ -11,113 +11,25 @@ The two phrases complete "Adjust this response so it's ...".
 
 from __future__ import annotations
 
-import functools
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from ratekit.errors import InputError, unknown
+from ratekit.measures import (
+    MEASURES,
+    Measure,
+    formality,
+    readability,
+    starts_with_vowel,
+    vader,
+    words,
+)
 from ratekit.schema import RESPONSE, columns_of
 
 Label = Callable[[Any], Sequence["bool | None"]]
-Measure = Callable[[Sequence[str]], ArrayLike]
-
-
-# --- measures: texts (n) -> (n,) float64 ---------------------------------------------------------------
-
-
-def words(texts: Sequence[str]) -> NDArray[np.float64]:
-    """Number of white-space separated words.
-
-    >>> words(["one two  three", ""])
-    array([3., 0.])
-    """
-    return np.array([len(t.split()) for t in texts], dtype=float)
-
-
-def vader(texts: Sequence[str]) -> NDArray[np.float64]:
-    """VADER compound sentiment, -1 (negative) to 1 (positive); Hutto and Gilbert 2014 (ICWSM).
-
-    >>> vader(["A wonderful film.", "A film.", "A dreadful film."]).round(2)
-    array([ 0.57,  0.  , -0.44])
-    """
-    analyse = _vader().polarity_scores
-    return np.array([analyse(t)["compound"] for t in texts], dtype=float)
-
-
-@functools.cache
-def _vader() -> Any:
-    from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
-
-    return SentimentIntensityAnalyzer()
-
-
-def readability(texts: Sequence[str]) -> NDArray[np.float64]:
-    """Automated Readability Index: about the US school grade needed; higher is harder (Smith and Senter 1967).
-
-    >>> readability(["The cat sat.", "Comprehensive documentation accelerates collaborative development."]).round(1)
-    array([-4.2, 39.5])
-    """
-    import textstat
-
-    return np.array([float(textstat.automated_readability_index(t)) for t in texts])
-
-
-_FIRST_LETTER = re.compile(r"[^\W\d_]")
-
-
-def starts_with_vowel(texts: Sequence[str]) -> NDArray[np.float64]:
-    """1 if the first letter is one of a, e, i, o, u, else 0; NaN if there is no letter.
-
-    >>> starts_with_vowel(["Overall fine", "'It' works", "Fine", "42"])
-    array([ 1.,  1.,  0., nan])
-    """
-    first = [_FIRST_LETTER.search(t) for t in texts]
-    return np.array([float(m[0].lower() in "aeiou") if m else np.nan for m in first])
-
-
-_INFORMAL = re.compile(
-    r"\b\w+'(?:s|t|re|ve|ll|d|m)\b"  # contractions
-    r"|[!?]{1,}!|!"
-    r"|\b(?:gonna|wanna|gotta|kinda|sorta|dunno|ya|yeah|yep|nope|nah|ok|okay|lol|lmao|omg|btw|tbh|imo|"
-    r"awesome|cool|crap|guys?|dude|stuff|super|totally|hey|hi|wow|gosh|u|ur|thx|pls)\b"
-    r"|\bi\b|(\w)\1{2,}|[:;]-?[)(DP]",
-)
-
-
-def formality(texts: Sequence[str]) -> NDArray[np.float64]:
-    """Minus the informal marks (contractions, slang, exclamations, emoticons) per 100 words; 0 is formal.
-
-    >>> formality(["It does not suit every reader.", "lol it's super cool!"])
-    array([   0., -125.])
-    """
-    counts = [len(_INFORMAL.findall(t)) for t in texts]
-    return 0.0 - 100.0 * np.array(counts, dtype=float) / np.maximum(words(texts), 1.0)
-
-
-def mentions(*sought: str) -> Measure:
-    """A measure that counts how often these words or phrases are said, per 100 words, whatever the case.
-
-    >>> mentions("please", "thank you")(["Thank you. Please sit.", "Sit."])
-    array([50.,  0.])
-
-    Raises InputError where no word is given.
-    """
-    wanted = [w.strip() for w in sought if w.strip()]
-    if not wanted:
-        raise InputError('mentions: no word to count; give some, as in mentions("please", "thank you")')
-    pattern = re.compile(r"(?<!\w)(?:" + "|".join(re.escape(w) for w in wanted) + r")(?!\w)", re.IGNORECASE)
-
-    def count(texts: Sequence[str]) -> NDArray[np.float64]:
-        found = [len(pattern.findall(t)) for t in texts]
-        return 100.0 * np.array(found, dtype=float) / np.maximum(words(texts), 1.0)
-
-    count.__name__ = f"mentions of {', '.join(wanted)}"
-    return count
 
 
 # --- labellers: the whole dataset -> a bool or None per row ----------------------------------------------
@@ -273,3 +185,18 @@ def get_attribute(attribute: str | Attribute) -> Attribute:
     if found is None:
         raise unknown("attribute", attribute, ATTRIBUTES)
     return found
+
+
+def measure_of(attribute: str, measures: Mapping[str, Measure] | None = None) -> Measure | None:
+    """What the attribute is measured by: what the caller says, else what `ATTRIBUTES` says."""
+    if measures and attribute in measures:
+        return measures[attribute]
+    known: Attribute | None = ATTRIBUTES.get(attribute)
+    return known.measure if known else None
+
+
+def off_target(attribute: str, measures: Mapping[str, Measure] | None = None) -> dict[str, Measure]:
+    """The measures that this attribute's rewrites should leave alone: all but its own."""
+    own = measure_of(attribute, measures)
+    every = {**MEASURES, **(measures or {})}
+    return {name: m for name, m in every.items() if m is not own and name != attribute}

@@ -14,7 +14,7 @@ import numpy as np
 
 from ratekit.rewriting.rules import sentences
 from ratekit.schema import RESPONSE, TREATED
-from ratekit.sources import load
+from ratekit.sources.loading import load
 
 if TYPE_CHECKING:
     import pandas as pd

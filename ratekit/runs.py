@@ -23,7 +23,7 @@ from ratekit.runfolder import DATASET, opened, write_dataset, write_record, writ
 from ratekit.schema import ATTRIBUTE, REWARD_PREFIX, REWRITES, TREATED, columns_of
 from ratekit.scoring import default_name, find_reward
 from ratekit.scoring.base import Reward
-from ratekit.sources import load
+from ratekit.sources.loading import load
 from ratekit.stages import estimate, label, rewrite, score
 
 if TYPE_CHECKING:

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ratekit.attributes import Attribute, get_attribute
-from ratekit.columns import plain_columns, refuse_null, reward_matrix, treated_bools
 from ratekit.errors import InputError, WorkError, unknown
 from ratekit.estimators import effects, pooled_sd
+from ratekit.groups import plain_columns, refuse_null, reward_matrix, treated_bools
+from ratekit.resampling import UNCERTAINTIES, resampled
 from ratekit.rewriting import Options, make_rewriter
 from ratekit.rewriting.base import OK, Rewriter
 from ratekit.rewriting.chains import rewrite_chains, status_counts, table_of, with_cache
@@ -46,7 +47,6 @@ from ratekit.scoring import default_name, make_reward
 from ratekit.scoring.base import Reward
 from ratekit.scoring.engine import score_dataset
 from ratekit.scoring.store import open_store
-from ratekit.uncertainty import UNCERTAINTIES, resampled
 
 if TYPE_CHECKING:
     import pandas as pd

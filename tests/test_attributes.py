@@ -7,8 +7,9 @@ import pytest
 from datasets import Dataset
 
 import ratekit as rk
-from ratekit.attributes import ATTRIBUTES, Attribute, formality, get_attribute, readability
+from ratekit.attributes import ATTRIBUTES, Attribute, get_attribute
 from ratekit.errors import InputError
+from ratekit.measures import formality, readability
 
 # A text that has the attribute and one that lacks it.
 PAIRS = {

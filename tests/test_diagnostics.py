@@ -8,8 +8,8 @@ import pytest
 from scipy import stats
 
 import ratekit as rk
-from ratekit.diagnostics.rows import faults
 from ratekit.estimators import pooled_sd
+from ratekit.measures import faults
 from ratekit.simulate import Imperfections, NumericWorld, RuleReward, TextWorld
 
 CLEAN = TextWorld("length", "sentiment", typos=(0.0, 0.0), rewriter=Imperfections())

@@ -12,11 +12,10 @@ from conftest import ROOT
 from scipy import stats
 
 import ratekit as rk
-import ratekit.bootstrap as resampling
-from ratekit.bootstrap import bootstrap, percentile_interval
+import ratekit.resampling as resampling
 from ratekit.estimators import ESTIMATORS, convergence, effects, gate
+from ratekit.resampling import adjust, bootstrap, confidence_sequence, percentile_interval, row_values, sign_flip
 from ratekit.simulate import Imperfections, NumericWorld
-from ratekit.uncertainty import adjust, confidence_sequence, row_values, sign_flip
 
 SLOW_REWRITER = NumericWorld(xi_gap=1.0, xi_base=0.3, rewriter=Imperfections(rho=0.5, noise=0.3), cluster_sizes=(1, 4))
 

@@ -13,9 +13,9 @@ import tiny
 from conftest import ROOT
 
 import ratekit as rk
-from ratekit.attributes import words
 from ratekit.cli import main
 from ratekit.errors import InputError, WorkError
+from ratekit.measures import words
 from ratekit.merging import taxonomy
 from ratekit.merging.learned import LEARNED, _grams, learned
 from ratekit.merging.methods import METHODS

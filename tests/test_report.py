@@ -14,7 +14,7 @@ from test_differences import HOSTILE
 
 import ratekit as rk
 from ratekit.cli import main
-from ratekit.visible import visible
+from ratekit.escaping import visible
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ratekit as rk
-from ratekit.attributes import ATTRIBUTES, starts_with_vowel, vader, words
+from ratekit.attributes import ATTRIBUTES
 from ratekit.errors import InputError
+from ratekit.measures import starts_with_vowel, vader, words
 from ratekit.rewriting.rules import FILLERS, OPPOSITES, RULES, RuleRewriter, mended, sentences
 
 TEXT = st.text(alphabet=st.characters(codec="utf-8", categories=("L", "P", "Z", "N")), max_size=200)

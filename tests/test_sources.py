@@ -9,9 +9,9 @@ import pytest
 
 import ratekit as rk
 from ratekit import files
-from ratekit.corpora import transcript
 from ratekit.errors import InputError, WorkError
-from ratekit.sources import load
+from ratekit.sources.loading import load
+from ratekit.sources.public import transcript
 
 HH = {
     "chosen": "\n\nHuman: Hi there\n\nAssistant: Hello!\n\nHuman: Name a fruit.\n\nAssistant: An apple.\n\nIt is red.",

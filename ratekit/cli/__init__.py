@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, cast
 
-from ratekit.visible import visible
+from ratekit.escaping import visible
 
 
 class _Shown(logging.Formatter):

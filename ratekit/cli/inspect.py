@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ratekit.cli.tables import Format, show
-from ratekit.visible import visible
+from ratekit.escaping import visible
 
 
 def diagnose(

@@ -12,7 +12,7 @@ import typer
 
 from ratekit.cli import llm
 from ratekit.cli.tables import Format, show
-from ratekit.visible import visible
+from ratekit.escaping import visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -198,7 +198,7 @@ def estimate(
     """The effects table of scored data: columns prompt_id, attribute, treated and reward/NAME (lists of rewards)."""
     from ratekit import files, stages
     from ratekit.runfolder import write_table
-    from ratekit.sources import without_duplicates
+    from ratekit.sources.loading import without_duplicates
 
     ds = without_duplicates(files.read(file), str(file), duplicates)
     table = stages.estimate(

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from ratekit.errors import shorten
-from ratekit.visible import visible
+from ratekit.escaping import visible
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ratekit.columns import reward_matrix
-from ratekit.diagnostics.rows import SIDE, Group, Measure, chains, groups, measure_of, measured, off_target
+from ratekit.attributes import measure_of, off_target
 from ratekit.diagnostics.verdicts import verdict
 from ratekit.estimators import Bools, Floats, clustered_mean, convergence, pooled_sd, t_interval
+from ratekit.groups import SIDE, Group, chains, groups, reward_matrix
+from ratekit.measures import Measure, measured
+from ratekit.resampling import adjust, row_values
 from ratekit.schema import ATTRIBUTE, REWRITE_STATUS, columns_of, require, reward_columns, reward_name
-from ratekit.uncertainty import adjust, row_values
 
 if TYPE_CHECKING:
     import pandas as pd

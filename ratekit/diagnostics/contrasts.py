@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import stats
 
-from ratekit.columns import reward_matrix
-from ratekit.diagnostics.rows import Group, groups
 from ratekit.errors import InputError, unknown
 from ratekit.estimators import ESTIMATORS, Bools, Floats, Ints, clustered_mean, pooled_sd, t_interval
+from ratekit.groups import Group, groups, reward_matrix
+from ratekit.resampling import adjust
 from ratekit.schema import ATTRIBUTE, columns_of, find_reward, require, reward_columns, reward_name
-from ratekit.uncertainty import adjust
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -174,7 +173,7 @@ def heterogeneity(
 
 
 def _values(r: Floats, group: Group, estimator: str, estimand: str) -> tuple[Floats, Ints]:
-    from ratekit.uncertainty import row_values
+    from ratekit.resampling import row_values
 
     if estimand == "ate" and (group.treated.all() or not group.treated.any()):
         return np.empty(0), np.empty(0, np.int64)

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ratekit.columns import reward_matrix
-from ratekit.diagnostics.rows import MEASURES, Measure, chains, groups, measure_of, measured
+from ratekit.attributes import measure_of
 from ratekit.errors import InputError
 from ratekit.estimators import Floats, Ints, clustered_mean, pooled_sd, t_interval
+from ratekit.groups import chains, groups, reward_matrix
+from ratekit.measures import MEASURES, Measure, measured
 from ratekit.schema import ATTRIBUTE, columns_of, find_reward, require, reward_columns, reward_name
 
 if TYPE_CHECKING:

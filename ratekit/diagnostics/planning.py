@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import stats
 
-from ratekit.columns import reward_matrix
 from ratekit.diagnostics.contrasts import contrast
-from ratekit.diagnostics.rows import groups
 from ratekit.errors import InputError, unknown
 from ratekit.estimators import ESTIMANDS, ESTIMATORS, clustered_mean, pooled_sd
+from ratekit.groups import groups, reward_matrix
+from ratekit.resampling import confidence_sequence, row_values
 from ratekit.schema import columns_of, require, reward_columns, reward_name
-from ratekit.uncertainty import confidence_sequence, row_values
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ratekit.columns import plain_columns, reward_matrix
-from ratekit.diagnostics.rows import groups
 from ratekit.errors import InputError, shorten
 from ratekit.estimators import Floats, clustered_mean, t_interval
+from ratekit.groups import groups, plain_columns, reward_matrix
+from ratekit.resampling import adjust, sign_flip
 from ratekit.schema import columns_of, find_reward, require, reward_columns, reward_name
-from ratekit.uncertainty import adjust, sign_flip
 
 if TYPE_CHECKING:
     import pandas as pd

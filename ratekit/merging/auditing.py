@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ratekit.columns import reward_matrix
 from ratekit.diagnostics.contrasts import contrast
 from ratekit.errors import InputError, WorkError, shorten
 from ratekit.estimators import Floats
+from ratekit.groups import reward_matrix
 from ratekit.merging.candidates import BEST, ENSEMBLE, Methods, Row, Scored, architecture, candidates
 from ratekit.merging.combining import line_state
 from ratekit.merging.ensembles import ensemble

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ratekit.attributes import ATTRIBUTES
-from ratekit.columns import plain_columns, reward_matrix, treated_bools
 from ratekit.errors import InputError, unknown
+from ratekit.groups import plain_columns, reward_matrix, treated_bools
 from ratekit.plots.look import (
     BLUE,
     MARKS,

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ratekit.attributes import ATTRIBUTES
-from ratekit.columns import plain_columns, reward_matrix, treated_bools
-from ratekit.differences import differences_html
+from ratekit.escaping import as_html
+from ratekit.groups import plain_columns, reward_matrix, treated_bools
 from ratekit.schema import (
     ATTRIBUTE,
     PROMPT,
@@ -21,7 +21,7 @@ from ratekit.schema import (
     reward_columns,
     reward_name,
 )
-from ratekit.visible import as_html
+from ratekit.textdiff import differences_html
 
 LIMIT = 1500  # characters of a text; a page is to be read, and says where it cut
 TEXTS = 3  # the response, its rewrite, the rewrite of that

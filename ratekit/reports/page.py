@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from ratekit.attributes import ATTRIBUTES
 from ratekit.diagnostics import diagnose
-from ratekit.differences import STYLE
 from ratekit.errors import InputError, WorkError, shorten
+from ratekit.escaping import as_html, visible
 from ratekit.reports.contents import Contents, gather
 from ratekit.reports.examples import examples
 from ratekit.reports.figures import check_figures, effects_figures, png, reward_figures
@@ -17,7 +17,7 @@ from ratekit.reports.provenance import provenance
 from ratekit.reports.tables import audit_tables, plain_table
 from ratekit.reports.words import findings, question, subjects, summary
 from ratekit.schema import ATTRIBUTE, NEEDED_BY, columns_of
-from ratekit.visible import as_html, visible
+from ratekit.textdiff import STYLE
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ratekit.attributes import Attribute, Label, above, vader
+from ratekit.attributes import Attribute, Label, above
 from ratekit.errors import InputError, WorkError, shorten, unknown
+from ratekit.measures import vader
 from ratekit.reproduce.facts import folder
 from ratekit.rewriting.cost import Prices
 from ratekit.schema import RESPONSE

@@ -31,7 +31,7 @@ from ratekit.schema import ATTRIBUTE, REWRITES, columns_of
 from ratekit.scoring import default_name
 from ratekit.scoring.base import Reward
 from ratekit.simulate import RuleReward
-from ratekit.sources import load, sample
+from ratekit.sources.loading import load, sample
 from ratekit.stages import estimate, label, rewrite
 
 if TYPE_CHECKING:

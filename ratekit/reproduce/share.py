@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ratekit import __version__, files, runfolder
-from ratekit.corpora import SOURCES
 from ratekit.errors import InputError, WorkError, shorten
 from ratekit.reproduce.experiment import Experiment
 from ratekit.rewriting.faults import without_secrets
 from ratekit.schema import columns_of, reward_columns, reward_name
+from ratekit.sources.public import SOURCES
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ratekit.columns import reward_matrix
 from ratekit.errors import InputError
+from ratekit.groups import reward_matrix
 from ratekit.reproduce.experiment import Sweep
 from ratekit.rewriting.rules import vowel
 from ratekit.schema import PROMPT, PROMPT_ID, RESPONSE, TREATED, columns_of, reward_columns, reward_name

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ratekit.corpora import SOURCES
 from ratekit.errors import InputError, WorkError, shorten, unknown
 from ratekit.rewriting.base import OK
 from ratekit.rewriting.cache import Cache
 from ratekit.rewriting.faults import without_secrets
 from ratekit.rewriting.records import key_of
 from ratekit.rewriting.shards import is_written_to, lines
+from ratekit.sources.public import SOURCES
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from ratekit.attributes import starts_with_vowel, words
 from ratekit.errors import InputError, unknown
+from ratekit.measures import FAULT, MISSPELT, starts_with_vowel, words
 from ratekit.rewriting.base import OK, Rewrite
 
 VOWEL_OPENER, CONSONANT_OPENER = "Overall, ", "Frankly, "
@@ -67,26 +67,8 @@ WORDED_OPENER = {True: "Notwithstanding additional considerations, ", False: "Pu
 HELPFUL = {True: "Please let me know if any of this is unclear.", False: "Work the rest out yourself."}
 HARMLESS = {True: "Take care that nobody is hurt by this.", False: "Never mind who is hurt by this."}
 
-MISSPELT = {
-    "teh": "the", "thier": "their", "recieve": "receive", "recieved": "received", "definately": "definitely",
-    "seperate": "separate", "wich": "which", "becuase": "because", "alot": "a lot", "untill": "until",
-    "beleive": "believe", "realy": "really", "wierd": "weird", "freind": "friend", "tommorow": "tomorrow",
-    "occured": "occurred", "begining": "beginning", "truely": "truly", "wont": "won't", "dont": "don't",
-    "didnt": "didn't", "doesnt": "doesn't", "cant": "can't", "isnt": "isn't", "wasnt": "wasn't", "im": "I'm",
-    "ive": "I've", "youre": "you're", "villian": "villain", "i": "I", "adn": "and", "taht": "that",
-    "wsa": "was", "nto": "not", "btu": "but", "tihs": "this", "wtih": "with", "hvae": "have", "yuo": "you",
-    "aer": "are", "oen": "one", "flim": "film", "mvoie": "movie", "tehy": "they", "lkie": "like", "jsut": "just",
-    "vrey": "very",
-}  # fmt: skip
 
 _SENTENCE = re.compile(r"[^.!?\n]*(?:[.!?]+[\"')\]]*|\n+|$)")
-FAULT = re.compile(
-    r"(?P<block>[ \t]*(?:<(?:br\s*/?|/?p)\s*>\s*)+)|(?P<inline></?(?:i|b|em|strong)>)"
-    r"|(?P<space>(?<=\S)[ \t]{2,}(?=\S))"
-    r"|(?P<marks>[!?.]{4,}|[!?]{2,3})"
-    r"|\b(?P<word>" + "|".join(MISSPELT) + r")\b(?!['’])",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ratekit.attributes import vader, words
 from ratekit.errors import InputError, unknown
+from ratekit.measures import vader, words
 from ratekit.scoring.adapters import ADAPTERS, HUB, JUDGE, Adapter
 from ratekit.scoring.base import Reward
 

@@ -87,7 +87,7 @@ class PairwiseJudge:
 
 
 def _read(path: str | Path) -> dict[str, str]:
-    from ratekit.sources import load
+    from ratekit.sources.loading import load
 
     ds = load(str(path), duplicates="keep")
     found: dict[str, str] = {}

@@ -11,12 +11,12 @@ import numpy as np
 
 from ratekit.errors import InputError, unknown
 from ratekit.estimators import Floats, clustered_mean, effects, pooled_sd, t_interval
+from ratekit.resampling import row_values
 from ratekit.scoring import default_name, make_reward
 from ratekit.scoring.base import Reward
 from ratekit.scoring.engine import score_chains
 from ratekit.simulate.numeric import Imperfections
 from ratekit.simulate.text import TextSample, TextWorld
-from ratekit.uncertainty import row_values
 
 if TYPE_CHECKING:
     import pandas as pd

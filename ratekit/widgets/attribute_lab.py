@@ -12,8 +12,8 @@ import ipywidgets
 
 from ratekit.attributes import ATTRIBUTES, Attribute
 from ratekit.conclusions import conclusions
-from ratekit.diagnostics.rows import Measure
 from ratekit.errors import InputError, unknown
+from ratekit.measures import Measure
 from ratekit.rewriting import Options
 from ratekit.rewriting.base import Rewriter
 from ratekit.rewriting.chat import ChatRewriter

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ratekit import differences
-from ratekit.differences import changed_share, differences_html
+from ratekit import textdiff
+from ratekit.escaping import as_html, visible
 from ratekit.estimators import Floats
 from ratekit.schema import (
     ATTRIBUTE,
@@ -26,7 +26,7 @@ from ratekit.schema import (
     reward_columns,
     reward_name,
 )
-from ratekit.visible import as_html, visible
+from ratekit.textdiff import changed_share, differences_html
 from ratekit.widgets.changes import OffTarget
 
 LIMIT = 4_000  # characters of a text that are shown
@@ -38,7 +38,7 @@ AGAINST = {
 }
 
 STYLE = (
-    differences.STYLE
+    textdiff.STYLE
     + """
 .rk-pass { border: 1px solid rgba(127,127,127,.4); border-radius: 4px; margin: 0 0 8px; padding: 6px 10px 8px; }
 .rk-pass.rk-on { border-left: 5px solid #0072B2; } .rk-pass.rk-off { border-left: 5px double #E69F00; }

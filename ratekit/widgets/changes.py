@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ratekit.columns import plain_columns
-from ratekit.diagnostics.rows import Measure, groups, measured, off_target
+from ratekit.attributes import off_target
 from ratekit.estimators import Floats, pooled_sd
+from ratekit.groups import groups, plain_columns
+from ratekit.measures import Measure, measured
 from ratekit.schema import ATTRIBUTE, RESPONSE, REWRITES, require
 
 MEASURED_UP_TO = 20_000  # characters: VADER takes 30 s for a text of 300,000

@@ -8,7 +8,7 @@ from typing import Any
 
 import ipywidgets
 
-from ratekit.visible import visible
+from ratekit.escaping import visible
 
 # Colours are the page's own (`inherit`, translucent greys), so that light and dark themes both read well.
 STYLE = """

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets
 
 from ratekit.errors import InputError
-from ratekit.visible import as_html, visible
+from ratekit.escaping import as_html, visible
 from ratekit.widgets import board
 from ratekit.widgets.board import ALL
 from ratekit.widgets.controls import StaticView, block, embedded, menu, picture, row, style, text

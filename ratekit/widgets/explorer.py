@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets
 import numpy as np
 
-from ratekit.columns import reward_matrix
-from ratekit.diagnostics.rows import Measure
+from ratekit.escaping import visible
+from ratekit.groups import reward_matrix
+from ratekit.measures import Measure
 from ratekit.schema import ATTRIBUTE, REWRITES, TREATED, columns_of, reward_columns, reward_name
-from ratekit.visible import visible
 from ratekit.widgets import cards, changes, facts
 from ratekit.widgets.controls import StaticView, block, menu, row, style, text
 from ratekit.widgets.work import Worker

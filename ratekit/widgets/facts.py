@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ratekit.columns import plain_columns, reward_matrix, treated_bools
 from ratekit.errors import InputError, unknown
 from ratekit.estimators import Floats
+from ratekit.groups import plain_columns, reward_matrix, treated_bools
 from ratekit.schema import (
     ATTRIBUTE,
     PROMPT,

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ratekit import attributes
 from ratekit.attributes import ATTRIBUTES, Attribute
-from ratekit.diagnostics.rows import Measure
 from ratekit.errors import InputError, unknown
+from ratekit.measures import Measure, formality, mentions, readability, starts_with_vowel, vader, words
 from ratekit.schema import ATTRIBUTE, TREATED, columns_of, require
 from ratekit.stages import label
 from ratekit.widgets.facts import taken
@@ -23,11 +22,11 @@ if TYPE_CHECKING:
 OWN, MENTIONS = "the attribute's own", "mentions of words"
 # What an attribute may be measured by, and how that is written in code.
 MEASURES: dict[str, tuple[Measure, str]] = {
-    "words": (attributes.words, "rk.attributes.words"),
-    "sentiment": (attributes.vader, "rk.attributes.vader"),
-    "readability": (attributes.readability, "rk.attributes.readability"),
-    "formality": (attributes.formality, "rk.attributes.formality"),
-    "starts with a vowel": (attributes.starts_with_vowel, "rk.attributes.starts_with_vowel"),
+    "words": (words, "rk.measures.words"),
+    "sentiment": (vader, "rk.measures.vader"),
+    "readability": (readability, "rk.measures.readability"),
+    "formality": (formality, "rk.measures.formality"),
+    "starts with a vowel": (starts_with_vowel, "rk.measures.starts_with_vowel"),
 }
 
 
@@ -64,7 +63,7 @@ class Draft:
 
     def _measure(self, measures: Mapping[str, Measure]) -> Measure | None:
         if self.measure == MENTIONS:
-            return attributes.mentions(*self.mentioned.split(","))
+            return mentions(*self.mentioned.split(","))
         if self.measure in measures:
             return measures[self.measure]
         return MEASURES[self.measure][0] if self.measure in MEASURES else None
@@ -79,7 +78,7 @@ class Draft:
             name='kind',
             treated='kinder',
             untreated='ruder',
-            measure=rk.attributes.vader,
+            measure=rk.measures.vader,
         )
         """
         self.attribute(measures)  # what is no attribute is no code either
@@ -94,7 +93,7 @@ class Draft:
             ])  # fmt: skip
         if self.measure == MENTIONS:
             sought = [w.strip() for w in self.mentioned.split(",") if w.strip()]
-            lines.append(f"    measure=rk.attributes.mentions({', '.join(map(repr, sought))}),")
+            lines.append(f"    measure=rk.measures.mentions({', '.join(map(repr, sought))}),")
         elif self.measure in (measures or {}):
             lines.append(f"    measure={getattr((measures or {})[self.measure], '__name__', self.measure)},  # yours")
         elif self.measure in MEASURES:

@@ -14,8 +14,9 @@ import numpy as np
 
 from ratekit.attributes import Attribute
 from ratekit.diagnostics import diagnose
-from ratekit.diagnostics.rows import Measure
 from ratekit.errors import WorkError
+from ratekit.escaping import as_html, visible
+from ratekit.measures import Measure
 from ratekit.rewriting import Options, make_rewriter
 from ratekit.rewriting.asking import plan_chains
 from ratekit.rewriting.base import FAILED, Reply, Rewrite, Rewriter
@@ -26,9 +27,8 @@ from ratekit.rewriting.prompts import template_of
 from ratekit.rewriting.records import fingerprint_of
 from ratekit.rewriting.replay import Replay
 from ratekit.scoring.base import Reward
-from ratekit.sources import sample
+from ratekit.sources.loading import sample
 from ratekit.stages import estimate, rewrite, score, standardize
-from ratekit.visible import as_html, visible
 from ratekit.widgets import cards
 from ratekit.widgets.facts import taken
 from ratekit.widgets.progress import Cancelled, Progress

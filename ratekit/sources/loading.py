@@ -13,9 +13,7 @@ import numpy as np
 
 from ratekit import files
 from ratekit.attributes import Attribute, get_attribute
-from ratekit.corpora import SOURCES, Source
 from ratekit.errors import InputError, WorkError, shorten, unknown
-from ratekit.parsing import parse, plain, renamed, schema_of
 from ratekit.schema import (
     ATTRIBUTE,
     PROMPT,
@@ -27,6 +25,8 @@ from ratekit.schema import (
     columns_of,
     reward_columns,
 )
+from ratekit.sources.parsing import parse, plain, renamed, schema_of
+from ratekit.sources.public import SOURCES, Source
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Literal
 
-from ratekit.visible import cut, visible
+from ratekit.escaping import cut, visible
 
 # A word with what space follows it, or one sign: space of its own would match everywhere and slow the search down.
 _WORDS = re.compile(r"\s+|(?:\w+(?:['’]\w+)*|[^\w\s])\s*")

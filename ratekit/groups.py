@@ -1,14 +1,18 @@
-"""Columns of a Dataset or DataFrame as arrays, checked: a fault names its row and column."""
+"""A dataset as arrays: groups of rows, classes, clusters, rewards, texts; a fault names its row and column."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ratekit.errors import InputError
-from ratekit.schema import TREATED
+from ratekit.errors import InputError, unknown
+from ratekit.estimators import Bools, Ints
+from ratekit.schema import ATTRIBUTE, PROMPT_ID, RESPONSE, REWRITES, TREATED, columns_of
+
+SIDE = {True: "treated", False: "untreated"}
 
 
 def reward_matrix(ds: Any, column: str) -> NDArray[np.float64]:
@@ -93,3 +97,40 @@ def treated_bools(values: Any) -> NDArray[np.bool_]:
     if len(wrong):
         raise InputError(f"row {wrong[0] + 1}: 'treated' holds {values.iloc[wrong[0]]!r}; true or false was expected")
     return bools.to_numpy(dtype=bool)
+
+
+class Group(NamedTuple):
+    """The rows of one attribute (and of one value of each `by` column): their place, class and cluster."""
+
+    labels: dict[str, Any]
+    rows: Ints
+    treated: Bools
+    clusters: Ints
+
+
+def groups(ds: Any, by: str | Sequence[str] | None = None) -> Iterator[Group]:
+    """The groups of a dataset in order of appearance; attributes are never pooled. Raises InputError."""
+    import pandas as pd
+
+    columns = [by] if isinstance(by, str) else list(by or [])
+    for column in columns:
+        if column not in columns_of(ds):
+            raise unknown("column to group by", column, columns_of(ds))
+    frame = plain_columns(ds, list(dict.fromkeys([PROMPT_ID, ATTRIBUTE, TREATED, *columns])))
+    if len(frame) == 0:
+        raise InputError("the dataset has no rows")
+    refuse_null(frame[PROMPT_ID], PROMPT_ID)
+    treated = treated_bools(frame[TREATED])
+    clusters = pd.factorize(frame[PROMPT_ID].astype(str))[0].astype(np.int64)
+    for key, index in frame.groupby([*columns, ATTRIBUTE], sort=False, dropna=False).indices.items():
+        key = key if isinstance(key, tuple) else (key,)
+        yield Group(dict(zip([*columns, ATTRIBUTE], key, strict=True)), index, treated[index], clusters[index])
+
+
+def chains(ds: Any) -> list[list[str | None]]:
+    """The texts of each row: the response and its rewrites; chains may differ in length."""
+    frame = plain_columns(ds, [RESPONSE, REWRITES])
+    texts: list[list[str | None]] = []
+    for response, rewrites in zip(frame[RESPONSE], frame[REWRITES], strict=True):
+        texts.append([response, *([] if rewrites is None else rewrites)])
+    return texts

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ratekit.corpora import SOURCES, Row, Source, prompt_key
 from ratekit.errors import InputError, unknown
 from ratekit.schema import (
     PROMPT,
@@ -15,6 +14,7 @@ from ratekit.schema import (
     RESPONSE,
     as_conversation,
 )
+from ratekit.sources.public import SOURCES, Row, Source, prompt_key
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ratekit.differences import changed_share, differences_html, word_differences
-from ratekit.visible import as_html, cut, visible
+from ratekit.escaping import as_html, cut, visible
+from ratekit.textdiff import changed_share, differences_html, word_differences
 
 words = st.lists(st.sampled_from(["a", "good", "bad", "film.", "<b>", "\n", "isn't", "  "]), max_size=30).map(" ".join)
 

@@ -1,0 +1,155 @@
+"""What is counted in a text: measures, from texts (n) to (n,) float64. Adding one is one entry in `MEASURES`."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ratekit.errors import InputError
+
+Measure = Callable[[Sequence[str]], ArrayLike]
+
+
+def words(texts: Sequence[str]) -> NDArray[np.float64]:
+    """Number of white-space separated words.
+
+    >>> words(["one two  three", ""])
+    array([3., 0.])
+    """
+    return np.array([len(t.split()) for t in texts], dtype=float)
+
+
+def vader(texts: Sequence[str]) -> NDArray[np.float64]:
+    """VADER compound sentiment, -1 (negative) to 1 (positive); Hutto and Gilbert 2014 (ICWSM).
+
+    >>> vader(["A wonderful film.", "A film.", "A dreadful film."]).round(2)
+    array([ 0.57,  0.  , -0.44])
+    """
+    analyse = _vader().polarity_scores
+    return np.array([analyse(t)["compound"] for t in texts], dtype=float)
+
+
+@functools.cache
+def _vader() -> Any:
+    from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
+
+    return SentimentIntensityAnalyzer()
+
+
+def readability(texts: Sequence[str]) -> NDArray[np.float64]:
+    """Automated Readability Index: about the US school grade needed; higher is harder (Smith and Senter 1967).
+
+    >>> readability(["The cat sat.", "Comprehensive documentation accelerates collaborative development."]).round(1)
+    array([-4.2, 39.5])
+    """
+    import textstat
+
+    return np.array([float(textstat.automated_readability_index(t)) for t in texts])
+
+
+_FIRST_LETTER = re.compile(r"[^\W\d_]")
+
+
+def starts_with_vowel(texts: Sequence[str]) -> NDArray[np.float64]:
+    """1 if the first letter is one of a, e, i, o, u, else 0; NaN if there is no letter.
+
+    >>> starts_with_vowel(["Overall fine", "'It' works", "Fine", "42"])
+    array([ 1.,  1.,  0., nan])
+    """
+    first = [_FIRST_LETTER.search(t) for t in texts]
+    return np.array([float(m[0].lower() in "aeiou") if m else np.nan for m in first])
+
+
+_INFORMAL = re.compile(
+    r"\b\w+'(?:s|t|re|ve|ll|d|m)\b"  # contractions
+    r"|[!?]{1,}!|!"
+    r"|\b(?:gonna|wanna|gotta|kinda|sorta|dunno|ya|yeah|yep|nope|nah|ok|okay|lol|lmao|omg|btw|tbh|imo|"
+    r"awesome|cool|crap|guys?|dude|stuff|super|totally|hey|hi|wow|gosh|u|ur|thx|pls)\b"
+    r"|\bi\b|(\w)\1{2,}|[:;]-?[)(DP]",
+)
+
+
+def formality(texts: Sequence[str]) -> NDArray[np.float64]:
+    """Minus the informal marks (contractions, slang, exclamations, emoticons) per 100 words; 0 is formal.
+
+    >>> formality(["It does not suit every reader.", "lol it's super cool!"])
+    array([   0., -125.])
+    """
+    counts = [len(_INFORMAL.findall(t)) for t in texts]
+    return 0.0 - 100.0 * np.array(counts, dtype=float) / np.maximum(words(texts), 1.0)
+
+
+def mentions(*sought: str) -> Measure:
+    """A measure that counts how often these words or phrases are said, per 100 words, whatever the case.
+
+    >>> mentions("please", "thank you")(["Thank you. Please sit.", "Sit."])
+    array([50.,  0.])
+
+    Raises InputError where no word is given.
+    """
+    wanted = [w.strip() for w in sought if w.strip()]
+    if not wanted:
+        raise InputError('mentions: no word to count; give some, as in mentions("please", "thank you")')
+    pattern = re.compile(r"(?<!\w)(?:" + "|".join(re.escape(w) for w in wanted) + r")(?!\w)", re.IGNORECASE)
+
+    def count(texts: Sequence[str]) -> NDArray[np.float64]:
+        found = [len(pattern.findall(t)) for t in texts]
+        return 100.0 * np.array(found, dtype=float) / np.maximum(words(texts), 1.0)
+
+    count.__name__ = f"mentions of {', '.join(wanted)}"
+    return count
+
+
+MISSPELT = {
+    "teh": "the", "thier": "their", "recieve": "receive", "recieved": "received", "definately": "definitely",
+    "seperate": "separate", "wich": "which", "becuase": "because", "alot": "a lot", "untill": "until",
+    "beleive": "believe", "realy": "really", "wierd": "weird", "freind": "friend", "tommorow": "tomorrow",
+    "occured": "occurred", "begining": "beginning", "truely": "truly", "wont": "won't", "dont": "don't",
+    "didnt": "didn't", "doesnt": "doesn't", "cant": "can't", "isnt": "isn't", "wasnt": "wasn't", "im": "I'm",
+    "ive": "I've", "youre": "you're", "villian": "villain", "i": "I", "adn": "and", "taht": "that",
+    "wsa": "was", "nto": "not", "btu": "but", "tihs": "this", "wtih": "with", "hvae": "have", "yuo": "you",
+    "aer": "are", "oen": "one", "flim": "film", "mvoie": "movie", "tehy": "they", "lkie": "like", "jsut": "just",
+    "vrey": "very",
+}  # fmt: skip
+
+FAULT = re.compile(
+    r"(?P<block>[ \t]*(?:<(?:br\s*/?|/?p)\s*>\s*)+)|(?P<inline></?(?:i|b|em|strong)>)"
+    r"|(?P<space>(?<=\S)[ \t]{2,}(?=\S))"
+    r"|(?P<marks>[!?.]{4,}|[!?]{2,3})"
+    r"|\b(?P<word>" + "|".join(MISSPELT) + r")\b(?!['’])",
+    re.IGNORECASE,
+)
+
+
+def faults(texts: Sequence[str]) -> NDArray[np.float64]:
+    """Typos, HTML, doubled marks and spaces, and sentences that start small, per 100 words.
+
+    >>> faults(["Teh plot is thin!!! avoid it.", "The plot is thin. Avoid it."])
+    array([50.,  0.])
+    """
+    small = re.compile(r"(?:^|[.!?]\s+)[a-z]")
+    found = [len(FAULT.findall(t)) + len(small.findall(t)) for t in texts]
+    return 100.0 * np.array(found, float) / np.maximum(words(texts), 1.0)
+
+
+MEASURES: dict[str, Measure] = {"words": words, "sentiment": vader, "readability": readability, "faults": faults}
+
+
+def measured(measure: Measure, texts: Sequence[Sequence[str | None]], name: str = "measure") -> NDArray[np.float64]:
+    """The measure of every text of every chain, (n, longest); NaN where there is none. Each text is measured once."""
+    distinct = list(dict.fromkeys(t for chain in texts for t in chain if t is not None))
+    values = np.asarray(measure(distinct), float) if distinct else np.empty(0)
+    if values.shape != (len(distinct),):
+        raise InputError(f"{name} gave an array of shape {values.shape} for {len(distinct)} texts; (n,) was expected")
+    of = dict(zip(distinct, values, strict=True))
+    out = np.full((len(texts), max(map(len, texts), default=0)), np.nan)
+    for i, chain in enumerate(texts):
+        for k, text in enumerate(chain):
+            if text is not None:
+                out[i, k] = of[text]
+    return out
