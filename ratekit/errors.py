@@ -10,13 +10,25 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from ratekit.redaction import redact
+
 
 class InputError(ValueError):
-    """The call, or the data handed to it, is wrong."""
+    """The call, or the data handed to it, is wrong. Its message holds no key and no password of an address."""
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(redact(message))
 
 
 class WorkError(RuntimeError):
-    """The work failed half-way; everything finished before is kept."""
+    """The work failed half-way; everything finished before is kept. No key and no password is in its message."""
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(redact(message))
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end (SIGTERM): as Ctrl-C, what is under way is brought to an end first."""
 
 
 def unknown(kind: str, name: object, known: Iterable[str], hint: str = "") -> InputError:

@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from ratekit.escaping import visible
+from ratekit.redaction import redact
 
 
 class _Shown(logging.Formatter):
-    """A log line may name what is in the data, and the data may hold terminal codes."""
+    """A log line may name what is in the data, and the data may hold terminal codes; a server may echo a key."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return visible(super().format(record))
+        return visible(redact(super().format(record)))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     import typer
 
     from ratekit.cli.app import app
-    from ratekit.errors import InputError, WorkError
+    from ratekit.errors import InputError, Terminated, WorkError
 
     # typer carries a click of its own in some versions and imports it in others; this is public in both.
     usage_error, click_error = cast("tuple[type[Any], type[Any]]", typer.BadParameter.__mro__[1:3])
@@ -46,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _say(e.format_message().rstrip() + where, 2)
     except click_error as e:
         return _say(e.format_message(), e.exit_code)
+    except Terminated:
+        return _say("ended by SIGTERM; what was finished is kept", 143)
     except (KeyboardInterrupt, typer.Abort):
         return _say("stopped; what was finished is kept", 130)
     except BrokenPipeError:
@@ -56,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _say(message: str, code: int) -> int:
-    print("ratekit: " + visible(" ".join(message.split())), file=sys.stderr)
+    print("ratekit: " + visible(redact(" ".join(message.split()))), file=sys.stderr)
     return code
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ratekit import __version__, files, runfolder
 from ratekit.errors import InputError, WorkError, shorten
+from ratekit.redaction import redact
 from ratekit.reproduce.experiment import Experiment
-from ratekit.rewriting.faults import without_secrets
 from ratekit.schema import columns_of, reward_columns, reward_name
 from ratekit.sources.public import SOURCES
 
@@ -99,5 +99,5 @@ def push(folder: Path, repo: str, private: bool = True) -> str:
             api.create_repo(repo, repo_type="dataset", private=private, exist_ok=True)
             api.upload_folder(repo_id=repo, repo_type="dataset", folder_path=out, commit_message="A run of ratekit")
         except Exception as e:  # the hub client raises many kinds; all mean that it is not there
-            raise WorkError(f"{repo!r} could not be uploaded: {shorten(without_secrets(e), 160)}") from None
+            raise WorkError(f"{repo!r} could not be uploaded: {shorten(redact(e), 160)}") from None
     return f"https://huggingface.co/datasets/{repo}"
