@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 from datasets import load_from_disk
-from test_differences import HOSTILE
+from test_textdiff import HOSTILE
 
 import ratekit as rk
 from ratekit.cli import main

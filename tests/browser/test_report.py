@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from test_differences import HOSTILE
+from test_textdiff import HOSTILE
 
 import ratekit as rk
 from ratekit.cli import main
