@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -58,29 +59,30 @@ def make(folder: Path, millions: int, layers: int, seed: int, dtype: str) -> Pat
     from transformers import LlamaConfig
 
     from ratekit.demo import simulate_reviews, train_tokenizer
-    from ratekit.merging.writing import Writer
+    from ratekit.merging.writing import write_model
 
     target = folder / f"{millions}M-{layers}-{dtype}-{seed}"
     if target.exists():
         return target
     _, width, inner, heads, of_keys, vocabulary = SHAPES[millions]
-    like = folder / f"{millions}M-{layers}-{dtype}"
-    if not like.exists():
-        config = LlamaConfig(
-            vocab_size=vocabulary, hidden_size=width, intermediate_size=inner, num_hidden_layers=layers,
-            num_attention_heads=heads, num_key_value_heads=of_keys, num_labels=1, max_position_embeddings=1024,
-            pad_token_id=0, architectures=["LlamaForSequenceClassification"], dtype=dtype,
-        )  # fmt: skip
-        config.save_pretrained(like)
-        train_tokenizer([review.text for review in simulate_reviews(300)]).save_pretrained(like)
+    config = LlamaConfig(
+        vocab_size=vocabulary, hidden_size=width, intermediate_size=inner, num_hidden_layers=layers,
+        num_attention_heads=heads, num_key_value_heads=of_keys, num_labels=1, max_position_embeddings=1024,
+        pad_token_id=0, architectures=["LlamaForSequenceClassification"], dtype=dtype,
+    )  # fmt: skip
     shared, own = torch.Generator().manual_seed(0), torch.Generator().manual_seed(seed)
-    with Writer(target, like) as writer:
+
+    def weights() -> Iterator[tuple[str, torch.Tensor]]:
         for name, shape in tensors(millions, layers).items():
             weight = torch.randn(shape, generator=shared) * (0.02 if "norm" not in name else 0.1) + ("norm" in name)
             if seed:
                 weight += 0.004 * torch.randn(shape, generator=own)
-            writer.add(name, weight.to(getattr(torch, dtype)))
-        return writer.close()
+            yield name, weight.to(getattr(torch, dtype))
+
+    write_model(target, weights())
+    config.save_pretrained(target)
+    train_tokenizer([review.text for review in simulate_reviews(300)]).save_pretrained(target)
+    return target
 
 
 def in_its_own_process(code: str, arguments: list[str], limit: float | None = None) -> dict[str, float] | None:

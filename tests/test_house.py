@@ -17,7 +17,7 @@ PACKAGE = ROOT / "ratekit"
 FLOORS = {
     0: "errors schema files lazy escaping redaction tables",
     1: "estimators resampling measures attributes textdiff",
-    2: "groups sources rewriting scoring",
+    2: "groups sources checkpoints lora rewriting scoring",
     3: "stages diagnostics conclusions simulate merging",
     4: "audits plots runfolder runs",
     5: "reports widgets reproduce cli demo",

@@ -15,7 +15,7 @@ _PUBLIC = {
     # one model of several
     "merge": "mergers",
     "METHODS": "methods",
-    "merge_lora": "lora",
+    "merge_lora": "states",
     "ensemble": "ensembles",
     "greedy": "ensembles",
     "wise_ft": "ensembles",
@@ -30,9 +30,9 @@ _PUBLIC = {
     # state dicts and folders
     "load_state": "states",
     "save_state": "writing",
-    "check_states": "comparing",
-    "line_state": "combining",
-    "combine": "combining",
+    "check_states": "states",
+    "line_state": "states",
+    "combine": "states",
     # metrics
     "Estimate": "metrics",
     "Instrument": "metrics",

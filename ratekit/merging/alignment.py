@@ -18,10 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ratekit.checkpoints import Model, State, open_state
 from ratekit.errors import InputError
-from ratekit.merging.combining import line_state
-from ratekit.merging.comparing import check_states
-from ratekit.merging.states import Model, State, open_state
+from ratekit.merging.states import check_states, line_state
 from ratekit.merging.symmetries import Symmetries, permuted, reordered, symmetries_of
 
 if TYPE_CHECKING:

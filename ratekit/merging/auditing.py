@@ -18,16 +18,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ratekit.checkpoints import Model, State
 from ratekit.diagnostics.contrasts import contrast
 from ratekit.errors import InputError, WorkError, shorten
 from ratekit.estimators import Floats
 from ratekit.groups import reward_matrix
 from ratekit.merging.candidates import BEST, ENSEMBLE, Methods, Row, Scored, architecture, candidates
-from ratekit.merging.combining import line_state
 from ratekit.merging.ensembles import ensemble
 from ratekit.merging.metrics import Estimate, Instrument
 from ratekit.merging.rewards import RewardOf, reward_from
-from ratekit.merging.states import Model, State, named
+from ratekit.merging.states import line_state, named
 from ratekit.schema import ATTRIBUTE, REWARD_PREFIX
 from ratekit.scoring.store import ScoreStore
 

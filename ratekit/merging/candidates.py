@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 
+from ratekit.checkpoints import Folder, Model, State
 from ratekit.errors import InputError
 from ratekit.estimators import Floats
-from ratekit.merging.folders import open_model
+from ratekit.lora import open_model
 from ratekit.merging.learned import LEARNED, learned
 from ratekit.merging.mergers import Plan
 from ratekit.merging.methods import METHODS, recipe
 from ratekit.merging.metrics import Instrument
-from ratekit.merging.states import Folder, Model, State
 from ratekit.scoring.base import NOT_FINITE, OK, Reward, Scores
 from ratekit.scoring.weights import weights_hash
 

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ratekit.checkpoints import Model
 from ratekit.errors import InputError
 from ratekit.estimators import Floats
 from ratekit.merging.mergers import Plan, merge
 from ratekit.merging.metrics import Metric
-from ratekit.merging.states import Model, load_state, named
+from ratekit.merging.states import load_state, named
 
 if TYPE_CHECKING:
     from torch import Tensor

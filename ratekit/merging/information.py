@@ -12,10 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ratekit.checkpoints import State
 from ratekit.errors import InputError
-from ratekit.merging.combining import agreed, weighted_sum
-from ratekit.merging.comparing import check_states
-from ratekit.merging.states import State
+from ratekit.merging.states import agreed, check_states, weighted_sum
 
 if TYPE_CHECKING:
     from torch import Tensor

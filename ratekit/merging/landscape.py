@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ratekit.checkpoints import Model, State
 from ratekit.errors import InputError, WorkError
-from ratekit.merging.combining import combine
-from ratekit.merging.comparing import check_states
 from ratekit.merging.metrics import Estimate, Instrument, Metric
-from ratekit.merging.states import Model, State, load_state
+from ratekit.merging.states import check_states, combine, load_state
 
 if TYPE_CHECKING:
     import pandas as pd

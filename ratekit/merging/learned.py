@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ratekit.checkpoints import Model, State
 from ratekit.errors import InputError
 from ratekit.merging.ensembles import greedy
 from ratekit.merging.information import fisher, fisher_information, gram_matrices, regmean
 from ratekit.merging.metrics import Instrument
 from ratekit.merging.rewards import RewardOf
-from ratekit.merging.states import Model, State, load_state
+from ratekit.merging.states import load_state
 
 if TYPE_CHECKING:
     from torch import Tensor

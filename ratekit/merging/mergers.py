@@ -14,13 +14,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+from ratekit.checkpoints import Folder, Model, State, check_loads
 from ratekit.errors import InputError, WorkError, shorten
-from ratekit.merging.combining import agreed, weighted_sum
-from ratekit.merging.comparing import check_finite, check_states, not_finite, ties
-from ratekit.merging.folders import check_folders, open_model
+from ratekit.lora import open_model
+from ratekit.merging.folders import check_folders
 from ratekit.merging.methods import Method, checked, find_method
-from ratekit.merging.states import Model, State, dtype_named, named
-from ratekit.merging.writing import Writer
+from ratekit.merging.states import (
+    agreed,
+    check_finite,
+    check_states,
+    dtype_named,
+    named,
+    not_finite,
+    ties,
+    weighted_sum,
+)
+from ratekit.merging.writing import write_model
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -84,13 +93,10 @@ def merge(
     where a method gives NaN. Methods that are mergekit's need `pip install 'ratekit[merge]'`.
     """
     plan = Plan(models, method, base, dtype, seed, memory, params)
-    tensors = plan.tensors(progress)
     if out is None:
-        return dict(tensors)
-    with Writer(out, plan.like) as writer:
-        for name, tensor in tensors:
-            writer.add(name, tensor)
-        return writer.close(plan.record())
+        return dict(plan.tensors(progress))
+    plan.check_loads()
+    return write_model(out, plan.tensors(progress), plan.like, plan.record())
 
 
 class Plan:
@@ -120,11 +126,16 @@ class Plan:
         self.base = open_model(base) if base is not None else None
         every = {**opened, **({THE_BASE: self.base} if self.base is not None else {})}
         check_states(every, finite=False, mixed_dtypes=dtype is not None)
-        check_folders(every)
+        check_folders(every, THE_BASE if self.base is not None else None)
         self.states = opened
         first = next(iter(opened.values()))
-        self.like = getattr(first, "path", None)
+        self.like = first if isinstance(first, Folder) else None
         self.tied = ties(first)
+
+    def check_loads(self) -> None:
+        """Raise InputError where the tensors will not make the model that the first one's config says."""
+        if self.like is not None and self.like.config is not None:
+            check_loads(self.like.config, {n: self.like.describe(n) for n in self.like}, self.like.path, quiet=True)
 
     def tensors(self, progress: bool = False) -> Iterator[tuple[str, Tensor]]:
         """Every merged tensor with its name, in the first model's order."""

@@ -3,9 +3,9 @@
     METHODS["slerp"].parameters       {"t": 0.5}
     recipe("ties:density=0.5")        ("ties", {"density": 0.5})
 
-`linear`, `soup` and `wise_ft` are sums and made here; the others are mergekit's (optional extra `merge`), whose names
-and parameters they keep. Where mergekit has no default, or one that switches the method off (density 1), the value is
-that of the paper or of mergekit's examples.
+`linear`, `soup` and `wise_ft` are sums and made here; the others are mergekit's (optional extra `merge`), whose names,
+parameters and defaults they keep. Where mergekit has no default (weight), or one that switches the method off
+(density 1), the value is that of the paper or of mergekit's examples.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ _LIST = (
     _from_base("ties", "largest entries, signs elected, mean of those that agree", "arXiv 2306.01708",
                {**_MEAN, **_TRIM}, 52),
     _from_base("dare_linear", "random entries, rescaled; sum", "arXiv 2311.03099", {**_SUM, **_DROP}, 44, random=True),
-    _from_base("dare_ties", "random entries, rescaled; signs elected", "arXiv 2311.03099", {**_MEAN, **_DROP}, 44,
+    _from_base("dare_ties", "random entries, rescaled; signs elected", "arXiv 2311.03099", {**_SUM, **_DROP}, 44,
                random=True),
     _from_base("della_linear", "random entries, large ones likelier; sum", "arXiv 2406.11617", {**_SUM, **_DELLA}, 60,
                random=True),
@@ -98,7 +98,7 @@ _LIST = (
     _from_base("breadcrumbs", "without the largest and smallest entries; sum", "arXiv 2312.06795",
                {**_SUM, **_CRUMBS}, 46),
     _from_base("breadcrumbs_ties", "without the largest and smallest entries; signs elected", "arXiv 2312.06795",
-               {**_MEAN, **_CRUMBS}, 48),
+               {**_SUM, **_CRUMBS}, 48),
     _from_base("sce", "weighted by how much a tensor changed; signs elected", "arXiv 2408.07990", {"select_topk": 1.0},
                44, singles="mean"),
     _from_base("ram", "shared changes averaged, those of one model kept", "arXiv 2601.13572", {"epsilon": 1e-5}, 78,

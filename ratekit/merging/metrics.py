@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ratekit import files
+from ratekit.checkpoints import State
 from ratekit.errors import InputError, unknown
 from ratekit.estimators import ESTIMANDS, ESTIMATORS, Floats, clustered_mean, effects, pooled_sd, t_interval
 from ratekit.groups import Group, groups, reward_matrix
 from ratekit.merging.pairs import read_pairs
 from ratekit.merging.rewards import RewardOf, reward_from
-from ratekit.merging.states import State
 from ratekit.schema import (
     ATTRIBUTE,
     PROMPT,

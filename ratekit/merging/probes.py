@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ratekit.checkpoints import Model, State
 from ratekit.errors import InputError
 from ratekit.merging.alignment import align, heads_of
-from ratekit.merging.combining import combine
-from ratekit.merging.comparing import check_states
 from ratekit.merging.landscape import POINTS, Path, barrier, bezier, line
 from ratekit.merging.metrics import Metric
-from ratekit.merging.states import Model, State, load_state
+from ratekit.merging.states import check_states, combine, load_state
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ratekit.merging.states import State
+from ratekit.checkpoints import State
 from ratekit.scoring.base import Reward
 
 if TYPE_CHECKING:

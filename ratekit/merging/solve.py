@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ratekit.checkpoints import State
 from ratekit.errors import InputError
 from ratekit.merging.landscape import estimate_of
 from ratekit.merging.metrics import Estimate, Metric
-from ratekit.merging.states import State
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ratekit.checkpoints import State
 from ratekit.errors import InputError
-from ratekit.merging.comparing import ties
-from ratekit.merging.states import State
+from ratekit.merging.states import ties
 
 if TYPE_CHECKING:
     import torch

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ratekit.checkpoints import CONFIG, FLOATS, INDEX, WHOLE, Folder, Model, Shape, State, check_loads
 from ratekit.errors import InputError, WorkError, shorten
-from ratekit.merging.states import INDEX, WHOLE, State
+from ratekit.lora import open_model
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,100 +21,158 @@ if TYPE_CHECKING:
 SHARD_BYTES = 1 << 30  # a shard is written when it would grow past this, so that no more waits in memory
 
 
-class Writer:
-    """A model folder written shard by shard; it is there under its name only once it is whole.
+def write_model(
+    folder: str | Path,
+    tensors: Iterable[tuple[str, Tensor]],
+    like: Folder | None = None,
+    record: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write a model folder shard by shard; it is there under its name only once it is whole, and loads.
 
-    like  a model folder whose config, tokenizer and chat template are taken over
+    Parameters
+    ----------
+    folder : str or Path
+        A new one, or an empty one.
+    tensors : iterable of (str, Tensor)
+        Taken one at a time.
+    like : Folder, optional
+        Whose config, tokenizer and chat template are taken over: files of known names, no code. The config's dtype is
+        that of the tensors.
+    record : mapping, optional
+        How the model was made; written as merge.json.
+
+    Raises
+    ------
+    InputError
+        Where the folder holds something, or the tensors do not make the model that the config says.
+    WorkError
+        Where it cannot be written.
     """
-
-    def __init__(self, folder: str | Path, like: str | Path | None = None) -> None:
-        self.folder = Path(folder).expanduser()
-        if self.folder.is_file():
-            raise InputError(f"{self.folder} is a file; a model is written into a folder")
-        if self.folder.exists() and any(self.folder.iterdir()):
-            raise InputError(f"{self.folder} is not empty; a model is written into a new folder")
-        self.like = Path(like).expanduser() if like is not None else None
-        self.new = self.folder.with_name(f".{self.folder.name}.new")
-        self._waiting: dict[str, Tensor] = {}
-        self._bytes = self.total = 0
-        self._shards: list[list[str]] = []
-        try:
-            shutil.rmtree(self.new, ignore_errors=True)
-            self.new.mkdir(parents=True)
-        except OSError as e:
-            raise InputError(f"{self.folder} cannot be made: {e.strerror}") from None
-
-    def add(self, name: str, tensor: Tensor) -> None:
-        """One more tensor."""
-        size = tensor.numel() * tensor.element_size()
-        if self._waiting and self._bytes + size > SHARD_BYTES:
-            self._flush()
-        self._waiting[name] = tensor.detach().contiguous()
-        self._bytes += size
-        self.total += size
-
-    def _flush(self) -> None:
-        from safetensors.torch import save_file
-
-        # Tied tensors share their memory, which the format does not allow: each is written.
-        seen: set[int] = set()
-        for name, tensor in self._waiting.items():
-            place = tensor.untyped_storage().data_ptr()
-            self._waiting[name] = tensor.clone() if place in seen else tensor
-            seen.add(place)
-        try:
-            save_file(self._waiting, self.new / f"shard-{len(self._shards)}.safetensors", metadata={"format": "pt"})
-        except Exception as e:  # safetensors raises its own kind for a full disk
-            raise WorkError(f"{self.folder} cannot be written ({shorten(e, 100)})") from None
-        self._shards.append(list(self._waiting))
-        self._waiting, self._bytes = {}, 0
-
-    def close(self, record: Mapping[str, Any] | None = None) -> Path:
-        """Finish: names, index, the other files; `record` is written as merge.json."""
-        self._flush()
-        n = len(self._shards)
-        names = [f"model-{i + 1:05d}-of-{n:05d}.safetensors" if n > 1 else WHOLE for i in range(n)]
-        try:
-            for i, name in enumerate(names):
-                (self.new / f"shard-{i}.safetensors").rename(self.new / name)
-            if n > 1:
-                where = {t: name for name, tensors in zip(names, self._shards, strict=True) for t in tensors}
-                index = {"metadata": {"total_size": self.total}, "weight_map": where}
-                (self.new / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
-            if self.like is not None:
-                copy_beside(self.like, self.new)
-            if record is not None:
-                (self.new / "merge.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-            if self.folder.exists():
-                self.folder.rmdir()
-            self.new.rename(self.folder)
-        except OSError as e:
-            raise WorkError(f"{self.folder} cannot be written ({e.strerror})") from None
-        return self.folder
-
-    def __enter__(self) -> Writer:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        shutil.rmtree(self.new, ignore_errors=True)  # gone already where it was finished
+    folder = Path(folder).expanduser()
+    if folder.is_file():
+        raise InputError(f"{folder} is a file; a model is written into a folder")
+    try:
+        if folder.exists() and any(folder.iterdir()):
+            raise InputError(f"{folder} is not empty; a model is written into a new folder")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        return _replace_folder(folder, lambda new: _write(new, tensors, like, record))
+    except OSError as e:
+        raise WorkError(f"{folder} cannot be written ({e.strerror or shorten(e, 100)})") from None
 
 
-def copy_beside(like: Path, folder: Path) -> None:
-    """Take over all that is not weights: config, tokenizer, chat template, the model's own code."""
-    for path in sorted(like.iterdir()):
-        told = path.suffix in (".json", ".jinja", ".txt", ".model", ".py")
-        if path.is_file() and told and path.name not in (INDEX, "merge.json"):
-            shutil.copyfile(path, folder / path.name)
+def _replace_folder(folder: Path, write: Callable[[Path], None]) -> Path:
+    new = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    try:
+        new.mkdir()
+        write(new)
+        if folder.exists():
+            folder.rmdir()
+        new.rename(folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    return folder
 
 
-def save_state(state: State, folder: str | Path, like: str | Path | None = None) -> Path:
-    """Write a state dict as a model folder: safetensors in shards, and config and tokenizer of the folder `like`.
+def _write(
+    new: Path, tensors: Iterable[tuple[str, Tensor]], like: Folder | None, record: Mapping[str, Any] | None
+) -> None:
+    shards: list[dict[str, int]] = []  # the bytes of each tensor in each
+    waiting: dict[str, Tensor] = {}
+    size = 0
+    for name, tensor in tensors:
+        more = tensor.numel() * tensor.element_size()
+        if waiting and size + more > SHARD_BYTES:
+            shards.append(_flush(waiting, new / f"shard-{len(shards)}"))
+            waiting, size = {}, 0
+        waiting[name] = tensor.detach().contiguous()
+        size += more
+    shards.append(_flush(waiting, new / f"shard-{len(shards)}"))
+    n = len(shards)
+    names = [f"model-{i + 1:05d}-of-{n:05d}.safetensors" if n > 1 else WHOLE for i in range(n)]
+    for i, name in enumerate(names):
+        (new / f"shard-{i}").rename(new / name)
+    if n > 1:
+        where = {tensor: name for name, shard in zip(names, shards, strict=True) for tensor in shard}
+        total = sum(sum(shard.values()) for shard in shards)
+        _write_json(new / INDEX, {"metadata": {"total_size": total}, "weight_map": where})
+    if like is not None:
+        for name, path in like.beside().items():
+            shutil.copyfile(path, new / name)
+        if like.config is not None:
+            written = Folder(new)
+            described = {name: written.describe(name) for name in written}
+            config = with_dtype(like.config, described)
+            check_loads(config, described, f"what was merged (like {like.path})")
+            _write_json(new / CONFIG, config)
+    if record is not None:
+        _write_json(new / "merge.json", record)
 
+
+def _flush(waiting: dict[str, Tensor], path: Path) -> dict[str, int]:
+    from safetensors.torch import save_file
+
+    # Tied tensors share their memory, which the format does not allow: each is written.
+    seen: set[int] = set()
+    for name, tensor in waiting.items():
+        place = tensor.untyped_storage().data_ptr()
+        waiting[name] = tensor.clone() if place in seen else tensor
+        seen.add(place)
+    try:
+        save_file(waiting, path, metadata={"format": "pt"})
+    except OSError:
+        raise
+    except Exception as e:  # safetensors raises its own kind for a full disk
+        raise WorkError(f"{path.parent} cannot be written ({shorten(e, 100)})") from None
+    return {name: t.numel() * t.element_size() for name, t in waiting.items()}
+
+
+def _write_json(path: Path, what: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(what, indent=2) + "\n", encoding="utf-8")
+
+
+def with_dtype(config: Mapping[str, Any], described: Mapping[str, tuple[Shape, str]]) -> dict[str, Any]:
+    """A config that says the dtype in which the tensors are, wherever it says one.
+
+    Where they have several, what it says stays if it is one of them; else it is the one that holds them all.
+
+    Examples
+    --------
+    >>> with_dtype({"dtype": "bfloat16"}, {"w": ((2,), "float32")})
+    {'dtype': 'float32'}
+    """
+    there = {dtype for _, dtype in described.values() if dtype in FLOATS}
+    widest = {"float16", "bfloat16"} <= there and not there & {"float32", "float64"}
+    dtype = "float32" if widest else next((d for d in FLOATS if d in there), "float32")
+    told: dict[str, Any] = json.loads(json.dumps(config))
+    for part in (told, *(v for v in told.values() if isinstance(v, dict))):
+        for key in ("dtype", "torch_dtype"):
+            if isinstance(part.get(key), str) and part[key].removeprefix("torch.") not in there:
+                part[key] = dtype
+    if not {"dtype", "torch_dtype"} & {*told}:
+        told["dtype"] = dtype
+    return told
+
+
+def save_state(state: State, folder: str | Path, like: Model | None = None) -> Path:
+    """Write a state dict as a model folder: safetensors in shards, config and tokenizer of the model `like`.
+
+    Parameters
+    ----------
+    state : mapping of str to Tensor
+    folder : str or Path
+        A new one.
+    like : str or Path, optional
+        A model folder (or an adapter's) whose architecture the state dict has.
+
+    Raises
+    ------
+    InputError
+        Where the folder holds something already, or the state is none of that architecture.
+
+    Examples
+    --------
     >>> save_state(state, "merged", like="rm-a")  # doctest: +SKIP
-
-    Raises InputError where the folder holds something already.
     """
-    with Writer(folder, like) as writer:
-        for name in state:
-            writer.add(name, state[name])
-        return writer.close()
+    other = open_model(like) if like is not None else None
+    return write_model(folder, ((n, state[n]) for n in state), other if isinstance(other, Folder) else None)
