@@ -131,7 +131,7 @@ def _same_config(first: str, mine: Reading, other: str, its: Reading, reference:
 
 def _same_tokens(first: str, mine: Reading, other: str, its: Reading, reference: State, *, shared_alone: bool) -> None:
     a, b = mine.vocabulary or {}, its.vocabulary or {}
-    for token in a if a == b else {**a, **b}:
+    for token in [] if a == b else sorted({**a, **b}, key=lambda t: (a.get(t, len(a)), t)):
         if a.get(token) == b.get(token) or (shared_alone and (token not in a or token not in b)):
             continue
         raise InputError(
