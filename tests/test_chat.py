@@ -91,7 +91,7 @@ def test_a_reply_that_is_no_rewrite_is_null_with_its_status(server, tmp_path):
     out = rk.rewrite(reviews(6), "length", "openai:m", depth=1, base_url=server.url, progress=False)
     assert [s[0] for s in out["rewrite_status"][:3]] == ["truncated", "empty", "refused"]
     assert out["rewrites"][:3] == [[None]] * 3
-    # This server's rule leaves a treated text as it is, and that is no rewrite either.
+    # This server's rule leaves a treated text as it is.
     assert [s[0] for s in out["rewrite_status"][3:]] == ["unchanged" if t else "ok" for t in out["treated"][3:]]
 
 

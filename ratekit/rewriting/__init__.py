@@ -34,6 +34,7 @@ class Options:
     template      the rewriting prompt, with {phrase}, {response} and, if wanted, {prompt}
     retry_failed  ask again for what the cache holds without being a rewrite
     max_tokens, temperature, seed, concurrency, rpm, tpm, timeout: see `OpenAIChat`
+    judged        judge replayed rewrites as a model's replies are (`Replay`)
     """
 
     base_url: str | None = None
@@ -46,6 +47,7 @@ class Options:
     rpm: float | None = None
     tpm: float | None = None
     timeout: float | None = None
+    judged: bool = False
 
 
 def make_rewriter(
@@ -64,7 +66,7 @@ def make_rewriter(
     if kind == "rules":
         return rules.from_spec(rest, attribute.name)
     if kind == "replay":
-        return Replay(files.read(rest) if rest else None)
+        return Replay(files.read(rest) if rest else None, options.judged)
     if kind not in SPECS:
         raise unknown("rewriter", spec, SPECS)
     if not rest:

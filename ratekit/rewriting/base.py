@@ -19,12 +19,17 @@ EMPTY = "empty"
 TRUNCATED = "truncated"
 REFUSED = "refused"
 PREAMBLE = "preamble"  # talk around the text that cannot be taken off with certainty
-UNCHANGED = "unchanged"  # the text came back as it went
+THINKING = "thinking"  # the model's own thinking, which cannot be told from the text
+UNCHANGED = "unchanged"  # the text came back as it went; it is a text all the same, and is scored
 WRONG_LANGUAGE = "wrong_language"
 EXPLODED = "exploded"  # many times as long as the text that was to be rewritten
-LEAKED = "leaked"  # parts of the prompt in the reply
+LEAKED = "leaked"  # parts of the prompt or of the chat template in the reply
+REPETITION = "repetition"  # the same over and over
+UNRELATED = "unrelated"  # next to nothing of the source: an answer to it, or what the text told the model to say
+NOT_TEXT = "not_text"  # not a string, or one with a lone surrogate, which no file can hold
 FAILED = "failed"  # the request itself failed
 NOT_ATTEMPTED = "not_attempted"  # an earlier rewrite of the chain is missing, or the run stopped before
+USABLE = (OK, UNCHANGED)  # the statuses of a rewrite that has a text
 
 
 @dataclass(frozen=True)
@@ -42,13 +47,21 @@ class Reply:
 
 
 class Rewrite(NamedTuple):
-    """A rewritten text and "ok", or None and the reason why there is none.
+    """A rewritten text and "ok" (or "unchanged"), or None and the reason why there is none.
 
+    Attributes
+    ----------
+    text : str or None
+        The rewrite.
+    status : str
+        "ok"; "unchanged" where the text is the source's own; else one of empty, truncated, refused, preamble,
+        thinking, leaked, repetition, unrelated, wrong_language, exploded, not_text, failed, or not_attempted (an
+        earlier rewrite of the chain is missing).
+
+    Examples
+    --------
     >>> Rewrite("A longer text.", "ok").text
     'A longer text.'
-
-    status  "ok", or empty, truncated, refused, preamble, unchanged, wrong_language, exploded, leaked, failed or
-            not_attempted (an earlier rewrite of the chain is missing)
     """
 
     text: str | None

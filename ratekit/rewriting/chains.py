@@ -10,18 +10,30 @@ import contextlib
 import logging
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ratekit.attributes import Attribute
-from ratekit.errors import WorkError, shorten
+from ratekit.errors import InputError, WorkError, shorten
 from ratekit.rewriting.asking import ask_chains
-from ratekit.rewriting.base import EMPTY, FAILED, NOT_ATTEMPTED, OK, Chain, Rewrite, Rewriter
+from ratekit.rewriting.base import (
+    EMPTY,
+    FAILED,
+    NOT_ATTEMPTED,
+    NOT_TEXT,
+    OK,
+    UNCHANGED,
+    USABLE,
+    Chain,
+    Rewrite,
+    Rewriter,
+)
 from ratekit.rewriting.cache import Cache
 from ratekit.rewriting.chat import ChatRewriter
 from ratekit.rewriting.cost import Meter
+from ratekit.rewriting.judge import is_text
 from ratekit.rewriting.records import default_cache, fingerprint_of, key_of, record_of
 from ratekit.rewriting.stream import Row
 from ratekit.schema import PROMPT, RESPONSE, REWRITE_STATUS, REWRITES, TREATED
@@ -195,10 +207,7 @@ def _stored(rewriter: Rewriter, attribute: Attribute, cache: str | Path | None) 
     """The rewriter, checked, and with its rewrites in the cache."""
 
     def checked(texts: Sequence[str], targets: Sequence[bool]) -> list[Rewrite]:
-        results = [Rewrite(*r) for r in rewriter(list(texts), list(targets))]
-        if len(results) != len(texts):
-            raise WorkError(f"the rewriter gave {len(results)} rewrites for {len(texts)} texts")
-        return [r if r.text is not None or r.status != OK else Rewrite(None, EMPTY) for r in results]
+        return rewrites_of(rewriter(list(texts), list(targets)), texts)
 
     if cache is None:
         return checked
@@ -223,6 +232,59 @@ def _stored(rewriter: Rewriter, attribute: Attribute, cache: str | Path | None) 
     return ask
 
 
+def rewrites_of(given: Any, texts: Sequence[str]) -> list[Rewrite]:
+    """Return what a rewriter gave for `texts` as a list of `Rewrite`.
+
+    Parameters
+    ----------
+    given : list of Rewrite, or list of str or None
+        One entry a text, in order; a pair (text, status) is a `Rewrite` too. A bare text is "ok", None "empty".
+    texts : sequence of str
+        What it was given. A text that comes back letter for letter is "unchanged", and kept.
+
+    Raises
+    ------
+    InputError
+        Where it is something else: what was given, and where.
+    WorkError
+        Where there are more or fewer rewrites than texts.
+
+    Examples
+    --------
+    >>> rewrites_of(["A longer text.", None], ["A text.", "Another."])
+    [Rewrite(text='A longer text.', status='ok'), Rewrite(text=None, status='empty')]
+    """
+    wanted = f"a list of {len(texts)} rewrites (a text, None, or Rewrite(text, status)) was expected"
+    if isinstance(given, str | bytes | dict) or not isinstance(given, Iterable):
+        raise InputError(f"the rewriter returned {_shown(given)}; {wanted}")
+    results = list(given)
+    if len(results) != len(texts):
+        raise WorkError(f"the rewriter gave {len(results)} rewrites for {len(texts)} texts; {wanted}")
+    return [_rewrite_of(result, text, k, wanted) for k, (result, text) in enumerate(zip(results, texts, strict=True))]
+
+
+def _rewrite_of(result: Any, source: str, k: int, wanted: str) -> Rewrite:
+    if isinstance(result, tuple | list) and len(result) == 2:
+        text, status = result
+    else:
+        text, status = result, OK
+    if not isinstance(text, str | None) or not isinstance(status, str):
+        raise InputError(f"the rewriter's entry {k + 1} is {_shown(result)}; {wanted}")
+    if not is_text(status):
+        status = status.encode("ascii", "backslashreplace").decode()
+    if text is None:
+        return Rewrite(None, EMPTY if status in USABLE else status)
+    if status not in USABLE:
+        return Rewrite(None, status)
+    if not is_text(text):
+        return Rewrite(None, NOT_TEXT)
+    return Rewrite(text, UNCHANGED if text == source else OK)
+
+
+def _shown(value: Any) -> str:
+    return f"{type(value).__name__} {value!r:.60}"
+
+
 def _record(name: str, attribute: Attribute, text: str, target: bool, rewrite: Rewrite) -> dict[str, Any]:
     return record_of(
         model=name,
@@ -239,4 +301,5 @@ def _record(name: str, attribute: Attribute, text: str, target: bool, rewrite: R
 
 def _rewrite_in(record: dict[str, Any]) -> Rewrite:
     status = str(record["finish_reason"])
-    return Rewrite(record["text"] if status == OK else None, status)
+    text = record["text"] if status in USABLE else None
+    return Rewrite(text, status) if text is None or is_text(text) else Rewrite(None, NOT_TEXT)

@@ -1,8 +1,8 @@
 """What a reply is worth: the rewrite that it holds, or the reason why it holds none.
 
 A reply is judged each time it is read, never when it is stored: the cache keeps what the model said, so a better
-judge sees old replies too, at no cost. What surrounds the text (a preamble, quotes, tags) is taken off where that is
-certain; where it is not, the reply does not count and its status says why.
+judge sees old replies too, at no cost. What surrounds the text (thinking, template tokens, a preamble, a label, quotes,
+tags) is taken off where that is certain; where it is not, the reply does not count and its status says why.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Callable
 
 from ratekit.rewriting.base import (
@@ -18,73 +17,96 @@ from ratekit.rewriting.base import (
     EXPLODED,
     FAILED,
     LEAKED,
+    NOT_TEXT,
     OK,
     PREAMBLE,
     REFUSED,
+    REPETITION,
+    THINKING,
     TRUNCATED,
     UNCHANGED,
+    UNRELATED,
     WRONG_LANGUAGE,
     Reply,
     Rewrite,
 )  # fmt: skip
+from ratekit.rewriting.language import language_differs
+from ratekit.rewriting.marks import WRAPPED, own, without_frame, without_template, without_thoughts
+from ratekit.rewriting.phrases import (
+    CLOSINGS,
+    COURTESIES,
+    GLAD,
+    LEADS,
+    OF_NO_CONTENT,
+    OPENINGS,
+    REFUSALS,
+    TALK,
+    pattern,
+    said,
+)
 
 Judge = Callable[[Reply, str], Rewrite]
 
-# An apology or "as an AI", then that it cannot do what it was asked: a review's "I can't recommend" is none.
-_REFUSAL = re.compile(
-    r"(?:(?:i['’]m|i am)(?: very| so| truly)? sorry\W{1,3}|sorry\W{1,3}|i apologi[sz]e\W{1,3}|my apologies\W{1,3}"
-    r"|unfortunately\W{1,3}|as an ai\b[^,.\n]{0,40}\W{1,3})*(?:but\W{1,2})?"
-    r"i(?:['’]m| am)? (?:can(?:['’]t|not| not)|unable to|not able to|not comfortable|won['’]t be able to|must decline"
-    r"|have to decline|will not|won['’]t)(?: to)?(?: directly)?"
-    r" (?:help(?! but\b)|assist|fulfil|fulfill|comply|do (?:that|this)|rewrite|rewriting|adjust|modify|generate"
-    r"|produce|engage|continue with|provide (?:that|this|a|an)|create (?:that|this|a|an|content)"
-    r"|write (?:that|this|such)|with (?:that|this))\b"
-    r"|as an ai (?:language model|assistant)\b",
-    re.IGNORECASE,
-)
-# "Here is the longer version:" on a line of its own, and only that.
-_PREAMBLE_LINE = re.compile(
-    r"(?:(?:sure|certainly|of course|absolutely|okay|ok|got it)\b[^\n]{0,80}"
-    r"|here(?:['’]s| is| are| you go)\b[^\n]{0,120}"
-    r"|(?:the )?(?:adjusted|rewritten|revised|modified|edited|new) (?:response|version|text|review|answer)\b[^\n]{0,60}"
-    r"):\**[ \t]*\n+",
-    re.IGNORECASE,
-)
-_PREAMBLE = re.compile(
-    r"(?:sure|certainly|of course|absolutely|okay|ok)[!,.] +"
-    r"(?:here\b|i(?:['’]ve| have) (?:adjusted|rewritten|revised|modified|made|changed)\b)"
-    r"|here(?:['’]s| is) (?:the|a|an|your|my) [^\n:.]{0,40}"
-    r"(?:response|version|rewrite|adjust\w*|rewritten|revised|revision|review|text|answer)\b"
-    r"|i(?:['’]ve| have) (?:adjusted|rewritten|revised|modified|made)\b"
-    r"|(?:adjusted|rewritten|revised) (?:response|version|text)\b",
-    re.IGNORECASE,
-)
-_POSTAMBLE = re.compile(
-    r"\n\s*[(\[*_]{0,2}(?:note:|note that i|i(?:['’]ve| have) (?:adjusted|rewritten|kept|changed|made|tried|only)\b"
-    r"|let me know if|changes made|this version|the (?:adjusted|rewritten|revised) )[^\n]*\s*$",
-    re.IGNORECASE,
-)
-_THOUGHT = re.compile(r"\s*<think>.*?</think>\s*", re.DOTALL)
-_WRAPPED = re.compile(r"<(response|adjusted_response|rewritten_response|review|text)>\s*(.*?)\s*</\1>", re.DOTALL)
+_REFUSAL, _OPENING, _CLOSING = pattern(REFUSALS), pattern(OPENINGS), pattern(CLOSINGS)
+_LEAD = pattern(LEADS, after=r"\**[：:]\**[ \t]*\n+")
+_GLAD = re.compile(rf"{GLAD}\b", re.IGNORECASE)
 _FENCED = re.compile(r"```[\w-]*\n(.*?)\n?```", re.DOTALL)
 _QUOTES = {'"': '"', "“": "”", "«": "»", "'": "'", "‘": "’"}
-_LEAKS = ("<response>", "</response>", "<prompt>", "</prompt>", "adjust this response so it")
+_FRAME = re.compile(r"</?(?:response|prompt)(?:-\w+)?>|adjust this response so it", re.IGNORECASE)
+_YES_OR_NO = re.compile(r"(?:yes|no|yeah|yep|nope|nah)\b", re.IGNORECASE)
+
+# Letters of scripts that do not part words by spaces.
+_UNSPACED = re.compile(r"([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af])")
+
+SHARED = 0.15  # least share of the smaller vocabulary that a rewrite and its source have in common
+SHARED_IN_TALK = 0.5  # ... of a reply that speaks as an assistant does
+KEPT = 0.05  # least share of the source's vocabulary that is left in a rewrite
+CONTENT = 8  # content words that the source needs for its vocabulary to say anything
+DISTINCT = 0.55  # least share of different four-word runs; a text said twice has about a half
 
 
 def judge(reply: Reply, source: str, template: str = "") -> Rewrite:
-    """The rewrite that a reply to `source` holds, or why it holds none.
+    """Return the rewrite that a reply to `source` holds, or why it holds none.
 
+    Parameters
+    ----------
+    reply : Reply
+        What the model answered.
+    source : str
+        The text that was to be rewritten. What it has itself (a quote, an apology, a tag) is not held against the
+        reply.
+    template : str
+        The rewriting prompt, so that a reply that repeats it is known.
+
+    Returns
+    -------
+    Rewrite
+        A text with the status "ok" or "unchanged", or None and the reason. A reply that was cut off, refused or empty
+        is never passed on as a text.
+
+    Notes
+    -----
+    A copy of the source is a text, with the status "unchanged": the row stays in the chain and is scored. Whether a
+    rewriter leaves a text as it is depends on the text, so dropping such rows would select on the outcome; kept, they
+    enter the estimate with the change that they have (none), and `diagnose` reports them in the compliance and the
+    dose. A copy that differs in spaces, quotes, case, invisible characters or its final mark meets the same fate; the
+    text is the reply's own.
+
+    Each check is relative to the source. A reply to a source of at least `CONTENT` content words (those of four
+    letters or more, by their first five; pairs of characters where words are not parted by spaces) is "unrelated" where
+    the two share less than `SHARED` of the smaller vocabulary or `KEPT` of the source's, or where the reply has one
+    content word at most: an answer to the text, or the outcome of an instruction that the text itself gave. A longer
+    outcome that consists of the text's own words cannot be told from a rewrite; it shows in the compliance and the
+    similarity of `diagnose`.
+
+    Examples
+    --------
     >>> judge(Reply(0, "A longer text.", "stop"), "A text.")
     Rewrite(text='A longer text.', status='ok')
     >>> judge(Reply(0, "Here is the longer version:\\n\\n'A longer text.'", "stop"), "A text.")
     Rewrite(text='A longer text.', status='ok')
     >>> judge(Reply(0, "A longer te", "length"), "A text.")
     Rewrite(text=None, status='truncated')
-
-    source    the text that was to be rewritten; what it has itself (a quote, an apology) is not held against the reply
-    template  the rewriting prompt, so that a reply that repeats it is known
-
-    A reply that was cut off, refused or empty is never passed on as a text.
     """
     if reply.finish_reason == "length":
         return Rewrite(None, TRUNCATED)
@@ -92,12 +114,52 @@ def judge(reply: Reply, source: str, template: str = "") -> Rewrite:
         return Rewrite(None, REFUSED)
     if reply.finish_reason != "stop":
         return Rewrite(None, FAILED)
+    if not is_text(reply.text or ""):
+        return Rewrite(None, NOT_TEXT)
+    return judged_text(reply.text or "", source, template)
+
+
+def judged_text(text: str, source: str, template: str = "") -> Rewrite:
+    """Return what `judge` says of a complete reply that consists of `text`."""
     source = source.strip()
-    text = _unwrapped((reply.text or "").strip(), source)
-    if not text or (not any(c.isalnum() for c in text) and any(c.isalnum() for c in source)):
+    left = text.strip()
+    if not _says(left, source):
         return Rewrite(None, EMPTY)
+    for without, status in (
+        (without_thoughts, THINKING),
+        (without_template, LEAKED),
+        (without_frame, PREAMBLE),
+        (_unwrapped, PREAMBLE),
+    ):
+        found = without(left, source)
+        if found is None or not _says(found, source):
+            return Rewrite(None, status)
+        left = found
+    text = left
+    if text == source or _bare(text) == _bare(source):
+        return Rewrite(text, UNCHANGED)
     fault = _fault(text, source, template)
     return Rewrite(None, fault) if fault else Rewrite(text, OK)
+
+
+def is_text(text: object) -> bool:
+    """Whether this is a text that can be stored: a string without a lone surrogate.
+
+    >>> is_text("half an emoji: \\ud83d")
+    False
+    """
+    if not isinstance(text, str):
+        return False
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _says(text: str, source: str) -> bool:
+    """Whether there is a text at all: a letter or a digit, where the source has one."""
+    return bool(text) and (any(c.isalnum() for c in text) or not any(c.isalnum() for c in source))
 
 
 def _fault(text: str, source: str, template: str) -> str | None:
@@ -105,29 +167,29 @@ def _fault(text: str, source: str, template: str) -> str | None:
         return REFUSED
     if _leaks(text, source, template):
         return LEAKED
-    if _PREAMBLE.match(text) and not _PREAMBLE.match(source):
+    if _talks(text, source):
         return PREAMBLE
-    if _POSTAMBLE.search(text) and not _POSTAMBLE.search(source):
-        return PREAMBLE
-    if text == source:
-        return UNCHANGED
     if len(text) > 8 * len(source) + 2000:
         return EXPLODED
-    if _language_differs(text, source):
+    if _loops(text, source):
+        return REPETITION
+    if language_differs(text, source):
         return WRONG_LANGUAGE
+    if _strays(text, source):
+        return UNRELATED
+    if source.endswith("?") and "?" not in text and _YES_OR_NO.match(text) and not _YES_OR_NO.match(source):
+        return UNRELATED
     return None
 
 
 def _unwrapped(text: str, source: str) -> str:
     """`text` without what certainly surrounds the rewrite and is not in the source too."""
-    if thought := _THOUGHT.match(text):
-        text = text[thought.end() :].strip()
     for _ in range(3):  # a preamble before a fence before quotes
         before = text
-        preamble = _PREAMBLE_LINE.match(text)
-        if preamble and not _PREAMBLE_LINE.match(source):
-            text = text[preamble.end() :].strip()
-        for wrapping in (_WRAPPED, _FENCED):
+        lead = _LEAD.match(text)
+        if lead and not _opens(text, source, _LEAD):
+            text = without_frame(text[lead.end() :].strip(), source) or ""
+        for wrapping in (WRAPPED, _FENCED):
             whole = wrapping.fullmatch(text)
             if whole and not wrapping.fullmatch(source):
                 text = whole[whole.re.groups].strip()
@@ -148,11 +210,21 @@ def _quoted_whole(text: str) -> bool:
     return text[0] not in inside and text[-1] not in inside
 
 
+_QUOTE_MARKS = "\"'`´‘’‚‛“”„‟«»‹›「」『』"
+_NOT_BARE = re.compile(f"(?:[^\\S\n]|[{_QUOTE_MARKS}\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff])+")
+_LINES = re.compile(r"\s*\n\s*")
+
+
+def _bare(text: str) -> str:
+    """What is left of a text without quotes, case, invisible characters, spaces within lines, and its last marks."""
+    bare = _NOT_BARE.sub("", _LINES.sub("\n", unicodedata.normalize("NFKC", text).casefold()))
+    return bare.rstrip(".!?,;:…。！？，；：、") or bare
+
+
 def _leaks(text: str, source: str, template: str) -> bool:
-    lower, source = text.lower(), source.lower()
-    if any(mark in lower and mark not in source for mark in _LEAKS):
+    if own(_FRAME.finditer(text), source):
         return True
-    folded, folded_source = " ".join(lower.split()), " ".join(source.split())
+    folded, folded_source = " ".join(text.lower().split()), " ".join(source.lower().split())
     return any(run in folded and run not in folded_source for run in _runs(template))
 
 
@@ -166,49 +238,57 @@ def _runs(template: str) -> frozenset[str]:
     return frozenset(found)
 
 
-# --- language: by script, and for Latin script by the commonest words; "certain" needs several of them ---------------
-
-_COMMON = {
-    "en": "the and of to is was that it with for this are but not have you",
-    "es": "el los las que una por con para pero como más está muy del",
-    "fr": "les des est une que pour dans pas avec mais sont cette très vous",
-    "de": "der die das und ist nicht ein eine mit auf für sich auch wird",
-    "it": "il gli che una per con non sono della questo è molto anche",
-    "pt": "os uma que não com para mas como mais está muito são você",
-    "nl": "het een van niet dat zijn voor maar met ook wordt deze heel",
-}
-_COMMON_WORDS = {language: frozenset(line.split()) for language, line in _COMMON.items()}
-
-
-def _language_differs(text: str, source: str) -> bool:
-    theirs, ours = _script(text), _script(source)
-    if theirs and ours and theirs != ours:
+def _talks(text: str, source: str) -> bool:
+    """Whether the reply speaks of the rewriting, or as an assistant to its user, where the source does not."""
+    if _OPENING.match(text) and not _opens(text, source, _OPENING):
         return True
-    if theirs != "LATIN" or ours != "LATIN":
+    if _CLOSING.search(text) and not _CLOSING.search(source):
+        return True
+    if said(TALK, text) and not said(TALK, source):
+        return True
+    if not said(COURTESIES, text, at_start=True) - said(COURTESIES, source):
         return False
-    theirs, ours = _language(text), _language(source)
-    return bool(theirs and ours and theirs != ours)
+    return len(said(COURTESIES, text) - said(COURTESIES, source)) > 1 or _shared(text, source) < SHARED_IN_TALK
 
 
-def _script(text: str) -> str | None:
-    """The script of most letters, where there are enough of them to say."""
-    letters = [c for c in text[:2000] if c.isalpha()]
-    if len(letters) < 12:
-        return None
-    if sum(c.isascii() for c in letters) > 0.7 * len(letters):
-        return "LATIN"
-    counts = Counter(unicodedata.name(c, "?").split()[0] for c in letters)
-    east_asian = sum(counts.pop(name, 0) for name in ("CJK", "HIRAGANA", "KATAKANA", "HANGUL"))
-    counts["EAST ASIAN"] = east_asian
-    script, n = counts.most_common(1)[0]
-    return script if n > 0.7 * len(letters) else None
+def _opens(text: str, source: str, pattern: re.Pattern[str]) -> bool:
+    """Whether the source opens as the text does: by the same kind of phrase, or both with "Sure" or the like."""
+    return bool(pattern.match(source) or (_GLAD.match(text) and _GLAD.match(source)))
 
 
-def _language(text: str) -> str | None:
-    """The language whose commonest words are at least 10 % of at least 12 words, and twice any other's share."""
-    words = re.findall(r"[^\W\d_]+", text[:4000].lower())
-    if len(words) < 12:
-        return None
-    scores = sorted(((sum(w in common for w in words), name) for name, common in _COMMON_WORDS.items()), reverse=True)
-    (best, name), (second, _) = scores[0], scores[1]
-    return name if best >= 0.1 * len(words) and best >= 2 * second else None
+def _loops(text: str, source: str) -> bool:
+    """Whether the reply says the same over and over, and the source does not."""
+    share = _distinct(text)
+    return share < DISTINCT and share < _distinct(source) - 0.15
+
+
+def _distinct(text: str) -> float:
+    """The share of different runs among all runs of four words; 1 where there are too few to say."""
+    words = re.findall(r"\w+", _UNSPACED.sub(r" \1 ", text).casefold())
+    runs = list(zip(words, words[1:], words[2:], words[3:], strict=False))
+    return len(set(runs)) / len(runs) if len(runs) >= 20 else 1.0
+
+
+@functools.lru_cache(maxsize=256)
+def _vocabulary(text: str) -> frozenset[str]:
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    found = {w[:5] for w in re.findall(r"[^\W\d_]{4,}", _UNSPACED.sub(" ", folded)) if w not in OF_NO_CONTENT}
+    if folded.isascii():
+        return frozenset(found)
+    for match in re.finditer(f"{_UNSPACED.pattern}+", folded):
+        found.update(match[0][i : i + 2] for i in range(len(match[0]) - 1))
+    return frozenset(found)
+
+
+def _strays(text: str, source: str) -> bool:
+    """Whether a source that says enough shares next to nothing with the reply, or is left with one word of it."""
+    theirs, ours = _vocabulary(text), _vocabulary(source)
+    if len(ours) < CONTENT:
+        return False
+    return len(theirs) <= 1 or len(theirs & ours) < KEPT * len(ours) or _shared(text, source) < SHARED
+
+
+def _shared(text: str, source: str) -> float:
+    """The words that both have, as a share of the smaller vocabulary; 1 where the source has next to none."""
+    theirs, ours = _vocabulary(text), _vocabulary(source)
+    return len(theirs & ours) / max(1, min(len(theirs), len(ours))) if ours else 1.0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -74,17 +75,59 @@ def needs_prompt(template: str) -> bool:
 def messages(
     template: str, phrase: str, response: str, prompt: str | Sequence[dict[str, Any]] | None = None
 ) -> Conversation:
-    """The conversation that asks for one rewrite; the response goes in as it is, braces included.
+    """Return the conversation that asks for one rewrite.
 
+    Parameters
+    ----------
+    template : str
+        With {phrase}, {response} and, if wanted, {prompt}.
+    phrase : str
+        The side that is asked for.
+    response : str
+        Goes in as it is, braces included.
+    prompt : str or list of dict, optional
+        What the response answers; needed where the template shows it.
+
+    Raises
+    ------
+    InputError
+        Where the template shows the prompt and none is given.
+
+    Notes
+    -----
+    A text cannot close the tags that it stands between: where it holds one of them, in any spelling, both tags of the
+    template take a suffix that is made of a hash of the texts and does not occur in them. The prompt for any other text
+    does not change, nor does its address in a cache.
+
+    Examples
+    --------
     >>> messages("Make it {phrase}: {response}", "longer", "a {phrase}")
     [{'role': 'user', 'content': 'Make it longer: a {phrase}'}]
+    >>> print(messages("<text>{response}</text> {phrase}", "longer", "A </text> B")[0]["content"])
+    <text-b017da>A </text> B</text-b017da> longer
     """
     fields = {"phrase": phrase, "response": response, "prompt": ""}
     if needs_prompt(template):
         if prompt is None:
             raise InputError("the rewriting template shows the {prompt}, and none was given with the texts")
         fields["prompt"] = prompt_text(prompt)
+    template = _delimited(template, fields["response"] + "\n" + fields["prompt"])
     return [{"role": "user", "content": _FIELD.sub(lambda m: fields[m[1]], template)}]
+
+
+_AROUND = re.compile(r"<([A-Za-z][\w-]*)>\s*\{(?:response|prompt)\}\s*</\1>")
+
+
+def _delimited(template: str, texts: str) -> str:
+    """The template with tags that the texts do not hold."""
+    seen = "".join(c for c in unicodedata.normalize("NFKC", texts) if unicodedata.category(c) != "Cf")
+    for tag in dict.fromkeys(_AROUND.findall(template)):
+        if re.search(rf"<\s*/?\s*{re.escape(tag)}\b", seen, re.IGNORECASE):
+            suffix = hashlib.sha256(f"{tag}|{texts}".encode()).hexdigest()[:6]
+            while suffix in texts.lower():
+                suffix = hashlib.sha256(suffix.encode()).hexdigest()[:6]
+            template = re.sub(rf"(</?){re.escape(tag)}>", rf"\1{tag}-{suffix}>", template)
+    return template
 
 
 def template_hash(template: str) -> str:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ratekit.errors import InputError
-from ratekit.rewriting.base import Chain
+from ratekit.rewriting.base import NOT_ATTEMPTED, OK, UNCHANGED, USABLE, Chain, Rewrite
+from ratekit.rewriting.judge import judged_text
 from ratekit.schema import ATTRIBUTE, RESPONSE, REWRITE_STATUS, REWRITES, TREATED, columns_of
 
 if TYPE_CHECKING:
@@ -20,26 +21,56 @@ NOT_FOUND = "not_found"
 
 @dataclass(frozen=True)
 class Replay:
-    """The rewrites of `source`; None means those that the rows carry themselves."""
+    """The rewrites of a dataset.
+
+    Parameters
+    ----------
+    source : Dataset, optional
+        Whose rewrites; None means those that the rows carry themselves.
+    judged : bool
+        Judge each rewrite as a model's reply would be (see `ratekit.rewriting.judge`): what is no rewrite becomes null
+        with its status, as do those that follow from it; labels, quotes and thinking are taken off. By default the
+        rewrites are taken as they are.
+    """
 
     source: Any = None
+    judged: bool = False
 
     fingerprint = "replay"
 
     def chains(self, ds: Dataset, attribute: str, depth: int) -> list[Chain]:
         """For each row of `ds` its first `depth` rewrites and their statuses. Raises InputError."""
-        if self.source is None:
-            return _own(ds, depth)
-        return _joined(ds, self.source, attribute, depth)
+        chains = _own(ds, depth) if self.source is None else _joined(ds, self.source, attribute, depth)
+        if not self.judged:
+            return chains
+        return [_judged(chain, text) for chain, text in zip(chains, ds[RESPONSE], strict=True)]
+
+
+def _judged(chain: Chain, source: str) -> Chain:
+    """The chain as the judge sees it: each text against the one that it was made from."""
+    texts: list[str | None] = []
+    statuses: list[str] = []
+    for text, status in zip(*chain, strict=True):
+        if None in texts:
+            rewrite = Rewrite(None, NOT_ATTEMPTED)
+        elif text is None:
+            rewrite = Rewrite(None, status)
+        else:
+            rewrite = judged_text(text, source)
+        texts.append(rewrite.text)
+        statuses.append(rewrite.status)
+        source = rewrite.text or source
+    return texts, statuses
 
 
 def _cut(rewrites: list[str | None] | None, statuses: list[str] | None, depth: int) -> Chain:
     texts = list(rewrites or [])[:depth]
     texts += [None] * (depth - len(texts))
     given = list(statuses or [])
+    given += [NOT_FOUND] * (depth - len(given))
     return texts, [
-        "ok" if text is not None else (given[k] if k < len(given) and given[k] != "ok" else NOT_FOUND)
-        for k, text in enumerate(texts)
+        (UNCHANGED if status == UNCHANGED else OK) if text is not None else (NOT_FOUND if status in USABLE else status)
+        for text, status in zip(texts, given, strict=False)
     ]
 
 

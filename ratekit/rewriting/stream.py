@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from ratekit.rewriting.base import NOT_ATTEMPTED, OK, PAID, Chain, Reply, Rewrite
+from ratekit.rewriting.base import NOT_ATTEMPTED, PAID, Chain, Reply, Rewrite
 from ratekit.rewriting.cache import Cache
 from ratekit.rewriting.cost import CHARACTERS_PER_TOKEN, Meter
 from ratekit.schema import Conversation
@@ -158,7 +158,7 @@ class Chains:
             return None
         reply = Reply(0, record.get("text"), str(record.get("finish_reason")))
         again = self.rewriter.retry_failed and key not in self.asked_again
-        if again and self.rewriter.judge(reply, row.text).status != OK:
+        if again and self.rewriter.judge(reply, row.text).text is None:
             return None
         return reply
 

@@ -1,0 +1,190 @@
+"""Marks of the model's own in a reply: its thinking, chat-template tokens, role headers, and the prompt's frame.
+
+What they enclose or announce is taken off where that is certain. A mark that the source text has itself belongs to
+the text: of each mark, as many as the source has are kept, counted from the end.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+
+_WORD = (
+    r"(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflect(?:ion)?|analysis|scratch[_-]?pad|(?:inner[_-]?)?monologue|cot"
+    r"|chain[_-]of[_-]thoughts?|deliberation|rationale)"
+)
+_THOUGHT = re.compile(
+    rf"[<◁⟨〈＜]\s*[|｜]?\s*(?P<close>/)?\s*(?P<before>(?:[A-Za-z]+[_▁:-])*)(?:ant|mm|seed)?{_WORD}"
+    r"(?P<after>(?:[_▁:-][A-Za-z]+)*)(?:\s[^<>\n]{0,60})?[|｜]?\s*[>▷⟩〉＞]"
+    r"|[\[【](?P<close2>/)?(?:think(?:ing)?|thoughts?|reasoning)[\]】]"
+    r"|(?P<open3><unused94>(?:thought)?|<\|channel>\s*\w*)|(?P<close3><unused95>|<channel\|>)",
+    re.IGNORECASE,
+)
+_ENDS = re.compile(r"(?:end|stop|close)", re.IGNORECASE)
+
+_HARMONY = re.compile(r"<\|channel\|>", re.IGNORECASE)
+_HARMONY_FINAL = re.compile(r".*<\|channel\|>\s*final\b[^<]*<\|message\|>", re.IGNORECASE | re.DOTALL)
+_BARE_FINAL = re.compile(
+    r"\A(?:.*assistantfinal|(?:assistant)?\s*(?:analysis|commentary)\b.*\bassistant\s*final)[:\s]*", re.DOTALL
+)
+_BARE_ANALYSIS = re.compile(r"\A(?:assistant)?(?:analysis|commentary)(?=[A-Z\"'“])")
+
+_TOKEN = re.compile(
+    r"<[|｜][^<>|｜\n]{1,40}[|｜]>|</?s>|<<?/?SYS>>?|<(?:bos|eos|pad|unk|sep|cls|start_of_turn|end_of_turn|im_start|im_end)>"
+    r"|\[/?(?:INST|SYSTEM_PROMPT|BOS|EOS|PAD|UNK)\]|<\|\w+>|<\w+\|>",
+    re.IGNORECASE,
+)
+_TURN_ENDS = re.compile(
+    r"end|eot|eos|eom|return|stop|im_start|start|inst|user|assistant|system|human|</s>|sys|turn|pad|unk|bos|bom",
+    re.IGNORECASE,
+)
+_ROLE = r"(?:assistant|model|ai|bot|chatbot|gpt)"
+_HEADER = re.compile(rf"\A\W{{0,4}}{_ROLE}\W{{0,4}}(?:\n+|:\s*\**\s*)", re.IGNORECASE)
+_OTHER_HEADER = re.compile(r"\A(?:user|system|human|developer|tool)\s*\n", re.IGNORECASE)
+_NEXT_TURN = re.compile(
+    r"(?:\A|\n)[ \t]*(?:\*\*|#{1,4} ?)?(?:human|user|assistant|system|instruction)(?:\*\*)?\s*:", re.IGNORECASE
+)
+
+_SIDE = (
+    r"(?:adjusted|rewritten|re-written|revised|modified|edited|updated|new|original|structured|final|improved|corrected"
+    r"|reformatted|simplified|expanded|condensed|shortened|lengthened|complete|full|(?:more|less) [\w-]+|[a-z]{3,}er)"
+)
+_LABEL = (
+    rf"(?:(?:the|my|your|here is the)\s+)?(?:(?:{_SIDE}\s+){{0,3}}(?:response|reply|rewrite|rewriting|output)"
+    rf"|(?:{_SIDE}\s+){{1,3}}(?:version|text|answer|review|message|passage|paragraph|result|query|question))"
+)
+_DECOR = r"[\s#>*_]*"
+_LABELLED = re.compile(rf"\A{_DECOR}{_LABEL}[*_]*(?:\s*:[\s*_]*|[ \t]*[*_]{{1,2}}\s*\n+)", re.IGNORECASE)
+_LONG_LABEL = re.compile(rf"\A{_DECOR}{_LABEL}\b[^\n:]{{0,60}}:[*_]*[ \t]*\n+", re.IGNORECASE)
+_ASKED = re.compile(
+    rf"\A{_DECOR}(?:(?:original|user(?:['’]s)?|the)\s+)?(?:query|question|prompt|instruction|input)[*_]*\s*:", re.IGNORECASE
+)  # fmt: skip
+_THEN_LABEL = re.compile(rf"\n{_DECOR}(?:{_LABEL}|answer)[*_]*\s*:[\s*_]*", re.IGNORECASE)
+_ORIGINAL = re.compile(rf"\A{_DECOR}original\s+(?:response|text|answer|version|review)[*_]*\s*:", re.IGNORECASE)
+_THEN_ADJUSTED = re.compile(
+    rf"\n{_DECOR}(?:adjusted|rewritten|revised|modified|edited|updated|new|improved|final|[a-z]{{3,}}er)\s+(?:\w+\s+)?"
+    r"(?:response|text|answer|version|review)[*_]*\s*:[\s*_]*",
+    re.IGNORECASE,
+)
+_THOUGHT_IN_WORDS = re.compile(
+    r"\A\W*(?:here is my thought process|(?:my )?thought process|thinking(?: process)?|my (?:reasoning|thoughts)"
+    r"|reasoning|step[- ]by[- ]step)\W{0,3}:",
+    re.IGNORECASE,
+)
+_THEN_RESPONSE = re.compile(
+    rf"\n{_DECOR}(?:here is my (?:final )?(?:response|answer)|{_LABEL}|(?:final )?answer)[*_]*\s*:[\s*_]*",
+    re.IGNORECASE,
+)
+
+WRAPPED = re.compile(
+    r"<(response|adjusted_response|rewritten_response|review|text|answer|final|final_answer|output|solution|result"
+    r"|rewrite|rewritten|adjusted|revised|revised_response|response-\w+|rewritten_text|adjusted_text)>\s*(.*?)\s*</\1>",
+    re.DOTALL | re.IGNORECASE,
+)
+_FRAME_EDGES = re.compile(r"\A\s*<(?:response|prompt)(?:-\w+)?>|</(?:response|prompt)(?:-\w+)?>\s*\Z", re.IGNORECASE)
+
+
+_BRACKET = re.compile(r"[<\[◁⟨〈＜【]")
+
+
+def own(found: Iterable[re.Match[str]], source: str) -> list[re.Match[str]]:
+    """The marks among `found` that the source does not have, or has fewer times."""
+    found, lower = list(found), source.casefold()
+    seen: Counter[str] = Counter()
+    kept = []
+    for match in reversed(found):
+        mark = match[0].strip().casefold()
+        seen[mark] += 1
+        leads = not match.string[: match.start()].strip() and not lower.startswith(mark)
+        if leads or seen[mark] > lower.count(mark):
+            kept.append(match)
+    return kept[::-1]
+
+
+def without_thoughts(text: str, source: str) -> str | None:
+    """The text without the model's thinking; None where what is thinking and what is text cannot be told apart.
+
+    >>> without_thoughts("They want more.\\n</think>\\n\\nA long text.", "A text.")
+    'A long text.'
+    >>> without_thoughts("<think>\\nThey want", "A text.") is None
+    True
+    """
+    if _HARMONY.search(text) and not _HARMONY.search(source):
+        final = _HARMONY_FINAL.match(text)
+        return text[final.end() :].strip() if final else None
+    if (bare := _BARE_FINAL.match(text)) and not _BARE_FINAL.match(source):
+        return text[bare.end() :].strip()
+    if _BARE_ANALYSIS.match(text) and not _BARE_ANALYSIS.match(source):
+        return None
+    if _THOUGHT_IN_WORDS.match(text) and not _THOUGHT_IN_WORDS.match(source):
+        then = _THEN_RESPONSE.search(text)
+        return text[then.end() :].strip() if then else None
+    outside: list[str] = []
+    inside, at = False, 0
+    for mark in own(_THOUGHT.finditer(text), source) if _BRACKET.search(text) else ():
+        if _closes(mark):
+            outside = outside if inside else []  # thinking whose opening mark is in the prompt
+            inside, at = False, mark.end()
+        elif not inside:
+            outside.append(text[at : mark.start()])
+            inside = True
+    if inside:
+        return None
+    parts = [part for part in (*outside, text[at:]) if any(c.isalnum() for c in part)]
+    if len(parts) > 1:
+        return None
+    return parts[0].strip() if parts else ""
+
+
+def _closes(mark: re.Match[str]) -> bool:
+    slash = mark["close"] or mark["close2"] or mark["close3"]
+    return bool(slash or _ENDS.search(f"{mark['before'] or ''} {mark['after'] or ''}"))
+
+
+def without_template(text: str, source: str) -> str | None:
+    """The text without role headers and chat-template tokens; None where one stands within it.
+
+    >>> without_template("<|start_header_id|>assistant<|end_header_id|>\\n\\nA text.<|eot_id|>", "A text")
+    'A text.'
+    """
+    while (first := next(iter(own(_TOKEN.finditer(text), source)), None)) and not text[: first.start()].strip():
+        text = text[first.end() :].strip()
+        if _OTHER_HEADER.match(text):
+            return None
+        if header := re.match(rf"{_ROLE}\s*(?=\n|{_TOKEN.pattern})", text, re.IGNORECASE):
+            text = text[header.end() :].strip()
+    if (header := _HEADER.match(text)) and not _HEADER.match(source):
+        text = text[header.end() :].strip()
+    if tokens := own(_TOKEN.finditer(text), source):
+        if not (_TURN_ENDS.search(tokens[0][0]) or not text[tokens[0].end() :].strip()):
+            return None
+        text = text[: tokens[0].start()].strip()
+    if own(_NEXT_TURN.finditer(text), source):
+        return None
+    return text
+
+
+def without_frame(text: str, source: str) -> str | None:
+    """The text without the labels and tags of the prompt's frame; None where the text's beginning is not certain.
+
+    "Response:" or "Query: ... Response:" before a rewrite names a part of the prompt and is no part of the text.
+    It is taken off, for two reasons: where it ends is certain, and to reject the reply would drop rows by what the
+    rewriter's format happens to be.
+
+    >>> without_frame("**Query:** Why?\\n\\n**Response:** Because.", "Because")
+    'Because.'
+    """
+    if not _FRAME_EDGES.search(source):
+        text = _FRAME_EDGES.sub("", text).strip()
+    if _ASKED.match(text) and not _ASKED.match(source):
+        then = _THEN_LABEL.search(text)
+        if then is None:
+            return None
+        text = text[then.end() :].strip()
+    if _ORIGINAL.match(text) and not _ORIGINAL.match(source) and (then := _THEN_ADJUSTED.search(text)):
+        text = text[then.end() :].strip()
+    for label in (_LABELLED, _LONG_LABEL):
+        if (found := label.match(text)) and not label.match(source):
+            text = text[found.end() :].strip()
+    return text
