@@ -4,8 +4,8 @@ python benchmarks/judge.py DATA               # DATA holds replies/*.jsonl and d
 python benchmarks/judge.py DATA --at REVISION # the judge of an earlier revision of this repository
 
 The labels are in tests/judge_labels.jsonl: a reply's key in its cache, a hash of its text, its first characters, and
-why it is a rewrite, a copy of its source, cut off, or no rewrite at all. Of the double rewrites (GPT-4o, not labelled) the
-statuses are counted, and how many texts that are passed on still begin with a label of the prompt's frame.
+why it is a rewrite, a copy of its source, cut off, or no rewrite at all. Of the double rewrites (GPT-4o, not labelled)
+the statuses are counted, and how many texts that are passed on still begin with a label of the prompt's frame.
 """
 
 from __future__ import annotations

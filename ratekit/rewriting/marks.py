@@ -31,7 +31,8 @@ _BARE_FINAL = re.compile(
 _BARE_ANALYSIS = re.compile(r"\A(?:assistant)?(?:analysis|commentary)(?=[A-Z\"'“])")
 
 _TOKEN = re.compile(
-    r"<[|｜][^<>|｜\n]{1,40}[|｜]>|</?s>|<<?/?SYS>>?|<(?:bos|eos|pad|unk|sep|cls|start_of_turn|end_of_turn|im_start|im_end)>"
+    r"<[|｜][^<>|｜\n]{1,40}[|｜]>|</?s>|<<?/?SYS>>?"
+    r"|<(?:bos|eos|pad|unk|sep|cls|start_of_turn|end_of_turn|im_start|im_end)>"
     r"|\[/?(?:INST|SYSTEM_PROMPT|BOS|EOS|PAD|UNK)\]|<\|\w+>|<\w+\|>",
     re.IGNORECASE,
 )
@@ -46,9 +47,11 @@ _NEXT_TURN = re.compile(
     r"(?:\A|\n)[ \t]*(?:\*\*|#{1,4} ?)?(?:human|user|assistant|system|instruction)(?:\*\*)?\s*:", re.IGNORECASE
 )
 
+_COMPARED = r"(?:longer|shorter|simpler|better|clearer|plainer|warmer|friendlier|politer|briefer|ruder|harsher|safer)"
 _SIDE = (
     r"(?:adjusted|rewritten|re-written|revised|modified|edited|updated|new|original|structured|final|improved|corrected"
-    r"|reformatted|simplified|expanded|condensed|shortened|lengthened|complete|full|(?:more|less) [\w-]+|[a-z]{3,}er)"
+    r"|reformatted|simplified|expanded|condensed|shortened|lengthened|complete|full|(?:more|less) [\w-]+"
+    rf"|{_COMPARED})"
 )
 _LABEL = (
     rf"(?:(?:the|my|your|here is the)\s+)?(?:(?:{_SIDE}\s+){{0,3}}(?:response|reply|rewrite|rewriting|output)"
@@ -58,12 +61,13 @@ _DECOR = r"[\s#>*_]*"
 _LABELLED = re.compile(rf"\A{_DECOR}{_LABEL}[*_]*(?:\s*:[\s*_]*|[ \t]*[*_]{{1,2}}\s*\n+)", re.IGNORECASE)
 _LONG_LABEL = re.compile(rf"\A{_DECOR}{_LABEL}\b[^\n:]{{0,60}}:[*_]*[ \t]*\n+", re.IGNORECASE)
 _ASKED = re.compile(
-    rf"\A{_DECOR}(?:(?:original|user(?:['’]s)?|the)\s+)?(?:query|question|prompt|instruction|input)[*_]*\s*:", re.IGNORECASE
-)  # fmt: skip
+    rf"\A{_DECOR}(?:(?:original|user(?:['’]s)?|the)\s+)?(?:query|question|prompt|instruction|input)[*_]*\s*:",
+    re.IGNORECASE,
+)
 _THEN_LABEL = re.compile(rf"\n{_DECOR}(?:{_LABEL}|answer)[*_]*\s*:[\s*_]*", re.IGNORECASE)
 _ORIGINAL = re.compile(rf"\A{_DECOR}original\s+(?:response|text|answer|version|review)[*_]*\s*:", re.IGNORECASE)
 _THEN_ADJUSTED = re.compile(
-    rf"\n{_DECOR}(?:adjusted|rewritten|revised|modified|edited|updated|new|improved|final|[a-z]{{3,}}er)\s+(?:\w+\s+)?"
+    rf"\n{_DECOR}(?:adjusted|rewritten|revised|modified|edited|updated|new|improved|final|{_COMPARED})\s+(?:\w+\s+)?"
     r"(?:response|text|answer|version|review)[*_]*\s*:[\s*_]*",
     re.IGNORECASE,
 )
