@@ -81,8 +81,8 @@ def study(kind: str, name: str, n: int, world: NumericWorld, replications: int) 
     for _ in range(replications):
         sample = world.sample(n, rng)
         sds.append(pooled_sd(sample.rewards[:, 0], sample.treated))
-        for e in effects(sample.rewards, sample.treated, sample.clusters):
-            if not isinstance(e, str) and (e.estimator, e.estimand) in ESTIMATES:
+        for e in effects(sample.rewards, sample.treated, sample.clusters, unpaired=True):
+            if (e.estimator, e.estimand) in ESTIMATES:
                 row = (e.estimate, e.se, e.ci_low, e.ci_high, e.se_unpaired)
                 drawn[e.estimator, e.estimand].append(row)
     sd = float(np.mean(sds))

@@ -1,41 +1,55 @@
 """Arrays in, numbers out: the estimators of an attribute's causal effect on a reward, and their errors.
 
 Every estimator is the mean of one *value* per row, so one formula gives every standard error. For the
-paired estimators the value is the row's own difference, d_i; for `naive` and `rate_extrapolated`, which
-are not plain means, it is the estimate plus the row's influence on it.
+paired estimators the value is the row's own difference, d_i; for those that estimate a rate of convergence it is the
+estimate plus the row's influence on it.
 
     r[i, k]   reward of response i after k rewrites; NaN where it was not scored
     w[i]      is response i treated (does it have the attribute)?  s = +1 if so, else -1
 
+    naive               mean r0 | w=1  -  mean r0 | w=0
     single_rewrite      s (r0 - r1)
     rate                s (r2 - r1)
     rate_late           s (r2 - r3)
-    rate_extrapolated   s [(r2 - r1) + L (r1 - r3)],  L = 1/(1 + rho)
-    naive               mean r0 | w=1  -  mean r0 | w=0
+    rate_extrapolated   s [(r2 - r1) + L (r1 - r3)],  L = 1/(1 + rho), rho from passes 0 to 3
+    rate_geometric      the same from passes 1 on, of which there are 4 or more: free of marks of the first rewrite
 
-Source: Reber et al. 2025 (arXiv 2410.11348), Algorithm 1, for naive, single_rewrite and rate; rate_late and
-rate_extrapolated are derived in `convergence`. Adding an estimator is one entry in `ESTIMATORS`.
+Standard errors are cluster-robust with the CR2 correction and Satterthwaite degrees of freedom (`clustered_mean`).
+Source: Reber et al. 2025 (arXiv 2410.11348), Algorithm 1, for naive, single_rewrite and rate; the others are derived
+in `convergence` and `rate_geometric`. Adding an estimator is one entry in `ESTIMATORS`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
+
+from ratekit.errors import InputError
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 
 ESTIMANDS = ("ate", "att", "atu")
+LARGEST = 1e100  # of a reward: the squares of larger ones would leave float64
+
+
+# --- records ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Effect:
-    """One estimate with its uncertainty; `n*` count the rows that it used, `n_dropped` those it could not."""
+    """One estimate with its uncertainty.
+
+    `n*` count the rows that it used, `n_dropped` those it could not; `df` are the degrees of freedom of its interval.
+    The columns `*_sd` are in SDs of the original responses' rewards, with the SD's own uncertainty counted.
+    `largest_cluster` is the share of the rows that the largest cluster holds; `se_unpaired` is NaN unless asked for.
+    """
 
     estimator: str
     estimand: str
@@ -49,26 +63,81 @@ class Effect:
     n_untreated: int
     n_clusters: int
     n_dropped: int
-    se_unpaired: float
+    df: float
+    estimate_sd: float
+    se_sd: float
+    ci_low_sd: float
+    ci_high_sd: float
+    largest_cluster: float
+    se_unpaired: float = float("nan")
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """An estimate that could not be had, or one without a standard error, and why."""
+
+    estimator: str
+    estimand: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Effects:
+    """Every estimate that the rewards allow; iterating gives each `Effect`.
+
+    `left_out` has a record for each estimate, or standard error, that could not be had; `reward_sd` is the pooled
+    within-class SD of the original responses' rewards.
+    """
+
+    found: tuple[Effect, ...]
+    left_out: tuple[LeftOut, ...]
+    reward_sd: float
+
+    def __iter__(self) -> Iterator[Effect]:
+        return iter(self.found)
+
+    def __len__(self) -> int:
+        return len(self.found)
+
+    def get(self, estimator: str, estimand: str) -> Effect | None:
+        """That estimate, or None."""
+        return next((e for e in self.found if (e.estimator, e.estimand) == (estimator, estimand)), None)
+
+
+def _no_gate(r: Floats, clusters: Ints) -> float:
+    return float("nan")
 
 
 @dataclass(frozen=True)
 class Estimator:
     """One row of `ESTIMATORS`.
 
-    `passes`: which rewards along the chain a row must have. `values(r, w, clusters)` -> (n,) float64 whose
-    mean over all rows, treated rows, untreated rows is the ATE, ATT, ATU. `of_means(m, gate)` -> (...): the same from
-    the class means m (..., depth+1) alone, +ATT of the treated and -ATU of the untreated; `gate` is that of
-    `rate_extrapolated`. `arms`: the passes whose rewards are compared, (same side as the response, other side), for
-    the two-sample SE.
+    `label`, `marker`, `color`, `hollow`: how it is named and drawn; hollow is what is not to be trusted by itself.
+    `passes`: which rewards along the chain a row must have; with `further`, passes beyond them are used too where every
+    such row has them. `values(r, w, clusters)` -> (n,) float64 whose mean over all rows, treated rows, untreated rows
+    is the ATE, ATT, ATU; with `classes` the ATE is the mean of the treated rows' values plus that of the untreated
+    rows' instead. `of_means(m, gate)` -> (...): the same from the class means m (..., depth+1) alone, +ATT of the
+    treated and -ATU of the untreated, with `gate(r, clusters)` of the class, what a drift must exceed for a rate of
+    convergence to be estimated from it. `arms`: the passes whose rewards are compared, (same side as the response,
+    other side), for the two-sample SE.
     """
 
     claim: str
+    label: str
+    marker: str
+    color: str
     passes: tuple[int, ...]
     values: Callable[[Floats, Bools, Ints], Floats]
     of_means: Callable[[Floats, float], Floats]
     estimands: tuple[str, ...] = ESTIMANDS
     arms: tuple[int, int] | None = None
+    gate: Callable[[Floats, Ints], float] = _no_gate
+    further: bool = False
+    classes: bool = False
+    hollow: bool = False
+
+
+# --- row values ------------------------------------------------------------------------------------------
 
 
 def _sign(treated: Bools) -> Floats:
@@ -76,11 +145,8 @@ def _sign(treated: Bools) -> Floats:
 
 
 def naive(r: Floats, w: Bools, clusters: Ints) -> Floats:
-    """Difference of class means of the original rewards, written as one value per row, shape (n,)."""
-    n, n1 = len(w), int(w.sum())
-    mean1, mean0 = r[w, 0].mean(), r[~w, 0].mean()
-    influence = np.where(w, (r[:, 0] - mean1) * (n / n1), -(r[:, 0] - mean0) * (n / (n - n1)))
-    return mean1 - mean0 + influence
+    """s r0, shape (n,): the treated rows' mean plus the untreated rows' is the difference of class means."""
+    return _sign(w) * r[:, 0]
 
 
 def single_rewrite(r: Floats, w: Bools, clusters: Ints) -> Floats:
@@ -131,44 +197,94 @@ def extrapolated_of_means(m: Floats, gate: float) -> Floats:
     return m[..., 2] - m[..., 1] + late / (1 + np.where(told, rho, 1.0))
 
 
-ESTIMATORS: dict[str, Estimator] = {
-    "naive": Estimator(
-        "treated against untreated responses; confounded", (0,), naive, lambda m, _: m[..., 0], estimands=("ate",)
-    ),
-    "single_rewrite": Estimator(
-        "the response against its rewrite", (0, 1), single_rewrite, lambda m, _: m[..., 0] - m[..., 1], arms=(0, 1)
-    ),
-    "rate": Estimator(
-        "the rewrite against its rewrite back", (1, 2), rate, lambda m, _: m[..., 2] - m[..., 1], arms=(2, 1)
-    ),
-    "rate_late": Estimator(
-        "the second rewrite against the third", (2, 3), rate_late, lambda m, _: m[..., 2] - m[..., 3], arms=(2, 3)
-    ),
-    "rate_extrapolated": Estimator(
-        "rate, corrected for a rewriter that converges slowly", (0, 1, 2, 3), rate_extrapolated, extrapolated_of_means
-    ),
-}
+def rate_geometric(r: Floats, w: Bools, clusters: Ints) -> Floats:
+    """The effect under a geometric law of passes 1 to K >= 4, shape (n,); pass 0 is not used.
+
+    Within a class the mean reward after pass k is taken to be b + t [k even] + a rho^k, with t = +ATT or -ATU. The
+    drops d_k = m_k - m_(k+2) are a (1 - rho^2) rho^k, so rho is sum d_(k+1) / sum d_k over k = 1..K-3 (K = 4: (m2 - m4)
+    / (m1 - m3)), clipped to [0, 1], and 1 where the sum is within noise, as in `convergence`; b, t and a are then a
+    least-squares fit, t = sum_k c_k(rho) m_k. At K = 4 with rho inside (0, 1) that is (m2 - m1) + (m1 - m3)/(1 + rho).
+    A mark that the first rewrite leaves for good is part of b, so it biases nothing; a constant loss with each pass is
+    rho = 1, a line in k, and is removed exactly. The value of a row is its own fit plus, where rho was estimated, its
+    influence on rho: s [c.r_i + (dc/drho . m) (tail_i - rho head_i) / head].
+    """
+    values = np.empty(len(w))
+    for side in (True, False):
+        rows = w == side
+        if not rows.any():
+            continue
+        of = r[rows]
+        fit = late_convergence(of, clusters[rows])
+        weights, slope = _geometric_weights(fit.rho, of.shape[1] - 1)
+        values[rows] = of[:, 1:] @ weights
+        if fit.estimated:
+            head, tail = _head_and_tail(of)
+            values[rows] += float(of[:, 1:].mean(axis=0) @ slope) * (tail - fit.rho * head) / head.mean()
+    return _sign(w) * values
+
+
+def geometric_of_means(m: Floats, gate: float) -> Floats:
+    """`rate_geometric` from class means m (..., K+1), with rho found anew in each; shape (...)."""
+    head, tail = _head_and_tail(m)
+    told = np.abs(head) > gate
+    rho = np.where(told, np.clip(tail / np.where(told, head, 1.0), 0.0, 1.0), 1.0)
+    design = _geometric_design(rho, m.shape[-1] - 1)
+    normal = np.swapaxes(design, -1, -2) @ design
+    right = np.swapaxes(design, -1, -2) @ m[..., 1:, None]
+    return np.asarray(np.linalg.solve(normal, right)[..., 1, 0], float)
+
+
+def _head_and_tail(r: Floats) -> tuple[Floats, Floats]:
+    """Sums of the drops r_k - r_(k+2) over k = 1..K-3, and over k = 2..K-2, of r (..., K+1)."""
+    drops = r[..., 1:-2] - r[..., 3:]
+    return drops[..., :-1].sum(axis=-1), drops[..., 1:].sum(axis=-1)
+
+
+def _geometric_design(rho: Floats, passes: int) -> Floats:
+    """Columns 1, [k even], (1 - rho^(k-1))/(1 - rho) for k = 1..passes, (..., passes, 3): smooth at rho = 1."""
+    k = np.arange(1, passes + 1)
+    powers = np.asarray(rho)[..., None] ** np.arange(passes - 1)
+    sums = np.concatenate([np.zeros((*np.shape(rho), 1)), np.cumsum(powers, axis=-1)], axis=-1)
+    return np.stack(np.broadcast_arrays(np.ones(passes), (k % 2 == 0).astype(float), sums), axis=-1)
+
+
+def _geometric_weights(rho: float, passes: int) -> tuple[Floats, Floats]:
+    """The weights c_k(rho) whose sum with m_1..m_K is the fitted effect, and their derivative; (passes,) each."""
+    design = _geometric_design(np.array(rho), passes)
+    inverse = np.linalg.pinv(design)
+    k = np.arange(passes - 1)
+    moved = np.zeros_like(design)
+    moved[1:, 2] = np.cumsum(k * float(rho) ** np.maximum(k - 1, 0))
+    gram = np.linalg.inv(design.T @ design)
+    slope = -inverse @ moved @ inverse + gram @ moved.T @ (np.eye(passes) - design @ inverse)
+    return inverse[1], slope[1]
+
+
+# --- convergence -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Convergence:
     """How fast a rewriter converges within one class: `rho` in [0, 1] and the weight L = 1/(1+rho).
 
-    `estimated` is False where rho was set to a bound: to 1 because |m0 - m2| is within noise or the ratio
-    exceeds 1, to 0 because the ratio is negative.
+    `estimated` is False where rho was set to a bound: to 1 because the drift is within noise or the ratio exceeds 1,
+    to 0 because the ratio is negative. `ratio` is rho before that, and `se` its standard error by the delta method.
     """
 
     rho: float
     weight: float
     estimated: bool
+    ratio: float
+    se: float
 
 
 def convergence(r: Floats, clusters: Ints, noise: float = 1.0) -> Convergence:
     """The share of off-target residue that survives a pass, from the rewards of one class, r (n, 4).
 
     >>> r = np.array([[9.0, 2.5, 6.0, 1.0]] * 2)  # 5 or 0.5, plus a residue of 4, 2, 1, 0.5
-    >>> convergence(r, clusters=np.array([0, 1]))
-    Convergence(rho=0.5, weight=0.6666666666666666, estimated=True)
+    >>> fit = convergence(r, clusters=np.array([0, 1]))
+    >>> fit.rho, round(fit.weight, 3), fit.estimated
+    (0.5, 0.667, True)
 
     The off-target residue after k passes is e_k = a rho^k. Passes 0 and 2 are on the response's own side,
     1 and 3 on the other, so m0 - m2 = a (1 - rho^2) and m1 - m3 = a rho (1 - rho^2): their ratio is rho, and
@@ -177,52 +293,147 @@ def convergence(r: Floats, clusters: Ints, noise: float = 1.0) -> Convergence:
     mostly noise, and L = 1/2 errs by a rho (1 - rho)^2 / 2, under a tenth of that SE. A higher bound makes the error
     larger and gains little variance: see "rho 0.35, weak drift" in experiments/coverage.md.
     A mark that the first rewrite leaves and later ones keep enters m0 - m2 but not m1 - m3: `rate` is free of
-    it, while rho is then off, and with it the extrapolation.
+    it, while rho is then off, and with it the extrapolation; `late_convergence` is not.
     """
-    early, late = r[:, 0] - r[:, 2], r[:, 1] - r[:, 3]
-    mean_early = float(early.mean())
-    if not abs(mean_early) > gate(r, clusters, noise):  # true also of a NaN: one cluster tells nothing of noise
-        return Convergence(1.0, 0.5, False)
-    ratio = late.mean() / mean_early
+    return _convergence(r[:, 0] - r[:, 2], r[:, 1] - r[:, 3], clusters, noise)
+
+
+def late_convergence(r: Floats, clusters: Ints, noise: float = 1.0) -> Convergence:
+    """`convergence` from passes 1 on, of r (n, K+1) with K >= 4: free of what the first rewrite leaves for good."""
+    return _convergence(*_head_and_tail(r), clusters, noise)
+
+
+def _convergence(head: Floats, tail: Floats, clusters: Ints, noise: float) -> Convergence:
+    early, se = clustered_mean(head, clusters)[:2]
+    ratio = float(tail.mean()) / early if early else float("nan")
+    spread = clustered_mean(tail - ratio * head, clusters)[1] / abs(early) if early else float("nan")
+    if not abs(early) > noise * se:  # true also of a NaN: one cluster tells nothing of noise
+        return Convergence(1.0, 0.5, False, ratio, spread)
     rho = min(max(ratio, 0.0), 1.0)
-    return Convergence(float(rho), float(1 / (1 + rho)), bool(0.0 < ratio < 1.0))
+    return Convergence(rho, 1 / (1 + rho), bool(0.0 < ratio < 1.0), ratio, spread)
 
 
-def gate(r: Floats, clusters: Ints, noise: float = 1.0) -> float:
-    """What |m0 - m2| must exceed for rho to be estimated from it: `noise` SEs; NaN with one cluster."""
-    return noise * clustered_mean(r[:, 0] - r[:, 2], clusters)[1]
+def gate(r: Floats, clusters: Ints) -> float:
+    """What |m0 - m2| must exceed for rho to be estimated from it: its SE; NaN with one cluster."""
+    return clustered_mean(r[:, 0] - r[:, 2], clusters).se
 
 
-def clustered_mean(values: Floats, clusters: Ints, magnitude: float = 0.0) -> tuple[float, float, int]:
-    """Mean of `values` (n,), its cluster-robust SE, and the number of clusters G.
+def late_gate(r: Floats, clusters: Ints) -> float:
+    """`gate` of `late_convergence`: the SE of the sum of drops that rho is divided by."""
+    return clustered_mean(_head_and_tail(r)[0], clusters).se
 
-    >>> mean, se, n_clusters = clustered_mean(np.array([1.0, 2.0, 3.0, 6.0]), np.array([0, 0, 1, 1]))
-    >>> (mean, round(se, 6), n_clusters)
-    (3.0, 1.5, 2)
 
-    SE = sqrt(G/(G-1) * sum_g (sum_{i in g} (d_i - mean))^2) / n: the cluster-robust variance of a mean
-    (Liang and Zeger 1986, Biometrika 73:13) with the G/(G-1) correction; with one row a cluster it is the
-    SE of a mean. NaN if G < 2; exactly 0 if no two values differ by more than rounding, which is relative to
-    the values or to `magnitude`, the size of the numbers that they are differences of.
+ESTIMATORS: dict[str, Estimator] = {
+    "naive": Estimator(
+        "treated against untreated responses; confounded",
+        "naive", "s", "#7a7a7a", (0,), naive, lambda m, _: m[..., 0], ("ate",), classes=True, hollow=True,
+    ),
+    "single_rewrite": Estimator(
+        "the response against its rewrite",
+        "single rewrite", "D", "#E69F00", (0, 1), single_rewrite, lambda m, _: m[..., 0] - m[..., 1], arms=(0, 1),
+    ),
+    "rate": Estimator(
+        "the rewrite against its rewrite back",
+        "RATE", "o", "#0072B2", (1, 2), rate, lambda m, _: m[..., 2] - m[..., 1], arms=(2, 1),
+    ),
+    "rate_late": Estimator(
+        "the second rewrite against the third",
+        "RATE, late pair", "^", "#56B4E9", (2, 3), rate_late, lambda m, _: m[..., 2] - m[..., 3], arms=(2, 3),
+    ),
+    "rate_extrapolated": Estimator(
+        "rate, corrected for a rewriter that converges slowly",
+        "RATE, extrapolated", "v", "#004060", (0, 1, 2, 3), rate_extrapolated, extrapolated_of_means, gate=gate,
+    ),
+    "rate_geometric": Estimator(
+        "rate, corrected by the rewrites alone: four or more passes",
+        "RATE, geometric", "P", "#009E73", (1, 2, 3, 4), rate_geometric, geometric_of_means, gate=late_gate,
+        further=True,
+    ),
+}  # fmt: skip
+
+
+# --- a clustered mean ------------------------------------------------------------------------------------
+
+
+class Mean(NamedTuple):
+    """A mean with its cluster-robust SE, the number of clusters, the degrees of freedom of its t interval.
+
+    `largest` is the share of the rows that the largest cluster holds.
     """
-    n = len(values)
-    if n == 0:
-        return float("nan"), float("nan"), 0
-    n_clusters = int(np.count_nonzero(np.bincount(clusters)))
-    scale = float(np.abs(values).max()) or 1.0  # squares of rewards near 1e300 would overflow
-    scaled = values / scale
-    mean = float(scaled.mean())
-    spread = scaled - mean
-    if n_clusters < 2:
-        return mean * scale, float("nan"), n_clusters
-    if float(np.abs(spread).max()) <= 1e-14 * max(1.0, magnitude / scale):
-        return mean * scale, 0.0, n_clusters
-    sums = np.bincount(clusters, weights=spread)
-    se = float(np.sqrt(n_clusters / (n_clusters - 1) * np.square(sums).sum()) / n)
-    return mean * scale, se * scale, n_clusters
+
+    value: float
+    se: float
+    n_clusters: int
+    df: float
+    largest: float
+
+    def interval(self, level: float = 0.95) -> tuple[float, float, float]:
+        """Lower end, upper end, p-value against 0, by `t_interval`."""
+        return t_interval(self.value, self.se, self.df, level)
 
 
-def t_interval(estimate: float, se: float, df: int, level: float = 0.95) -> tuple[float, float, float]:
+class Sizes:
+    """How many rows each cluster holds, (G,), zeros allowed; what a mean over those rows needs for its SE."""
+
+    def __init__(self, sizes: Floats) -> None:
+        self.sizes, self.n = sizes, float(sizes.sum())
+        share = sizes / self.n if self.n else sizes
+        self.n_clusters = int(np.count_nonzero(sizes))
+        self.largest = float(share.max(initial=0))
+        self.df = float("nan")
+        if self.n_clusters >= 2:
+            left = 1 - share
+            self._factor = 1 / (self.n * np.sqrt(left))
+            leverage = share**2 / left
+            top = int(np.argmax(leverage))
+            rest = leverage.copy()
+            rest[top] = 0.0  # set apart: with one large cluster (sum)^2 - sum of squares would cancel
+            total = float(rest.sum())
+            cross = 2 * float(leverage[top]) * total + total**2 - float(rest @ rest)
+            self.df = min(max(1 / (float(share @ share) + cross), 1.0), self.n_clusters - 1.0)
+
+    def scores(self, sums: Floats) -> Floats:
+        """From sums of the centred values by cluster, (G,): scores whose sum of squares is the variance of the mean."""
+        return self._factor * sums if self.n_clusters >= 2 else np.full(len(sums), np.nan)
+
+
+def clustered_mean(values: Floats, clusters: Ints, magnitude: float = 0.0, precision: float = 1e-14) -> Mean:
+    """Mean of `values` (n,), its cluster-robust SE, the number of clusters G, and degrees of freedom.
+
+    >>> mean = clustered_mean(np.array([1.0, 2.0, 3.0, 6.0]), np.array([0, 0, 1, 1]))
+    >>> mean.value, round(mean.se, 6), mean.n_clusters, mean.df
+    (3.0, 1.5, 2, 1.0)
+
+    CR2: SE^2 = sum_g S_g^2 / (1 - h_g) / n^2 with S_g the sum of (d_i - mean) over cluster g and h_g = n_g/n its share
+    of the rows (Bell and McCaffrey 2002, Survey Methodology 28:169). With equal clusters that is the G/(G-1)
+    correction, and with one row a cluster the SE of a mean. Degrees of freedom by Satterthwaite under independent rows,
+    in closed form: 1/df = sum h_g^2 + (sum y_g)^2 - sum y_g^2 with y_g = h_g^2/(1 - h_g); G - 1 for equal clusters,
+    fewer where one is large. NaN if G < 2; an SE of exactly 0 if no cluster's mean differs by more than rounding,
+    `precision` of the values or of `magnitude`, the size of the numbers that they are differences of.
+    """
+    if len(values) == 0:
+        return Mean(float("nan"), float("nan"), 0, float("nan"), 0.0)
+    sizes = Sizes(np.bincount(clusters).astype(float))
+    mean = float(values.mean())
+    sums = cluster_sums(values - mean, clusters)
+    size = max(magnitude, float(np.abs(values).max()))
+    se = float(np.linalg.norm(sizes.scores(sums)))
+    if sizes.n_clusters >= 2 and _flat(sums, sizes.sizes, precision * size):
+        se = 0.0
+    return Mean(mean, se, sizes.n_clusters, sizes.df, sizes.largest)
+
+
+def cluster_sums(values: Floats, clusters: Ints, n_codes: int = 0) -> Floats:
+    """Sums of `values` by cluster code, (max(n_codes, largest code + 1),)."""
+    return np.asarray(np.bincount(clusters, values, n_codes), float)
+
+
+def _flat(sums: Floats, sizes: Floats, rounding: float) -> bool:
+    """Does no cluster's mean differ from 0 by more than rounding?"""
+    return bool((np.abs(sums) <= rounding * sizes).all())
+
+
+def t_interval(estimate: float, se: float, df: float, level: float = 0.95) -> tuple[float, float, float]:
     """Two-sided interval and p-value of `estimate` against 0 from Student's t with `df` degrees of freedom.
 
     >>> [round(x, 4) for x in t_interval(1.0, 0.5, df=10)]
@@ -230,28 +441,34 @@ def t_interval(estimate: float, se: float, df: int, level: float = 0.95) -> tupl
 
     NaN where the SE is NaN or 0.
     """
-    if not (se > 0 and df >= 1):
+    if not (se > 0 and df > 0):
         return float("nan"), float("nan"), float("nan")
     half = float(special.stdtrit(df, 0.5 + level / 2)) * se
     return estimate - half, estimate + half, float(2 * special.stdtr(df, -abs(estimate / se)))
 
 
-def two_sample_se(r: Floats, w: Bools, arms: tuple[int, int] | None) -> float:
-    """The SE that treats the two arms as independent samples, for comparison only.
+def combined(parts: list[tuple[Floats, float]]) -> tuple[float, float]:
+    """SE and degrees of freedom of a sum of clustered means, whose clusters are shared.
 
-    The rows are pairs, so this ignores their covariance; the reference implementation uses it, which on its
-    own published cells is 1.7 to 6 times too wide. `arms` are the passes on the response's own side and on
-    the other; None (`naive`) compares the two classes at pass 0.
+    >>> combined([(np.array([0.3, 0.0]), 4.0), (np.array([0.0, 0.4]), 9.0)])  # nothing shared: Welch and Satterthwaite
+    (0.5, 12.835139760410726)
+
+    Each part is its scores by cluster, (G,), with sign and factor (`Sizes.scores`), and its degrees of freedom. The
+    degrees of freedom are (sum V_j)^2 / sum V_j^2/df_j (Welch 1947, Biometrika 34:28).
     """
-    if arms is None:
-        groups = [r[w, 0], r[~w, 0]]
-    else:
-        same, other = r[:, arms[0]], r[:, arms[1]]
-        groups = [np.where(w, same, other), np.where(w, other, same)]
-    if min(map(len, groups)) < 2:
-        return float("nan")
-    scale = max(float(np.abs(g).max()) for g in groups) or 1.0
-    return scale * float(np.sqrt(sum((g / scale).var(ddof=1) / len(g) for g in groups)))
+    variances = np.array([float(scores @ scores) for scores, _ in parts])
+    dfs = np.array([df for _, df in parts])
+    used = variances > 0
+    total = sum(scores for scores, _ in parts)
+    se = float(np.linalg.norm(np.asarray(total)))
+    if not used.any():
+        return se, float(dfs.min(initial=np.inf))
+    largest = variances[used].max()
+    shares = variances[used] / largest
+    return se, float(shares.sum() ** 2 / (shares**2 / dfs[used]).sum())
+
+
+# --- the SD that effects are divided by ------------------------------------------------------------------
 
 
 def pooled_sd(r0: ArrayLike, w: ArrayLike) -> float:
@@ -261,78 +478,303 @@ def pooled_sd(r0: ArrayLike, w: ArrayLike) -> float:
     2.23606797749979
     """
     reward, treated = np.asarray(r0, float), np.asarray(w, bool)
-    squares, df = 0.0, 0
-    # Squares of rewards near 1e300 would overflow; a power of two leaves every digit as it is.
-    size = float(np.exp2(np.frexp(np.nanmax(np.abs(reward), initial=0))[1] - 1))
-    reward = reward / size
+    scored = np.isfinite(reward)
+    return _residuals(reward[scored], treated[scored])[1]
+
+
+def _residuals(reward: Floats, treated: Bools) -> tuple[Floats, float]:
+    """What the rewards are above their class means, and the pooled SD; NaN where no class has two rows."""
+    residual = np.zeros(len(reward))
+    df = 0
     for side in (True, False):
-        group = reward[(treated == side) & ~np.isnan(reward)]
-        if len(group) > 1:
-            squares += float(group.var(ddof=1)) * (len(group) - 1)
-            df += len(group) - 1
-    return size * float(np.sqrt(squares / df)) if df else float("nan")
+        of = treated == side
+        if of.any():
+            residual[of] = reward[of] - reward[of].mean()
+            df += int(of.sum()) - 1
+    return residual, float(np.sqrt(residual @ residual / df)) if df > 0 else float("nan")
+
+
+class Scale:
+    """The SD of the originals' rewards with its own influence, by which effects are put in SDs.
+
+    With s the SD and e_i the within-class residual of the reward of original i, the influence of log s is
+    (e_i^2/s^2 - 1)/2. `scores` are its scores by cluster, as those of a mean (`Sizes.scores`).
+    """
+
+    def __init__(self, r0: Floats, w: Bools, clusters: Ints, n_codes: int) -> None:
+        scored = np.isfinite(r0)
+        if not scored.all():
+            r0, w, clusters = r0[scored], w[scored], clusters[scored]
+        residual, self.sd = _residuals(r0, w)
+        size = float(np.abs(r0).max(initial=0))
+        if not self.sd > 1e-14 * size:
+            self.sd = self.sd if self.sd == 0 or np.isnan(self.sd) else 0.0
+            self.scores, self.df = np.full(n_codes, np.nan), float("nan")
+            return
+        influence = np.square(residual / self.sd) / 2
+        influence -= influence.mean()
+        sizes = Sizes(np.bincount(clusters, minlength=n_codes).astype(float))
+        self.scores, self.df = sizes.scores(cluster_sums(influence, clusters, n_codes)), sizes.df
+
+    def divide(self, value: float, scores: Floats, df: float, level: float) -> tuple[float, float, float, float]:
+        """An effect in SDs: estimate, SE, and the ends of its interval, from the effect and its scores."""
+        if not self.sd > 0:
+            return (float("nan"),) * 4
+        in_sd = value / self.sd
+        se, df = combined([(scores / self.sd, df), (-in_sd * self.scores, self.df)])
+        return in_sd, se, *t_interval(in_sd, se, df, level)[:2]
+
+
+# --- every effect ----------------------------------------------------------------------------------------
 
 
 def effects(
-    rewards: ArrayLike, treated: ArrayLike, clusters: ArrayLike | None = None, level: float = 0.95
-) -> Iterator[Effect | str]:
-    """Every estimate that the rewards allow, in the order of `ESTIMATORS`; a `str` says why one is left out.
+    rewards: ArrayLike,
+    treated: ArrayLike,
+    clusters: ArrayLike | None = None,
+    level: float = 0.95,
+    *,
+    unpaired: bool = False,
+) -> Effects:
+    """Every estimate that the rewards allow, in the order of `ESTIMATORS`, and a record of what is left out.
 
     >>> r = [[0, 2, 1.0], [1, 2, 0.5], [3, 1, 2.5], [2, 0, 2.0]]
-    >>> for e in effects(r, treated=[False, False, True, True]):
-    ...     print(e if isinstance(e, str) else (e.estimator, e.estimand, e.estimate))
-    ('naive', 'ate', 2.0)
-    ('single_rewrite', 'ate', 1.75)
-    ('single_rewrite', 'att', 2.0)
-    single_rewrite ATT: every row's difference is 2, so no standard error
-    ('single_rewrite', 'atu', 1.5)
-    ('rate', 'ate', 1.5)
-    ('rate', 'att', 1.75)
-    ('rate', 'atu', 1.25)
-    rate_late: no row has rewards for rewrite 2 and rewrite 3
-    rate_extrapolated: no row has rewards for the response, rewrite 1, rewrite 2 and rewrite 3
+    >>> found = effects(r, treated=[False, False, True, True])
+    >>> for e in found:
+    ...     print(e.estimator, e.estimand, e.estimate)
+    naive ate 2.0
+    single_rewrite ate 1.75
+    single_rewrite att 2.0
+    single_rewrite atu 1.5
+    rate ate 1.5
+    rate att 1.75
+    rate atu 1.25
+    >>> found.left_out[0]
+    LeftOut(estimator='single_rewrite', estimand='att', why='no two clusters differ (2), so no standard error')
 
-    rewards (n, depth+1) float, NaN = not scored; treated (n,) bool; clusters (n,) integer codes from 0 (each
-    row its own by default). Estimates are in the reward's units. Each estimator uses the rows that have what
-    it needs; `n_dropped` counts the other rows of the same class (ATT, ATU) or of both (ATE).
+    Parameters
+    ----------
+    rewards
+        (n, depth+1) rewards of the response after 0, 1, 2, ... rewrites, in any unit; NaN where not scored.
+    treated
+        (n,) does the response have the attribute?
+    clusters
+        (n,) integer codes from 0, rows of a prompt alike; each row its own by default.
+    level
+        Of the confidence intervals.
+    unpaired
+        Compute `se_unpaired` too, the two-sample SE that ignores that rows are pairs.
+
+    Returns
+    -------
+    Effects
+        Estimates in the reward's units and, in the columns `*_sd`, in SDs of the originals' rewards. Each estimator
+        uses the rows that have what it needs; `n_dropped` counts the other rows of the same class (ATT, ATU) or of both
+        (ATE).
+
+    Raises
+    ------
+    InputError
+        For an infinite reward and for one of 1e100 or more.
     """
     r, w = np.asarray(rewards, float), np.asarray(treated, bool)
+    r = r.reshape(len(w), -1)
+    refuse_huge(r)
     codes = np.arange(len(w)) if clusters is None else np.asarray(clusters)
+    n_codes = int(codes.max(initial=-1)) + 1
+    scale = Scale(r[:, 0] if r.shape[1] else np.full(len(w), np.nan), w, codes, n_codes)
+    rounding = precision_of(r)
+    found: list[Effect] = []
+    left_out: list[LeftOut] = []
+    by_rows: dict[bytes, Rows] = {}
     for name, estimator in ESTIMATORS.items():
-        have = [k for k in estimator.passes if k < r.shape[1]]
-        complete = ~np.isnan(r[:, have]).any(axis=1)
-        if len(have) < len(estimator.passes) or not complete.any():
+        passes, complete = rows_used(estimator, r)
+        if not complete.any():
             *most, last = ["the response" if k == 0 else f"rewrite {k}" for k in estimator.passes]
-            yield f"{name}: no row has rewards for {', '.join(most) + ' and ' if most else ''}{last}"
+            why = f"no row has rewards for {', '.join(most) + ' and ' if most else ''}{last}"
+            left_out += [LeftOut(name, estimand, why) for estimand in estimator.estimands]
             continue
         whole = bool(complete.all())  # then no copies: they would take most of the time
-        rows_r, rows_w, rows_c = (r, w, codes) if whole else (r[complete], w[complete], codes[complete])
-        left_out: list[str] = []
-        if rows_w.all() or not rows_w.any():
-            missing = "untreated" if rows_w.any() else "treated"
-            left_out = [e for e in estimator.estimands if e == "ate" or (e == "att") != rows_w.any()]
-            yield f"{name}: no {missing} rows, so no {' and no '.join(e.upper() for e in left_out)}"
-        if len(left_out) == len(estimator.estimands):
-            continue
-        values = estimator.values(rows_r, rows_w, rows_c)
-        magnitude = float(np.abs(rows_r[:, have]).max())
+        key = b"" if whole else complete.tobytes()
+        rows = by_rows.get(key)
+        if rows is None:
+            rows = Rows(w, codes, n_codes) if whole else Rows(w[complete], codes[complete], n_codes)
+            by_rows[key] = rows
+        of = (r if whole else r[complete])[:, : max(passes) + 1]
+        values = estimator.values(of, rows.w, rows.codes)
+        parts = rows.parts(values, rounding * float(np.abs(of[:, passes]).max()), estimator.classes)
         for estimand in estimator.estimands:
-            if estimand in left_out:
+            part = parts.get(estimand)
+            if part is None:
+                missing = "untreated" if rows.w.any() else "treated"
+                left_out.append(LeftOut(name, estimand, f"no {missing} rows"))
                 continue
+            n1 = 0 if estimand == "atu" else rows.n_treated
+            n0 = 0 if estimand == "att" else len(rows.w) - rows.n_treated
             of_class = {"ate": len(w), "att": int(w.sum()), "atu": int((~w).sum())}[estimand]
-            if estimand == "ate":
-                used_r, used_w, used_c, used_values = rows_r, rows_w, rows_c, values
-            else:
-                used = np.flatnonzero(rows_w == (estimand == "att"))
-                used_r, used_w, used_c, used_values = rows_r[used], rows_w[used], rows_c[used], values[used]
-            estimate, se, n_clusters = clustered_mean(used_values, used_c, magnitude)
-            if se == 0:  # nothing tells how the differences would vary, so claim no precision
-                se = float("nan")
-            low, high, p = t_interval(estimate, se, n_clusters - 1, level)
-            n, n1 = len(used_w), int(used_w.sum())
-            paired = estimator.arms is not None or name == "naive"
-            unpaired = two_sample_se(used_r, used_w, estimator.arms) if paired else float("nan")
-            yield Effect(name, estimand, estimate, se, low, high, p, n, n1, n - n1, n_clusters, of_class - n, unpaired)
-            if np.isnan(se):
-                why = "one cluster" if n_clusters < 2 else f"every row's difference is {estimate:.6g}"
-                yield f"{name} {estimand.upper()}: {why}, so no standard error"
+            low, high, p = t_interval(part.value, part.se, part.df, level)
+            sd = scale.divide(part.value, part.scores, part.df, level) if part.se > 0 else None
+            if sd is None:
+                in_sd = part.value / scale.sd if scale.sd > 0 else float("nan")
+                sd = (in_sd, float("nan"), float("nan"), float("nan"))
+                why = part.why or f"no two clusters differ ({part.value:.6g})"
+                left_out.append(LeftOut(name, estimand, f"{why}, so no standard error"))
+            se = part.se if part.se > 0 else float("nan")  # nothing tells how it would vary, so claim no precision
+            other = _two_sample(of, rows.w, estimator, estimand) if unpaired else float("nan")
+            found.append(
+                Effect(
+                    name, estimand, part.value, se, low, high, p, n1 + n0, n1, n0, part.n_clusters, of_class - n1 - n0,
+                    part.df, *sd, part.largest, other,
+                )
+            )  # fmt: skip
+    return Effects(tuple(found), tuple(left_out), scale.sd)
+
+
+def rows_used(estimator: Estimator, rewards: Floats) -> tuple[tuple[int, ...], Bools]:
+    """The passes that an estimator reads of rewards (n, depth+1), and which rows have them all, (n,)."""
+    if max(estimator.passes) >= rewards.shape[1]:
+        return estimator.passes, np.zeros(len(rewards), bool)
+    passes = estimator.passes
+    complete = np.asarray(np.isfinite(rewards[:, passes]).all(axis=1))
+    if estimator.further:
+        for k in range(max(passes) + 1, rewards.shape[1]):
+            if not np.isfinite(rewards[complete, k]).all():
+                break  # no row is dropped for a pass that could be done without
+            passes = (*passes, k)
+    return passes, complete
+
+
+def row_values(
+    rewards: Floats, treated: Bools, clusters: Ints, estimator: str, estimand: str = "ate"
+) -> tuple[Floats, Ints]:
+    """The values whose mean is the estimate, over the rows that it uses, and those rows' clusters."""
+    how = ESTIMATORS[estimator]
+    passes, used = rows_used(how, rewards)
+    if not used.any():
+        return np.empty(0), np.empty(0, np.int64)
+    w, codes = treated[used], clusters[used]
+    values = how.values(rewards[used][:, : max(passes) + 1], w, codes)
+    if how.classes:
+        return _as_one_mean(values, w), codes
+    of = {"ate": np.ones(len(values), bool), "att": w, "atu": ~w}[estimand]
+    return values[of], codes[of]
+
+
+def _as_one_mean(values: Floats, w: Bools) -> Floats:
+    """The sum of the classes' means plus each row's influence on it: values whose mean over all rows is that sum."""
+    n, n1 = len(w), int(w.sum())
+    if n1 in (0, n):
+        return np.full(n, np.nan)
+    mean1, mean0 = values[w].mean(), values[~w].mean()
+    return mean1 + mean0 + np.where(w, (values - mean1) * (n / n1), (values - mean0) * (n / (n - n1)))
+
+
+def refuse_huge(rewards: Floats, what: str = "rewards") -> None:
+    """Raise InputError for a reward that is infinite or not below 1e100, naming its row; NaN means not scored."""
+    size = np.abs(rewards)
+    if np.nanmax(size, initial=0) < LARGEST:
+        return
+    row = int(np.argwhere(size >= LARGEST)[0][0])
+    worst = float(np.ravel(rewards[row])[np.nanargmax(np.ravel(size[row]))])
+    raise InputError(f"row {row + 1}: {what} hold {worst:g}; finite numbers below 1e100 were expected")
+
+
+def precision_of(rewards: Floats) -> float:
+    """The relative rounding of rewards: that of float32 where every one is a float32 number, else that of float64."""
+    for part in (rewards[:100], rewards):
+        with np.errstate(over="ignore"):
+            if not ((part == part.astype(np.float32)) | np.isnan(part)).all():
+                return 1e-14
+    return 2.5e-7
+
+
+class Part(NamedTuple):
+    """An estimate with its scores by cluster, their degrees of freedom, and why there is no SE."""
+
+    value: float
+    se: float
+    df: float
+    scores: Floats
+    n_clusters: int
+    largest: float
+    why: str = ""
+
+
+class Rows:
+    """The rows of one or more estimators: their classes and clusters, counted once."""
+
+    def __init__(self, w: Bools, codes: Ints, n_codes: int) -> None:
+        self.w, self.codes, self.n_treated = w, codes, int(w.sum())
+        self._key = 2 * codes + w
+        self._n_codes = n_codes
+        counts = np.bincount(self._key, minlength=2 * n_codes).reshape(-1, 2).astype(float)
+        self.of = {False: Sizes(counts[:, 0]), True: Sizes(counts[:, 1])}
+        self.all = Sizes(counts.sum(axis=1))
+
+    def parts(self, values: Floats, rounding: float, classes: bool) -> dict[str, Part]:
+        """The estimates that these values give; one that lacks a class is absent."""
+        n1, n = self.n_treated, len(self.w)
+        total = float(values.sum())
+        treated = float(values[self.w].sum())
+        means = {True: treated / n1 if n1 else 0.0, False: (total - treated) / (n - n1) if n1 < n else 0.0}
+        centred = values - np.where(self.w, means[True], means[False])
+        sums = cluster_sums(centred, self._key, 2 * self._n_codes).reshape(-1, 2)
+        found: dict[str, Part] = {}
+        by_class = {}
+        for side, estimand in ((True, "att"), (False, "atu")):
+            if self.of[side].n:
+                left = float(sums[:, int(side)].sum()) / self.of[side].n  # what rounding left of the mean
+                means[side] += left
+                sums[:, int(side)] -= left * self.of[side].sizes
+                by_class[side] = self._part(means[side], sums[:, int(side)], self.of[side], rounding)
+                found[estimand] = by_class[side]
+        if len(by_class) == 2:
+            found["ate"] = self._sum(by_class[True], by_class[False]) if classes else self._mean(means, sums, rounding)
+        return found
+
+    def _part(self, value: float, sums: Floats, sizes: Sizes, rounding: float) -> Part:
+        if sizes.n_clusters < 2:
+            return Part(value, float("nan"), float("nan"), sums, sizes.n_clusters, sizes.largest, "one cluster")
+        flat = _flat(sums, sizes.sizes, max(rounding, 1e-14 * abs(value)))
+        scores = sizes.scores(sums)
+        se = 0.0 if flat else float(np.sqrt(scores @ scores))
+        return Part(value, se, sizes.df, scores, sizes.n_clusters, sizes.largest)
+
+    def _mean(self, means: dict[bool, float], sums: Floats, rounding: float) -> Part:
+        """All rows in one mean, from what the classes have."""
+        n1, n0 = self.of[True], self.of[False]
+        mean = (n1.n * means[True] + n0.n * means[False]) / self.all.n
+        about = sums.sum(axis=1) + n1.sizes * (means[True] - mean) + n0.sizes * (means[False] - mean)
+        return self._part(mean, about, self.all, rounding)
+
+    def _sum(self, one: Part, two: Part) -> Part:
+        """The two classes' means together, each with its own correction."""
+        value = one.value + two.value
+        clusters, largest = self.all.n_clusters, max(one.largest, two.largest)
+        for part, name in ((one, "treated"), (two, "untreated")):
+            if part.n_clusters < 2:
+                why = f"the {name} rows are one cluster" if clusters > 1 else "one cluster"
+                return Part(value, float("nan"), float("nan"), one.scores, clusters, largest, why)
+        if one.se == two.se == 0:
+            return Part(value, 0.0, float("nan"), one.scores, clusters, largest)
+        se, df = combined([(one.scores, one.df), (two.scores, two.df)])
+        return Part(value, se, df, one.scores + two.scores, clusters, largest)
+
+
+def _two_sample(r: Floats, w: Bools, estimator: Estimator, estimand: str) -> float:
+    """The SE that treats the two arms as independent samples, for comparison only; NaN for what has no two arms.
+
+    The rows are pairs, so this ignores their covariance; the reference implementation uses it, which on its
+    own published cells is 1.7 to 6 times too wide.
+    """
+    if estimator.classes:
+        groups = [r[w, 0], r[~w, 0]]
+    elif estimator.arms is None:
+        return float("nan")
+    else:
+        of = {"ate": np.ones(len(w), bool), "att": w, "atu": ~w}[estimand]
+        same, other = r[of][:, estimator.arms[0]], r[of][:, estimator.arms[1]]
+        groups = [np.where(w[of], same, other), np.where(w[of], other, same)]
+    if min(map(len, groups)) < 2:
+        return float("nan")
+    return float(np.sqrt(sum(g.var(ddof=1) / len(g) for g in groups)))

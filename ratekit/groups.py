@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratekit.errors import InputError, unknown
-from ratekit.estimators import Bools, Ints
+from ratekit.estimators import LARGEST, Bools, Ints
 from ratekit.schema import ATTRIBUTE, PROMPT_ID, RESPONSE, REWRITES, TREATED, columns_of
 
 SIDE = {True: "treated", False: "untreated"}
@@ -23,7 +23,8 @@ def reward_matrix(ds: Any, column: str) -> NDArray[np.float64]:
     array([[ 1., nan,  3.],
            [ 4., nan, nan]])
 
-    A null means "not scored"; a NaN or infinite value is a fault and raises InputError with its row.
+    A null means "not scored"; a NaN or infinite value, or one of 1e100 or more, is a fault and raises InputError with
+    its row.
     """
     import pandas as pd
     import pyarrow as pa
@@ -53,11 +54,12 @@ def reward_matrix(ds: Any, column: str) -> NDArray[np.float64]:
     null = np.asarray(flat.is_null())
     values = np.asarray(flat.cast(pa.float64()).fill_null(np.nan), dtype=float)
     row = np.repeat(np.arange(len(array)), lengths)
-    bad = np.flatnonzero(~np.isfinite(values) & ~null)
+    bad = np.flatnonzero(~(np.abs(values) < LARGEST) & ~null)
     if len(bad):
-        i = row[bad[0]]
+        i, value = row[bad[0]], values[bad[0]]
         entry = bad[0] - lengths[:i].sum()
-        raise InputError(f"row {i + 1}: {column}[{entry}] is {values[bad[0]]}; a reward that could not be had is null")
+        why = "numbers below 1e100 were expected" if np.isfinite(value) else "a reward that could not be had is null"
+        raise InputError(f"row {i + 1}: {column}[{entry}] is {value:g}; {why}")
     matrix = np.full((len(array), int(lengths.max(initial=0))), np.nan)
     starts = np.cumsum(lengths) - lengths
     matrix[row, np.arange(len(values)) - np.repeat(starts, lengths)] = values

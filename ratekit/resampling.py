@@ -7,7 +7,7 @@ without them, and to look at a result more than once.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from ratekit.errors import InputError
-from ratekit.estimators import ESTIMATORS, Bools, Effect, Floats, Ints, gate
+from ratekit.estimators import ESTIMATORS, Bools, Effects, Floats, Ints, LeftOut, row_values, rows_used
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,11 +89,11 @@ class _Plan:
     """
 
     sums: Floats
-    names: list[str]
+    reads: dict[str, tuple[int, ...]]  # the passes of each estimator
     passes: list[int]
     center: Floats  # (K,)
     scale: float
-    gates: dict[bool, float]
+    gates: dict[tuple[str, bool], float]
 
     def estimates(self, totals: Floats) -> Iterator[tuple[tuple[str, str], Floats]]:
         """The estimates of each draw from its sums, (draws, 2 (1 + K))."""
@@ -104,11 +104,11 @@ class _Plan:
             means = np.full((len(part), max(self.passes) + 1), np.nan)
             means[:, self.passes] = part[:, 1:] / part[:, :1] * self.scale + self.center
             by_class[side] = means
-        for name in self.names:
-            estimator = ESTIMATORS[name]
-            att = estimator.of_means(by_class[True], self.gates[True])
-            atu = -estimator.of_means(by_class[False], self.gates[False])
-            if estimator.estimands == ("ate",):
+        for name, read in self.reads.items():
+            estimator, last = ESTIMATORS[name], max(read) + 1
+            att = estimator.of_means(by_class[True][:, :last], self.gates[name, True])
+            atu = -estimator.of_means(by_class[False][:, :last], self.gates[name, False])
+            if estimator.classes:
                 yield (name, "ate"), att + atu
                 continue
             yield (name, "ate"), (n[True] * att + n[False] * atu) / (n[True] + n[False])
@@ -118,32 +118,29 @@ class _Plan:
 
 def _plans(r: Floats, w: Bools, codes: Ints, n_clusters: int) -> Iterator[_Plan]:
     """One plan for each distinct set of complete rows; estimators that use the same rows share their sums."""
-    by_rows: dict[bytes, tuple[Bools, list[str]]] = {}
+    by_rows: dict[bytes, tuple[Bools, dict[str, tuple[int, ...]]]] = {}
     for name, estimator in ESTIMATORS.items():
-        if max(estimator.passes) >= r.shape[1]:
-            continue
-        complete = np.asarray(np.isfinite(r[:, estimator.passes]).all(axis=1))
+        read, complete = rows_used(estimator, r)
         if complete.any():
-            by_rows.setdefault(complete.tobytes(), (complete, []))[1].append(name)
-    for complete, names in by_rows.values():
-        passes = sorted({k for name in names for k in ESTIMATORS[name].passes})
+            by_rows.setdefault(complete.tobytes(), (complete, {}))[1][name] = read
+    for complete, reads in by_rows.values():
+        passes = sorted({k for read in reads.values() for k in read})
         rows, side, code = r[complete][:, passes], w[complete], codes[complete]
         # Centred and scaled, float32 sums keep their precision whatever the rewards' level.
-        center = rows.mean(axis=0) if np.abs(rows).max(initial=0) < 1e150 else np.zeros(len(passes))
+        center = rows.mean(axis=0)
         spread = rows - center
         scale = float(np.abs(spread).max(initial=0)) or 1.0
-        columns = []
+        columns, gates = [], {}
         for treated in (True, False):
             weight = (side == treated).astype(float)
             columns.append(np.bincount(code, weight, n_clusters))
             columns += [np.bincount(code, weight * (spread[:, k] / scale), n_clusters) for k in range(len(passes))]
-        gates = {
-            treated: gate(r[complete & (w == treated)], codes[complete & (w == treated)])
-            if "rate_extrapolated" in names
-            else np.nan
-            for treated in (True, False)
-        }
-        yield _Plan(np.stack(columns, axis=1), names, passes, center, scale, gates)
+            of = complete & (w == treated)
+            for name, read in reads.items():
+                gates[name, treated] = (
+                    ESTIMATORS[name].gate(r[of][:, : max(read) + 1], codes[of]) if of.any() else np.nan
+                )
+        yield _Plan(np.stack(columns, axis=1), reads, passes, center, scale, gates)
 
 
 def _weighted_sums(sums: np.ndarray, draws: int, rng: np.random.Generator) -> Floats:
@@ -241,7 +238,7 @@ def sign_flip(values: ArrayLike, clusters: ArrayLike | None = None, draws: int =
 
 
 def resampled(
-    found: Iterable[Effect | str],
+    found: Effects,
     rewards: Floats,
     treated: Bools,
     clusters: Ints,
@@ -249,44 +246,30 @@ def resampled(
     draws: int,
     seed: int,
     level: float,
-) -> Iterator[Effect | str]:
+) -> Effects:
     """`estimators.effects`' results with SE, interval and p-value by resampling; kind is in `UNCERTAINTIES`."""
     drawn = bootstrap(rewards, treated, clusters, draws, seed) if kind == "bootstrap" else {}
+    effects, left_out = [], list(found.left_out)
     for e in found:
-        if isinstance(e, str) or np.isnan(e.se):
-            yield e  # what has no analytic SE (one cluster, constant rewards) gets none by resampling either
+        if np.isnan(e.se):
+            effects.append(e)  # what has no analytic SE (one cluster, constant rewards) gets none by resampling either
         elif kind == "bootstrap":
             of = drawn[e.estimator, e.estimand]
             low, high = percentile_interval(of, e.n_clusters, level)
             tail = min(int((of <= 0).sum()), int((of >= 0).sum()))
             p = min(1.0, 2 * (tail + 1) / (draws + 1)) if np.isfinite(low) else float("nan")
-            size = float(np.abs(of - e.estimate).max()) or 1.0  # squares of rewards near 1e300 would overflow
-            se = size * float(((of - e.estimate) / size).std(ddof=1))
-            yield dataclasses.replace(e, se=se, ci_low=low, ci_high=high, p_value=p)
+            se = float(of.std(ddof=1))
+            effects.append(dataclasses.replace(e, se=se, ci_low=low, ci_high=high, p_value=p))
             if np.isnan(of).any():
-                yield (
-                    f"{e.estimator} {e.estimand.upper()}: {int(np.isnan(of).sum())} of {draws} bootstrap draws hold no "
-                    "row of a class, so no bootstrap SE"
-                )
-        elif e.estimator == "naive":
-            yield dataclasses.replace(e, p_value=float("nan"))
-            yield "naive: rows are not pairs, so no sign-flip test"
+                why = f"{int(np.isnan(of).sum())} of {draws} bootstrap draws hold no row of a class, so no bootstrap SE"
+                left_out.append(LeftOut(e.estimator, e.estimand, why))
+        elif ESTIMATORS[e.estimator].classes:
+            effects.append(dataclasses.replace(e, p_value=float("nan")))
+            left_out.append(LeftOut(e.estimator, e.estimand, "rows are not pairs, so no sign-flip test"))
         else:
             values, codes = row_values(rewards, treated, clusters, e.estimator, e.estimand)
-            yield dataclasses.replace(e, p_value=sign_flip(values, codes, draws, seed))
-
-
-def row_values(
-    rewards: Floats, treated: Bools, clusters: Ints, estimator: str, estimand: str = "ate"
-) -> tuple[Floats, Ints]:
-    """The values whose mean is the estimate, over the rows that it uses, and those rows' clusters."""
-    how = ESTIMATORS[estimator]
-    if max(how.passes) >= rewards.shape[1]:
-        return np.empty(0), np.empty(0, np.int64)
-    used = ~np.isnan(rewards[:, how.passes]).any(axis=1)
-    values = how.values(rewards[used], treated[used], clusters[used])
-    of = {"ate": np.ones(len(values), bool), "att": treated[used], "atu": ~treated[used]}[estimand]
-    return values[of], clusters[used][of]
+            effects.append(dataclasses.replace(e, p_value=sign_flip(values, codes, draws, seed)))
+    return dataclasses.replace(found, found=tuple(effects), left_out=tuple(left_out))
 
 
 # --- many tests, many looks ------------------------------------------------------------------------------

@@ -11,17 +11,17 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from ratekit.attributes import Attribute, get_attribute
+from ratekit.attributes import Attribute, get_attribute, measure_of
 from ratekit.errors import InputError, WorkError, unknown
-from ratekit.estimators import effects, pooled_sd
-from ratekit.groups import plain_columns, refuse_null, reward_matrix, treated_bools
+from ratekit.estimators import ESTIMATORS, Effects, Floats, LeftOut, effects
+from ratekit.groups import Group, chains, groups, plain_columns, reward_matrix
+from ratekit.measures import Measure, measured
+from ratekit.recommendation import recommended
 from ratekit.resampling import UNCERTAINTIES, resampled
 from ratekit.rewriting import Options, make_rewriter
 from ratekit.rewriting.base import OK, Rewriter
@@ -31,7 +31,7 @@ from ratekit.rewriting.cost import Meter
 from ratekit.rewriting.replay import Replay
 from ratekit.schema import (
     ATTRIBUTE,
-    PROMPT_ID,
+    RESPONSE,
     REWARD_PREFIX,
     REWARD_STATUS_PREFIX,
     REWRITE_STATUS,
@@ -206,6 +206,7 @@ def estimate(
     uncertainty: str = "analytic",
     draws: int = 10_000,
     seed: int = 0,
+    measures: Mapping[str, Measure] | None = None,
 ) -> pd.DataFrame:
     """The effects table: every reward column, every estimator that the depth allows, one row per estimate.
 
@@ -215,22 +216,43 @@ def estimate(
     >>> ate = table[table.estimand == "ate"]
     >>> print(ate[["estimator", "estimate", "se"]].head(3).round(2).to_string(index=False))
          estimator  estimate   se
-             naive     24.34 5.17
+             naive     24.34 5.18
     single_rewrite      0.79 0.44
               rate      0.07 0.23
 
-    ds           a Dataset or DataFrame with prompt_id, attribute, treated and reward/<name> columns
-    rewards      names of reward models; default all
-    by           columns to group by, each group estimated by itself; attributes are never pooled
-    level        of the confidence intervals
-    se_unpaired  add the two-sample SE, which ignores that the rows are pairs, for comparison
-    uncertainty  "analytic" (cluster-robust SE, Student t), "bootstrap" (of clusters: SE, interval and p-value) or
-                 "sign-flip" (permutation p-value), the last two with `draws` draws from `seed`
+    Parameters
+    ----------
+    ds
+        A Dataset or DataFrame with the columns prompt_id, attribute, treated and reward/<name>.
+    rewards
+        Names of reward models; default all.
+    by
+        Columns to group by, each group estimated by itself; attributes are never pooled.
+    level
+        Of the confidence intervals.
+    se_unpaired
+        Add the two-sample SE, which ignores that the rows are pairs, for comparison.
+    uncertainty
+        "analytic" (cluster-robust SE, Student t), "bootstrap" (of clusters: SE, interval and p-value) or "sign-flip"
+        (permutation p-value), the last two with `draws` draws from `seed`.
+    measures
+        {attribute: texts -> numbers}, what an attribute's dose is measured by where `rk.ATTRIBUTES` does not say; used
+        for `recommended` where the rows hold three rewrites or more.
 
-    Columns: attribute, reward_model, estimator, estimand, estimate, se, ci_low, ci_high, p_value, n, n_treated,
-    n_untreated, n_clusters, n_dropped, reward_sd (after those of `by`). Estimates and reward_sd are in the reward's
-    own units. What is left out, and why, is in `table.attrs["notes"]` and logged. Raises InputError where nothing
-    can be estimated, and for a null label or a NaN or infinite reward.
+    Returns
+    -------
+    pandas.DataFrame
+        Columns (after those of `by`): attribute, reward_model, estimator, estimand, estimate, se, ci_low, ci_high,
+        p_value, n, n_treated, n_untreated, n_clusters, n_dropped, reward_sd, in the reward's own units; df, the degrees
+        of freedom of the interval; estimate_sd, se_sd, ci_low_sd, ci_high_sd, in SDs of the originals' rewards, with
+        the SD's own uncertainty counted; recommended, true for the one row of each attribute, reward model (and group)
+        to read first, and reason, why (`ratekit.recommendation`). What is left out, and why, is in
+        `table.attrs["notes"]` as sentences, in `table.attrs["left_out"]` as records, and logged.
+
+    Raises
+    ------
+    InputError
+        Where nothing can be estimated, and for a null label, a NaN or infinite reward, or one of 1e100 or more.
     """
     import pandas as pd
 
@@ -242,60 +264,95 @@ def estimate(
     if not 0 < level < 1:
         raise InputError(f"level={level}: a number between 0 and 1 was expected, as in 0.95")
     columns = [find_reward(ds, r) for r in rewards] if rewards else reward_columns(columns_of(ds))
-    groups = [by] if isinstance(by, str) else list(by or [])
-    for column in groups:
-        if column not in columns_of(ds):
-            raise unknown("column to group by", column, columns_of(ds))
-    frame = plain_columns(ds, [PROMPT_ID, ATTRIBUTE, TREATED, *groups])
-    if len(frame) == 0:
-        raise InputError("estimate: the dataset has no rows")
-    treated = treated_bools(frame[TREATED])
-    refuse_null(frame[PROMPT_ID], PROMPT_ID)
-    clusters = pd.factorize(frame[PROMPT_ID].astype(str))[0].astype(np.int64)
+    parts = list(groups(ds, by))
+    doses = _own_measures(ds, parts, measures)
     rows: list[dict[str, Any]] = []
-    left_out: dict[str, list[str]] = {}
-    n_groups = 0
+    left_out: dict[str, list[LeftOut]] = {}
+    notes = _pooling(ds, [by] if isinstance(by, str) else list(by or []))
     for column in columns:
         matrix = reward_matrix(ds, column)
-        for key, index in frame.groupby([*groups, ATTRIBUTE], sort=False, dropna=False).indices.items():
-            key = key if isinstance(key, tuple) else (key,)
-            labels = {
-                **dict(zip([*groups, ATTRIBUTE], key, strict=True)),
-                "reward_model": reward_name(column),
-            }
-            n_groups += 1
-            r, w = matrix[index], treated[index]
-            sd = pooled_sd(r[:, 0], w) if r.shape[1] else float("nan")
-            found = effects(r, w, clusters[index], level)
+        for group, own in zip(parts, doses, strict=True):
+            labels = {**group.labels, "reward_model": reward_name(column)}
+            r, w, codes = matrix[group.rows], group.treated, group.clusters
+            found = effects(r, w, codes, level, unpaired=se_unpaired)
+            best = recommended(found, r, w, codes, own)
             if uncertainty != "analytic":
-                found = resampled(found, r, w, clusters[index], uncertainty, draws, seed, level)
+                found = resampled(found, r, w, codes, uncertainty, draws, seed, level)
+            left_out[" / ".join(map(str, labels.values()))] = list(found.left_out)
             for e in found:
-                if isinstance(e, str):
-                    left_out.setdefault(e, []).append(" / ".join(map(str, labels.values())))
-                    continue
-                row = {**labels, **vars(e), "reward_sd": sd}
-                unpaired = row.pop("se_unpaired")
-                rows.append({**row, "se_unpaired": unpaired} if se_unpaired else row)
-    notes = _pooling(ds, groups) + _gathered(left_out, n_groups)
+                first = best is not None and (e.estimator, e.estimand) == best[:2]
+                row = {**labels, **{c: getattr(e, c) for c in _BEFORE_SD}, "reward_sd": found.reward_sd}
+                row |= {c: getattr(e, c) for c in _AFTER_SD}
+                row |= {"recommended": first, "reason": best.reason if best and first else ""}
+                rows.append({**row, "se_unpaired": e.se_unpaired} if se_unpaired else row)
+            notes += _one_large_cluster(labels, found)
+    notes += _gathered(left_out)
     for note in notes:
         log.info(note)
     if not rows:
         raise InputError("nothing can be estimated: " + "; ".join(notes))
     table = pd.DataFrame(rows)
     table.attrs["notes"] = notes
+    table.attrs["left_out"] = [
+        {"of": where, "estimator": e.estimator, "estimand": e.estimand, "why": e.why}
+        for where, records in left_out.items()
+        for e in records
+    ]
     return table
 
 
-def _gathered(left_out: dict[str, list[str]], n_groups: int) -> list[str]:
+_BEFORE_SD = (
+    "estimator", "estimand", "estimate", "se", "ci_low", "ci_high", "p_value", "n", "n_treated", "n_untreated",
+    "n_clusters", "n_dropped",
+)  # fmt: skip
+_AFTER_SD = ("df", "estimate_sd", "se_sd", "ci_low_sd", "ci_high_sd")
+LARGE_CLUSTER = 0.2  # share of the rows
+
+
+def _own_measures(ds: Any, parts: list[Group], measures: Mapping[str, Measure] | None) -> list[Floats | None]:
+    """Per group the attribute's own measure of every text, where the third rewrite's could tell a drift."""
+    texts = chains(ds) if {RESPONSE, REWRITES} <= set(columns_of(ds)) else None
+    found: list[Floats | None] = []
+    for group in parts:
+        measure = measure_of(str(group.labels[ATTRIBUTE]), measures)
+        mine = [texts[i] for i in group.rows] if texts and measure else []
+        if measure is None or max(map(len, mine), default=0) < 4:
+            found.append(None)
+        else:
+            found.append(measured(measure, [chain[:4] for chain in mine], "the attribute's measure"))
+    return found
+
+
+def _one_large_cluster(labels: Mapping[str, Any], found: Effects) -> list[str]:
+    """A note where one cluster holds so much that the interval is a wide one."""
+    largest = max((e.largest_cluster for e in found if e.n_clusters > 5), default=0.0)
+    if largest <= LARGE_CLUSTER:
+        return []
+    where = " / ".join(map(str, labels.values()))
+    return [f"one prompt holds {largest:.0%} of the rows ({where}), so the intervals have few degrees of freedom"]
+
+
+def _gathered(left_out: Mapping[str, list[LeftOut]]) -> list[str]:
     """Each reason once, with all that it leaves out, and where unless that is everywhere."""
-    subjects: dict[tuple[str, tuple[str, ...]], list[str]] = {}
-    for note, where in left_out.items():
-        subject, _, why = note.partition(": ")
-        subjects.setdefault((why, tuple(where)), []).append(subject)
+    where_of: dict[LeftOut, list[str]] = {}
+    for where, records in left_out.items():
+        for record in records:
+            where_of.setdefault(record, []).append(where)
+    subjects: dict[tuple[str, tuple[str, ...]], dict[str, list[str]]] = {}
+    for record, places in where_of.items():
+        subjects.setdefault((record.why, tuple(places)), {}).setdefault(record.estimator, []).append(record.estimand)
     return [
-        f"{', '.join(names)}: {why}" + (f" ({', '.join(where)})" if len(where) < n_groups else "")
-        for (why, where), names in subjects.items()
+        f"{', '.join(_name(*item) for item in names.items())}: {why}"
+        + (f" ({', '.join(places)})" if len(places) < len(left_out) else "")
+        for (why, places), names in subjects.items()
     ]
+
+
+def _name(estimator: str, estimands: list[str]) -> str:
+    """An estimator, with the estimands that are meant unless all of them are."""
+    if set(estimands) == set(ESTIMATORS[estimator].estimands):
+        return estimator
+    return f"{estimator} {' and '.join(e.upper() for e in estimands)}"
 
 
 def _pooling(ds: Any, groups: list[str]) -> list[str]:
@@ -308,20 +365,33 @@ def _pooling(ds: Any, groups: list[str]) -> list[str]:
 
 
 def standardize(table: pd.DataFrame) -> pd.DataFrame:
-    """The table in reward SDs: estimate, se and interval divided by `reward_sd`, which becomes 1.
+    """The table in reward SDs: estimate, se and interval as its columns `*_sd` have them; `reward_sd` becomes 1.
 
     >>> import pandas as pd
     >>> t = pd.DataFrame({"estimate": [3.0], "se": [1.0], "ci_low": [1.0], "ci_high": [5.0], "reward_sd": [2.0]})
-    >>> standardize(t).iloc[0].tolist()
-    [1.5, 0.5, 0.5, 2.5, 1.0]
+    >>> per_sd = standardize(t)
+    >>> per_sd.iloc[0].tolist(), per_sd.attrs["unit"]
+    ([1.5, 0.5, 0.5, 2.5, 1.0], 'SD of this sample')
+
+    Notes
+    -----
+    The SD is an estimate too, and the columns `estimate_sd, se_sd, ci_low_sd, ci_high_sd` count its uncertainty. A
+    table without them is divided by `reward_sd` as it stands: its intervals are per SD of this sample, and as
+    intervals of the effect per SD of the population they are too narrow, the more so the larger the effect. Which of
+    the two it is stands in `table.attrs["unit"]`: "SD" or "SD of this sample".
     """
     out = table.copy()
+    counted = all(f"{c}_sd" in out for c in _IN_SD) and not out["reward_sd"].isna().all()
     sd = out["reward_sd"].where(out["reward_sd"] > 0)
-    for column in ("estimate", "se", "ci_low", "ci_high", "se_unpaired"):
+    for column in (*_IN_SD, "se_unpaired"):
         if column in out:
-            out[column] = out[column] / sd
+            out[column] = out[f"{column}_sd"] if counted and column in _IN_SD else out[column] / sd
     out["reward_sd"] = sd / sd
+    out.attrs["unit"] = "SD" if counted else out.attrs.get("unit", "SD of this sample")
     return out
+
+
+_IN_SD = ("estimate", "se", "ci_low", "ci_high")
 
 
 def _without(ds: Dataset, columns: list[str]) -> Dataset:

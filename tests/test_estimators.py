@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -11,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from ratekit.estimators import ESTIMATORS, Effect, clustered_mean, convergence, effects, pooled_sd, t_interval
+from ratekit.errors import InputError
+from ratekit.estimators import ESTIMATORS, clustered_mean, convergence, effects, pooled_sd, t_interval
 
 
 def table_of(r, w, clusters=None, level=0.95):
-    found = effects(r, w, clusters, level)
-    return {(e.estimator, e.estimand): e for e in found if isinstance(e, Effect)}
+    return {(e.estimator, e.estimand): e for e in effects(r, w, clusters, level, unpaired=True)}
 
 
 def random_data(seed=0, n=120, depth=3, n_clusters=40):
@@ -26,7 +27,7 @@ def random_data(seed=0, n=120, depth=3, n_clusters=40):
     r = (
         rng.normal(size=(n, depth + 1))
         + rng.normal(size=n_clusters)[clusters][:, None]
-        + w[:, None] * [1.0, -0.5, 0.7, -0.2][: depth + 1]
+        + w[:, None] * [1.0, -0.5, 0.7, -0.2, 0.9, -0.1][: depth + 1]
     )
     return r, w, clusters
 
@@ -35,18 +36,32 @@ def random_data(seed=0, n=120, depth=3, n_clusters=40):
 
 
 def loop(r, w, clusters, difference, keep):
-    """The formula of the design, row by row, in plain Python."""
+    """The difference row by row in plain Python, and CR2 with Satterthwaite's degrees of freedom by matrices."""
     rows = [i for i in range(len(w)) if keep(w[i])]
     d = {i: (1 if w[i] else -1) * difference(r[i]) for i in rows}
     mean = sum(d.values()) / len(d)
-    groups = {}
-    for i in rows:
-        groups.setdefault(clusters[i], []).append(d[i] - mean)
-    g = len(groups)
-    se = math.sqrt(g / (g - 1) * sum(sum(v) ** 2 for v in groups.values())) / len(d)
-    half = stats.t.ppf(0.975, g - 1) * se
-    p = 2 * stats.t.sf(abs(mean / se), g - 1)
-    return mean, se, mean - half, mean + half, p, len(rows), g
+    found, se, df = cr2(np.array([d[i] for i in rows]), np.ones((len(rows), 1)), clusters[rows], [1.0])
+    assert found == pytest.approx(mean)
+    half = stats.t.ppf(0.975, df) * se
+    p = 2 * stats.t.sf(abs(mean / se), df)
+    return mean, se, mean - half, mean + half, p, len(rows), len(np.unique(clusters[rows]))
+
+
+def cr2(y, x, clusters, contrast):
+    """Bell and McCaffrey 2002 by whole matrices: estimate, SE and degrees of freedom of contrast @ beta."""
+    bread = np.linalg.inv(x.T @ x)
+    residual = y - x @ (bread @ x.T @ y)
+    annihilator = np.eye(len(y)) - x @ bread @ x.T
+    variance, columns = 0.0, []
+    for g in np.unique(clusters):
+        rows = clusters == g
+        values, vectors = np.linalg.eigh(annihilator[np.ix_(rows, rows)])
+        root = np.where(values > 1e-10, 1 / np.sqrt(np.maximum(values, 1e-10)), 0.0)
+        adjusted = (vectors * root) @ vectors.T @ x[rows] @ bread @ np.asarray(contrast)
+        variance += float(adjusted @ residual[rows]) ** 2
+        columns.append(annihilator[:, rows] @ adjusted)
+    inner = np.array(columns) @ np.array(columns).T
+    return contrast @ bread @ x.T @ y, math.sqrt(variance), np.trace(inner) ** 2 / np.trace(inner @ inner)
 
 
 DIFFERENCES = {
@@ -72,26 +87,109 @@ def test_paired_estimators_against_a_loop(name, estimand):
     )
 
 
-def cluster_ols(y, x, clusters):
-    """statsmodels' cluster-robust OLS, with its small-sample factor replaced by G/(G-1)."""
-    fit = sm.OLS(y, x).fit(cov_type="cluster", cov_kwds={"groups": clusters, "use_correction": False})
-    g = len(np.unique(clusters))
-    return fit.params[-1], fit.bse[-1] * math.sqrt(g / (g - 1))
-
-
 @pytest.mark.parametrize("name", DIFFERENCES)
-def test_paired_ate_against_cluster_robust_ols(name):
-    r, w, clusters = random_data(seed=1)
+def test_equal_clusters_against_statsmodels_cluster_robust_ols(name):
+    r, w, _ = random_data(seed=1)
+    clusters = np.arange(len(w)) // 4
     d = np.where(w, 1, -1) * np.apply_along_axis(DIFFERENCES[name], 1, r)
     e = table_of(r, w, clusters)[name, "ate"]
-    np.testing.assert_allclose((e.estimate, e.se), cluster_ols(d, np.ones((len(d), 1)), clusters), rtol=1e-9)
+    fit = sm.OLS(d, np.ones(len(d))).fit(
+        cov_type="cluster", cov_kwds={"groups": clusters, "use_correction": False, "df_correction": False}
+    )
+    g = len(np.unique(clusters))
+    np.testing.assert_allclose((e.estimate, e.se), (fit.params[0], fit.bse[0] * math.sqrt(g / (g - 1))), rtol=1e-9)
+    assert e.df == pytest.approx(g - 1)
 
 
-def test_naive_against_cluster_robust_ols_on_the_class():
-    r, w, clusters = random_data(seed=2)
+def test_naive_against_ols_on_the_class_with_matrices():
+    r, w, clusters = random_data(seed=2)  # clusters hold rows of both classes
     e = table_of(r, w, clusters)["naive", "ate"]
-    expected = cluster_ols(r[:, 0], sm.add_constant(w.astype(float)), clusters)
-    np.testing.assert_allclose((e.estimate, e.se), expected, rtol=1e-9)
+    found, se, _df = cr2(r[:, 0], np.stack([w, ~w], axis=1).astype(float), clusters, [1.0, -1.0])
+    np.testing.assert_allclose((e.estimate, e.se), (found, se), rtol=1e-9)
+
+
+def test_naive_with_one_row_a_cluster_is_welchs_t_test():
+    r, w, _ = random_data(seed=2, n=30)
+    e = table_of(r, w)["naive", "ate"]
+    result = stats.ttest_ind(r[w, 0], r[~w, 0], equal_var=False)
+    np.testing.assert_allclose((e.estimate / e.se, e.df, e.p_value), (result.statistic, result.df, result.pvalue))
+    low, high = result.confidence_interval(0.95)
+    np.testing.assert_allclose((e.ci_low, e.ci_high), (low, high))
+
+
+def test_naive_with_one_treated_row_has_no_standard_error():
+    r, _, _ = random_data(n=30)
+    found = effects(r, np.arange(30) == 0)
+    assert math.isnan(found.get("naive", "ate").se)
+    why = next(e.why for e in found.left_out if e.estimator == "naive")
+    assert why == "the treated rows are one cluster, so no standard error"
+
+
+def test_degrees_of_freedom_by_hand():
+    """Shares 1/2, 1/4, 1/4: y = 1/2, 1/12, 1/12, so 1/df = 3/8 + (2/3)^2 - (1/4 + 2/144) = 5/9."""
+    mean = clustered_mean(np.array([1.0, 2.0, 4.0, 8.0]), np.array([0, 0, 1, 2]))
+    assert mean.df == pytest.approx(9 / 5)
+    # Mean 3.75, sums -4.5, 0.25, 4.25: variance (4.5^2/(1/2) + 0.25^2/(3/4) + 4.25^2/(3/4)) / 16.
+    assert mean.se == pytest.approx(math.sqrt((4.5**2 * 2 + (0.25**2 + 4.25**2) * 4 / 3) / 16))
+    assert mean.largest == 0.5
+
+
+def test_one_cluster_that_holds_nearly_all_leaves_one_degree_of_freedom():
+    sizes = np.array([1_000_000, 1, 1])
+    mean = clustered_mean(np.random.default_rng(0).normal(size=sizes.sum()), np.repeat([0, 1, 2], sizes))
+    assert 1 <= mean.df < 1.001
+
+
+def test_type_one_error_with_one_prompt_that_holds_half_of_the_rows():
+    rng = np.random.default_rng(0)
+    for n_clusters in (5, 20):
+        sizes = np.r_[5 * (n_clusters - 1), np.full(n_clusters - 1, 5)]
+        clusters = np.repeat(np.arange(n_clusters), sizes)
+        rejected, plain = 0, 0
+        for _ in range(1000):
+            d = math.sqrt(0.7) * rng.normal(size=len(clusters)) + math.sqrt(0.3) * rng.normal(size=n_clusters)[clusters]
+            mean = clustered_mean(d, clusters)
+            rejected += mean.interval()[2] < 0.05
+            sums = np.bincount(clusters, d - d.mean())
+            se = math.sqrt(n_clusters / (n_clusters - 1) * (sums @ sums)) / len(d)
+            plain += 2 * stats.t.sf(abs(d.mean() / se), n_clusters - 1) < 0.05
+        assert 0.03 < rejected / 1000 < 0.075  # 0.05 and 3.6 Monte Carlo SEs
+        assert plain / 1000 > 0.085  # the control: G/(G-1) and G-1 degrees of freedom
+
+
+@pytest.mark.parametrize("effect", [0.5, 3.0])
+def test_intervals_in_sds_cover_at_any_size_of_the_effect(effect):
+    """A world whose within-class SD is 1, 80 rows: dividing the interval by the SD covers half of the time at 3 SD."""
+    rng = np.random.default_rng(1)
+    covered, as_if_known = 0, 0
+    for _ in range(600):
+        w = rng.random(80) < 0.5
+        base = rng.normal(size=80)
+        side = np.stack([w, ~w, w], axis=1) * effect
+        r = base[:, None] + side
+        r[:, 1:] += 0.3 * rng.normal(size=(80, 2))
+        found = effects(r, w)
+        e = found.get("rate", "ate")
+        covered += e.ci_low_sd <= effect <= e.ci_high_sd
+        as_if_known += e.ci_low / found.reward_sd <= effect <= e.ci_high / found.reward_sd
+        assert e.estimate_sd == pytest.approx(e.estimate / found.reward_sd)
+    assert 0.92 < covered / 600 < 0.975
+    if effect == 3.0:
+        assert as_if_known / 600 < 0.6
+
+
+def test_the_sd_columns_against_a_jackknife():
+    r, w, _ = random_data(seed=9, n=300)
+    r = r + 2.0 * np.stack([w, ~w, w, ~w], axis=1)
+    e = table_of(r, w)["rate", "att"]
+    left = []
+    for i in range(len(w)):
+        rest = np.arange(len(w)) != i
+        of = w[rest]
+        left.append((r[rest][of, 2] - r[rest][of, 1]).mean() / pooled_sd(r[rest, 0], of))
+    jackknife = math.sqrt((len(w) - 1) * np.var(left))
+    assert e.se_sd == pytest.approx(jackknife, rel=0.02)
+    assert e.se_sd > 1.1 * e.se / pooled_sd(r[:, 0], w)  # the control: the SD's own uncertainty is a part of it
 
 
 def test_one_row_a_cluster_is_the_paired_t_test():
@@ -196,7 +294,7 @@ def test_effects_shift_and_scale_with_the_reward(seed, shift, scale):
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 10_000))
 def test_ate_is_the_weighted_mean_of_att_and_atu(seed):
-    r, w, clusters = random_data(seed=seed, n=60)
+    r, w, clusters = random_data(seed=seed, n=60, depth=5)
     found = table_of(r, w, clusters)
     for name, estimator in ESTIMATORS.items():
         if estimator.estimands == ("ate",):
@@ -240,9 +338,10 @@ def test_one_class_gives_its_own_effect_alone():
     found = table_of(r[w], w[w], clusters[w])
     assert {estimand for _, estimand in found} == {"att"}
     assert "naive" not in {name for name, _ in found}
-    assert found["rate", "att"] == table_of(r, w, clusters)["rate", "att"]
-    notes = [e for e in effects(r[w], w[w]) if isinstance(e, str)]
-    assert "rate: no untreated rows, so no ATE and no ATU" in notes
+    both = table_of(r, w, clusters)["rate", "att"]  # whose SD is pooled over both classes
+    assert (found["rate", "att"].estimate, found["rate", "att"].se) == pytest.approx((both.estimate, both.se))
+    left_out = {(e.estimator, e.estimand): e.why for e in effects(r[w], w[w]).left_out}
+    assert left_out["rate", "ate"] == left_out["rate", "atu"] == "no untreated rows"
 
 
 def test_originals_that_were_not_scored_leave_rate():
@@ -251,7 +350,7 @@ def test_originals_that_were_not_scored_leave_rate():
     assert {name for name, _ in table_of(r, w, clusters)} == {"rate", "rate_late"}
 
 
-@pytest.mark.parametrize("r", [np.full((30, 4), 2.5), np.full((30, 4), 1e300)])
+@pytest.mark.parametrize("r", [np.full((30, 4), 2.5), np.full((30, 4), 1e99)])
 def test_constant_rewards_claim_no_precision(r):
     w = np.arange(30) % 2 == 0
     for e in table_of(r, w).values():
@@ -272,11 +371,28 @@ def test_one_cluster_gives_nan_never_zero():
         assert math.isnan(e.p_value)
 
 
-def test_huge_rewards_do_not_overflow():
+def test_huge_rewards_do_not_overflow_and_larger_ones_are_refused():
     r, w, clusters = random_data()
-    plain, huge = table_of(r, w, clusters)["rate", "ate"], table_of(r * 1e300, w, clusters)["rate", "ate"]
-    assert huge.estimate / 1e300 == pytest.approx(plain.estimate, rel=1e-9)
-    assert huge.se / 1e300 == pytest.approx(plain.se, rel=1e-9)
+    plain, huge = table_of(r, w, clusters), table_of(r * 1e98, w, clusters)
+    for key, e in huge.items():
+        assert e.estimate / 1e98 == pytest.approx(plain[key].estimate, rel=1e-9)
+        assert e.se / 1e98 == pytest.approx(plain[key].se, rel=1e-9)
+        assert e.se_sd == pytest.approx(plain[key].se_sd, rel=1e-6)
+    for worst in (1e100, -1e300, np.inf):
+        r[7, 2] = worst
+        with pytest.raises(InputError, match=re.escape(f"row 8: rewards hold {worst:g}; finite numbers below 1e100")):
+            effects(r, w, clusters)
+
+
+def test_float32_rounding_is_no_variation():
+    base = np.random.default_rng(0).normal(5, 3, 40).astype(np.float32)
+    r = np.stack([base, base - np.float32(0.1), base + np.float32(0.2)], axis=1).astype(float)
+    assert np.ptp(r[:, 2] - r[:, 1]) > 0  # rounding of the float32 sums
+    e = table_of(r, np.ones(40, bool))["rate", "att"]
+    assert e.estimate == pytest.approx(0.3, abs=1e-6)
+    assert math.isnan(e.se)
+    moved = table_of(r + 1e-3 * np.random.default_rng(1).normal(size=r.shape), np.ones(40, bool))["rate", "att"]
+    assert moved.se > 1e-5
 
 
 def test_t_interval_against_scipy():
@@ -294,7 +410,7 @@ def test_pooled_sd_is_the_root_mean_square_of_the_one_way_anova():
 
 
 def test_clustered_mean_of_nothing():
-    mean, se, n_clusters = clustered_mean(np.array([]), np.array([], int))
+    mean, se, n_clusters, *_ = clustered_mean(np.array([]), np.array([], int))
     assert math.isnan(mean)
     assert math.isnan(se)
     assert n_clusters == 0

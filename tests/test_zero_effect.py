@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 import ratekit as rk
-from ratekit.estimators import clustered_mean, t_interval
+from ratekit.estimators import clustered_mean
 from ratekit.merging import Estimate, accuracy_metric, direction, effect_metric, zero_effect
 from ratekit.simulate import TextWorld
 
@@ -23,9 +23,9 @@ class Drawn:
     def estimate(self, state):
         self.calls += 1
         values = self.a + self.b * state["t"]
-        mean, se, n = clustered_mean(values, np.arange(len(values)))
-        low, high, _ = t_interval(mean, se, n - 1)
-        return Estimate(mean, se, low, high, n)
+        mean = clustered_mean(values, np.arange(len(values)))
+        low, high, _ = mean.interval()
+        return Estimate(mean.value, mean.se, low, high, mean.n_clusters)
 
     def __call__(self, state):
         return self.estimate(state).value

@@ -15,7 +15,7 @@ from datasets import Dataset, concatenate_datasets
 from models import rewards
 from world import ATTRIBUTES, PAD, Pairs, encode, preferences, rate_dataset
 
-from ratekit.estimators import clustered_mean, effects, pooled_sd, t_interval
+from ratekit.estimators import clustered_mean, effects, pooled_sd
 from ratekit.merging import Estimate
 
 Reward = Callable[[torch.Tensor], np.ndarray]
@@ -79,12 +79,10 @@ class Bench:
         for attribute in self.attributes:
             r = np.stack([next(each), next(each), next(each)], axis=1)
             w = self.treated[attribute]
-            sd = pooled_sd(r[:, 0], w)
-            for e in effects(r, w):
-                if not isinstance(e, str) and (e.estimator, e.estimand) == ("rate", "ate"):
-                    raw = Estimate(e.estimate, e.se, e.ci_low, e.ci_high, e.n)
-                    found[f"effect/{attribute}"] = Estimate(*(x / sd for x in raw[:4]), raw.n)
-                    found[f"raw/{attribute}"] = raw
+            e = effects(r, w).get("rate", "ate")
+            if e is not None:
+                found[f"effect/{attribute}"] = Estimate(e.estimate_sd, e.se_sd, e.ci_low_sd, e.ci_high_sd, e.n)
+                found[f"raw/{attribute}"] = Estimate(e.estimate, e.se, e.ci_low, e.ci_high, e.n)
         return found
 
     def metric(self, name: str) -> Metric:
@@ -118,6 +116,6 @@ class Metric:
 
 
 def _mean(values: np.ndarray) -> Estimate:
-    value, se, n = clustered_mean(values.astype(float), np.arange(len(values)))
-    low, high, _ = t_interval(value, se, n - 1)
-    return Estimate(value, se, low, high, n)
+    mean = clustered_mean(values.astype(float), np.arange(len(values)))
+    low, high, _ = mean.interval()
+    return Estimate(mean.value, mean.se, low, high, mean.n_clusters)

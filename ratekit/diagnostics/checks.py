@@ -14,10 +14,10 @@ import numpy as np
 
 from ratekit.attributes import measure_of, off_target
 from ratekit.diagnostics.verdicts import verdict
-from ratekit.estimators import Bools, Floats, clustered_mean, convergence, pooled_sd, t_interval
+from ratekit.estimators import Bools, Floats, clustered_mean, convergence, pooled_sd, row_values
 from ratekit.groups import SIDE, Group, chains, groups, reward_matrix
 from ratekit.measures import Measure, measured
-from ratekit.resampling import adjust, row_values
+from ratekit.resampling import adjust
 from ratekit.schema import ATTRIBUTE, REWRITE_STATUS, columns_of, require, reward_columns, reward_name
 
 if TYPE_CHECKING:
@@ -96,9 +96,9 @@ def _row(
     check: str, group: str, about: str, values: Floats, clusters: Any, sd: float = 1.0, words: str = "",
     magnitude: float = 0.0,
 ) -> dict[str, Any]:  # fmt: skip
-    value, se, n_clusters = clustered_mean(values, clusters, magnitude)
-    se = se if se > 0 else float("nan")
-    p = t_interval(value, se, n_clusters - 1)[2] if check in ("dose", "balance", "drift") else float("nan")
+    mean = clustered_mean(values, clusters, magnitude)
+    value, se = mean.value, mean.se if mean.se > 0 else float("nan")
+    p = mean.interval()[2] if check in ("dose", "balance", "drift") else float("nan")
     in_sd = value / sd if sd > 0 and check in ("dose", "balance", "drift") else float("nan")
     return {"check": check, "group": group, "about": about, "value": value, "in_sd": in_sd, "se": se, "p_value": p,
             "n": len(values), "words": words}  # fmt: skip

@@ -9,7 +9,18 @@ import numpy as np
 from scipy import stats
 
 from ratekit.errors import InputError, unknown
-from ratekit.estimators import ESTIMATORS, Bools, Floats, Ints, clustered_mean, pooled_sd, t_interval
+from ratekit.estimators import (
+    ESTIMATORS,
+    Bools,
+    Floats,
+    Ints,
+    Rows,
+    Scale,
+    combined,
+    precision_of,
+    row_values,
+    t_interval,
+)
 from ratekit.groups import Group, groups, reward_matrix
 from ratekit.resampling import adjust
 from ratekit.schema import ATTRIBUTE, columns_of, find_reward, require, reward_columns, reward_name
@@ -72,25 +83,25 @@ def contrast(
         w, codes = group.treated[have], group.clusters[have]
         if how.estimands == ("ate",) and (w.all() or not w.any()):
             continue
-        scaled = [_Scaled(x[have], w, codes, estimator, sd_pass if unit == "sd" else None) for x in r] if len(w) else []
-        for estimand in how.estimands if len(w) else ():
-            used = {"ate": np.full(len(w), bool(w.any() and not w.all())), "att": w, "atu": ~w}[estimand]
-            if not used.any():
+        if not len(w):
+            continue
+        pair = _Pair([x[have] for x in r], w, codes, estimator, sd_pass if unit == "sd" else None)
+        for estimand in how.estimands:
+            if estimand not in pair.parts:
                 continue
-            one, two = (s.values(used) for s in scaled)
-            value, se, _ = clustered_mean(one - two, codes, max(s.magnitude for s in scaled))
+            value, se, df, one, two = pair.difference(estimand)
+            used = {"ate": np.ones(len(w), bool), "att": w, "atu": ~w}[estimand]
             n_clusters = len(np.unique(codes[used]))
-            se = se if se > 0 else float("nan")
-            low, high, p = t_interval(value, se, n_clusters - 1, level)
+            low, high, p = t_interval(value, se, df, level)
             if np.isnan(se):
-                why = "one cluster" if n_clusters < 2 else "no two rows differ"
-                flat = [name for name, s in zip((first, second), scaled, strict=True) if np.isnan(s.sd)]
+                why = "one cluster" if n_clusters < 2 else "no two clusters differ"
+                flat = [name for name, sd in zip((first, second), pair.sds, strict=True) if not sd > 0]
                 why = f"the rewards of {' and '.join(flat)} have no SD" if flat else why
                 notes.append(f"{group.labels[ATTRIBUTE]} {estimand.upper()}: {why}, so no test")
             rows.append({
                 **group.labels, "reward_model": f"{first} - {second}", "estimator": estimator, "estimand": estimand,
-                "estimate": value, "se": se, "ci_low": low, "ci_high": high, "p_value": p, "first": one.mean(),
-                "second": two.mean(), "n": int(used.sum()), "n_clusters": n_clusters,
+                "estimate": value, "se": se, "ci_low": low, "ci_high": high, "p_value": p, "first": one,
+                "second": two, "n": int(used.sum()), "n_clusters": n_clusters,
                 "n_dropped": len(have) - int(have.sum()),
             })  # fmt: skip
     if not rows:
@@ -102,35 +113,30 @@ def contrast(
     return table
 
 
-class _Scaled:
-    """Row values of an estimator in SDs of the reward, the SD's own influence included."""
+class _Pair:
+    """Two rewards' effects on the same rows, each in its own SDs where `sd_pass` is given."""
 
-    def __init__(self, r: Floats, w: Bools, clusters: Ints, estimator: str, sd_pass: int | None) -> None:
-        self.raw = ESTIMATORS[estimator].values(r, w, clusters)
-        self.sd, self.influence = 1.0, np.zeros(len(w))
-        size = float(np.nanmax(np.abs(r)))
-        if sd_pass is not None:
-            reference = r[:, sd_pass]
-            self.sd = pooled_sd(reference, w)
-            if not self.sd > 0:
-                self.sd = float("nan")
-            spread = reference.copy()
-            for side in (True, False):
-                if (w == side).any():
-                    spread[w == side] -= reference[w == side].mean()
-            self.influence = ((spread / self.sd) ** 2 - 1) / 2
-        self.magnitude = size / self.sd  # differences smaller than the rounding of such numbers tell nothing
+    def __init__(self, r: list[Floats], w: Bools, clusters: Ints, estimator: str, sd_pass: int | None) -> None:
+        how = ESTIMATORS[estimator]
+        n_codes = int(clusters.max()) + 1
+        self.scales = None if sd_pass is None else [Scale(x[:, sd_pass], w, clusters, n_codes) for x in r]
+        self.sds = [1.0, 1.0] if self.scales is None else [s.sd for s in self.scales]
+        unit = [sd if sd > 0 else float("nan") for sd in self.sds]
+        values = [how.values(x, w, clusters) / sd for x, sd in zip(r, unit, strict=True)]
+        rows = Rows(w, clusters, n_codes)
+        rounding = max(precision_of(x) * float(np.nanmax(np.abs(x))) / sd for x, sd in zip(r, unit, strict=True))
+        self.each = [rows.parts(v, 0.0, how.classes) for v in values]
+        self.parts = rows.parts(values[0] - values[1], rounding, how.classes)
 
-    def values(self, used: Bools) -> Floats:
-        """One value per row whose mean is the effect, in SDs, over the `used` rows.
-
-        Its influence is d(effect)/sd, which only the used rows have, less effect/sd times `influence`, d(sd)/sd, which
-        all rows have.
-        """
-        scaled = self.raw / self.sd
-        effect = scaled[used].mean()
-        own = np.where(used, (scaled - effect) * (len(used) / used.sum()), 0.0)
-        return effect + own - effect * (self.influence - self.influence.mean())
+    def difference(self, estimand: str) -> tuple[float, float, float, float, float]:
+        """The difference, its SE (NaN where nothing tells it) and degrees of freedom, and the two effects."""
+        part, one, two = self.parts[estimand], *(each[estimand].value for each in self.each)
+        se, df = part.se, part.df
+        if self.scales is not None and part.se > 0:  # the SDs are estimates too: delta method
+            first, second = self.scales
+            of_sds = two * second.scores - one * first.scores
+            se, df = combined([(part.scores, part.df), (of_sds, min(first.df, second.df))])
+        return part.value, se if se > 0 else float("nan"), df, one, two
 
 
 def heterogeneity(
@@ -173,8 +179,6 @@ def heterogeneity(
 
 
 def _values(r: Floats, group: Group, estimator: str, estimand: str) -> tuple[Floats, Ints]:
-    from ratekit.resampling import row_values
-
     if estimand == "ate" and (group.treated.all() or not group.treated.any()):
         return np.empty(0), np.empty(0, np.int64)
     return row_values(r, group.treated, group.clusters, estimator, estimand)

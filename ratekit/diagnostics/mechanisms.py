@@ -9,7 +9,7 @@ import numpy as np
 
 from ratekit.attributes import measure_of
 from ratekit.errors import InputError
-from ratekit.estimators import Floats, Ints, clustered_mean, pooled_sd, t_interval
+from ratekit.estimators import Floats, Ints, clustered_mean, pooled_sd
 from ratekit.groups import chains, groups, reward_matrix
 from ratekit.measures import MEASURES, Measure, measured
 from ratekit.schema import ATTRIBUTE, columns_of, find_reward, require, reward_columns, reward_name
@@ -73,9 +73,9 @@ def spillover(
             x, codes = change[complete], group.clusters[complete]
             fit = _Regression(y[complete], x, codes, list(used)) if y is not None else None
             for j, name in enumerate(used):
-                shift, se, n_clusters = clustered_mean(x[:, j], codes, float(np.nanmax(np.abs(values[name]))))
-                se = se if se > 0 else float("nan")
-                low, high, p = t_interval(shift, se, n_clusters - 1, level)
+                mean = clustered_mean(x[:, j], codes, float(np.nanmax(np.abs(values[name]))))
+                shift, se, n_clusters = mean.value, mean.se if mean.se > 0 else float("nan"), mean.n_clusters
+                low, high, p = mean.interval(level)
                 row = {**group.labels, "measure": name, "shift": shift, "se": se, "ci_low": low, "ci_high": high,
                        "p_value": p, "shift_sd": shift / sds[j] if sds[j] > 0 else np.nan, "n": len(x),
                        "n_clusters": n_clusters}  # fmt: skip
@@ -203,11 +203,11 @@ def _curve(dose: Floats, effect: Floats, clusters: Ints, bins: int, level: float
         if not used.any():
             continue
         d, e, codes = dose[used], effect[used], clusters[used]
-        value, se, n_clusters = clustered_mean(e, codes)
-        se = se if se > 0 else float("nan")
-        mean, dose_se, _ = clustered_mean(d, codes)
-        low, high, _ = t_interval(value, se, n_clusters - 1, level)
-        told = mean != 0 and (dose_se == 0 or t_interval(mean, dose_se, n_clusters - 1)[2] < 0.05)
+        of_effect, of_dose = clustered_mean(e, codes), clustered_mean(d, codes)
+        value, se = of_effect.value, of_effect.se if of_effect.se > 0 else float("nan")
+        low, high, _ = of_effect.interval(level)
+        mean, n_clusters = of_dose.value, of_dose.n_clusters
+        told = mean != 0 and (of_dose.se == 0 or of_dose.interval()[2] < 0.05)
         ratio = value / mean if told else float("nan")
         ratio_se = clustered_mean((e - ratio * d) / mean, codes)[1] if told else float("nan")
         rows.append({

@@ -10,9 +10,9 @@ from scipy import stats
 
 from ratekit.diagnostics.contrasts import contrast
 from ratekit.errors import InputError, unknown
-from ratekit.estimators import ESTIMANDS, ESTIMATORS, clustered_mean, pooled_sd
+from ratekit.estimators import ESTIMANDS, ESTIMATORS, clustered_mean, pooled_sd, row_values
 from ratekit.groups import groups, reward_matrix
-from ratekit.resampling import confidence_sequence, row_values
+from ratekit.resampling import confidence_sequence
 from ratekit.schema import columns_of, require, reward_columns, reward_name
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def _single(ds: Any, wanted: float, estimator: str, estimand: str, unit: str) ->
                     f"plan: {reward_name(column)} has no reward SD (its originals are not scored, or all alike); "
                     "give se in its own units with unit='reward'"
                 )
-            _, se, n_clusters = clustered_mean(values, codes)
+            _, se, n_clusters, *_ = clustered_mean(values, codes)
             rows.append({**group.labels, "reward_model": reward_name(column), "estimator": estimator,
                          "estimand": estimand, "se_now": se / scale if se > 0 else math.nan, "se_wanted": wanted,
                          "n": len(values), "n_clusters": n_clusters})  # fmt: skip

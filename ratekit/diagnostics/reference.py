@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ratekit.errors import InputError, shorten
-from ratekit.estimators import Floats, clustered_mean, t_interval
+from ratekit.estimators import Floats, clustered_mean
 from ratekit.groups import groups, plain_columns, reward_matrix
 from ratekit.resampling import adjust, sign_flip
 from ratekit.schema import columns_of, find_reward, require, reward_columns, reward_name
@@ -94,22 +94,23 @@ def _choices(values: Any, column: str) -> Floats:
 
 def _compare(gap: Floats, people: Floats, clusters: Any, level: float, draws: int, seed: int) -> dict[str, Any]:
     model = (np.sign(gap) + 1) / 2
-    skew, se, n_clusters = clustered_mean(model - people, clusters)
-    low, high, _ = t_interval(skew, se, n_clusters - 1, level)
+    mean = clustered_mean(model - people, clusters)
+    low, high, _ = mean.interval(level)
     untied = (people != 0.5) & (model != 0.5)
     wrong = ((model > 0.5) != (people > 0.5))[untied]
-    share, share_se, share_clusters = clustered_mean(wrong.astype(float), clusters[untied])
-    share_low, share_high, _ = t_interval(share, share_se, share_clusters - 1, level)
+    shares = clustered_mean(wrong.astype(float), clusters[untied])
+    share_low, share_high, _ = shares.interval(level)
     towards = (model[untied] > 0.5)[wrong]
     tested = np.where(towards, 1.0, -1.0)
     return {
         "model_rate": model.mean() if len(model) else np.nan, "human_rate": people.mean() if len(people) else np.nan,
-        "skew": skew, "skew_low": low, "skew_high": high,
+        "skew": mean.value, "skew_low": low, "skew_high": high,
         "p_value": sign_flip(model - people, clusters, draws, seed) if len(gap) else np.nan,
-        "miscalibration": share, "miscalibration_low": max(share_low, 0.0), "miscalibration_high": min(share_high, 1.0),
+        "miscalibration": shares.value, "miscalibration_low": max(share_low, 0.0),
+        "miscalibration_high": min(share_high, 1.0),
         "towards_treated": towards.mean() if len(towards) else np.nan,
         "towards_p": sign_flip(tested, clusters[untied][wrong], draws, seed) if len(towards) else np.nan,
-        "n": len(gap), "n_ties": int((people == 0.5).sum()), "n_clusters": n_clusters,
+        "n": len(gap), "n_ties": int((people == 0.5).sum()), "n_clusters": mean.n_clusters,
     }  # fmt: skip
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from ratekit import files
 from ratekit.checkpoints import State
 from ratekit.errors import InputError, unknown
-from ratekit.estimators import ESTIMANDS, ESTIMATORS, Floats, clustered_mean, effects, pooled_sd, t_interval
+from ratekit.estimators import ESTIMANDS, ESTIMATORS, Floats, clustered_mean, effects
 from ratekit.groups import Group, groups, reward_matrix
 from ratekit.merging.pairs import read_pairs
 from ratekit.merging.rewards import RewardOf, reward_from
@@ -166,15 +166,13 @@ class Instrument:
         return {f"effect/{g.labels[ATTRIBUTE]}": self._effect(matrix[g.rows], g) for g in groups(ds)}
 
     def _effect(self, r: Floats, group: Group) -> Estimate:
-        said = []
-        for e in effects(r, group.treated, group.clusters):
-            if isinstance(e, str):
-                said.append(e)
-            elif (e.estimator, e.estimand) == (self.estimator, self.estimand):
-                sd = pooled_sd(r[:, 0], group.treated) if self.unit == "sd" else 1.0
-                scale = sd if sd > 0 else float("nan")
-                return Estimate(e.estimate / scale, e.se / scale, e.ci_low / scale, e.ci_high / scale, e.n)
-        why = next((s for s in said if s.startswith(self.estimator)), "the rows are of one class")
+        found = effects(r, group.treated, group.clusters)
+        e = found.get(self.estimator, self.estimand)
+        if e is not None and self.unit == "sd":
+            return Estimate(e.estimate_sd, e.se_sd, e.ci_low_sd, e.ci_high_sd, e.n)
+        if e is not None:
+            return Estimate(e.estimate, e.se, e.ci_low, e.ci_high, e.n)
+        why = next(x.why for x in found.left_out if (x.estimator, x.estimand) == (self.estimator, self.estimand))
         raise InputError(f"{group.labels[ATTRIBUTE]}: no effect can be estimated ({why})")
 
 
@@ -240,6 +238,6 @@ def _rows_of(dataset: Any, attributes: Sequence[str] | None) -> Any:
 def _mean(values: Floats, codes: Any) -> Estimate:
     if not len(values):
         raise InputError("none of the preference pairs could be scored")
-    value, se, n_clusters = clustered_mean(values, codes, float(np.abs(values).max()))
-    low, high, _ = t_interval(value, se, n_clusters - 1, 0.95)
-    return Estimate(value, se, low, high, len(values))
+    mean = clustered_mean(values, codes)
+    low, high, _ = mean.interval()
+    return Estimate(mean.value, mean.se, low, high, len(values))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ratekit.errors import InputError, shorten, unknown
+from ratekit.estimators import ESTIMATORS
 from ratekit.stages import standardize
 
 if TYPE_CHECKING:
@@ -34,13 +35,7 @@ class Mark(NamedTuple):
     hollow: bool = False
 
 
-MARKS: dict[str, Mark] = {
-    "naive": Mark("naive", GREY, "s", hollow=True),
-    "single_rewrite": Mark("single rewrite", ORANGE, "D"),
-    "rate": Mark("RATE", BLUE, "o"),
-    "rate_late": Mark("RATE, late pair", "#56B4E9", "^"),
-    "rate_extrapolated": Mark("RATE, extrapolated", "#004060", "v"),
-}
+MARKS: dict[str, Mark] = {name: Mark(e.label, e.color, e.marker, e.hollow) for name, e in ESTIMATORS.items()}
 SHOWN = ("naive", "single_rewrite", "rate")
 ESTIMANDS = {"ate": "Average treatment effect", "att": "Effect on the treated", "atu": "Effect on the untreated"}
 UNITS = {"sd": "reward SDs", "reward": "reward units"}

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ratekit.errors import InputError, unknown
-from ratekit.estimators import Floats, clustered_mean, effects, pooled_sd, t_interval
-from ratekit.resampling import row_values
+from ratekit.estimators import Floats, clustered_mean, effects, row_values
 from ratekit.scoring import default_name, make_reward
 from ratekit.scoring.base import Reward
 from ratekit.scoring.engine import score_chains
@@ -81,23 +80,23 @@ def graded(
     w = sample.treated
     true = np.where(w, 1.0, -1.0) * (rewards[:, 0] - twin)
     clusters = np.unique(sample.prompt_ids, return_inverse=True)[1]
-    sd = pooled_sd(rewards[:, 0], w)
     rows = []
-    for e in effects(rewards, w, clusters, level):
-        if isinstance(e, str) or e.estimator not in GRADED:
+    found = effects(rewards, w, clusters, level)
+    for e in found:
+        if e.estimator not in GRADED:
             continue
         of = {"ate": np.ones(len(w), bool), "att": w, "atu": ~w}[e.estimand]
         values, bias, bias_se, p = true[of], float("nan"), float("nan"), float("nan")
         truth = float(np.nanmean(values)) if not np.isnan(values).all() else float("nan")
         estimated, codes = row_values(rewards, w, clusters, e.estimator, e.estimand)
         if len(estimated) == len(values) and not np.isnan(values).any():
-            bias, bias_se, n_clusters = clustered_mean(estimated - values, codes, float(np.nanmax(np.abs(rewards))))
-            p = t_interval(bias, bias_se, n_clusters - 1)[2]
+            mean = clustered_mean(estimated - values, codes, float(np.nanmax(np.abs(rewards))))
+            bias, bias_se, p = mean.value, mean.se, mean.interval()[2]
         rows.append({
             "attribute": sample.world.attribute, "reward_model": name, "estimator": e.estimator, "estimand": e.estimand,
             "truth": truth, "estimate": e.estimate, "ci_low": e.ci_low, "ci_high": e.ci_high,
             "covers": covers(truth, e.estimate, e.ci_low, e.ci_high), "bias": bias, "bias_se": bias_se, "bias_p": p,
-            "reward_sd": sd, "n": e.n,
+            "reward_sd": found.reward_sd, "n": e.n,
         })  # fmt: skip
     return rows
 

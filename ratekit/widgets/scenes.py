@@ -82,7 +82,7 @@ def play(scene: Scene) -> Played:
     """
     world = scene.world()
     sample = world.sample(scene.n, scene.seed)
-    found = [e for e in effects(sample.rewards, sample.treated, sample.clusters) if isinstance(e, Effect)]
+    found = effects(sample.rewards, sample.treated, sample.clusters)
     return Played(scene, sample, world.truth(), {(e.estimator, e.estimand): e for e in found})
 
 
