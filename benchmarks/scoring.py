@@ -4,7 +4,7 @@
     python benchmarks/scoring.py --rounds 1 --prompts 2 --quick     # a look
     python benchmarks/scoring.py --growth        # cost against attributes and prompt share, with a picture
     python benchmarks/scoring.py --errors        # bfloat16 against float64, over five draws of texts
-    python benchmarks/scoring.py --parts         # what norms in fewer passes and blocks of rows are worth
+    python benchmarks/scoring.py --parts         # what packed weights, the pruned layer and shared beginnings are worth
     python benchmarks/scoring.py --device cuda   # the same on a GPU
 
 one by one   one text per forward pass, each tokenised by itself, as the reference implementation does
@@ -33,7 +33,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import numpy as np
 import torch
 
-from ratekit.scoring import attention, forward, plan
+from ratekit.scoring import forward, packing
 from ratekit.scoring.model import RewardModel
 
 TEMPLATE = "{{ bos_token }}{% for m in messages %}<|{{ m['role'] }}|>\n{{ m['content'] }}<|eot|>{% endfor %}"
@@ -187,13 +187,13 @@ def _synchronize(device: str) -> None:
 def work(reward: RewardModel, prompts, responses) -> tuple[float, int, int]:
     """FLOP that ratekit runs for these texts, tokens run, and tokens if each text were run by itself."""
     texts = [t for t in reward.encode(prompts, responses)[0] if t]
-    unique, _ = plan.distinct(texts)
+    unique, _ = packing.distinct(texts)
     config = reward.model.config
     width, layers, heads = config.hidden_size, config.num_hidden_layers, config.num_attention_heads
     named = reward.model.base_model.named_modules()
     linear = sum(m.in_features * m.out_features for _, m in named if hasattr(m, "in_features"))
     causal = reward.forward.readout.causal
-    packs = plan.packs([t.ids for t in unique], reward.forward.budget, reward.forward.least_shared)
+    packs = packing.packs([t.ids for t in unique], reward.forward.budget, reward.forward.least_shared)
     tokens = sum(len(p.tokens) for p in packs)
     pairs = 0.0
     for s in (s for p in packs for s in p.segments):
@@ -207,7 +207,7 @@ def work(reward: RewardModel, prompts, responses) -> tuple[float, int, int]:
 @contextlib.contextmanager
 def one_prefix_token_hidden():
     """The negative control: branches see the second token before them twice, and the first one not at all."""
-    whole = attention.seen
+    whole = packing.seen
 
     def seen(key, value, segment, n):
         k, v = whole(key, value, segment, n)
@@ -216,11 +216,11 @@ def one_prefix_token_hidden():
             k[:, :, 0], v[:, :, 0] = k[:, :, 1], v[:, :, 1]
         return k, v
 
-    attention.seen = seen
+    packing.seen = seen
     try:
         yield
     finally:
-        attention.seen = whole
+        packing.seen = whole
 
 
 # --- the table ---------------------------------------------------------------------------------------------
@@ -316,24 +316,31 @@ def parts(args) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for k, dtype in ((1, "float32"), (4, "float32"), (4, "bfloat16")):
             path = save(Path(folder) / f"{k}-{dtype}", "decoder", getattr(torch, dtype))
-            whole = RewardModel(path, dtype=dtype)
-            with mock.patch.object(forward, "quicken", return_value=0):
-                stock_norms = RewardModel(path, dtype=dtype)
             texts = data(max(2, round(args.prompts * 4 / k)), k)
-            ratios: dict[str, list[float]] = {"norms in fewer passes": [], "blocks of rows": []}
-            for _ in range(args.rounds):
-                with_all = timed(whole, texts)
-                ratios["norms in fewer passes"].append(timed(stock_norms, texts) / with_all)
-                with mock.patch.object(attention, "ROWS", 1 << 20):
-                    ratios["blocks of rows"].append(timed(whole, texts) / with_all)
-            for part, measured in ratios.items():
-                print(f"{k} attributes, {dtype}, {part}: {statistics.median(measured):.3f}", flush=True)
+            for part, ratio in worth(path, dtype, texts, args.rounds).items():
+                print(f"{k} attributes, {dtype}, {part}: {ratio:.3f}", flush=True)
+
+
+def worth(path: str, dtype: str, texts, rounds: int) -> dict[str, float]:
+    """Per part the median of CPU time without it over CPU time with it."""
+    whole, without = RewardModel(path, dtype=dtype), {}
+    for part, maker in (("packed weights", "prepack"), ("pruned last layer", "prune_last_layer")):
+        with mock.patch.object(forward, maker, return_value=None):
+            without[part] = RewardModel(path, dtype=dtype)
+    without["shared beginnings"] = unshared = RewardModel(path, dtype=dtype)
+    unshared.forward.least_shared = 0
+    ratios: dict[str, list[float]] = {part: [] for part in without}
+    for _ in range(rounds):
+        with_all = timed(whole, texts)
+        for part, reward in without.items():
+            ratios[part].append(timed(reward, texts) / with_all)
+    return {part: statistics.median(measured) for part, measured in ratios.items()}
 
 
 def timed(reward: RewardModel, texts) -> float:
-    start = time.perf_counter()
+    start = time.process_time()
     reward(*texts)
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def growth(args) -> None:
@@ -347,7 +354,7 @@ def growth(args) -> None:
             prompts, responses = data(max(1, round(args.prompts * 4 / k)), k, share)
             texts = [t for t in reward.encode(prompts, responses)[0] if t]
             groups = [texts[i : i + 3 * k] for i in range(0, len(texts), 3 * k)]
-            shared = sum(3 * k * plan.common_prefix(g[0].ids, g[1].ids) for g in groups)
+            shared = sum(3 * k * packing.common_prefix(g[0].ids, g[1].ids) for g in groups)
             s = shared / sum(len(t.ids) for t in texts)
             ratios = []
             for _ in range(args.rounds):
@@ -356,7 +363,7 @@ def growth(args) -> None:
                 for one in texts:
                     reward.forward([one])
                 alone = time.perf_counter() - start
-                reward.forward.least_shared = plan.LEAST_SHARED
+                reward.forward.least_shared = packing.LEAST_SHARED
                 start = time.perf_counter()
                 reward.forward(texts)
                 ratios.append(alone / (time.perf_counter() - start))

@@ -112,7 +112,7 @@ def sizes(n: int = 400) -> None:
 
     import torch
 
-    from ratekit.scoring import plan
+    from ratekit.scoring import packing
 
     def resident() -> float:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
@@ -120,7 +120,7 @@ def sizes(n: int = 400) -> None:
     torch.set_num_threads(1)
     layer = torch.ops.mkldnn._reorder_linear_weight(torch.randn(2048, 768), 1024)
     tokens = np.random.default_rng(0).integers(1024, 2049, n)
-    for what, counts in (("filled", [t + plan.filler(int(t)) for t in tokens]), ("every size", tokens)):
+    for what, counts in (("filled", [t + packing.filler(int(t)) for t in tokens]), ("every size", tokens)):
         before = resident()
         for count in counts:
             torch.ops.mkldnn._linear_pointwise(torch.zeros(int(count), 768), layer, None, "none", [], "")

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from ratekit.scoring import attention
-from ratekit.scoring.attention import Running, packed_attention
-from ratekit.scoring.plan import Pack, Segment
+from ratekit.scoring import packing
+from ratekit.scoring.packing import Pack, Running, Segment, packed_attention
 
 HEADS, KV_HEADS, SIZE = 4, 2, 16
 SEGMENTS = [Segment(0, 20), Segment(20, 7, ((0, 20),)), Segment(27, 30, ((0, 20),)), Segment(57, 1, ((0, 20), (20, 7)))]
@@ -44,8 +43,8 @@ def plain(q, k, v, segments, causal, window, softcap):
     ],
 )  # fmt: skip
 def test_each_token_sees_what_it_may(segments, causal, window, softcap, dtype, rows, tiles, monkeypatch):
-    monkeypatch.setattr(attention, "_tiles", lambda dtype: tiles)  # what this CPU has decides nothing here
-    monkeypatch.setattr(attention, "ROWS", rows)  # so that a segment is cut where there is something to cut
+    monkeypatch.setattr(packing, "_tiles", lambda dtype: tiles)  # what this CPU has decides nothing here
+    monkeypatch.setattr(packing, "ROWS", rows)  # so that a segment is cut where there is something to cut
     made = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(1, h, 58, SIZE, generator=made).to(dtype) * 2 for h in (HEADS, KV_HEADS, KV_HEADS))
     running = Running(Pack(list(range(58)), list(range(58)), segments), [57], causal, "cpu")
@@ -58,7 +57,7 @@ def test_each_token_sees_what_it_may(segments, causal, window, softcap, dtype, r
 @pytest.mark.parametrize("tiles", [False, True])
 def test_on_a_cpu_the_logits_keep_float32(tiles, monkeypatch):
     """Sharp attention in bfloat16: rounding logits of size 100 would move the weights by tens of per cent."""
-    monkeypatch.setattr(attention, "_tiles", lambda dtype: tiles)
+    monkeypatch.setattr(packing, "_tiles", lambda dtype: tiles)
     made = torch.Generator().manual_seed(1)
     q, k, v = (torch.randn(1, h, 58, SIZE, generator=made).bfloat16() * s for h, s in ((4, 12), (2, 12), (2, 1)))
     running = Running(Pack(list(range(58)), list(range(58)), SEGMENTS), [57], True, "cpu")

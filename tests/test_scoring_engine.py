@@ -281,7 +281,7 @@ def test_truncation_is_counted_and_a_column_says_so(reward, caplog):
         ds = rk.score(dataset([["So.", "word " * 5000]]), reward, progress=False)
     assert ds["reward_status/tiny-rm"] == [["ok", "truncated"]]
     assert None not in ds["reward/tiny-rm"][0]
-    assert "1 of 2 texts are longer than it reads and lost their beginning (first: row 1)" in caplog.text
+    assert "1 of 2 texts are longer than it reads and were cut (first: row 1)" in caplog.text
 
 
 def test_running_out_of_memory_halves_the_budget(model, reward, monkeypatch):

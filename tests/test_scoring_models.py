@@ -14,9 +14,8 @@ from armo import save_armo
 from ratekit.errors import InputError
 from ratekit.scoring import HUB, make_reward
 from ratekit.scoring.adapters import ARMO, PAIRWISE, POSITIVE, Adapter
-from ratekit.scoring.dpo import DpoReward
+from ratekit.scoring.judges import DpoReward, PairwiseJudge
 from ratekit.scoring.model import PROBE, RewardModel
-from ratekit.scoring.pairwise import PairwiseJudge
 
 torch = pytest.importorskip("torch")
 torch.set_num_threads(1)  # for models this small a second thread costs more than it does
@@ -98,10 +97,10 @@ def test_order_and_company_change_nothing(folder):
 
 @pytest.mark.parametrize("kind", ["llama", "gemma2"])
 def test_hiding_one_token_of_the_shared_beginning_is_seen(folder, kind, monkeypatch):
-    from ratekit.scoring import attention
+    from ratekit.scoring import packing
 
     reward = RewardModel(folder(kind))
-    whole, right = attention.seen, reward(PROMPTS, RESPONSES)
+    whole, right = packing.seen, reward(PROMPTS, RESPONSES)
 
     def hidden(key, value, segment, n):
         k, v = whole(key, value, segment, n)
@@ -110,18 +109,18 @@ def test_hiding_one_token_of_the_shared_beginning_is_seen(folder, kind, monkeypa
             k[:, :, 3], v[:, :, 3] = k[:, :, 4], v[:, :, 4]
         return k, v
 
-    monkeypatch.setattr(attention, "seen", hidden)
+    monkeypatch.setattr(packing, "seen", hidden)
     assert np.abs(reward(PROMPTS, RESPONSES) - right).max() > 1e-3
 
 
 def test_a_model_whose_packed_scores_would_be_wrong_is_padded(folder, monkeypatch):
     """The check at load is what stands between a family that packs wrongly and wrong numbers."""
-    from ratekit.scoring import attention
+    from ratekit.scoring import packing
 
     path = folder("llama")
     wanted = by_hand(path)
-    whole = attention.seen
-    monkeypatch.setattr(attention, "seen", lambda k, v, s, n: whole(k, v, s._replace(context=s.context[:-1]), n))
+    whole = packing.seen
+    monkeypatch.setattr(packing, "seen", lambda k, v, s, n: whole(k, v, s._replace(context=s.context[:-1]), n))
     reward = RewardModel(path)
     assert reward.forward.path == "padded"
     np.testing.assert_allclose(reward(PROMPTS, RESPONSES), wanted, atol=2e-5)
@@ -132,9 +131,9 @@ def test_a_model_whose_packed_scores_would_be_wrong_is_padded(folder, monkeypatc
 def test_bfloat16_is_as_near_to_the_truth_as_one_by_one(folder, kind, tiles, monkeypatch):
     from transformers import AutoModelForSequenceClassification
 
-    from ratekit.scoring import attention
+    from ratekit.scoring import packing
 
-    monkeypatch.setattr(attention, "_tiles", lambda dtype: tiles)  # both ways, whatever this CPU has
+    monkeypatch.setattr(packing, "_tiles", lambda dtype: tiles)  # both ways, whatever this CPU has
     path = folder(kind)
     reward = RewardModel(path, dtype="bfloat16")
     texts = reward.encode(PROMPTS, RESPONSES)[0]
@@ -148,19 +147,12 @@ def test_bfloat16_is_as_near_to_the_truth_as_one_by_one(folder, kind, tiles, mon
     assert np.sqrt((fast**2).mean()) <= 1.3 * np.sqrt((alone**2).mean())
 
 
-def test_norms_are_quickened_where_they_are_known(folder):
-    for kind, left in (("llama", 0), ("gemma2", 1)):
-        kinds = {type(m).__name__ for m in RewardModel(folder(kind)).model.modules()}
-        assert ("QuickNorm" in kinds) == (not left)
-        assert any(name.endswith("RMSNorm") for name in kinds) == bool(left)
-
-
 def test_shared_texts_are_run_once(folder):
     reward = RewardModel(folder("llama"))
-    told = []
     texts = reward.encode(PROMPTS * 3, RESPONSES * 3)[0]
-    reward.forward(texts, told.append)
-    assert sum(told) < 0.8 * len({t.ids for t in texts}) * np.mean([len(t.ids) for t in texts])
+    before = reward.forward.n_run
+    reward.forward(texts)
+    assert 0 < reward.forward.n_run - before < 0.8 * len({t.ids for t in texts}) * np.mean([len(t.ids) for t in texts])
 
 
 # --- adapters ----------------------------------------------------------------------------------------------

@@ -128,7 +128,7 @@ def test_forms_are_found_before_any_work():
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "deberta-v2"])
 def test_a_good_model_passes(tmp_path, kind):
-    from ratekit.scoring.conformance import check_reward
+    from ratekit.scoring.check_reward import check_reward
 
     table = check_reward(tiny.save(tmp_path, kind))
     assert not (table["result"] == "FAIL").any(), table.to_string()
@@ -137,7 +137,7 @@ def test_a_good_model_passes(tmp_path, kind):
 
 
 def test_faults_are_found(tmp_path):
-    from ratekit.scoring.conformance import check_reward
+    from ratekit.scoring.check_reward import check_reward
 
     lossy = tiny.TEMPLATE.replace("m['content']", "m['content'] | trim").replace("{{ bos_token }}", "<s><s>")
     path = tiny.save(tmp_path, "llama", tok=tiny.tokenizer(template=lossy))
@@ -149,7 +149,7 @@ def test_faults_are_found(tmp_path):
 
 
 def test_a_reference_score_that_is_met_passes(tmp_path):
-    from ratekit.scoring.conformance import check_reward
+    from ratekit.scoring.check_reward import check_reward
     from ratekit.scoring.model import RewardModel
 
     reward = RewardModel(tiny.save(tmp_path, "llama"))

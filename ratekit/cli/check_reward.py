@@ -28,7 +28,7 @@ def check_reward(
 ) -> None:
     """Check a reward model: equal scores for any batch, order and path; its template; its end; what it cuts off."""
     from ratekit.errors import WorkError
-    from ratekit.scoring.conformance import FAIL, check_reward
+    from ratekit.scoring.check_reward import FAIL, check_reward
     from ratekit.scoring.model import RewardModel
 
     card = _reference(reference)

@@ -166,19 +166,19 @@ def score(
     from ratekit import files, stages
     from ratekit.runfolder import write_dataset
     from ratekit.runs import names_of
-    from ratekit.scoring.distributed import Processes
+    from ratekit.scoring.engine import processes
 
-    processes = Processes()
-    if not processes.main:
+    state = processes()
+    if not state.is_main_process:
         logging.getLogger("ratekit").setLevel(logging.ERROR)  # one process speaks for all
     names_of(reward)
     ds = files.read(data)
     for name in reward:
         ds = stages.score(ds, name, cache=cache or out / "scores", adapter=adapter, trust_remote_code=trust_remote_code)
-        if processes.main:
+        if state.is_main_process:
             write_dataset(out, ds)
-        processes.wait()
-    if processes.main:
+        state.wait_for_everyone()
+    if state.is_main_process:
         say_paths([out / "dataset"])
 
 

@@ -24,7 +24,7 @@ from ratekit.merging.mergers import Plan
 from ratekit.merging.methods import METHODS, recipe
 from ratekit.merging.metrics import Instrument
 from ratekit.scoring.base import NOT_FINITE, OK, Reward, Scores
-from ratekit.scoring.weights import weights_hash
+from ratekit.scoring.loading import weights_hash
 
 BASE, ENSEMBLE, BEST = "base", "ensemble", "best single"
 Methods = Sequence[str] | Mapping[str, str | Model]

@@ -98,7 +98,7 @@ def make_reward(reward: str | Path, *, adapter: str | Adapter | None = None, tru
     found = find_reward(reward)
     if not isinstance(found, str):
         return found
-    from ratekit.scoring.dpo import DpoReward
+    from ratekit.scoring.judges import DpoReward, PairwiseJudge
     from ratekit.scoring.model import RewardModel
     from ratekit.scoring.served import ServedReward
 
@@ -108,8 +108,6 @@ def make_reward(reward: str | Path, *, adapter: str | Adapter | None = None, tru
     if form == "dpo":
         return DpoReward(*rest.split(","), trust_remote_code=trust_remote_code)
     if form == "pairwise":
-        from ratekit.scoring.pairwise import PairwiseJudge
-
         model, _, references = rest.rpartition(",")
         return PairwiseJudge(model, Path(references).expanduser(), trust_remote_code=trust_remote_code)
     if form == "judge":

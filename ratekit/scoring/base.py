@@ -6,7 +6,8 @@ A reward that knows more than the number (what it cut off, what it could not rea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -15,13 +16,13 @@ from numpy.typing import ArrayLike, NDArray
 Reward = Callable[[Sequence[Any], Sequence[str]], ArrayLike]
 
 OK = "ok"
-TRUNCATED = "truncated"  # scored, but not whole: the prompt's beginning was cut off, then the response's
+TRUNCATED = "truncated"  # scored, but not whole: it is longer than the model reads
 EMPTY = "empty"  # nothing but white space
 NOT_TEXT = "not_text"  # a lone surrogate, which no tokenizer can read
 TEMPLATE = "template"  # the chat template refuses the conversation
 TOO_LONG = "too_long"  # over the limit even with everything cut that may be cut
 NOT_FINITE = "not_finite"  # the model gave NaN or infinity
-FAILED = "failed"  # the request for this text failed
+FAILED = "failed"  # the model, the function or the server failed on this text
 
 SCORED = (OK, TRUNCATED)
 
@@ -33,12 +34,14 @@ class Scores(NamedTuple):
     statuses  n of the words above
     parts     objective -> (n,) float64, for a reward that is made of several
     tokens    (n,) how many tokens each text has, 0 where it was not read
+    reasons   status -> what was said the first time, where more is known than the status
     """
 
     rewards: NDArray[np.float64]
     statuses: list[str]
     parts: dict[str, NDArray[np.float64]]
     tokens: NDArray[np.int64]
+    reasons: Mapping[str, str] = MappingProxyType({})
 
 
 @runtime_checkable

@@ -1,7 +1,9 @@
 """(prompt, response) -> token ids, as the adapter says; what is too long is cut where it hurts least.
 
-The prompt is cut first and from its start; then the response, from its start. What frames
-them (the template's own tokens, the beginning-of-sequence token, the end) is never cut.
+By default the prompt is cut first and from its start; then the response, from its start: the response is what is
+judged, and a rewrite that makes it longer would otherwise lose exactly what it added. `truncation="response"` cuts the
+response's end first, as a tokenizer's `truncation=True` does. What frames them (the template's own tokens, the
+beginning-of-sequence token, the end) is never cut.
 """
 
 from __future__ import annotations
@@ -11,10 +13,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from ratekit.errors import InputError, shorten
+from ratekit.errors import InputError, shorten, unknown
 from ratekit.schema import Conversation, as_conversation, prompt_text
 from ratekit.scoring.adapters import Adapter
-from ratekit.scoring.base import EMPTY, NOT_TEXT, OK, TEMPLATE, TOO_LONG, TRUNCATED
+from ratekit.scoring.base import EMPTY, FAILED, NOT_TEXT, OK, TEMPLATE, TOO_LONG, TRUNCATED
 from ratekit.scoring.readout import Encoded
 
 log = logging.getLogger("ratekit")
@@ -24,11 +26,19 @@ class TemplateError(ValueError):
     """The chat template refuses a conversation."""
 
 
-class Encoder:
-    """Texts for one model. `max_length` is in tokens, the frame included."""
+TRUNCATIONS = ("prompt", "response")
 
-    def __init__(self, tokenizer: Any, adapter: Adapter, name: str, max_length: int) -> None:
+
+class Encoder:
+    """Texts for one model. `max_length` is in tokens, the frame included; `truncation` is what is cut first."""
+
+    def __init__(
+        self, tokenizer: Any, adapter: Adapter, name: str, max_length: int, truncation: str = "prompt"
+    ) -> None:
+        if truncation not in TRUNCATIONS:
+            raise unknown("truncation", truncation, TRUNCATIONS)
         self.tokenizer, self.adapter, self.name, self.max_length = tokenizer, adapter, name, max_length
+        self.truncation = truncation
         self.templated = adapter.sees in ("chat", "question")
         if self.templated and not tokenizer.chat_template:
             raise InputError(f"{name!r} has no chat template; the adapter {adapter.name!r} needs one")
@@ -57,15 +67,21 @@ class Encoder:
                 frames[i] = self._texts(conversation, responses[i])
             except TemplateError as e:
                 statuses[i], refusal = TEMPLATE, refusal or str(e)
-        if refusal:
-            log.warning("%s: %s", self.name, refusal)
-        for i, ids in zip(frames, self._tokenized(list(frames.values())), strict=True):
-            if len(ids.ids) > self.max_length:
+        try:
+            made: list[Encoded | None] = [*self._tokenized(list(frames.values()))]
+        except Exception:  # one text that a tokenizer fails on is no reason to lose the others
+            made = [self._tokenized_alone(frame) for frame in frames.values()]
+        for i, ids in zip(frames, made, strict=True):
+            if ids is None:
+                statuses[i], refusal = FAILED, refusal or "its tokenizer fails on a text"
+            elif len(ids.ids) > self.max_length:
                 cut = self._cut(conversations[i], responses[i])
                 statuses[i] = TRUNCATED if cut else TOO_LONG
                 encoded[i] = cut
             else:
                 encoded[i] = ids
+        if refusal:
+            log.warning("%s: %s", self.name, refusal)
         if self.adapter.reads == "log_likelihood":
             for i, text in enumerate(encoded):
                 encoded[i] = text and text._replace(start=self._start(conversations[i], text))
@@ -131,6 +147,13 @@ class Encoder:
         types = made.get("token_type_ids") or [()] * len(texts)
         return [Encoded(tuple(ids), tuple(t)) for ids, t in zip(made["input_ids"], types, strict=True)]
 
+    def _tokenized_alone(self, text: tuple[str, str | None]) -> Encoded | None:
+        try:
+            return self._tokenized([text])[0]
+        except Exception as e:
+            log.info("%s: a text cannot be tokenised (%s)", self.name, shorten(e, 80))
+            return None
+
     def _start(self, prompt: Conversation, text: Encoded) -> int:
         """Where the response begins: after what the prompt and the template's opening of an answer have in common."""
         opened = self._tokenized([(self._template(prompt, answer=True), None)])[0].ids
@@ -140,7 +163,7 @@ class Encoder:
     # --- too long -------------------------------------------------------------------------------------------
 
     def _cut(self, prompt: Conversation, response: str) -> Encoded | None:
-        """The longest end of the conversation that fits; None where even the frame does not."""
+        """As much of the conversation as fits; None where even the frame does not."""
         turns = [dict(t) for t in prompt]
         while True:
             try:
@@ -150,7 +173,9 @@ class Encoder:
             over = len(text.ids) - self.max_length
             if over <= 0:
                 return text
-            if turns and turns[0]["content"] and self.adapter.sees != "response":
+            if self.truncation == "response" and (kept := self._to_end(response, over)) and kept != response:
+                response = kept
+            elif turns and turns[0]["content"] and self.adapter.sees != "response":
                 shorter = self._from_start(turns[0]["content"], over)
                 if shorter or len(turns) == 1:
                     turns[0]["content"] = shorter
@@ -163,11 +188,21 @@ class Encoder:
 
     def _from_start(self, text: str, n: int) -> str:
         """`text` without its first n tokens."""
+        ends = self._ends(text)
+        return text[max(1, ends[n - 1]) :] if n < len(ends) else ""
+
+    def _to_end(self, text: str, n: int) -> str:
+        """`text` without its last n tokens, but with its first one."""
+        ends = self._ends(text)
+        return text[: ends[max(0, len(ends) - n - 1)]]
+
+    def _ends(self, text: str) -> list[int]:
+        """Where each token of a text ends; about, with a tokenizer that does not say it."""
         if self.tokenizer.is_fast:
             spans = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-            offsets = [end for _, end in spans["offset_mapping"]]
-            return text[max(1, offsets[n - 1]) :] if n < len(offsets) else ""
-        return text[max(1, n * len(text) // max(1, len(self.tokenizer.tokenize(text)))) :]
+            return [end for _, end in spans["offset_mapping"]]
+        n = max(1, len(self.tokenizer.tokenize(text)))
+        return [(i + 1) * len(text) // n for i in range(n)]
 
 
 def _filled(template: str, fields: dict[str, str]) -> str:

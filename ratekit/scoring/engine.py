@@ -2,27 +2,37 @@
 
 find the distinct texts -> take those that the store has -> share out the rest -> score block by block, each block
 written to the store -> gather -> one column per reward.
+
+Some dozen bytes a text are held, not the text. The original is there once per attribute, and a rewrite may come out as
+another did; each (prompt, text) is scored once, and texts of one prompt stand together, so that what they share is run
+once. With several processes each takes its share of the texts, and all get every score:
+
+    accelerate launch -m ratekit score data --reward MODEL --out scored                              # one per GPU
+    accelerate launch --multi_gpu --num_processes 2 -m ratekit score data --reward MODEL --out scored  # or two on CPUs
+
+(`accelerate launch --cpu --num_processes 2` starts one process where no MPI is there.)
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
-import resource
+import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ratekit.errors import WorkError, shorten
-from ratekit.schema import PROMPT, RESPONSE, REWRITES
-from ratekit.scoring import plan, texts
-from ratekit.scoring.base import NOT_FINITE, OK, SCORED, TRUNCATED, DetailedReward, Reward, Scores
-from ratekit.scoring.distributed import Processes
+from ratekit.errors import InputError, WorkError, shorten
+from ratekit.schema import PROMPT, RESPONSE, REWRITES, TREATED
+from ratekit.scoring import packing
+from ratekit.scoring.base import FAILED, NOT_FINITE, OK, SCORED, TRUNCATED, DetailedReward, Reward, Scores
 from ratekit.scoring.store import ScoreStore, as_bytes
 
 if TYPE_CHECKING:
@@ -31,6 +41,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("ratekit")
 
 BLOCK = 256  # texts handed to a reward, and written to the store, at once
+READ = 1000  # rows decoded at once
 
 
 @dataclass
@@ -48,10 +59,10 @@ def score_dataset(
 
     A text that is missing, cannot be read or gets no finite reward is null. WorkError where no text gets a reward.
     """
-    processes = Processes()
-    distinct = texts.find(ds)
-    scored = _scored(ds, distinct, reward, name, store, processes, progress and processes.main)
-    _report(distinct, scored, name, processes.main)
+    state = processes()
+    distinct = find(ds)
+    scored = _scored(ds, distinct, reward, name, store, state, progress and state.is_main_process)
+    _report(ds, distinct, scored, name, state.is_main_process)
     columns = [Column(name, _lists(distinct, scored.rewards))]
     columns += [Column(f"{name}/{part}", _lists(distinct, values)) for part, values in scored.parts.items()]
     if all(s == OK for s in scored.statuses):
@@ -77,22 +88,23 @@ def score_chains(
 
 def _scored(
     ds: Dataset,
-    distinct: texts.Distinct,
+    distinct: Distinct,
     reward: Reward,
     name: str,
     store: ScoreStore | None,
-    processes: Processes,
+    state: Any,
     progress: bool,
 ) -> Scores:
     known = store.get(as_bytes(distinct.key)) if store else _nothing(len(distinct))
+    reasons: dict[str, str] = {}
     waiting = np.array([i for i, status in enumerate(known.statuses) if not status], dtype=np.int64)
     if store and len(waiting) < len(distinct):
         log.info("score: %d of %d texts are in the store %s", len(distinct) - len(waiting), len(distinct), store.folder)
-    mine = _share(ds, distinct, waiting, reward, processes)
+    mine = _share(ds, distinct, waiting, reward, state)
     done: list[tuple[NDArray[np.int64], Scores]] = []
     with _Progress(name, len(mine), progress) as bar:
         for block in _blocks(distinct.prompt, mine):
-            prompts, responses = texts.fetch(ds, distinct, block)
+            prompts, responses = fetch(ds, distinct, block)
             scores = _of_block(reward, prompts, responses, name)
             if store:
                 store.put(as_bytes(distinct.key[block]), scores)
@@ -100,14 +112,15 @@ def _scored(
             bar.update(len(block), int(scores.tokens.sum()))
     if store:
         store.merge()
-    for block, scores in processes.gather(done):
+    for block, scores in _gather(done, state):
         known.rewards[block] = scores.rewards
         known.tokens[block] = scores.tokens
         for i, status in zip(block, scores.statuses, strict=True):
             known.statuses[i] = status
         for part, values in scores.parts.items():
             known.parts.setdefault(part, np.full(len(distinct), np.nan))[block] = values
-    return known
+        reasons = {**scores.reasons, **reasons}
+    return known._replace(reasons=reasons)
 
 
 def _nothing(n: int) -> Scores:
@@ -117,37 +130,82 @@ def _nothing(n: int) -> Scores:
 def _of_block(reward: Reward, prompts: list[Any], responses: list[str], name: str) -> Scores:
     if isinstance(reward, DetailedReward):
         return reward.scores(prompts, responses)
+    reasons: dict[str, str] = {}
     try:
-        got = np.asarray(reward(prompts, responses), dtype=float)
-    except (TypeError, ValueError) as e:
-        if isinstance(e, (WorkError,)) or type(e).__module__.startswith("ratekit"):
-            raise
-        raise WorkError(f"score: {name} failed on a block of {len(responses)} texts ({shorten(repr(e), 120)})") from e
-    if got.shape != (len(responses),):
-        raise WorkError(
-            f"score: {name} gave an array of shape {got.shape} for {len(responses)} texts; (n,) was expected"
-        )
+        got = _numbers(reward, prompts, responses, name)
+    except (InputError, WorkError):
+        raise
+    except Exception as e:  # one text that a function fails on is no reason to lose the others
+        if len(responses) == 1:
+            reasons[FAILED] = shorten(repr(e), 120)
+            return Scores(np.array([np.nan]), [FAILED], {}, np.zeros(1, dtype=np.int64), reasons)
+        alone = [_of_block(reward, [p], [r], name) for p, r in zip(prompts, responses, strict=True)]
+        if all(one.statuses == [FAILED] for one in alone):
+            said = shorten(repr(e), 120)
+            raise WorkError(f"score: {name} failed on a block of {len(responses)} texts ({said})") from e
+        for one in alone:
+            reasons = {**one.reasons, **reasons}
+        rewards = np.concatenate([one.rewards for one in alone])
+        statuses = [one.statuses[0] for one in alone]
+        return Scores(rewards, statuses, {}, np.zeros(len(alone), dtype=np.int64), reasons)
     finite = np.isfinite(got)
     statuses = [OK if f else NOT_FINITE for f in finite]
     return Scores(np.where(finite, got, np.nan), statuses, {}, np.zeros(len(got), dtype=np.int64))
 
 
+def _numbers(reward: Reward, prompts: list[Any], responses: list[str], name: str) -> NDArray[np.float64]:
+    got = np.asarray(reward(prompts, responses), dtype=float)
+    if got.shape != (len(responses),):
+        raise WorkError(
+            f"score: {name} gave an array of shape {got.shape} for {len(responses)} texts; (n,) was expected"
+        )
+    return got
+
+
 # --- who does what -----------------------------------------------------------------------------------------
 
 
+def processes() -> Any:
+    """The processes of this run, as `accelerate` knows them; without a launcher one, and `accelerate` is not imported.
+
+    Raises
+    ------
+    WorkError
+        Where `accelerate` does not see the processes launched: each would take itself for the only one.
+    """
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched == 1:
+        return SimpleNamespace(num_processes=1, process_index=0, is_main_process=True, wait_for_everyone=lambda: None)
+    import torch
+    from accelerate import PartialState
+
+    state = PartialState(cpu=not torch.accelerator.is_available())
+    if state.num_processes != launched:
+        raise WorkError(f"{launched} processes were launched, but accelerate sees {state.num_processes}")
+    return state
+
+
+def _gather(what: list[Any], state: Any) -> list[Any]:
+    """The lists of all processes, joined in the order of the processes."""
+    if state.num_processes == 1:
+        return what
+    from accelerate.utils import gather_object
+
+    return list(gather_object(what))
+
+
 def _share(
-    ds: Dataset, distinct: texts.Distinct, waiting: NDArray[np.int64], reward: Reward, processes: Processes
+    ds: Dataset, distinct: Distinct, waiting: NDArray[np.int64], reward: Reward, state: Any
 ) -> NDArray[np.int64]:
     """The texts that this process scores: whole prompts, so shared out that all have as many tokens to run."""
-    if processes.n == 1 or not len(waiting):
+    n, index = state.num_processes, state.process_index
+    if n == 1 or not len(waiting):
         return waiting
     groups = np.split(waiting, np.flatnonzero(np.diff(distinct.prompt[waiting])) + 1)
     cost = getattr(reward, "cost", None) or (lambda prompts, responses: sum(map(len, responses)))
-    counted = [
-        (k, cost(*texts.fetch(ds, distinct, groups[k]))) for k in range(processes.index, len(groups), processes.n)
-    ]
-    costs = [c for _, c in sorted(processes.gather(counted))]
-    mine = plan.shares(costs, processes.n)[processes.index]
+    counted = [(k, cost(*fetch(ds, distinct, groups[k]))) for k in range(index, len(groups), n)]
+    costs = [c for _, c in sorted(_gather(counted, state))]
+    mine = packing.shares(costs, n)[index]
     return np.concatenate([groups[k] for k in sorted(mine)]) if mine else waiting[:0]
 
 
@@ -165,26 +223,45 @@ def _blocks(prompt: NDArray[np.int64], which: NDArray[np.int64]) -> list[NDArray
 # --- what is said ------------------------------------------------------------------------------------------
 
 
-def _report(distinct: texts.Distinct, scored: Scores, name: str, speak: bool) -> None:
+def _report(ds: Dataset, distinct: Distinct, scored: Scores, name: str, speak: bool) -> None:
     bad = [i for i, status in enumerate(scored.statuses) if status not in SCORED]
     counts = Counter(scored.statuses[i] for i in bad)
     n = len(scored.statuses)
+
+    def said(status: str) -> str:
+        why = scored.reasons.get(status)
+        return f"{counts[status]} {status}" + (f" ({why})" if why else "")
+
     if n and len(bad) == n:
-        raise WorkError(f"score: {name} gave no finite reward for any of the {n} texts ({_counted(counts)})")
+        words = ", ".join(said(status) for status, _ in counts.most_common())
+        raise WorkError(f"score: {name} gave no finite reward for any of the {n} texts ({words})")
     if bad and speak:
         first = {s: next(i for i in bad if scored.statuses[i] == s) for s in counts}
-        where = "; ".join(f"{counts[s]} {s}, first in row {distinct.row[i] + 1}" for s, i in first.items())
+        where = "; ".join(f"{said(s)}, first in row {distinct.row[i] + 1}" for s, i in first.items())
         log.warning("score: %s could not score %d of %d texts, which are null (%s)", name, len(bad), n, where)
-    cut = [i for i, status in enumerate(scored.statuses) if status == TRUNCATED]
-    if cut and speak:
+    cut = np.array([status == TRUNCATED for status in scored.statuses], dtype=bool)
+    if cut.any() and speak:
         log.warning(
-            "score: %s: %d of %d texts are longer than it reads and lost their beginning (first: row %d); "
-            "reward_status/%s says which", name, len(cut), n, distinct.row[cut[0]] + 1, name,
+            "score: %s: %d of %d texts are longer than it reads and were cut (first: row %d)%s; reward_status/%s says "
+            "which", name, cut.sum(), n, distinct.row[cut.argmax()] + 1, _by_side(ds, distinct, cut), name,
         )  # fmt: skip
 
 
-def _counted(counts: Counter[str]) -> str:
-    return ", ".join(f"{n} {status}" for status, n in counts.most_common())
+def _by_side(ds: Dataset, distinct: Distinct, cut: NDArray[np.bool_]) -> str:
+    """How many texts of each side of the attribute were cut: under "longer" the cut itself differs by side."""
+    if TREATED not in ds.column_names or not len(ds):
+        return ""
+    treated = [None if t is None else bool(t) for t in ds[TREATED]]
+    row = np.repeat(np.arange(len(ds)), distinct.lengths)
+    place = np.arange(len(row)) - np.repeat(np.cumsum(distinct.lengths) - distinct.lengths, distinct.lengths)
+    counts = {True: [0, 0], False: [0, 0]}
+    for r, p, which in zip(row, place, distinct.inverse, strict=True):
+        if which >= 0 and treated[r] is not None:
+            side = counts[treated[r] == (p % 2 == 0)]  # every rewrite changes the side
+            side[0] += bool(cut[which])
+            side[1] += 1
+    sides = [f"{n_cut} of {n} on the {'' if side else 'un'}treated side" for side, (n_cut, n) in counts.items()]
+    return ": " + ", ".join(sides)
 
 
 class _Progress:
@@ -215,10 +292,14 @@ def peak_memory() -> int:
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
+    if sys.platform == "win32":
+        return 0
+    import resource
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _lists(distinct: texts.Distinct, values: NDArray[Any]) -> Any:
+def _lists(distinct: Distinct, values: NDArray[Any]) -> Any:
     """One list per row, as Arrow."""
     import pyarrow as pa
 
@@ -231,3 +312,87 @@ def _lists(distinct: texts.Distinct, values: NDArray[Any]) -> Any:
     else:
         flat = pa.array(entries, pa.float64(), mask=np.isnan(entries))
     return pa.ListArray.from_arrays(pa.array(offsets), flat)
+
+
+# --- the distinct texts -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Distinct:
+    """Where the distinct texts of a dataset stand.
+
+    lengths  (rows,) texts in each row's chain, the response included
+    inverse  (entries,) for every text of every chain, in order: which distinct one it is, -1 where there is none
+    row      (n,) the first row of each distinct text, texts of one prompt side by side
+    place    (n,) its place in that row's chain
+    prompt   (n,) a number that texts of one prompt share
+    key      (n, 2) uint64, a hash of prompt and text
+    """
+
+    lengths: NDArray[np.int64]
+    inverse: NDArray[np.int64]
+    row: NDArray[np.int64]
+    place: NDArray[np.int64]
+    prompt: NDArray[np.int64]
+    key: NDArray[np.uint64]
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+
+def chains(ds: Dataset, rows: Sequence[int] | None = None) -> Iterator[tuple[Any, list[str | None]]]:
+    """The prompt and the texts (response, rewrites) of each row, a block of rows at a time."""
+    columns = [c for c in (PROMPT, RESPONSE, REWRITES) if c in ds.column_names]
+    plain = ds.select_columns(columns).with_format(None)
+    for start in range(0, len(ds) if rows is None else len(rows), READ):
+        block = plain[start : start + READ] if rows is None else plain[list(rows[start : start + READ])]
+        rewrites = block.get(REWRITES) or [None] * len(block[RESPONSE])
+        for prompt, response, more in zip(block[PROMPT], block[RESPONSE], rewrites, strict=True):
+            yield prompt, [response, *(more or [])]
+
+
+def find(ds: Dataset) -> Distinct:
+    """The distinct texts of `ds`, in the order of their prompts' first rows."""
+    lengths = np.zeros(len(ds), dtype=np.int64)
+    prompts = np.zeros(len(ds), dtype=np.uint64)
+    digests = bytearray()
+    there = bytearray()
+    for i, (prompt, texts) in enumerate(chains(ds)):
+        lengths[i] = len(texts)
+        head = hashlib.blake2b(repr(prompt).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        prompts[i] = int.from_bytes(head[:8], "big")
+        for text in texts:
+            there.append(text is not None)
+            digests += key_of(head, text or "")
+    key = np.frombuffer(bytes(digests), dtype=">u8").astype(np.uint64).reshape(-1, 2)
+    row = np.repeat(np.arange(len(ds)), lengths)
+    place = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    entries = np.flatnonzero(np.frombuffer(bytes(there), dtype=bool))
+    order = entries[np.lexsort((entries, key[entries, 1], key[entries, 0]))]
+    new = np.ones(len(order), dtype=bool)
+    new[1:] = (key[order[1:]] != key[order[:-1]]).any(axis=1)
+    first = order[new]
+    _, prompt_first, prompt_of = np.unique(prompts, return_index=True, return_inverse=True)
+    prompt = prompt_first[prompt_of][row[first]] if len(first) else np.zeros(0, dtype=np.int64)
+    arranged = np.lexsort((first, prompt))
+    rank = np.empty(len(first), dtype=np.int64)
+    rank[arranged] = np.arange(len(first))
+    inverse = np.full(len(row), -1, dtype=np.int64)
+    inverse[order] = rank[np.cumsum(new) - 1]
+    first = first[arranged]
+    return Distinct(lengths, inverse, row[first], place[first], prompt[arranged], key[first])
+
+
+def key_of(prompt_digest: bytes, text: str) -> bytes:
+    """16 bytes that name a (prompt, text)."""
+    return hashlib.blake2b(prompt_digest + text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def fetch(ds: Dataset, distinct: Distinct, which: NDArray[np.int64]) -> tuple[list[Any], list[str]]:
+    """Prompts and texts of the distinct texts `which`."""
+    rows = distinct.row[which]
+    needed, position = np.unique(rows, return_inverse=True)
+    found = list(chains(ds, needed.tolist()))
+    prompts = [found[p][0] for p in position]
+    texts = [found[p][1][distinct.place[w]] for p, w in zip(position, which, strict=True)]
+    return prompts, texts

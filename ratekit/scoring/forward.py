@@ -1,33 +1,31 @@
-"""Running texts through a model: packed where that is exact, padded where it is not, and how it is told.
+"""Running texts through a model: packed where that is exact, padded where it is not, one at a time where neither is.
 
-A model is held against itself when it is loaded: eight short texts one by one through its own forward, and the same
-packed. Where the two differ by more than rounding, the padded path is taken, and the log says so. Sorted by length and
-within a token budget, that path wastes about one token in a hundred.
+No path is taken on trust. When a model is loaded, texts of unequal length and texts in which its special tokens are
+written out are scored one by one through its own forward. Every other path (packed, padded) and every part made fast
+(the last layer's rows, packed weights) must give the same, within rounding, or is not used. A model whose own forward
+does not repeat itself is refused.
 """
 
 from __future__ import annotations
 
-import gc
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ratekit.errors import WorkError, shorten
-from ratekit.scoring import plan
-from ratekit.scoring.attention import Running, packed
+from ratekit.errors import InputError, WorkError, shorten
+from ratekit.scoring import packing
 from ratekit.scoring.linear import prepack
-from ratekit.scoring.norms import quicken
-from ratekit.scoring.pruning import prune_last_layer, unprune
+from ratekit.scoring.packing import Running, packed
+from ratekit.scoring.pruning import prune_last_layer
 from ratekit.scoring.readout import Encoded, Readout
 
 log = logging.getLogger("ratekit")
 
-Told = Callable[[int], None]  # told of every token that was run
-
-FEW_ROWS = 8  # the rows that are read come in multiples of it, for the reason that plan.filler gives
+PATHS = ("packed", "padded", "single")
+FEW_ROWS = 8  # the rows that are read come in multiples of it, for the reason that packing.filler gives
 CPU_BUDGET = 2048  # tokens in a forward pass; larger ones fall out of the processor's cache
 TOLERANCE = {"float32": 1e-4, "float64": 1e-9, "float16": 0.03, "bfloat16": 0.125}  # of the scores' spread
 
@@ -43,131 +41,186 @@ class _Pass(NamedTuple):
 class Forward:
     """A loaded model that can be asked for the numbers of any texts.
 
-    model    a `transformers` model on its device, in eval mode
-    readout  how it is read (readout.py)
-    budget   tokens in a forward pass; by default 2048 on a CPU, and what the free memory allows on a GPU
-    path     "auto" takes the packed path after `check`; "packed" and "padded" insist on one
+    Parameters
+    ----------
+    model
+        A `transformers` model on its device, in eval mode.
+    readout
+        How it is read (readout.py).
+    budget
+        Tokens in a forward pass; by default 2048 on a CPU, and what the free memory allows on a GPU.
+    path
+        "auto" takes the first of packed, padded and single that `check` finds exact; a name insists on that one.
     """
 
     def __init__(self, model: Any, readout: Readout, budget: int | None = None, path: str = "auto") -> None:
-        self.model, self.readout, self.path = model, readout, "padded" if path == "auto" else path
-        self.wanted = path
+        if path not in ("auto", *PATHS):
+            raise InputError(f"path={path!r}: one of auto, {', '.join(PATHS)} was expected")
+        self.model, self.readout, self.wanted = model, readout, path
+        self.path = "single" if path == "auto" else path
         self.budget = budget or memory_budget(model)
-        self.pruned = False
-        self.n_prepacked = 0
-        self.worst: float | None = None  # the largest difference to one by one seen by `check`
+        self.pruned, self.n_prepacked = False, 0
+        self.n_run = 0  # tokens run so far, fillers not counted
+        self.worst: float | None = None  # the largest difference to one by one that `check` saw on the path taken
         model.config.use_cache = False
-        # These rotary positions depend on the longest text in the pass, so that texts may not share one.
-        rope = getattr(model.config.get_text_config(), "rope_parameters", None) or {}
-        self.alone = isinstance(rope, dict) and rope.get("rope_type") in ("dynamic", "longrope")
-        # RoBERTa and its kin number positions from after the padding token's.
+        self.alone = _depends_on_company(model.config)
+        # RoBERTa and its kin number positions from after the padding token's, and give a padding token no number.
         embeddings: Any = getattr(model.base_model, "embeddings", None)
         shifted = hasattr(embeddings, "create_position_ids_from_input_ids")
-        self.first_position = embeddings.padding_idx + 1 if shifted else 0
-        self.least_shared = plan.LEAST_SHARED if readout.causal else 0
+        self.unnumbered: int | None = embeddings.padding_idx if shifted else None
+        self.least_shared = packing.LEAST_SHARED if readout.causal and not shifted else 0
+        self._state = _State(model)
 
     # --- choosing a path ------------------------------------------------------------------------------------
 
-    def check(self, texts: Sequence[Encoded]) -> None:
-        """Choose the path by what these texts score one by one, packed, and with everything made fast."""
-        if self.wanted == "padded":
-            return
-        reference = self.one_by_one(texts)
-        why = self._differs(texts, reference)
-        if why is None:
-            pruned = prune_last_layer(self.model)
-            if pruned is not None and self._differs(texts, reference) is not None:
-                unprune(pruned)
-                pruned = None
-            self.pruned = pruned is not None
-            if self.model.device.type == "cpu":
-                self.n_prepacked = prepack(self.model)
-                quicken(self.model)
-            why = self._differs(texts, reference)
-        if why is None:
-            self.path = "packed"
-        elif self.wanted == "packed":
-            raise WorkError(f"this model cannot be run packed: {why}")
-        else:
-            self.path = "padded"
-            log.info("%s: texts are padded, for packed ones are not exact (%s)", type(self.model).__name__, why)
+    def check(self, texts: Sequence[Encoded], name: str = "the model") -> None:
+        """Choose the path, and what is made fast, by what these texts score one by one.
 
-    def _differs(self, texts: Sequence[Encoded], reference: NDArray[np.float64]) -> str | None:
-        if self.readout.from_hidden is None:
+        Raises
+        ------
+        InputError
+            Where one text alone gets another score the second time.
+        WorkError
+            Where the path insisted on is not exact.
+        """
+        alone = self.one_by_one(texts)
+        longest = max(range(len(texts)), key=lambda i: len(texts[i].ids))
+        some = [0, longest]
+        if not _near(self.one_by_one([texts[i] for i in some]), alone[some], self._allowed(alone)):
+            raise InputError(
+                f"{name} gives one text another score each time it is asked (attention that hashes at random does so); "
+                "it cannot be used as a reward"
+            )
+        reasons: dict[str, str] = {}
+        for path in PATHS if self.wanted == "auto" else (self.wanted,):
+            self.path = path
+            why = self._differs(texts, alone)
+            if why is None:
+                break
+            reasons[path] = why
+        else:
+            raise WorkError(f"this model cannot be run {self.wanted}: {reasons[self.wanted]}")
+        if self.path == "single" and self.wanted == "auto":
+            log.warning("%s: texts are run one at a time, which is slow (%s)", name, _said(reasons))
+        elif reasons:
+            log.info("%s: texts are padded, for packed ones are not exact (%s)", name, reasons["packed"])
+        self.pruned = self.path == "packed" and bool(self._made_fast(prune_last_layer, texts, alone))
+        self.n_prepacked = int(self.model.device.type == "cpu" and self._made_fast(prepack, texts, alone))
+
+    def _made_fast(self, make: Callable[[Any], Any], texts: Sequence[Encoded], alone: NDArray[np.float64]) -> int:
+        """How many parts were made fast; none where that cannot be done or the scores are not what they were."""
+        worst = self.worst
+        try:
+            made = make(self.model)
+        except Exception as e:  # a model that is built in another way
+            log.info("%s: %s is left out (%s)", type(self.model).__name__, make.__name__, shorten(e, 80))
+            return 0
+        if made is None:
+            return 0
+        self._state = _State(self.model)
+        why = self._differs(texts, alone)
+        if why is None:
+            return int(made.n)
+        made.undo()
+        self._state, self.worst = _State(self.model), worst
+        log.info("%s: %s is left out (%s)", type(self.model).__name__, make.__name__, why)
+        return 0
+
+    def _differs(self, texts: Sequence[Encoded], alone: NDArray[np.float64]) -> str | None:
+        """Why the path in use does not give what one by one gives; None where it does."""
+        if self.path == "packed" and self.readout.from_hidden is None:
             return "only its own forward reads it"
-        if self.alone:
+        if self.path != "single" and self.alone:
             return "its positions depend on the longest text of a pass"
         try:
-            got = self._packed(list(texts), None)
-        except Exception as e:  # any failure of model code that was not made for this means the other path
+            got, failed = self.run(texts)
+        except Exception as e:  # model code that was not made for this may raise anything
             return shorten(e, 80)
-        spread = max(float(reference.std(axis=0).max()), 0.1 * float(np.abs(reference).max()), 1e-6)
-        self.worst = float(np.abs(got - reference).max())
-        allowed = TOLERANCE[str(self.model.dtype).removeprefix("torch.")] * spread
-        if not self.worst <= allowed:
-            return f"they differ by {self.worst:.2g} from one by one"
+        if failed:
+            return next(iter(failed.values()))
+        if not _near(got, alone, self._allowed(alone)):
+            return f"they differ by {_distance(got, alone):.2g} from one by one"
+        self.worst = _distance(got, alone)
         return None
+
+    def _allowed(self, alone: NDArray[np.float64]) -> float:
+        return TOLERANCE[str(self.model.dtype).removeprefix("torch.")] * spread(alone)
 
     # --- running --------------------------------------------------------------------------------------------
 
-    def __call__(self, texts: Sequence[Encoded], told: Told | None = None) -> NDArray[np.float64]:
-        """(n, k) outputs of n texts, each distinct one run once; NaN for a text that fits in no memory."""
-        unique, inverse = plan.distinct(texts)
-        run = self._packed if self.path == "packed" else self._padded
-        return run(unique, told)[inverse] if unique else np.empty((0, 1))
+    def __call__(self, texts: Sequence[Encoded]) -> NDArray[np.float64]:
+        """(n, k) outputs of n texts; NaN for a text that the model fails on."""
+        return self.run(texts)[0]
+
+    def run(self, texts: Sequence[Encoded]) -> tuple[NDArray[np.float64], dict[int, str]]:
+        """(n, k) outputs of n texts, each distinct one run once, and of those that failed the reason."""
+        unique, inverse = packing.distinct(texts)
+        if not unique:
+            return np.empty((0, 1)), {}
+        if self.path == "packed":
+            with packed(self.model):
+                rows, failed = self._passes(unique, self._cut_into_packs, self._run_pack)
+        else:
+            rows, failed = self._passes(unique, self._cut_into_batches, lambda _, members: self._whole(members))
+        width = next((len(row) for row in rows if row is not None), 1)
+        nothing = np.full(width, np.nan)
+        found = np.array([nothing if row is None else row for row in rows])
+        return found[inverse], {i: failed[k] for i, k in enumerate(inverse) if k in failed}
 
     def one_by_one(self, texts: Sequence[Encoded]) -> NDArray[np.float64]:
         """(n, k) outputs by the model's own forward on each text alone: what every other path is held against."""
-        return np.concatenate([self._whole([text]) for text in texts])
+        outputs = []
+        for text in texts:
+            outputs.append(self._whole([text]))
+            self._state.restore()
+        return np.concatenate(outputs)
 
-    def _packed(self, texts: list[Encoded], told: Told | None) -> NDArray[np.float64]:
-        def cut(rows: list[int]) -> list[_Pass]:
-            packs = plan.packs([texts[i].ids for i in rows], self.budget, self.least_shared)
-            return [_Pass([rows[m] for m in pack.members], len(pack.tokens), pack) for pack in packs]
+    def _cut_into_packs(self, texts: list[Encoded], rows: list[int]) -> Iterator[_Pass]:
+        for pack in packing.packs([texts[i].ids for i in rows], self.budget, self.least_shared):
+            yield _Pass([rows[m] for m in pack.members], len(pack.tokens), pack)
 
-        with packed(self.model):
-            return self._passes(texts, told, cut, self._run_pack)
-
-    def _padded(self, texts: list[Encoded], told: Told | None) -> NDArray[np.float64]:
-        def cut(rows: list[int]) -> list[_Pass]:
-            lengths = [len(texts[i].ids) for i in rows]
-            batches = plan.batches(lengths, 1 if self.alone else self.budget)
-            return [_Pass([rows[i] for i in batch], sum(lengths[i] for i in batch)) for batch in batches]
-
-        return self._passes(texts, told, cut, lambda _, members: self._whole(members))
+    def _cut_into_batches(self, texts: list[Encoded], rows: list[int]) -> Iterator[_Pass]:
+        lengths = [len(texts[i].ids) for i in rows]
+        for batch in packing.batches(lengths, 1 if self.path == "single" else self.budget):
+            yield _Pass([rows[i] for i in batch], sum(lengths[i] for i in batch))
 
     def _passes(
         self,
         texts: list[Encoded],
-        told: Told | None,
-        cut: Callable[[list[int]], list[_Pass]],
+        cut: Callable[[list[Encoded], list[int]], Iterator[_Pass]],
         run: Callable[[Any, list[Encoded]], NDArray[np.float64]],
-    ) -> NDArray[np.float64]:
-        """Pass by pass; one that fits in no memory is cut smaller, and what cannot be cut is NaN."""
+    ) -> tuple[list[NDArray[np.float64] | None], dict[int, str]]:
+        """Pass by pass. One that fails is cut smaller, and a text that fails by itself is None, with the reason."""
         waiting = [list(range(len(texts)))]
-        out: NDArray[np.float64] | None = None
+        out: list[NDArray[np.float64] | None] = [None] * len(texts)
+        failed: dict[int, str] = {}
         while waiting:
-            for one in cut(waiting.pop()):
+            for one in cut(texts, waiting.pop()):
+                reason, no_memory = "", False
                 try:
                     got = run(one.pack, [texts[i] for i in one.members])
-                except Exception as e:
-                    if not _out_of_memory(e):
-                        raise
-                    got = None
-                if got is None:  # outside the except clause, whose traceback holds on to the memory
-                    if self._back_off(one.n_tokens) and len(one.members) > 1:
-                        waiting.append(one.members)
-                        continue
-                    got = np.full((len(one.members), 1 if out is None else out.shape[1]), np.nan)
-                if out is None:
-                    out = np.full((len(texts), got.shape[1]), np.nan)
-                out[one.members] = got
-                if told:
-                    told(one.n_tokens)
-        assert out is not None
-        return out
+                except Exception as e:  # whatever model code raises for one text is no reason to lose the others
+                    reason, no_memory = shorten(e, 120) or type(e).__name__, _out_of_memory(e)
+                changed = self._state.restore()
+                if no_memory:  # outside the except clause, whose traceback holds on to the memory
+                    _free_memory()
+                if changed and len(one.members) > 1 and not reason:
+                    reason = "the pass left the model changed"
+                if not reason:
+                    self.n_run += one.n_tokens
+                    for i, row in zip(one.members, got, strict=True):
+                        out[i] = row
+                elif len(one.members) == 1:
+                    failed[one.members[0]] = reason
+                elif no_memory:
+                    self.budget = max(1, min(self.budget, one.n_tokens) // 2)
+                    log.warning("out of memory with %d tokens in a pass; going on with %d", one.n_tokens, self.budget)
+                    waiting.append(one.members)
+                else:
+                    waiting += [[i] for i in one.members]
+        return out, failed
 
-    def _run_pack(self, pack: plan.Pack, texts: list[Encoded]) -> NDArray[np.float64]:
+    def _run_pack(self, pack: packing.Pack, texts: list[Encoded]) -> NDArray[np.float64]:
         import torch
 
         assert self.readout.from_hidden is not None
@@ -176,7 +229,7 @@ class Forward:
         n_places, n_tokens = len(places), len(pack.tokens)
         if self.model.device.type == "cpu":
             places += places[-1:] * (-n_places % FEW_ROWS)
-            n_tokens += plan.filler(n_tokens)
+            n_tokens += packing.filler(n_tokens)
         running = Running(pack, places, self.readout.causal, self.model.device)
         types: list[int] = []
         if texts[0].types:
@@ -184,8 +237,7 @@ class Forward:
             for m, text in enumerate(texts):
                 for position, kind in enumerate(text.types):
                     types[pack.place(m, position)] = kind
-        positions = [p + self.first_position for p in pack.positions]
-        inputs = {"input_ids": pack.tokens, "position_ids": positions, "token_type_ids": types}
+        inputs = {"input_ids": pack.tokens, "position_ids": self._positions(pack, texts), "token_type_ids": types}
         tensors = {
             name: torch.tensor([values + [0] * (n_tokens - len(values))], device=self.model.device)
             for name, values in inputs.items()
@@ -196,6 +248,17 @@ class Forward:
             if states.shape[0] == n_tokens:
                 states = states[running.index]
             return self.readout.from_hidden(states[:n_places], texts, rows).double().cpu().numpy()
+
+    def _positions(self, pack: packing.Pack, texts: list[Encoded]) -> list[int]:
+        if self.unnumbered is None:
+            return pack.positions
+        positions = list(pack.positions)
+        for m, text in enumerate(texts):
+            n = self.unnumbered
+            for i, token in enumerate(text.ids):
+                n += token != self.unnumbered
+                positions[pack.place(m, i)] = n if token != self.unnumbered else self.unnumbered
+        return positions
 
     def _whole(self, texts: list[Encoded], side: str = "right") -> NDArray[np.float64]:
         """The model's own forward on a padded batch. Padding is on the right, where positions stay what they are."""
@@ -230,19 +293,84 @@ class Forward:
             if own is None and len(texts) > 1:
                 config.pad_token_id = None
 
-    def _back_off(self, n_tokens: int) -> bool:
-        """After running out of memory: a smaller budget from here on; False where it cannot be smaller."""
+
+class _State:
+    """What a forward pass may change in a model and the next one would see: buffers, plain values, submodules.
+
+    Dynamic rotary positions grow with the longest text so far, and BigBird gives up its sparse attention for good at
+    the first short text: with the state put back after each pass, a score depends on its own text alone.
+    """
+
+    LARGEST = 1 << 16  # entries of a buffer that is compared; larger ones are tables, made once
+
+    def __init__(self, model: Any) -> None:
+        self.kept = [(m, _plain(m), dict(m._buffers), dict(m._modules)) for m in model.modules()]
+        small = (b for _, _, buffers, _ in self.kept for b in buffers.values())
+        self.values = {id(b): (b, b.clone()) for b in small if b is not None and b.numel() <= self.LARGEST}
+
+    def restore(self) -> bool:
+        """Put everything back; whether anything was not as it had been."""
         import torch
 
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        smaller = max(1, min(self.budget, n_tokens) // 2)
-        log.warning("out of memory with %d tokens in a pass; going on with %d", n_tokens, smaller)
-        if smaller >= self.budget:
-            return False
-        self.budget = smaller
-        return True
+        changed = False
+        for module, plain, buffers, modules in self.kept:
+            now = _plain(module)
+            if now != plain:
+                changed = True
+                for name in now.keys() - plain.keys():
+                    delattr(module, name)
+                module.__dict__.update(plain)
+            for kept, held in ((buffers, module._buffers), (modules, module._modules)):
+                if len(held) != len(kept) or any(held.get(name) is not value for name, value in kept.items()):
+                    changed = True
+                    held.clear()
+                    held.update(kept)
+        for buffer, value in self.values.values():
+            if not torch.equal(buffer, value):
+                changed = True
+                with torch.inference_mode():
+                    buffer.copy_(value)
+        return changed
+
+
+def _plain(module: Any) -> dict[str, Any]:
+    """A module's numbers and words; tensors without a dimension are numbers."""
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(value, bool | int | float | str) or getattr(value, "ndim", None) == 0
+    }
+
+
+def _depends_on_company(config: Any) -> bool:
+    """Whether rotary positions depend on the longest text in the pass, so that texts may not share one."""
+    rope = getattr(config.get_text_config(), "rope_parameters", None) or {}
+    kinds = [rope, *rope.values()] if isinstance(rope, dict) else []
+    return any(isinstance(kind, dict) and kind.get("rope_type") in ("dynamic", "longrope") for kind in kinds)
+
+
+def spread(scores: NDArray[np.float64]) -> float:
+    """The scale on which differences of scores (n, k) are judged: their SD, or a tenth of their size."""
+    finite = scores[np.isfinite(scores).all(axis=1)]
+    if not len(finite):
+        return 1e-6
+    return max(float(finite.std(axis=0).max()), 0.1 * float(np.abs(finite).max()), 1e-6)
+
+
+def _distance(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """The largest difference; infinite where one is a number and the other is none."""
+    if a.shape != b.shape or (np.isfinite(a) != np.isfinite(b)).any():
+        return float("inf")
+    finite = np.isfinite(a)
+    return float(np.abs(a[finite] - b[finite]).max(initial=0.0))
+
+
+def _near(a: NDArray[np.float64], b: NDArray[np.float64], allowed: float) -> bool:
+    return _distance(a, b) <= allowed
+
+
+def _said(reasons: dict[str, str]) -> str:
+    return "; ".join(f"{path}: {why}" for path, why in reasons.items())
 
 
 def memory_budget(model: Any) -> int:
@@ -266,5 +394,12 @@ def _absent(sequences: Sequence[Sequence[int]]) -> int:
 
 def _out_of_memory(error: Exception) -> bool:
     import torch
+    from accelerate.utils.memory import should_reduce_batch_size
 
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or should_reduce_batch_size(error)
+
+
+def _free_memory() -> None:
+    from accelerate.utils.memory import clear_device_cache
+
+    clear_device_cache(garbage_collection=True)

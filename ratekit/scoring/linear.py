@@ -9,21 +9,23 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+from ratekit.scoring.pruning import Made
+
 TOKENS = 1024  # the number of rows that the layout is chosen for
 TOLERANCE = {"float32": 2e-5, "bfloat16": 2e-2}  # of the largest entry; sums of some thousand terms differ by less
 LEAST_OUTPUTS = 16  # a head of one or two outputs gains nothing
 
 
-def prepack(model: Any) -> int:
-    """Replace the linear layers of a model on the CPU, in place; how many were.
+def prepack(model: Any) -> Made | None:
+    """Replace the linear layers of a model on the CPU, in place; None where none was.
 
     The plain weights are given up as they are packed, so that no more memory is held than before.
     """
     import torch
 
     if not _available():
-        return 0
-    packed_linear, n_packed = _packed_linear(), 0
+        return None
+    packed_linear, done = _packed_linear(), []
     for parent in list(model.modules()):
         for name, layer in list(parent.named_children()):
             if type(layer) is not torch.nn.Linear or layer.out_features < LEAST_OUTPUTS:
@@ -39,20 +41,16 @@ def prepack(model: Any) -> int:
                 error = (packed(probe) - plain).abs().max()
             if bool(error <= allowed * plain.abs().max()):
                 setattr(parent, name, packed)
-                n_packed += 1
-    for parent in list(model.modules()):
-        for name, block in list(parent.named_children()):
-            if {n for n, _ in block.named_children()} == _GATED and _is_gated(block, packed_linear):
-                setattr(parent, name, _gated()(block))
-    return n_packed
+                done.append((parent, name, packed))
 
+    def undo() -> None:
+        for parent, name, packed in done:
+            plain = torch.nn.Linear(packed.in_features, packed.out_features, bias=False, device="meta")
+            plain.weight = torch.nn.Parameter(packed.packed.to_dense(), requires_grad=False)
+            plain.bias = packed.bias
+            setattr(parent, name, plain.eval())
 
-_GATED = {"gate_proj", "up_proj", "down_proj", "act_fn"}
-
-
-def _is_gated(block: Any, packed_linear: Any) -> bool:
-    linear = all(isinstance(getattr(block, n), packed_linear) for n in ("gate_proj", "up_proj", "down_proj"))
-    return linear and type(block.act_fn).__name__ in ("SiLU", "SiLUActivation")
+    return Made(len(done), undo) if done else None
 
 
 def _available() -> bool:
@@ -64,25 +62,6 @@ def _available() -> bool:
     except (AttributeError, RuntimeError):
         return False
     return bool(torch.backends.mkldnn.is_available())
-
-
-@cache
-def _gated() -> Any:
-    import torch
-
-    class GatedFeedForward(torch.nn.Module):
-        """down(silu(gate(x)) * up(x)) with the product and the activation made where the matrix product is made."""
-
-        def __init__(self, block: Any) -> None:
-            super().__init__()
-            self.gate, self.up, self.down = block.gate_proj, block.up_proj, block.down_proj
-
-        def forward(self, x: Any) -> Any:
-            pointwise = torch.ops.mkldnn._linear_pointwise
-            gate = pointwise(x, self.gate.packed, self.gate.bias, "swish", [], "")
-            return self.down(pointwise.binary(x, gate, self.up.packed, self.up.bias, "mul"))
-
-    return GatedFeedForward
 
 
 @cache

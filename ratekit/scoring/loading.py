@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ratekit.errors import InputError, shorten, unknown
 from ratekit.scoring.adapters import ADAPTERS, HUB, LANGUAGE_MODEL_READS, Adapter
-from ratekit.scoring.distributed import Processes
-from ratekit.scoring.weights import from_weights
+
+log = logging.getLogger("ratekit")
 
 
 def find_adapter(name: str, adapter: str | Adapter | None) -> Adapter | None:
@@ -47,6 +49,7 @@ def load_model(
     Raises InputError for pickled weights, absent ones, and code of its own that nobody allowed.
     """
     import torch
+    from accelerate import PartialState
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
     asks = adapter.reads in LANGUAGE_MODEL_READS
@@ -59,8 +62,7 @@ def load_model(
             else "are not there"
         )
         raise InputError(f"the reward model {name!r} cannot be loaded: its weights {what}; model.safetensors is needed")
-    accelerated = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    device = device or Processes().device or accelerated
+    device = device or str(PartialState(cpu=not torch.accelerator.is_available()).device)
     kind: Any = AutoModelForCausalLM if asks else AutoModelForSequenceClassification
     options: dict[str, Any] = {"dtype": dtype or dtype_for(device, config), "output_loading_info": True}
     try:
@@ -72,15 +74,42 @@ def load_model(
             model, report = from_weights(config, weights, options)
     except Exception as e:
         raise InputError(f"the reward model {name!r} cannot be loaded: {_reason(e)}") from None
+    _whole(name, config, model, report, trust)
+    return model.to(device).eval()
+
+
+# Tensors that checkpoints hold and that take no part in a classifier's forward: the output of a language model, and
+# tables that the model computes anew.
+_IDLE = re.compile(
+    r"(^|\.)(lm_head|embed_out|cls|mask_emb|inv_freq|position_ids|masked_bias|attn\.bias|attention\.bias)(\.|$)"
+)
+
+
+def _whole(name: str, config: Any, model: Any, report: Mapping[str, Any], trust: bool) -> None:
+    """Refuse a checkpoint that lacks weights of the model, or has weights that the model has no place for."""
     missing = sorted(report["missing_keys"])
     if missing and getattr(config, "auto_map", None) and not trust:
         raise InputError(f"the reward model {name!r} cannot be loaded: {_OWN_CODE}")
+    kind = type(model).__name__
     if missing:
         raise InputError(
-            f"{name!r} does not hold all weights of a {type(model).__name__} ({missing[0]}"
-            f"{f' and {len(missing) - 1} more' if len(missing) > 1 else ''}): they would be random, and so the scores"
+            f"{name!r} does not hold all weights of a {kind} ({_first(missing)}): they would be random, and so "
+            "would be the scores"
         )
-    return model.to(device).eval()
+    unexpected = sorted(key for key in report["unexpected_keys"] if not _IDLE.search(key))
+    own = {part for part, _ in model.named_children()}
+    inside = [key for key in unexpected if key.split(".")[0] in own]
+    if inside:
+        raise InputError(
+            f"{name!r} holds weights that a {kind} of its config.json has no place for ({_first(inside)}): the config "
+            "is not that of the model that was trained, and the scores would be another model's"
+        )
+    if unexpected:
+        log.warning("%s holds weights that a %s does not use (%s)", name, kind, _first(unexpected))
+
+
+def _first(names: list[str]) -> str:
+    return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 
 
 def dtype_for(device: str, config: Any) -> str:
@@ -93,11 +122,31 @@ def dtype_for(device: str, config: Any) -> str:
     return "float16" if own == "bfloat16" and not torch.cuda.is_bf16_supported(False) else own
 
 
-def longest(config: Any, tokenizer: Any) -> int:
-    """Tokens that the model and its tokenizer allow; 4096 where neither says."""
-    limits = [getattr(config.get_text_config(), "max_position_embeddings", None), tokenizer.model_max_length]
-    known = [int(limit) for limit in limits if limit and limit < 10**7]
+def longest(model: Any, tokenizer: Any) -> int:
+    """Tokens that the model and its tokenizer allow; 4096 where neither says.
+
+    A table of positions says what there is: it may begin with rows that no token has (RoBERTa's begins after the
+    padding token's number, OPT's two rows later). Numbers below one mean no limit.
+    """
+    config = model.config.get_text_config()
+    limits = [getattr(config, name, None) for name in ("max_position_embeddings", "max_seq_len")]
+    limits += [tokenizer.model_max_length, *_position_rows(model)]
+    known = [int(limit) for limit in limits if isinstance(limit, int | float) and 0 < limit < 10**7]
     return min(known) if known else 4096
+
+
+def _position_rows(model: Any) -> list[int]:
+    """How many positions each table of positions in a model has for tokens."""
+    rows = []
+    for name, table in model.named_modules():
+        part = name.rpartition(".")[2]
+        weight = getattr(table, "weight", None)
+        absolute = "position" in part or part == "wpe"
+        if not absolute or "relative" in part or weight is None or weight.ndim != 2:
+            continue
+        padding = getattr(table, "padding_idx", None)
+        rows.append(weight.shape[0] - getattr(table, "offset", 0 if padding is None else padding + 1))
+    return rows
 
 
 def folder_hash(folder: Path) -> str:
@@ -123,3 +172,39 @@ def _reason(error: Exception) -> str:
     if "pickl" in text or "does not appear to have a file named model.safetensors" in text:
         return "its weights are there only pickled, which can run any code; model.safetensors is needed"
     return shorten(text, 160)
+
+
+# --- weights that come as a state dict, not from a folder: a merged model, a point on a path between two -------
+
+
+def from_weights(config: Any, weights: Mapping[str, Any], options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The model that a config names, with these weights, and what `from_pretrained` reports of them.
+
+    The tensors are taken over, not copied, where they have the dtype asked for.
+    """
+    import transformers
+    from transformers.utils import logging as messages
+
+    made = [getattr(transformers, name, None) for name in config.architectures or []]
+    if not made or made[0] is None:
+        raise ValueError(f"its config names no architecture of transformers ({config.architectures})")
+    shown = messages.is_progress_bar_enabled()
+    messages.disable_progress_bar()  # one bar for each of a hundred models would say nothing
+    try:
+        model, report = made[0].from_pretrained(None, config=config, state_dict=dict(weights), **options)
+        return model, report
+    finally:
+        if shown:
+            messages.enable_progress_bar()
+
+
+def weights_hash(weights: Mapping[str, Any]) -> str:
+    """A hash of a state dict: names, shapes, dtypes and every number."""
+    import torch
+
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(weights):
+        tensor = weights[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -16,20 +16,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ratekit.errors import InputError, WorkError, shorten
-from ratekit.scoring import plan, readout
+from ratekit.errors import InputError
+from ratekit.scoring import packing, readout
 from ratekit.scoring.adapters import Adapter, guess, positive_label
-from ratekit.scoring.base import NOT_FINITE, TRUNCATED, Scores
+from ratekit.scoring.base import FAILED, NOT_FINITE, TOO_LONG, TRUNCATED, Scores
 from ratekit.scoring.encoding import Encoder
 from ratekit.scoring.forward import Forward
-from ratekit.scoring.loading import config_and_tokenizer, find_adapter, folder_hash, load_model, longest
+from ratekit.scoring.loading import config_and_tokenizer, find_adapter, folder_hash, load_model, longest, weights_hash
 from ratekit.scoring.readout import Encoded
-from ratekit.scoring.weights import weights_hash
 
 log = logging.getLogger("ratekit")
 
-# Eight texts that a model is held against itself with when it is loaded: shared beginnings, one that another begins
-# with, several lengths, several alphabets.
+# Texts that a model is held against itself with when it is loaded: shared beginnings, one that another begins with,
+# lengths from a few tokens to a few hundred, several alphabets. `RewardModel.probe` adds its special tokens.
 PROBE: tuple[tuple[str, str], ...] = (
     ("Why is the sky blue?", "Because air scatters blue light more than red light."),
     ("Why is the sky blue?", "Because air scatters blue light more than red light. This is Rayleigh scattering, and "
@@ -42,6 +41,10 @@ PROBE: tuple[tuple[str, str], ...] = (
     ("¿Qué hora es?", "Son las cinco y media; 5:30, más o menos."),
     ("Sort [3, 1, 2].", "[1, 2, 3]"),
     ("Sort [3, 1, 2].", "sorted([3, 1, 2])  # -> [1, 2, 3]"),
+    ("Sort [3, 1, 2].", " ".join(
+        f"In step {i} the {a} of two neighbours goes to the {b}, so that after it {i} of them stand where they belong."
+        for i, (a, b) in enumerate([("smaller", "left"), ("larger", "right")] * 2, 1)
+    )),
 )  # fmt: skip
 
 
@@ -60,7 +63,9 @@ class RewardModel:
                        bfloat16 where it has none), float32 elsewhere
     max_length         tokens; by default what the model and its tokenizer allow
     token_budget       tokens in a forward pass; by default what the memory allows; halved when the memory runs out
-    path               "auto", "packed" or "padded" (forward.py)
+    path               "auto", or "packed", "padded", "single" (forward.py)
+    truncation         what a text that is too long loses first: "prompt" (its beginning, then the response's beginning)
+                       or "response" (its end, then the prompt's beginning)
     weights            a state dict that takes the place of the weights in the folder
     trust_remote_code  run code that comes with the model; off unless asked for
 
@@ -78,6 +83,7 @@ class RewardModel:
         max_length: int | None = None,
         token_budget: int | None = None,
         path: str = "auto",
+        truncation: str = "prompt",
         weights: Mapping[str, Any] | None = None,
         trust_remote_code: bool = False,
     ) -> None:
@@ -93,12 +99,12 @@ class RewardModel:
         self._weights = weights_hash(weights) if weights is not None else None
         self.model = load_model(self.source, config, self.adapter, revision, device, dtype, trust_remote_code, weights)
         self.encode = Encoder(
-            self.tokenizer, self.adapter, self.name, max_length or longest(self.model.config, self.tokenizer)
+            self.tokenizer, self.adapter, self.name, max_length or longest(self.model, self.tokenizer), truncation
         )
         for fault in self.encode.faults():
             log.warning("%s: %s", self.name, fault)
         self.forward = Forward(self.model, self._readout(), token_budget, path)
-        self.forward.check(self.probe())
+        self.forward.check(self.probe(), self.name)
         self.n_truncated = 0
 
     def __call__(self, prompts: Sequence[Any], responses: Sequence[str]) -> NDArray[np.float64]:
@@ -109,33 +115,27 @@ class RewardModel:
         """The rewards, and of each text whether and how it was read."""
         texts, statuses = self.encode(prompts, responses)
         places = [i for i, text in enumerate(texts) if text is not None]
-        outputs = self.outputs([texts[i] for i in places])  # type: ignore[misc]
+        outputs, failed = self.forward.run([texts[i] for i in places])  # type: ignore[misc]
         rewards = np.full(len(texts), np.nan)
         parts = {name: np.full(len(texts), np.nan) for name in self.adapter.objectives}
-        if places:
+        if len(places) > len(failed):
             rewards[places] = outputs[:, self._column]
             for k, name in enumerate(parts, 1):
                 parts[name][places] = outputs[:, k]
-        for i in places:
+        for k, i in enumerate(places):
             if not np.isfinite(rewards[i]):
-                statuses[i], rewards[i] = NOT_FINITE, np.nan
+                statuses[i], rewards[i] = FAILED if k in failed else NOT_FINITE, np.nan
         self.n_truncated += sum(s == TRUNCATED for s in statuses)
         tokens = np.array([len(t.ids) if t else 0 for t in texts], dtype=np.int64)
-        return Scores(rewards, statuses, parts, tokens)
-
-    def outputs(self, texts: Sequence[Encoded]) -> NDArray[np.float64]:
-        """(n, k) numbers that the model gives. WorkError where its forward pass fails."""
-        try:
-            return self.forward(texts)
-        except RuntimeError as e:
-            raise WorkError(f"{self.name}: the forward pass failed ({shorten(e, 160)})") from None
+        reasons = {FAILED: next(iter(failed.values()))} if failed else {}
+        return Scores(rewards, statuses, parts, tokens, reasons)
 
     def cost(self, prompts: Sequence[Any], responses: Sequence[str]) -> int:
         """How many tokens these texts take to run, shared beginnings counted once."""
         texts = {text.ids for text in self.encode(prompts, responses)[0] if text}
-        if self.forward.path == "padded":
+        if self.forward.path != "packed":
             return sum(map(len, texts))
-        packs = plan.packs(list(texts), self.forward.budget, self.forward.least_shared)
+        packs = packing.packs(list(texts), self.forward.budget, self.forward.least_shared)
         return sum(len(pack.tokens) for pack in packs)
 
     def record(self) -> dict[str, Any]:
@@ -152,15 +152,22 @@ class RewardModel:
             "last_layer_pruned": self.forward.pruned,
             "prepacked_layers": self.forward.n_prepacked,
             "largest_difference_to_one_by_one": self.forward.worst,
-            "texts_compared": len(PROBE),
+            "texts_compared": len(self.probe()),
             "torch": torch.__version__,
             "transformers": transformers.__version__,
         }
 
     def probe(self) -> list[Encoded]:
-        """The probe's texts, as this model gets them."""
-        texts, _ = self.encode([p for p, _ in PROBE], [r for _, r in PROBE])
+        """The probe's texts, as this model gets them, and one for each special token, written out in it."""
+        special = [t for t in dict.fromkeys(self.tokenizer.all_special_tokens) if t]
+        alone, together = special[:8], [" ".join(special[i : i + 8]) for i in range(8, len(special), 8)]
+        pairs = [*PROBE, *(("Which token?", f"A {t} it is, and the last one is {t}") for t in (*alone, *together))]
+        texts, statuses = self.encode([p for p, _ in pairs], [r for _, r in pairs])
         found = [text for text in texts if text is not None]
+        if not found and TOO_LONG in statuses:
+            raise InputError(
+                f"{self.name}: one question and one answer do not fit into its {self.encode.max_length} tokens"
+            )
         if not found:
             raise InputError(f"{self.name}: its chat template refuses one question and one answer")
         return found
@@ -179,7 +186,8 @@ class RewardModel:
     @property
     def fingerprint(self) -> dict[str, str]:
         """model, revision, adapter and dtype: with the text, all that a score depends on."""
-        adapter = hashlib.sha256(repr((self.adapter, self.encode.max_length)).encode()).hexdigest()[:8]
+        side = () if self.encode.truncation == "prompt" else (self.encode.truncation,)
+        adapter = hashlib.sha256(repr((self.adapter, self.encode.max_length, *side)).encode()).hexdigest()[:8]
         return {
             "model": self.name,
             "revision": self.revision,

@@ -7,16 +7,25 @@ from __future__ import annotations
 
 import sys
 from bisect import bisect_right
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 
-from ratekit.scoring import attention as packing
-from ratekit.scoring.attention import Running
+from ratekit.scoring import packing
+from ratekit.scoring.packing import Running
 
 
-def prune_last_layer(model: Any) -> Any | None:
+class Made(NamedTuple):
+    """Parts of a model that were made fast: how many, and how to give the model its own back."""
+
+    n: int
+    undo: Callable[[], None]
+
+
+def prune_last_layer(model: Any) -> Made | None:
     """Let only the rows that are read through the last layer's queries, output and feed-forward.
 
-    Gives the layer, for `unprune`, or None where it is not of a kind that this is known for. It acts on packs alone.
+    None where the layer is not of a kind that this is known for. It acts on packs alone.
     """
     base = model.base_model
     for layers, parts, pruned in (
@@ -26,15 +35,9 @@ def prune_last_layer(model: Any) -> Any | None:
     ):
         if layers is None or not len(layers) or {n for n, _ in layers[-1].named_children()} != parts:
             continue
-        whole = layers[-1].forward
-        layers[-1].forward = pruned(layers[-1], whole)
-        return layers[-1]
+        layers[-1].forward = pruned(layers[-1], layers[-1].forward)
+        return Made(1, partial(delattr, layers[-1], "forward"))
     return None
-
-
-def unprune(layer: Any) -> None:
-    """Give a pruned layer its own forward back."""
-    del layer.forward
 
 
 _DECODER_PARTS = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
