@@ -29,7 +29,7 @@ _PUBLIC = {
     "SOURCES": "sources.public",
     "ESTIMATORS": "estimators",
     "REWARD_MODELS": "scoring",
-    "check_reward": "scoring.conformance",
+    "check_reward": "scoring.check_reward",
     "Rewrite": "rewriting.base",
     "Reply": "rewriting.base",
     "RuleRewriter": "rewriting.rules",

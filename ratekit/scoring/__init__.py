@@ -39,7 +39,8 @@ FORMS: dict[str, str] = {
     "pairwise": "a language model asked which of two responses is better (pairwise:MODEL,REFERENCES; the file holds "
     "prompt and response, the one that others are compared with)",
     "dpo": "the reward implicit in a model trained by preference (dpo:POLICY,REFERENCE)",
-    "served": "a classifier behind a server (served:http://HOST:PORT/classify, or /score, /predict)",
+    "served": "a scorer behind a server (served:http://HOST:PORT/classify, or /score, /pooling, /predict, /get_reward; "
+    "served:URL,MODEL names the model, served:URL,MODEL,TOKENIZER sends text in that tokenizer's chat template)",
 }
 
 
@@ -104,7 +105,8 @@ def make_reward(reward: str | Path, *, adapter: str | Adapter | None = None, tru
 
     form, _, rest = found.partition(":")
     if form == "served":
-        return ServedReward(rest)
+        url, model, tokenizer = (*(part or None for part in rest.split(",")), None, None)[:3]
+        return ServedReward(url or "", model=model, tokenizer=tokenizer)
     if form == "dpo":
         return DpoReward(*rest.split(","), trust_remote_code=trust_remote_code)
     if form == "pairwise":

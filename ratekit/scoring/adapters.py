@@ -5,7 +5,7 @@ sees    chat       the conversation in the model's own chat template, the respon
         response   the response alone
         question   a chat that asks a language model about the response
 reads   logit      the only output
-        positive   the output whose label says so (POSITIVE, LABEL_1)
+        positive   the output whose label says so (POSITIVE, pos)
         objectives `score`, and `rewards` as further columns (code of the model's own)
         yes_no     logit of the first answer ("Yes", "A") minus logit of the second as the next token
         log_likelihood   log p(response | prompt)
@@ -61,6 +61,8 @@ LIKELIHOOD = Adapter("log-likelihood", "chat", "log_likelihood")
 
 ADAPTERS: dict[str, Adapter] = {a.name: a for a in (CHAT, PAIR, POSITIVE, ARMO, JUDGE, PAIRWISE, LIKELIHOOD)}
 
+POSITIVE_LABELS, NEGATIVE_LABELS = ("positive", "pos"), ("negative", "neg")  # in any case
+
 LANGUAGE_MODEL_READS = ("yes_no", "log_likelihood")
 
 # The hub's reward models whose reading is known.
@@ -96,6 +98,11 @@ def guess(name: str, config: Any, has_template: bool) -> Adapter:
         )
     elif positive_label(config) is not None:
         adapter, because = POSITIVE, f"the labels {', '.join(config.id2label.values())}"
+    elif getattr(config, "auto_map", None):
+        raise InputError(
+            f"{name!r} is a {kinds[0] if kinds else 'model'} with code and a head of its own, and how it is read is not "
+            "known; wrap it in a function (prompts, responses) -> rewards and pass that"
+        )
     else:
         raise InputError(
             f"{name!r} has {config.num_labels} outputs, and a reward has one; wrap it in a function "
@@ -108,7 +115,7 @@ def guess(name: str, config: Any, has_template: bool) -> Adapter:
 def positive_label(config: Any) -> int | None:
     """Which output of a two-class classifier is the good one."""
     labels = {int(i): str(label).lower() for i, label in (getattr(config, "id2label", None) or {}).items()}
-    named = [i for i, label in labels.items() if label in ("positive", "pos")]
+    named = [i for i, label in labels.items() if label in POSITIVE_LABELS]
     return named[0] if len(named) == 1 else None
 
 

@@ -81,9 +81,9 @@ class Forward:
         InputError
             Where one text alone gets another score the second time.
         WorkError
-            Where the path insisted on is not exact.
+            Where the path insisted on is not exact, or the model's own forward fails.
         """
-        alone = self.one_by_one(texts)
+        texts, alone = self._readable(texts, name)
         longest = max(range(len(texts)), key=lambda i: len(texts[i].ids))
         some = [0, longest]
         if not _near(self.one_by_one([texts[i] for i in some]), alone[some], self._allowed(alone)):
@@ -106,6 +106,19 @@ class Forward:
             log.info("%s: texts are padded, for packed ones are not exact (%s)", name, reasons["packed"])
         self.pruned = self.path == "packed" and bool(self._made_fast(prune_last_layer, texts, alone))
         self.n_prepacked = int(self.model.device.type == "cpu" and self._made_fast(prepack, texts, alone))
+
+    def _readable(self, texts: Sequence[Encoded], name: str) -> tuple[list[Encoded], NDArray[np.float64]]:
+        """The texts that the model's own forward takes, and what it gives for them one by one."""
+        found, outputs, reason = [], [], "there is no text"
+        for text in texts:
+            try:
+                outputs.append(self.one_by_one([text]))
+                found.append(text)
+            except Exception as e:  # model code may raise anything; a text that fails is null when it is scored
+                reason = shorten(e, 120) or type(e).__name__
+        if not found:
+            raise WorkError(f"{name}: the model's own forward pass fails ({reason})")
+        return found, np.concatenate(outputs)
 
     def _made_fast(self, make: Callable[[Any], Any], texts: Sequence[Encoded], alone: NDArray[np.float64]) -> int:
         """How many parts were made fast; none where that cannot be done or the scores are not what they were."""

@@ -1,13 +1,16 @@
-"""A reward behind a server: a classifier that vLLM, text-embeddings-inference or the like answers for.
+"""A reward behind a server: a scorer that vLLM, SGLang, text-embeddings-inference or OpenRLHF answers for.
 
     reward = ServedReward("http://127.0.0.1:8000/classify", model="Skywork/Skywork-Reward-V2-Llama-3.1-8B")
 
-    /classify   vLLM; {"model", "messages"} -> {"data": [{"probs": [reward]}]}
-    /score      vLLM cross-encoders; {"model", "text_1", "text_2"} -> {"data": [{"score": reward}]}
-    /predict    text-embeddings-inference; {"inputs": [[prompt, response]]} -> [[{"label", "score": reward}]]
+    /classify    vLLM; {"model", "messages"} -> {"data": [{"probs": [reward]}]}, SGLang -> [{"embedding": [reward]}]
+    /pooling     vLLM; {"model", "messages"} -> {"data": [{"data": [reward]}]}
+    /score       vLLM cross-encoders; {"model", "text_1", "text_2"} -> {"data": [{"score": reward}]}
+    /predict     text-embeddings-inference; {"inputs": [[prompt, response]]} -> [[{"label", "score": reward}]]
+    /get_reward  OpenRLHF; {"query": [text], "prompts": [prompt]} -> {"rewards": [reward]}
 
-The server is asked for the raw output (`use_activation: false`, `raw_scores: true`): a probability would squeeze the
-effects of the best and the worst responses.
+Each also under /v1. The server is asked for the raw output (`use_activation: false`, `raw_scores: true`): a probability
+would squeeze the effects of the best and the worst responses. One number is read of each text: the only output, or the
+one whose label says positive; anything else is refused.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,47 +26,137 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratekit.errors import InputError, WorkError, shorten
+from ratekit.redaction import redact
 from ratekit.schema import Conversation, as_conversation, prompt_text
+from ratekit.scoring.adapters import NEGATIVE_LABELS, POSITIVE_LABELS
 from ratekit.scoring.base import EMPTY, FAILED, NOT_FINITE, NOT_TEXT, OK, Scores
 
 log = logging.getLogger("ratekit")
 
+Body = dict[str, Any]
 
-def _classify(model: str | None, prompt: Conversation, response: str) -> dict[str, Any]:
+
+def _chat(model: str | None, prompt: Conversation, response: str, text: str | None) -> Body:
+    asked = {"model": model, "use_activation": False}
+    if text is not None:  # vLLM and SGLang name it differently, and each passes over the other's name
+        return {**asked, "input": text, "text": text, "add_special_tokens": False}
     turns = [*prompt, {"role": "assistant", "content": response}]
-    return {"model": model, "messages": turns, "add_generation_prompt": False, "use_activation": False}
+    return {**asked, "messages": turns, "add_generation_prompt": False}
 
 
-def _score(model: str | None, prompt: Conversation, response: str) -> dict[str, Any]:
+def _pair(model: str | None, prompt: Conversation, response: str, text: str | None) -> Body:
     return {"model": model, "text_1": prompt_text(prompt), "text_2": response, "use_activation": False}
 
 
-def _predict(model: str | None, prompt: Conversation, response: str) -> dict[str, Any]:
+def _predict(model: str | None, prompt: Conversation, response: str, text: str | None) -> Body:
     return {"inputs": [[prompt_text(prompt), response]], "raw_scores": True, "truncate": False}
 
 
-def _predicted(answer: Any) -> Any:
-    first = answer[0]
-    return (first[0] if isinstance(first, list) else first)["score"]
+def _query(model: str | None, prompt: Conversation, response: str, text: str | None) -> Body:
+    asked = prompt_text(prompt)
+    return {"query": [f"{asked}\n{response}" if text is None else text], "prompts": [asked], "labels": [""]}
 
 
-# endpoint -> (what is sent, where the reward stands in the answer)
-ENDPOINTS: dict[str, tuple[Callable[..., dict[str, Any]], Callable[[Any], Any]]] = {
-    "classify": (_classify, lambda answer: answer["data"][0]["probs"][0]),
-    "score": (_score, lambda answer: answer["data"][0]["score"]),
-    "predict": (_predict, _predicted),
+class _Unread(ValueError):
+    """An answer that holds no number for the text."""
+
+
+class _Outputs(ValueError):
+    """An answer with several outputs, none of which is named as the good one: the model is no reward."""
+
+
+def _only(values: Any, what: str) -> Any:
+    if not isinstance(values, list) or len(values) != 1:
+        n = f"{len(values)} of them" if isinstance(values, list) else "none"
+        raise _Unread(f"one {what} was expected, and there is {n}")
+    return values[0]
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _Unread(f"a number was expected, not {shorten(value, 40)!r}")
+    return float(value)
+
+
+def _outputs(values: Any, label: Any = None) -> float:
+    """The number of one text: the only output, or that of the class named positive; `label` names the largest."""
+    if not isinstance(values, list) or not values:
+        raise _Unread("there is no list of outputs")
+    numbers = [_number(value) for value in values]
+    if len(numbers) == 1:
+        return numbers[0]
+    named = str(label).lower()
+    largest = numbers.index(max(numbers))
+    if named in POSITIVE_LABELS and numbers.count(max(numbers)) == 1:
+        return numbers[largest]
+    if named in NEGATIVE_LABELS and len(numbers) == 2 and numbers[0] != numbers[1]:
+        return numbers[1 - largest]
+    raise _Outputs(f"it has {len(numbers)} outputs, and none is named positive")
+
+
+def _read_classify(answer: Any) -> float:
+    if isinstance(answer, dict) and "data" in answer:
+        item = _only(answer["data"], "result")
+        return _outputs(item["probs"], item.get("label"))
+    item = answer if isinstance(answer, dict) else _only(answer, "result")
+    return _outputs(item["embedding"])
+
+
+def _read_pooling(answer: Any) -> float:
+    values = _only(answer["data"], "result")["data"]
+    return _outputs(values if isinstance(values, list) else [values])
+
+
+def _read_predict(answer: Any) -> float:
+    classes = _only(answer, "result") if isinstance(answer, list) and isinstance(answer[0], list) else answer
+    if not isinstance(classes, list) or not classes:
+        raise _Unread("there is no list of classes")
+    if len(classes) == 1:
+        return _number(classes[0]["score"])
+    good = [c for c in classes if str(c.get("label")).lower() in POSITIVE_LABELS]
+    if len(good) != 1:
+        names = ", ".join(str(c.get("label")) for c in classes)
+        raise _Outputs(f"it has {len(classes)} outputs ({shorten(names, 60)}), and not one is named positive")
+    return _number(good[0]["score"])
+
+
+# endpoint -> (what is sent, how the reward is read from the answer)
+ENDPOINTS: dict[str, tuple[Callable[..., Body], Callable[[Any], float]]] = {
+    "classify": (_chat, _read_classify),
+    "pooling": (_chat, _read_pooling),
+    "score": (_pair, lambda answer: _number(_only(answer["data"], "result")["score"])),
+    "predict": (_predict, _read_predict),
+    "get_reward": (_query, lambda answer: _number(_only(answer["rewards"], "reward"))),
 }
 
 
 class ServedReward:
     """The reward that a server gives, one request per text, `concurrency` of them at a time.
 
-    url    of the endpoint; its last part is one of `ENDPOINTS`
-    model  the name that the server has for it; by default the only one that it serves
-
     A key, where one is needed, comes from the environment (OPENAI_API_KEY). Requests that fail for a while are sent
-    again (`max_retries` times); a text whose request fails all the same is null. WorkError where the server is not
-    there, refuses the key or does not know the endpoint.
+    again (`max_retries` times); a text whose request fails all the same is null, with what the server said.
+
+    Parameters
+    ----------
+    url
+        Of the endpoint; its last part is one of `ENDPOINTS`.
+    model
+        The name that the server has for it; by default the only one that it serves.
+    tokenizer
+        A folder or hub id with the model's chat template, for servers that take text instead of messages (SGLang,
+        OpenRLHF); by default messages are sent, and the server uses the template.
+
+    Raises
+    ------
+    InputError
+        Where the address is none, the server has several models or another one, or the model has several outputs.
+    WorkError
+        Where the server is not there, refuses the key or does not know the endpoint.
+
+    Examples
+    --------
+    >>> ServedReward("http://127.0.0.1:8000/v1/score", model="my-reranker").name
+    'my-reranker'
     """
 
     def __init__(
@@ -70,19 +164,22 @@ class ServedReward:
         url: str,
         *,
         model: str | None = None,
+        tokenizer: str | None = None,
         concurrency: int = 16,
         timeout: float = 120.0,
         max_retries: int = 5,
     ) -> None:
         parts = urlsplit(url)
-        base, _, self.endpoint = url.rstrip("/").rpartition("/")
+        self.base, _, self.endpoint = url.rstrip("/").rpartition("/")
+        if parts.password or parts.username or parts.query or parts.fragment:
+            raise InputError("a served reward takes no password and no query in its address; set OPENAI_API_KEY")
         if parts.scheme not in ("http", "https") or self.endpoint not in ENDPOINTS:
-            raise InputError(f"{url}: a served reward is http://HOST:PORT/ and one of {', '.join(ENDPOINTS)}")
-        if parts.password or parts.username:
-            raise InputError("a served reward takes no password in its address; set OPENAI_API_KEY")
-        self.url, self.base, self.model = url, base, model
+            raise InputError(f"{redact(url)}: a served reward is http://HOST:PORT/ and one of {', '.join(ENDPOINTS)}")
+        self.url, self.root = url, self.base.removesuffix("/v1")
+        self.wanted, self.tokenizer = model, tokenizer
         self.concurrency, self.timeout, self.max_retries = concurrency, timeout, max_retries
         self.name = model or f"{parts.netloc}/{self.endpoint}"
+        self._low, self._high, self._warned = np.inf, -np.inf, False
 
     def __call__(self, prompts: Sequence[Any], responses: Sequence[str]) -> NDArray[np.float64]:
         """Rewards (n,) float64."""
@@ -90,63 +187,166 @@ class ServedReward:
 
     def scores(self, prompts: Sequence[Any], responses: Sequence[str]) -> Scores:
         """The rewards, and of each text whether it got one."""
-        client = self._client()
+        model = self.model
+        if self.tokenizer is not None:
+            _ = self._template  # a fault of it is the call's, not one text's
+        client = self._client(self.base)
         try:
             with ThreadPoolExecutor(self.concurrency) as pool:
-                answers = list(pool.map(lambda pr: self._ask(client, *pr), zip(prompts, responses, strict=True)))
+                pairs = zip(prompts, responses, strict=True)
+                answers = list(pool.map(lambda pr: self._ask(client, model, *pr), pairs))
         finally:
             client.close()
-        rewards = np.array([reward for reward, _ in answers], dtype=np.float64)
-        return Scores(rewards, [status for _, status in answers], {}, np.zeros(len(rewards), dtype=np.int64))
+        rewards = np.array([reward for reward, _, _ in answers], dtype=np.float64)
+        reasons: dict[str, str] = {}
+        for _, status, why in answers:
+            if why:
+                reasons.setdefault(status, why)
+        self._look(rewards)
+        tokens = np.zeros(len(rewards), dtype=np.int64)
+        return Scores(rewards, [status for _, status, _ in answers], {}, tokens, reasons)
+
+    @cached_property
+    def served(self) -> dict[str, str]:
+        """What the server says it serves: `model`, and more that tells it from another one; empty where it is mute."""
+        import openai
+
+        client = self._client(self.root)
+        try:
+            for path, read in _ABOUT.items():
+                try:
+                    found = read(client.get(path, cast_to=object))
+                except openai.APIConnectionError as e:
+                    raise WorkError(f"no answer from {redact(self.base)} ({shorten(redact(e), 60)})") from None
+                except (openai.OpenAIError, LookupError, TypeError, AttributeError):
+                    continue
+                return self._chosen(found)
+        finally:
+            client.close()
+        return {}
+
+    def _chosen(self, found: list[dict[str, str]]) -> dict[str, str]:
+        names = ", ".join(one["model"] for one in found)
+        mine = [one for one in found if self.wanted in (None, one["model"])]
+        if not mine:
+            raise InputError(f"{redact(self.base)} does not serve {self.wanted!r}; it serves {shorten(names, 120)}")
+        if len(mine) > 1:
+            raise InputError(f"{redact(self.base)} serves {shorten(names, 120)}; name one (served:URL,MODEL)")
+        return mine[0]
+
+    @property
+    def model(self) -> str | None:
+        """The name of the model in requests; None where the server takes none."""
+        found = self.served.get("model") or self.wanted
+        if found is None and "model" in ENDPOINTS[self.endpoint][0](None, [], "", None):
+            raise InputError(f"{redact(self.base)} does not say what it serves; name the model (served:URL,MODEL)")
+        return found
 
     @property
     def fingerprint(self) -> dict[str, str]:
-        """The address stands for the model: what the server runs is not known to us."""
-        return {"model": self.name, "revision": self.url, "adapter": f"served-{self.endpoint}", "dtype": "unknown"}
+        """The address and what is served there; empty where the server does not say, so that nothing is kept."""
+        served = self.served or ({"model": self.wanted} if self.wanted else {})
+        if not served:
+            return {}
+        more = " ".join(f"{name}={value}" for name, value in sorted(served.items()) if name != "model")
+        reads = f"served-{self.endpoint}" + (f"-{self.tokenizer}" if self.tokenizer else "")
+        return {
+            "model": served["model"],
+            "revision": f"{self.url} {more}".strip(),
+            "adapter": reads,
+            "dtype": "unknown",
+        }
 
-    def _client(self) -> Any:
+    def _client(self, base: str) -> Any:
         import os
 
         import openai
 
-        client = openai.OpenAI(
+        return openai.OpenAI(
             api_key=os.environ.get("OPENAI_API_KEY") or "none",
-            base_url=self.base,
+            base_url=base,
             timeout=self.timeout,
             max_retries=self.max_retries,
         )
-        if self.model is None and self.endpoint != "predict":
-            try:
-                served = client.get("/v1/models", cast_to=object)
-                self.model = served["data"][0]["id"]  # type: ignore[index]
-            except openai.APIConnectionError as e:
-                raise WorkError(f"no answer from {self.base} ({shorten(e, 60)})") from None
-            except (openai.OpenAIError, LookupError, TypeError):
-                raise InputError(f"{self.base} does not say what it serves; name the model") from None
-        return client
 
-    def _ask(self, client: Any, prompt: Any, response: str) -> tuple[float, str]:
+    @cached_property
+    def _template(self) -> Any:
+        from transformers import AutoTokenizer
+
+        try:
+            return AutoTokenizer.from_pretrained(self.tokenizer)
+        except Exception as e:  # transformers raises many kinds
+            raise InputError(f"the tokenizer {self.tokenizer!r} cannot be loaded ({shorten(e, 80)})") from None
+
+    def _ask(self, client: Any, model: str | None, prompt: Any, response: str) -> tuple[float, str, str]:
+        """The reward, its status, and what the server said where there is none."""
         import openai
 
+        nothing = float("nan")
         if not response.strip():
-            return float("nan"), EMPTY
+            return nothing, EMPTY, ""
         body, read = ENDPOINTS[self.endpoint]
+        turns, text, answer = as_conversation(prompt), None, None
         try:
             response.encode("utf-8")
-            answer = client.post(
-                f"/{self.endpoint}", cast_to=object, body=body(self.model, as_conversation(prompt), response)
-            )
-            reward = float(read(answer))
+            if self.tokenizer is not None:
+                spoken = [*turns, {"role": "assistant", "content": response}]
+                text = self._template.apply_chat_template(spoken, tokenize=False)
+            answer = client.post(f"/{self.endpoint}", cast_to=object, body=body(model, turns, response, text))
+            reward = read(answer)
         except UnicodeEncodeError:
-            return float("nan"), NOT_TEXT
+            return nothing, NOT_TEXT, ""
         except (openai.AuthenticationError, openai.PermissionDeniedError) as e:
-            raise WorkError(f"{self.base} refused the key (status {e.status_code}); set OPENAI_API_KEY") from None
-        except openai.NotFoundError:
-            raise WorkError(f"{self.base} has no {self.endpoint} for the model {self.model!r}") from None
+            raise WorkError(
+                f"{redact(self.base)} refused the key (status {e.status_code}); set OPENAI_API_KEY"
+            ) from None
+        except openai.NotFoundError as e:
+            raise WorkError(
+                f"{redact(self.base)} has no {self.endpoint} for the model {model!r} ({_words(e)})"
+            ) from None
         except openai.APIConnectionError as e:
             raise WorkError(
-                f"no answer from {self.base} after {self.max_retries + 1} tries ({shorten(e, 60)})"
+                f"no answer from {redact(self.base)} after {self.max_retries + 1} tries ({shorten(redact(e), 60)})"
             ) from None
-        except (openai.OpenAIError, LookupError, TypeError, ValueError):
-            return float("nan"), FAILED
-        return (reward, OK) if np.isfinite(reward) else (float("nan"), NOT_FINITE)
+        except openai.OpenAIError as e:
+            return nothing, FAILED, f"the server said: {_words(e)}"
+        except _Outputs as e:
+            raise InputError(
+                f"{redact(self.url)} is no reward model: {e}; it answered {shorten(redact(answer), 120)}"
+            ) from None
+        except (LookupError, TypeError, ValueError, AttributeError) as e:
+            why = str(e) if isinstance(e, _Unread) else "the answer has another shape"
+            return nothing, FAILED, f"{why}; it answered {shorten(redact(answer), 120)}"
+        return (reward, OK, "") if np.isfinite(reward) else (nothing, NOT_FINITE, "")
+
+    def _look(self, rewards: NDArray[np.float64]) -> None:
+        """Say it once where raw scores look like probabilities: some servers do not know that raw ones can be asked."""
+        finite = rewards[np.isfinite(rewards)]
+        self._low, self._high = (f(finite, initial=b) for f, b in ((np.min, self._low), (np.max, self._high)))
+        if len(finite) and self._low >= 0 and self._high <= 1 and not self._warned:
+            self._warned = True
+            log.warning(
+                "%s: every score lies between 0 and 1 (%.3g to %.3g), as probabilities do, although raw ones were asked "
+                "for; they squeeze the effects of the best and the worst responses", self.name, self._low, self._high,
+            )  # fmt: skip
+
+
+# Where servers say what they serve -> how that is read: one mapping per model.
+_ABOUT: dict[str, Callable[[Any], list[dict[str, str]]]] = {
+    "/v1/models": lambda said: [
+        {"model": str(one["id"]), **({"root": str(one["root"])} if one.get("root") else {})} for one in said["data"]
+    ],
+    "/info": lambda said: [{"model": str(said["model_id"]), "sha": str(said.get("model_sha"))}],
+    "/get_model_info": lambda said: [{"model": str(said["model_path"])}],
+}
+
+
+def _words(error: Any) -> str:
+    """What a server said when it refused, in its own words."""
+    said = getattr(error, "body", None)
+    for _ in range(3):
+        if isinstance(said, dict):
+            said = next((said[key] for key in ("error", "message", "detail", "msg") if said.get(key)), said)
+        elif isinstance(said, list) and said:
+            said = said[0]
+    return shorten(redact(said if said else error), 160)

@@ -148,11 +148,16 @@ def as_bytes(keys: NDArray[np.uint64]) -> list[bytes]:
 def open_store(folder: str | Path, reward: Any) -> ScoreStore | None:
     """The store of a reward in `folder`, with the record of how it is run.
 
-    None for a plain function: nothing tells it from another one of the same name.
+    None for a plain function, and for a server that does not say what it serves: nothing tells it from another one of
+    the same name.
     """
     if not isinstance(reward, DetailedReward):
         return None
-    store = ScoreStore(folder, reward.fingerprint)
+    fingerprint = reward.fingerprint
+    if not fingerprint:
+        log.warning("the scores of %s are not kept: nothing says which model gives them", reward.name)
+        return None
+    store = ScoreStore(folder, fingerprint)
     record = getattr(reward, "record", None)
     if record is not None:
         store.record(record())
