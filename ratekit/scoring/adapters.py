@@ -100,8 +100,8 @@ def guess(name: str, config: Any, has_template: bool) -> Adapter:
         adapter, because = POSITIVE, f"the labels {', '.join(config.id2label.values())}"
     elif getattr(config, "auto_map", None):
         raise InputError(
-            f"{name!r} is a {kinds[0] if kinds else 'model'} with code and a head of its own, and how it is read is not "
-            "known; wrap it in a function (prompts, responses) -> rewards and pass that"
+            f"{name!r} is a {kinds[0] if kinds else 'model'} with code and a head of its own, and how it is read is "
+            "not known; wrap it in a function (prompts, responses) -> rewards and pass that"
         )
     else:
         raise InputError(

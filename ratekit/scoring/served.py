@@ -326,8 +326,9 @@ class ServedReward:
         if len(finite) and self._low >= 0 and self._high <= 1 and not self._warned:
             self._warned = True
             log.warning(
-                "%s: every score lies between 0 and 1 (%.3g to %.3g), as probabilities do, although raw ones were asked "
-                "for; they squeeze the effects of the best and the worst responses", self.name, self._low, self._high,
+                "%s: every score lies between 0 and 1 (%.3g to %.3g), as probabilities do, although raw ones were "
+                "asked for; they squeeze the effects of the best and the worst responses",
+                self.name, self._low, self._high,
             )  # fmt: skip
 
 
