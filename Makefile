@@ -6,11 +6,11 @@ BIN := $(VENV)/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 STAMP := $(VENV)/.installed
 
-.PHONY: demo docs test test-slow test-browser lint coverage clean
+.PHONY: demo docs test test-slow test-browser test-lowest lint coverage clean
 .DELETE_ON_ERROR:
 
 $(STAMP): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "ratekit needs Python 3.10 or newer; this is " + sys.version.split()[0] + " (make PYTHON=python3.11 ...)")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ratekit needs Python 3.11 or newer; this is " + sys.version.split()[0] + " (make PYTHON=python3.11 ...)")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
@@ -34,6 +34,16 @@ test-browser: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser]'
 	$(BIN)/python -m pytest tests/browser -m browser
 
+# The lowest versions that pyproject.toml allows (uv resolves them): the five lines of the README, and the tests of the way that they take.
+test-lowest:
+	uv pip compile -q --resolution lowest-direct --python-version 3.11 pyproject.toml -o .venv-lowest.txt
+	uv venv -q --clear --python $(PYTHON) .venv-lowest
+	uv pip install -q --python .venv-lowest/bin/python -r .venv-lowest.txt -e . --no-deps
+	uv pip install -q --python .venv-lowest/bin/python pytest pytest-xdist hypothesis statsmodels
+	.venv-lowest/bin/python -m ratekit run --data reviews -a length -r words -r vader --out .venv-lowest/run
+	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -n 2 --dist loadfile tests/test_sources.py tests/test_stages.py \
+		tests/test_estimators.py tests/test_attributes.py tests/test_plots.py tests/test_scoring.py
+
 # The site needs packages of its own; notebooks run while it is built (RATEKIT_DOCS=quick leaves them unrun).
 docs: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
@@ -44,4 +54,4 @@ coverage: $(STAMP)
 	$(BIN)/python experiments/coverage.py
 
 clean:
-	rm -rf $(VENV) demo docs/_build docs/api docs/notebooks .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-lowest .venv-lowest.txt demo docs/_build docs/api docs/notebooks .pytest_cache .mypy_cache .ruff_cache

@@ -7,6 +7,7 @@ text of the docstrings into what Sphinx reads. Nothing on the site comes from an
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import os
 import re
@@ -80,7 +81,7 @@ PAGES = [
 def generate(app: object) -> None:
     """Write the API pages, and bring the notebooks where Sphinx reads them."""
     named = {name for *_, names in PAGES for name in names}
-    rest = [name for name in ratekit._PUBLIC if name not in named]
+    rest = [name for name in ratekit.__all__ if name not in named and not inspect.ismodule(getattr(ratekit, name))]
     pages = [*PAGES, ("more", "More", "What else is public.", rest)] if rest else PAGES
     folder = fresh(HERE / "api")
     for slug, title, about, names in pages:

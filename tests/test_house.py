@@ -15,7 +15,7 @@ PACKAGE = ROOT / "ratekit"
 
 # DESIGN's floors. A module may import from its own floor or a lower one; the graph has no cycle.
 FLOORS = {
-    0: "errors schema files lazy escaping redaction tables",
+    0: "errors schema files escaping redaction tables",
     1: "estimators recommendation resampling measures attributes textdiff",
     2: "groups sources checkpoints lora rewriting scoring",
     3: "stages diagnostics conclusions simulate merging",
@@ -130,6 +130,7 @@ def requirement(text):
 
 def test_environment_yml_names_the_dependencies_of_pyproject():
     import tomllib
+
     import yaml
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -122,8 +122,8 @@ def test_an_installed_package_finds_the_experiments_and_the_published_numbers(tm
     import shutil
     import subprocess
     import sys
-
     import tomllib
+
     from conftest import ROOT
 
     wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]

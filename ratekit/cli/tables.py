@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from enum import Enum
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from ratekit.errors import shorten
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 WIDEST = 200  # characters of a cell on a terminal: a name may be as long as a response
 
 
-class Format(str, Enum):
+class Format(StrEnum):
     """How a table is printed."""
 
     table = "table"

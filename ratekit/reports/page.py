@@ -101,7 +101,7 @@ def _parts(found: Contents) -> dict[str, Any]:
         "details": plain_table(_details(table), DETAILS) if table is not None else None,
         "audit": audit_tables(found.audit) if found.audit is not None else None,
         "audit_picture": png(found.audit_picture) if found.audit_picture else None,
-        "provenance": provenance(found, datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")),
+        "provenance": provenance(found, datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")),
         "missing": found.missing,
     }
 

@@ -16,21 +16,6 @@ share.py        the dataset card, and the way to the hub
 
 from __future__ import annotations
 
-from ratekit.lazy import lazy_names
-from ratekit.reproduce.facts import published
+import lazy_loader
 
-# Loaded when they are used: `rk.published` needs none of the pipeline.
-_LATER = {
-    "run": "pipeline",
-    "planned": "pipeline",
-    "compare": "verdicts",
-    "push": "share",
-    "experiments": "experiment",
-    "get_experiment": "experiment",
-    "Experiment": "experiment",
-    "Sweep": "experiment",
-}
-
-__all__ = ["Experiment", "Sweep", "compare", "experiments", "get_experiment", "planned", "published", "push", "run"]
-
-__getattr__, __dir__ = lazy_names("ratekit.reproduce", _LATER)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,7 +1,7 @@
 """A chat with a model on this machine, by `transformers`: batches by length, and what was cut off is known.
 
 Several GPUs: a model that one cannot hold is spread over them (`device_map="auto"`); for speed start one process per
-GPU on the same cache, `accelerate launch --num_processes 4 -m ratekit.cli rewrite ...`: each takes the texts that no
+GPU on the same cache, `accelerate launch --num_processes 4 -m ratekit rewrite ...`: each takes the texts that no
 other has taken, and all end with the whole.
 """
 

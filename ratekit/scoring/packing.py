@@ -309,7 +309,7 @@ def seen(key: Any, value: Any, segment: Segment, n: int) -> tuple[Any, Any]:
             start, length = runs[-1][0], runs.pop()[1] + length
         runs.append((start, length))
     parts = [[t[:, :, s : s + length] for s, length in runs] for t in (key, value)]
-    return tuple(t[0] if len(t) == 1 else torch.cat(t, 2) for t in parts)  # type: ignore[return-value]
+    return tuple(t[0] if len(t) == 1 else torch.cat(t, 2) for t in parts)
 
 
 def _fused(running: Running, q: Any, k: Any, v: Any, out: Any, scaling: Any, softcap: None, window: int | None) -> None:

@@ -12,15 +12,6 @@ imported, and not before a widget is asked for.
 
 from __future__ import annotations
 
-from ratekit.lazy import lazy_names
+import lazy_loader
 
-_WIDGETS = {
-    "Explorer": "explorer",
-    "Playground": "playground",
-    "AttributeLab": "attribute_lab",
-    "EffectsDashboard": "dashboard",
-}
-
-__all__ = ["AttributeLab", "EffectsDashboard", "Explorer", "Playground"]
-
-__getattr__, __dir__ = lazy_names("ratekit.widgets", _WIDGETS)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,68 @@
+"""The public names and where each lives. `ratekit` reads them here and imports one when it is first used."""
+
+from . import attributes as attributes
+from . import demo as demo
+from . import diagnostics as diagnostics
+from . import estimators as estimators
+from . import measures as measures
+from . import merging as merging
+from . import plots as plots
+from . import reports as reports
+from . import reproduce as reproduce
+from . import resampling as resampling
+from . import rewriting as rewriting
+from . import scoring as scoring
+from . import simulate as simulate
+from . import sources as sources
+from . import widgets as widgets
+from .attributes import ATTRIBUTES as ATTRIBUTES
+
+# what to vary, with what to rewrite, what to score
+from .attributes import Attribute as Attribute
+from .diagnostics import contrast as contrast
+
+# what to ask of the result
+from .diagnostics import diagnose as diagnose
+from .diagnostics import dose_response as dose_response
+from .diagnostics import heterogeneity as heterogeneity
+from .diagnostics import plan as plan
+from .diagnostics import sensitivity as sensitivity
+from .diagnostics import sequential as sequential
+from .diagnostics import spillover as spillover
+from .diagnostics import warranted as warranted
+
+# faults
+from .errors import InputError as InputError
+from .errors import WorkError as WorkError
+from .estimators import ESTIMATORS as ESTIMATORS
+
+# merging reward models
+from .merging.taxonomy import TAXONOMY as TAXONOMY
+
+# to show it to somebody
+from .reports import report as report
+
+# the paper's own numbers
+from .reproduce.facts import published as published
+from .resampling import adjust as adjust
+from .resampling import bootstrap as bootstrap
+from .rewriting.base import Reply as Reply
+from .rewriting.base import Rewrite as Rewrite
+from .rewriting.batch import BatchChat as BatchChat
+from .rewriting.chat import ChatRewriter as ChatRewriter
+from .rewriting.local import LocalChat as LocalChat
+from .rewriting.openai_chat import OpenAIChat as OpenAIChat
+from .rewriting.rules import RuleRewriter as RuleRewriter
+from .scoring import REWARD_MODELS as REWARD_MODELS
+from .scoring.check_reward import check_reward as check_reward
+
+# stages
+from .sources.loading import load as load
+from .sources.public import SOURCES as SOURCES
+from .stages import estimate as estimate
+from .stages import label as label
+from .stages import rewrite as rewrite
+from .stages import score as score
+from .stages import standardize as standardize
+
+__version__: str
