@@ -6,7 +6,7 @@ Its folder is that of ratekit.runfolder; what it holds already is not made again
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +14,11 @@ from ratekit import files
 from ratekit.attributes import Attribute, get_attribute
 from ratekit.errors import InputError
 from ratekit.rewriting import Options, make_rewriter
-from ratekit.rewriting.asking import plan_chains
 from ratekit.rewriting.chains import rows_of
 from ratekit.rewriting.chat import ChatRewriter
 from ratekit.rewriting.cost import Meter, Plan, Prices
 from ratekit.rewriting.rules import RULES
+from ratekit.rewriting.stream import plan_chains
 from ratekit.runfolder import DATASET, opened, write_dataset, write_record, write_table
 from ratekit.schema import ATTRIBUTE, REWARD_PREFIX, REWRITES, TREATED, columns_of
 from ratekit.scoring import default_name, find_reward
@@ -45,9 +45,7 @@ class Settings:
     depth: int | None = None
     n: int | None = None
     seed: int = 0
-    template: str | None = None
-    max_tokens: int | None = None
-    temperature: float | None = None
+    asked: dict[str, Any] | None = None  # how the LLM is asked, where that is not the default: `Options.asked`
     experiment: str | None = None  # of ratekit.reproduce; then it says what the rows and labels are
     labeller: str | None = None
 
@@ -154,7 +152,6 @@ def rewritten(
 ) -> Dataset:
     """Load, label (unless the data carry labels for this attribute) and rewrite."""
     ds, attribute, rewriter, depth = prepared(settings)
-    options = asked_as(settings, options)
     return rewrite(ds, attribute, rewriter, depth, cache=cache, options=options, meter=meter, progress=progress)
 
 
@@ -163,7 +160,7 @@ def planned(
 ) -> Plan:
     """What `rewritten` would ask an LLM for; makes no request. Raises InputError for a rewriter that asks none."""
     ds, attribute, spec, depth = prepared(settings)
-    rewriter = make_rewriter(spec, attribute, cache=cache, options=asked_as(settings, options))
+    rewriter = make_rewriter(spec, attribute, cache=cache, options=options)
     if not isinstance(rewriter, ChatRewriter):
         raise InputError(f"a dry run is for rewriters that ask an LLM; {spec!r} makes no call")
     return plan_chains(rewriter, rows_of(ds, rewriter.needs_prompt), depth, prices)
@@ -186,16 +183,6 @@ def prepared(settings: Settings) -> tuple[Dataset, Attribute, str, int]:
     if depth is None:
         depth = max((len(r or []) for r in ds[REWRITES]), default=2) if rewriter == "replay" else 2
     return ds, attribute, rewriter, depth
-
-
-def asked_as(settings: Settings, options: Options | None) -> Options:
-    """The options with what the settings say of the asking."""
-    return replace(
-        options or Options(),
-        template=settings.template,
-        max_tokens=settings.max_tokens,
-        temperature=settings.temperature,
-    )
 
 
 def _default_rewriter(ds: Dataset, attribute: str) -> str:

@@ -14,9 +14,8 @@ import ratekit as rk
 from ratekit.cli import main
 from ratekit.rewriting import archive
 from ratekit.rewriting.base import Reply
-from ratekit.rewriting.cache import Cache
-from ratekit.rewriting.records import key_of
-from ratekit.rewriting.shards import lines
+from ratekit.rewriting.cache import Cache, key_of
+from ratekit.store import lines
 
 LENGTH = rk.ATTRIBUTES["length"]
 
@@ -74,7 +73,7 @@ def test_a_torn_last_line_is_mended_and_asked_for_again(tmp_path, cut):
     shard.write_bytes(whole[:-cut])
     cache = Cache(tmp_path)
     assert len(cache) == (20 if cut == 1 else 19)  # all but the newline is a whole reply
-    assert all(record is not None for _, record in lines(shard))
+    assert all(record is not None for _, _, record in lines(shard))
     assert filled(tmp_path)["rewrites"] == before["rewrites"]
     assert len(Cache(tmp_path)) == 20
 
@@ -222,8 +221,8 @@ def test_ls_and_verify(tmp_path, capsys):
     capsys.readouterr()
     assert main(["cache", "verify", str(tmp_path)]) == 1
     out = capsys.readouterr().out
-    assert "line 4: the key is not" in out
-    assert "line 6: not a record" in out
+    assert "line 4: damaged" in out
+    assert "line 6: damaged" in out
 
 
 def test_export_is_a_dataset_with_a_card(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from rewriting_support import ROOT, Server, environment
 
 from ratekit.rewriting.cache import Cache
-from ratekit.rewriting.shards import lines
+from ratekit.store import lines
 
 SCRIPT = """
 import json, os, random, signal, sys, time
@@ -66,7 +66,7 @@ def check(rows, n):
 
 
 def shards_are_whole(cache):
-    found = [record for shard in cache.glob("*.jsonl") for _, record in lines(shard)]
+    found = [record for shard in cache.glob("*.jsonl") for _, _, record in lines(shard)]
     assert all(record is not None for record in found)
     return found
 

@@ -15,7 +15,7 @@ import ratekit as rk
 from ratekit.rewriting.base import Reply
 from ratekit.rewriting.cache import Cache
 from ratekit.rewriting.cost import Meter, Prices
-from ratekit.rewriting.pacing import Throttle
+from ratekit.rewriting.openai_chat import Throttle
 
 LENGTH = rk.ATTRIBUTES["length"]
 
@@ -50,7 +50,7 @@ def test_twenty_percent_faults_lose_no_row_and_every_status_is_true(server, tmp_
     stats = server.stats
     assert all(stats[kind] > 20 for kind in (*transient, "hang"))
     rewriter = rk.ChatRewriter(rk.OpenAIChat("m"), LENGTH)
-    truth = {"ok": "ok", "length": "truncated", "refusal": "refused"}
+    truth = {"ok": "ok", "length": "truncated", "refusal": "refused", "unended": "failed"}
     for row in ds:
         text, target, statuses = row["response"], not row["treated"], []
         for rewritten in row["rewrites"]:

@@ -19,7 +19,7 @@ SourceNames = Annotated[
 
 def _folder(folder: Path | None) -> Path:
     from ratekit.errors import InputError
-    from ratekit.rewriting.records import default_cache
+    from ratekit.rewriting.cache import default_cache
 
     folder = folder or default_cache()
     if not folder.is_dir():

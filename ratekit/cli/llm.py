@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
 import typer
 
@@ -17,53 +17,24 @@ if TYPE_CHECKING:
     from ratekit.rewriting import Options
     from ratekit.rewriting.cost import Meter, Prices
 
-BaseUrl = Annotated[str | None, typer.Option(help="Of an OpenAI-compatible server of your own, for openai:MODEL.")]
 Template = Annotated[
     Path | None, typer.Option(help="A text file with the rewriting prompt: {phrase}, {response} and perhaps {prompt}.")
 ]
-MaxTokens = Annotated[int | None, typer.Option(min=1, help="Of one reply; a longer one is truncated.")]
-Temperature = Annotated[float | None, typer.Option(min=0.0, help="Of the sampling; 0 is greedy.")]
-Concurrency = Annotated[int | None, typer.Option(min=1, help="Requests under way at most. [default: 64]")]
-Rpm = Annotated[float | None, typer.Option(help="Requests a minute that the server allows.")]
-Tpm = Annotated[float | None, typer.Option(help="Tokens a minute that the server allows.")]
-Timeout = Annotated[float | None, typer.Option(help="Seconds for one request. [default: 120]")]
 PriceIn = Annotated[float | None, typer.Option(help="Money per million tokens in.")]
 PriceOut = Annotated[float | None, typer.Option(help="Money per million tokens out.")]
 Budget = Annotated[float | None, typer.Option(help="Money after which no new request is made; needs the prices.")]
-RetryFailed = Annotated[
-    bool,
-    typer.Option("--retry-failed", help="Ask again for the replies that were no rewrites (truncated, refused...)."),
-]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would take, and ask for nothing.")]
 
 
 @dataclass(frozen=True)
 class Asking:
-    """How an LLM is asked, and at what cost; each field is an option of the commands under `with_llm_options`."""
+    """How an LLM is asked (every field of `Options` is an option of the commands) and at what cost."""
 
-    base_url: BaseUrl = None
-    template: Template = None
-    max_tokens: MaxTokens = None
-    temperature: Temperature = None
-    concurrency: Concurrency = None
-    rpm: Rpm = None
-    tpm: Tpm = None
-    timeout: Timeout = None
+    options: Options
     price_in: PriceIn = None
     price_out: PriceOut = None
     budget: Budget = None
-    retry_failed: RetryFailed = False
     dry_run: DryRun = False
-
-    @property
-    def options(self) -> Options:
-        """What a rewriter takes."""
-        from ratekit.rewriting import Options
-
-        return Options(
-            self.base_url, None, self.retry_failed,
-            concurrency=self.concurrency, rpm=self.rpm, tpm=self.tpm, timeout=self.timeout,
-        )  # fmt: skip
 
     @property
     def prices(self) -> Prices | None:
@@ -77,48 +48,88 @@ class Asking:
             raise InputError("give both prices or none: --price-in and --price-out")
         return Prices(self.price_in, self.price_out)
 
-    @property
-    def text(self) -> str | None:
-        """The rewriting prompt of the template file, without its last line break. Raises InputError."""
-        from ratekit.errors import InputError
 
-        path = self.template
-        if path is None:
-            return None
-        try:
-            text = path.read_text(encoding="utf-8").removesuffix("\n")
-        except OSError as e:
-            raise InputError(f"--template {path}: {e.strerror}") from None
-        except UnicodeDecodeError:
-            raise InputError(f"--template {path}: not UTF-8") from None
-        if not text.strip():
-            raise InputError(f"--template {path}: the file is empty")
-        return text
+def _number(kind: type) -> Callable[[str], Any]:
+    """Reads a number, or `none` for a parameter that is left out."""
+
+    def read(text: str) -> Any:
+        return None if text.lower() == "none" else kind(text)
+
+    read.__name__ = f"{kind.__name__} or none"
+    return read
+
+
+def _asking_options() -> dict[str, inspect.Parameter]:
+    """A command-line option for each parameter by which an LLM is asked."""
+    from ratekit.rewriting.options import Options
+
+    kinds = get_type_hints(Options)
+    made = {}
+    for f in fields(Options):
+        text = f.metadata["help"]
+        if f.name == "template":
+            annotation: Any = Template
+        elif f.type == "bool":
+            annotation = Annotated[bool, typer.Option(f"--{f.name.replace('_', '-')}", help=text)]
+        elif f.default is not None and type(None) in get_args(kinds[f.name]):
+            parser = _number(type(f.default))
+            annotation = Annotated[kinds[f.name], typer.Option(parser=parser, metavar="NUMBER|none", help=text)]
+        else:
+            annotation = Annotated[kinds[f.name], typer.Option(help=text)]
+        name = LLM_SEED if f.name == "seed" else f.name
+        made[name] = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=annotation)
+    return made
+
+
+LLM_SEED = "llm_seed"  # the commands have a --seed of their own, that of the sample
 
 
 def with_llm_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with the fields of `Asking` as options of its own, where it has the parameter `asking`.
+    """The command with the fields of `Options` and `Asking` as options of its own, where it has a parameter `asking`.
 
-    The command line reads a function's signature, and has no way to say "these thirteen too".
+    The command line reads a function's signature, and has no way to say "these too".
     """
-    kinds = get_type_hints(Asking, include_extras=True)
-    options = [
+    asked = _asking_options()
+    kinds = get_type_hints(Asking, localns={"Options": object}, include_extras=True)
+    money = [
         inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=kinds[f.name])
-        for f in fields(Asking)
-    ]
+        for f in fields(Asking) if f.name != "options"
+    ]  # fmt: skip
     signature = inspect.signature(command, eval_str=True)
     spread: list[inspect.Parameter] = []
     for parameter in signature.parameters.values():
-        spread += options if parameter.name == "asking" else [parameter]
+        spread += [*asked.values(), *money] if parameter.name == "asking" else [parameter]
 
     @functools.wraps(command)
     def spread_out(**given: Any) -> None:
-        asking = Asking(**{option.name: given.pop(option.name) for option in options})
+        from ratekit.rewriting.options import Options
+
+        values = {name: given.pop(name) for name in asked}
+        values["seed"] = values.pop(LLM_SEED)
+        values["template"] = _text(values["template"])
+        asking = Asking(Options(**values), **{parameter.name: given.pop(parameter.name) for parameter in money})
         command(**given, asking=asking)
 
     spread_out.__signature__ = signature.replace(parameters=spread)  # type: ignore[attr-defined]
     spread_out.__annotations__ = {p.name: p.annotation for p in spread}
     return spread_out
+
+
+def _text(path: Path | None) -> str | None:
+    """The rewriting prompt of the template file, without its last line break. Raises InputError."""
+    from ratekit.errors import InputError
+
+    if path is None:
+        return None
+    try:
+        text = path.read_text(encoding="utf-8-sig").removesuffix("\n")
+    except OSError as e:
+        raise InputError(f"--template {path}: {e.strerror}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"--template {path}: not UTF-8") from None
+    if not text.strip():
+        raise InputError(f"--template {path}: the file is empty")
+    return text
 
 
 def is_first_process() -> bool:

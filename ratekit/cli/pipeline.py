@@ -96,7 +96,7 @@ def run(
     settings = Settings(
         data=data, attribute=attribute, data_files=str(data_files) if data_files else None, split=split,
         columns=_mapping(column), duplicates=duplicates, rewriter=rewriter, depth=depth, n=n, seed=seed,
-        template=asking.text, max_tokens=asking.max_tokens, temperature=asking.temperature,
+        asked=asking.options.asked or None,
     )  # fmt: skip
     folder = out or Path("runs") / f"{Path(data).name.split('.')[0]}-{attribute}"
     if asking.dry_run:
@@ -134,7 +134,7 @@ def rewrite(
     settings = Settings(
         data=data, attribute=attribute, data_files=str(data_files) if data_files else None, columns=_mapping(column),
         rewriter=rewriter, depth=depth, n=n, seed=seed,
-        template=asking.text, max_tokens=asking.max_tokens, temperature=asking.temperature,
+        asked=asking.options.asked or None,
     )  # fmt: skip
     cache = cache or out / "rewrites"
     if asking.dry_run:

@@ -80,19 +80,17 @@ def reproduce(
         print(
             planned(
                 name, out, n=n, rewriter=rewriter, labeller=labeller, depth=depth, seed=seed,
-                data_files=[str(f) for f in data_files or []] or None, template=asking.text,
-                max_tokens=asking.max_tokens, temperature=asking.temperature,
-                cache=cache, options=asking.options, prices=prices,
+                data_files=[str(f) for f in data_files or []] or None, cache=cache,
+                options=asking.options, prices=prices,
             )
         )  # fmt: skip
         return
-    if rewriter is None and asking.base_url is None and asking.budget is None and start is None:
+    if rewriter is None and asking.options.base_url is None and asking.budget is None and start is None:
         refuse_to_pay_unasked(name)
     finished = run(
         name, out, start=start, n=n, rewriter=rewriter, rewards=reward or (), data_files=data_files or (),
-        labeller=labeller, depth=depth, seed=seed, template=asking.text,
-        max_tokens=asking.max_tokens, temperature=asking.temperature,
-        cache=cache, options=asking.options, meter=Meter(prices, asking.budget), trust_remote_code=trust_remote_code,
+        labeller=labeller, depth=depth, seed=seed, cache=cache,
+        options=asking.options, meter=Meter(prices, asking.budget), trust_remote_code=trust_remote_code,
     )  # fmt: skip
     _report(finished, compare, format)
     if push is not None:

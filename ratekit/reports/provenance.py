@@ -18,6 +18,7 @@ def provenance(found: Contents, now: str) -> list[tuple[str, Facts]]:
     """(title, facts) for each part of the record; what was not recorded is left out."""
     settings = dict(found.record.get("settings") or {})
     rewriting = dict(found.record.get("rewriting") or {})
+    settings |= settings.pop("asked", None) or {}
     if settings.get("template"):
         settings["template"] = f"your own, hash {template_hash(str(settings['template']))}"
     parts = [

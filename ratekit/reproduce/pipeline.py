@@ -23,10 +23,10 @@ from ratekit.reproduce.experiment import Experiment, classified, get_experiment
 from ratekit.reproduce.remains import write
 from ratekit.reproduce.sweeps import SIMULATED, simulated, sweep_table, swept
 from ratekit.rewriting import Options, make_rewriter
-from ratekit.rewriting.asking import plan_chains
 from ratekit.rewriting.chains import rows_of
 from ratekit.rewriting.chat import ChatRewriter
 from ratekit.rewriting.cost import Meter, Plan, Prices
+from ratekit.rewriting.stream import plan_chains
 from ratekit.schema import ATTRIBUTE, REWRITES, columns_of
 from ratekit.scoring import default_name
 from ratekit.scoring.base import Reward
@@ -64,9 +64,6 @@ def run(
     labeller: str | None = None,
     depth: int | None = None,
     seed: int | None = None,
-    template: str | None = None,
-    max_tokens: int | None = None,
-    temperature: float | None = None,
     cache: Path | None = None,
     options: Options | None = None,
     meter: Meter | None = None,
@@ -91,7 +88,7 @@ def run(
     begun = time.monotonic()
     given = {
         "n": n, "rewriter": rewriter, "data_files": [str(f) for f in data_files] or None, "labeller": labeller,
-        "depth": depth, "seed": seed, "template": template, "max_tokens": max_tokens, "temperature": temperature,
+        "depth": depth, "seed": seed, "asked": (options.asked if options else None) or None,
     }  # fmt: skip
     settings, folder, shared = _opened(experiment, out, start, {k: v for k, v in given.items() if v is not None})
     asked = settings_rewards(experiment, settings, folder, rewards)
@@ -108,7 +105,7 @@ def run(
             return ds
         return rewrite(
             ds, attribute, settings.rewriter, settings.depth or experiment.depth, meter=meter, progress=progress,
-            cache=cache or folder / "rewrites", options=runs.asked_as(settings, options),
+            cache=cache or folder / "rewrites", options=replace(options, **settings.asked or {}),
         )  # fmt: skip
 
     ds, record = runs.scored(
@@ -134,9 +131,12 @@ def settings_of(experiment: Experiment, given: dict[str, Any]) -> runs.Settings:
     own: dict[str, Any] = {
         "data": experiment.source, "attribute": attribute.name if attribute else CARRIED,
         "rewriter": experiment.rewriter, "n": experiment.n, "experiment": experiment.name,
-        "temperature": experiment.temperature, "depth": experiment.depth, "labeller": experiment.labeller,
-        "template": attribute.template if attribute else None,
+        "depth": experiment.depth, "labeller": experiment.labeller,
     }  # fmt: skip
+    theirs = Options(template=attribute.template if attribute else None)
+    if experiment.temperature is not None:
+        theirs = replace(theirs, temperature=experiment.temperature)
+    asked = {**theirs.asked, **given.get("asked", {})}
     if "rewriter" in given:
         if experiment.rewriter is None:
             raise InputError(
@@ -147,12 +147,12 @@ def settings_of(experiment: Experiment, given: dict[str, Any]) -> runs.Settings:
         if given["rewriter"] == SIMULATED and "data_files" in given:
             raise InputError(f"--rewriter {SIMULATED} makes its texts itself, so it takes no --data-files")
         if given["rewriter"].partition(":")[0] not in ("openai", "batch", "hf"):
-            own.update(temperature=None, template=None)  # nobody is asked, so nothing is sampled
+            asked = {}  # nobody is asked
         if given["rewriter"] == SIMULATED:
             own.update(data=SIMULATED, depth=3, n=1000)
     if "labeller" in given and experiment.labeller is None:
         raise InputError(f"{experiment.name} takes no --labeller: its labels are in the data")
-    return runs.Settings(**{**own, **given})
+    return runs.Settings(**{**own, **given, "asked": asked or None})
 
 
 def settings_rewards(
@@ -255,14 +255,16 @@ def planned(
 ) -> Plan:
     """What the rewriting of an experiment would ask an LLM for; makes no request. Raises InputError where none is."""
     experiment = get_experiment(name)
+    options = options or Options()
+    given["asked"] = options.asked
     settings = settings_of(experiment, {k: v for k, v in given.items() if v is not None})
     if not settings.rewriter or settings.rewriter == SIMULATED:
         raise InputError(f"a dry run is for rewriters that ask an LLM; {name} as it stands makes no call")
     ds, attribute = prepared(experiment, settings)
     assert attribute is not None
     cache = cache or (Path(out) if out else Path("runs") / name) / "rewrites"
-    asked = runs.asked_as(settings, options)
-    rewriter = make_rewriter(settings.rewriter, attribute, cache=cache, options=asked)
+    options = replace(options, **settings.asked or {})
+    rewriter = make_rewriter(settings.rewriter, attribute, cache=cache, options=options)
     if not isinstance(rewriter, ChatRewriter):
         raise InputError(f"a dry run is for rewriters that ask an LLM; {settings.rewriter!r} makes no call")
     return plan_chains(rewriter, rows_of(ds, rewriter.needs_prompt), settings.depth or experiment.depth, prices)

@@ -41,10 +41,11 @@ def write(
         runfolder.write_table(folder, table)
     record["notes"] = table.attrs.get("notes", [])
     attribute = experiment.attribute
+    template = (settings.asked or {}).get("template")
     record["experiment"] = {
         "name": experiment.name, "about": experiment.about, "place": experiment.place, "can_say": experiment.can_say,
         "treated": attribute.treated if attribute else None, "untreated": attribute.untreated if attribute else None,
-        "template_hash": template_hash(settings.template) if settings.template else None,
+        "template_hash": template_hash(template) if template else None,
     }  # fmt: skip
     record["git_commit"] = git_commit()
     record["dropped"] = dropped(ds)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ratekit import files
 from ratekit.attributes import Attribute
 from ratekit.errors import InputError, unknown
 from ratekit.rewriting import rules
 from ratekit.rewriting.base import Chat, Rewriter
-from ratekit.rewriting.cache import Cache
+from ratekit.rewriting.cache import Cache, default_cache
 from ratekit.rewriting.chat import ChatRewriter
+from ratekit.rewriting.options import Options
 from ratekit.rewriting.prompts import template_of
-from ratekit.rewriting.records import default_cache
 from ratekit.rewriting.replay import Replay
 
 SPECS: dict[str, str] = {
@@ -26,40 +24,33 @@ SPECS: dict[str, str] = {
 }
 
 
-@dataclass(frozen=True)
-class Options:
-    """How an LLM is asked, beside its name; None leaves the backend's own default.
-
-    base_url      of an OpenAI-compatible server
-    template      the rewriting prompt, with {phrase}, {response} and, if wanted, {prompt}
-    retry_failed  ask again for what the cache holds without being a rewrite
-    max_tokens, temperature, seed, concurrency, rpm, tpm, timeout: see `OpenAIChat`
-    judged        judge replayed rewrites as a model's replies are (`Replay`)
-    """
-
-    base_url: str | None = None
-    template: str | None = None
-    retry_failed: bool = False
-    max_tokens: int | None = None
-    temperature: float | None = None
-    seed: int | None = None
-    concurrency: int | None = None
-    rpm: float | None = None
-    tpm: float | None = None
-    timeout: float | None = None
-    judged: bool = False
-
-
 def make_rewriter(
     spec: str, attribute: Attribute, *, cache: str | Path | None = None, options: Options | None = None
 ) -> Rewriter | Replay:
-    """The rewriter that `spec` names, for this attribute. Raises InputError.
+    """The rewriter that `spec` names, for this attribute.
 
+    Parameters
+    ----------
+    spec
+        A name in `SPECS`, followed by ":" and the model or the path.
+    attribute
+        What is varied.
+    cache
+        Folder of an LLM's replies; by default `default_cache()`, since they cost something.
+    options
+        How an LLM is asked.
+
+    Raises
+    ------
+    InputError
+        For an unknown spec, a spec without its model, a template without its fields, or an option that the kind of
+        rewriter does not have.
+
+    Examples
+    --------
     >>> from ratekit.attributes import ATTRIBUTES
     >>> make_rewriter("rules:mend=0.5", ATTRIBUTES["length"])
     RuleRewriter(attribute='length', mend=0.5, seed=0)
-
-    cache  folder of an LLM's replies; by default `default_cache()`, since they cost something
     """
     kind, _, rest = spec.partition(":")
     options = options or Options()
@@ -81,24 +72,15 @@ _EXAMPLE = {"openai": "openai:gpt-4o-mini", "batch": "batch:gpt-4o-mini", "hf": 
 
 
 def _chat(kind: str, model: str, options: Options, folder: Path) -> Chat:
-    given: dict[str, Any] = {
-        "max_tokens": options.max_tokens, "temperature": options.temperature, "seed": options.seed,
-        "concurrency": options.concurrency, "rpm": options.rpm, "tpm": options.tpm, "timeout": options.timeout,
-    }  # fmt: skip
-    given = {name: value for name, value in given.items() if value is not None}
-    paced = [name for name in ("concurrency", "rpm", "tpm", "timeout") if name in given]
     if kind == "openai":
         from ratekit.rewriting.openai_chat import OpenAIChat
 
-        return OpenAIChat(model, options.base_url, **given)
-    if paced:
-        raise InputError(f"--{paced[0]} is for openai:MODEL; {kind} goes at its own pace")
+        return OpenAIChat(model, **options.taken_by(OpenAIChat, kind))
     if kind == "batch":
         from ratekit.rewriting.batch import BatchChat
 
-        return BatchChat(model, folder / "batches", options.base_url, **given)
+        return BatchChat(model, folder / "batches", **options.taken_by(BatchChat, kind))
     from ratekit.rewriting.local import LocalChat
 
-    if options.base_url:
-        raise InputError("--base-url is for openai:MODEL and batch:MODEL; hf runs the model on this machine")
-    return LocalChat(model, **given)
+    given = options.taken_by(LocalChat, kind)
+    return LocalChat(model, **{name: value for name, value in given.items() if value is not None})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import tempfile
 from collections import Counter
@@ -11,16 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ratekit.errors import InputError, WorkError, shorten, unknown
-from ratekit.rewriting.base import OK
-from ratekit.rewriting.cache import Cache
-from ratekit.rewriting.faults import without_secrets
-from ratekit.rewriting.records import key_of
-from ratekit.rewriting.shards import is_written_to, lines
+from ratekit.redaction import redact
+from ratekit.rewriting.base import OK, STOP, ending
+from ratekit.rewriting.cache import Cache, fault_of_record, key_of, spent_on
 from ratekit.sources.public import SOURCES
+from ratekit.store import is_written_to, lines
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+
+log = logging.getLogger("ratekit")
 
 PER_FILE = 100_000  # replies in a Parquet file
 
@@ -38,10 +40,10 @@ def summary(folder: str | Path) -> pd.DataFrame:
             key, {"replies": 0, "complete": 0, "tokens_in": 0, "tokens_out": 0, "first": created, "last": created}
         )
         row["replies"] += 1
-        row["complete"] += record.get("finish_reason") in ("stop", OK)
-        usage = record.get("usage") or {}
-        row["tokens_in"] += usage.get("prompt", 0)
-        row["tokens_out"] += usage.get("completion", 0)
+        row["complete"] += ending(record.get("finish_reason")) in (STOP, OK)
+        spent = spent_on(record)
+        row["tokens_in"] += spent["prompt"]
+        row["tokens_out"] += spent["completion"]
         row["first"], row["last"] = min(row["first"], created), max(row["last"], created)
     rows = [{**dict(zip(columns, key, strict=True)), **row} for key, row in groups.items()]
     return pd.DataFrame(rows, columns=[*columns, "replies", "complete", "tokens_in", "tokens_out", "first", "last"])
@@ -52,15 +54,19 @@ def faults(folder: str | Path) -> tuple[int, list[str]]:
     Cache(folder)  # mends a torn last line
     n, found = 0, []
     for shard in sorted(Path(folder).glob("*.jsonl")):
-        for number, record in lines(shard):
+        for number, _, record in lines(shard):
             n += 1
-            fault = "not a record (torn or edited)" if record is None else _fault(record)
+            fault = "damaged (its checksum does not fit), torn or no record" if record is None else _fault(record)
             if fault:
                 found.append(f"{shard}, line {number}: {fault}")
     return n, found
 
 
 def _fault(record: dict[str, Any]) -> str | None:
+    if (odd := fault_of_record(record)) is not None:
+        return odd
+    if not _is_text(record):
+        return "holds half of a surrogate pair"
     missing = [c for c in ("model", "messages", "text", "finish_reason") if c not in record]
     if missing:
         return f"no {missing[0]!r}"
@@ -84,12 +90,16 @@ def export(folder: str | Path, out: str | Path, sources: Sequence[str] = ()) -> 
     cache, out = Cache(folder), Path(out)
     if not len(cache):
         raise InputError(f"the cache {folder} is empty: there is nothing to export")
-    n, part, rows = 0, 0, []
+    n, part, left_out = 0, 0, 0
+    rows: list[dict[str, Any]] = []
     try:
         (out / "data").mkdir(parents=True, exist_ok=True)
         for old in (out / "data").glob("replies-*.parquet"):
             old.unlink()
         for record in cache.records():
+            if not _is_text(record):
+                left_out += 1
+                continue
             rows.append(record)
             n += 1
             if len(rows) == PER_FILE:
@@ -97,10 +107,23 @@ def export(folder: str | Path, out: str | Path, sources: Sequence[str] = ()) -> 
                 part, rows = part + 1, []
         if rows:
             pq.write_table(_table(rows), out / "data" / f"replies-{part:05d}.parquet", compression="zstd")
+        if left_out:
+            log.warning(
+                "%d replies hold half of a surrogate pair, which no Parquet file can, and are left out", left_out
+            )
         (out / "README.md").write_text(card(summary(folder), sources), encoding="utf-8")
     except OSError as e:
         raise WorkError(f"{out} cannot be written: {e.strerror or shorten(e, 80)}; the cache is as it was") from None
     return n
+
+
+def _is_text(record: dict[str, Any]) -> bool:
+    """Whether it can be written as UTF-8."""
+    try:
+        json.dumps(record, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _table(rows: list[dict[str, Any]]) -> pa.Table:
@@ -166,7 +189,7 @@ def push(folder: str | Path, repo: str, sources: Sequence[str] = (), private: bo
                 repo_id=repo, repo_type="dataset", folder_path=out, commit_message="Replies exported by ratekit"
             )
         except Exception as e:  # the hub client raises many kinds; all mean that it is not there
-            raise WorkError(f"{repo!r} could not be uploaded: {shorten(without_secrets(e), 160)}") from None
+            raise WorkError(f"{repo!r} could not be uploaded: {shorten(redact(e), 160)}") from None
     return f"https://huggingface.co/datasets/{repo}"
 
 
@@ -178,7 +201,7 @@ def _meant(record: dict[str, Any] | None, template: str | None, model: str | Non
 
 def count(folder: str | Path, template: str | None = None, model: str | None = None) -> int:
     """How many lines `remove` would delete."""
-    counts = Counter(_meant(r, template, model) for s in sorted(Path(folder).glob("*.jsonl")) for _, r in lines(s))
+    counts = Counter(_meant(r, template, model) for s in sorted(Path(folder).glob("*.jsonl")) for _, _, r in lines(s))
     return counts[True]
 
 
@@ -191,10 +214,10 @@ def remove(folder: str | Path, template: str | None = None, model: str | None = 
         raise InputError(f"a process is writing to {busy[0]}; wait for it or stop it first")
     n = count(folder, template, model)
     for shard in shards:
-        kept = [record for _, record in lines(shard) if not _meant(record, template, model)]
+        kept = [raw for _, raw, record in lines(shard) if record and not _meant(record, template, model)]
         if kept:
             new = shard.with_suffix(".new")
-            new.write_text("".join(json.dumps(r, ensure_ascii=True) + "\n" for r in kept if r), encoding="utf-8")
+            new.write_bytes(b"".join(raw.rstrip(b"\r\n\0 ") + b"\n" for raw in kept))
             os.replace(new, shard)
         else:
             shard.unlink()

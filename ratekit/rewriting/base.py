@@ -34,10 +34,18 @@ USABLE = (OK, UNCHANGED)  # the statuses of a rewrite that has a text
 
 @dataclass(frozen=True)
 class Reply:
-    """What a chat gave for conversation `index`: the text, why it ended, and the tokens used.
+    """What a chat gave for one conversation.
 
-    finish_reason  "stop" (complete), "length" (cut off), "content_filter" (refused), anything else: no reply
-    usage          {"prompt": tokens in, "completion": tokens out}, as far as the server says
+    Parameters
+    ----------
+    index
+        Of the conversation.
+    text
+        Of the reply; None where there is none.
+    finish_reason
+        Why it ended, in the server's own word; `ending` says what that means. Only "stop" is a complete reply.
+    usage
+        {"prompt": tokens in, "completion": tokens out}; what the server does not say is left out.
     """
 
     index: int
@@ -72,4 +80,32 @@ Chain = tuple[list["str | None"], list[str]]  # the rewrites of a row and their 
 Chat = Callable[[list[Conversation]], Iterator[Reply]]
 Rewriter = Callable[[Sequence[str], Sequence[bool]], Sequence[Rewrite]]
 
-PAID = ("stop", "length", "content_filter")  # a reply that was made and paid for, whatever it is worth
+# --- how a reply ended -----------------------------------------------------------------------------------
+
+STOP = "stop"
+LENGTH = "length"
+FILTERED = "content_filter"
+UNREADABLE = "unreadable"  # a whole answer in which no text can be found; it may have been paid for
+ERROR = "error"  # no answer at all, or one that says so
+
+_ENDINGS = {
+    STOP: ("eos", "eos_token", "end", "end_turn", "stop_sequence", "stop_token", "complete", "completed", "done",
+           "finished", "finish_reason_stop"),
+    LENGTH: ("max_tokens", "max_length", "model_length", "max_output_tokens", "token_limit",
+             "finish_reason_max_tokens"),
+    FILTERED: ("safety", "recitation", "blocklist", "prohibited_content", "spii", "refusal", "sensitive",
+               "error_toxic", "content_filtered", "guardrail_intervened"),
+}  # fmt: skip
+_ENDING = {word: ending for ending, words in _ENDINGS.items() for word in (ending, *words)}
+
+
+def ending(finish_reason: str | None) -> str:
+    """What a server's word for the end of a reply means: "stop", "length", "content_filter", or the word itself.
+
+    Examples
+    --------
+    >>> ending("STOP"), ending("eos"), ending("MAX_TOKENS"), ending("tool_calls")
+    ('stop', 'stop', 'length', 'tool_calls')
+    """
+    word = (finish_reason or "").strip()
+    return _ENDING.get(word.lower(), word)

@@ -1,29 +1,30 @@
 """The OpenAI Batch API as a chat: half the price, an answer within a day, and a run that may end in between.
 
-What is under way is in a journal beside the cache (journal.py), written before or the moment that the server says so.
-A process that was stopped, or another one days later, goes on from there: the call with the same texts waits for the
-batches that hold them and sends only what is in none.
+What is under way is in a journal beside the cache, written before or the moment that the server says so. A process
+that was stopped, or another one days later, goes on from there: the call with the same texts waits for the batches
+that hold them and sends only what is in none.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import tempfile
 import time
 import uuid
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from ratekit.errors import InputError, WorkError, shorten
-from ratekit.rewriting.base import Reply
-from ratekit.rewriting.faults import FATAL, UnusableAnswer, fault_of, without_secrets
-from ratekit.rewriting.journal import Batch, Journal
-from ratekit.rewriting.openai_chat import OpenAIChat
-from ratekit.rewriting.records import key_of
-from ratekit.rewriting.replies import reply_of
+from ratekit.errors import WorkError, shorten
+from ratekit.redaction import Address, redact
+from ratekit.rewriting.base import ERROR, FILTERED, Reply
+from ratekit.rewriting.cache import key_of
+from ratekit.rewriting.openai_chat import OpenAIChat, Parameters
+from ratekit.rewriting.options import Sampling, require_positive
+from ratekit.rewriting.replies import FATAL, PARAMETER, REFUSED, RETRY, Fault, fault_of, fault_of_status, reply_of
 from ratekit.schema import Conversation
 
 log = logging.getLogger("ratekit")
@@ -36,48 +37,64 @@ UNREACHABLE = 20  # looks in a row that fail before it gives up
 
 
 @dataclass(frozen=True)
-class BatchChat:
+class BatchChat(Sampling):
     """A chat over the OpenAI Batch API.
 
+    Parameters
+    ----------
+    model
+        The model's name at the server.
+    folder
+        Of the journal; `make_rewriter` takes one in the cache.
+    base_url
+        As that of `OpenAIChat`.
+    poll
+        Seconds between two looks at the batches.
+    max_requests, max_bytes
+        Of one file; more is split.
+
+    Raises
+    ------
+    InputError
+        Where a parameter is out of its range, or there is no key.
+    WorkError
+        Where a batch fails as a whole (its errors are shown), every request is rejected, the key is refused, or the
+        server stays away; the journal keeps what is under way.
+
+    Notes
+    -----
+    Besides these its parameters are those of `Sampling`. Its replies and those of `openai:` with the same model and
+    parameters are the same to the cache. A batch that expired or was cancelled gives what it has, and only the rest is
+    sent again; so are the requests of a batch that the server has no more. A parameter that the model does not take is
+    left out, or called as the server asks for, and what was rejected for it is sent again.
+
+    Examples
+    --------
     >>> chat = BatchChat("gpt-4o-mini", "rewrites/batches")
     >>> replies = list(chat([[{"role": "user", "content": "Hello"}]]))  # doctest: +SKIP
-
-    folder       of the journal; `make_rewriter` takes one in the cache
-    poll         seconds between two looks at the batches
-    max_requests, max_bytes  of one file; more is split
-
-    Its replies and those of `openai:` with the same model and parameters are the same to the cache. A batch that
-    expired or was cancelled gives what it has, and only the rest is sent again. WorkError where a batch fails as a
-    whole (its errors are shown), the key is refused, or the server stays away; the journal keeps what is under way.
     """
 
     model: str
     folder: str | Path
     base_url: str | None = None
-    max_tokens: int = 2048
-    temperature: float = 0.7
-    seed: int | None = None
-    poll: float = 30.0
-    max_requests: int = MAX_REQUESTS
-    max_bytes: int = MAX_BYTES
+    poll: float = field(default=30.0, kw_only=True)
+    max_requests: int = field(default=MAX_REQUESTS, kw_only=True)
+    max_bytes: int = field(default=MAX_BYTES, kw_only=True)
 
     paid = True
     window_hours = 24.0  # in which the server promises to be done with a batch
 
     def __post_init__(self) -> None:
-        for name in ("max_tokens", "poll", "max_requests", "max_bytes"):
-            if getattr(self, name) <= 0:
-                raise InputError(f"{name}={getattr(self, name)}: a positive number was expected")
-        _ = self._chat  # checks the rest
+        super().__post_init__()
+        require_positive(self, "poll", "max_requests", "max_bytes")
+        if self.base_url is not None:
+            object.__setattr__(self, "base_url", Address(self.base_url))
+        _ = self.online  # checks the address
 
     @property
-    def _chat(self) -> OpenAIChat:
-        return OpenAIChat(self.model, self.base_url, self.max_tokens, self.temperature, self.seed)
-
-    @property
-    def params(self) -> str:
-        """As those of `OpenAIChat`."""
-        return self._chat.params
+    def online(self) -> OpenAIChat:
+        """The chat that would ask for the same at once."""
+        return OpenAIChat(self.model, self.base_url, **{f.name: getattr(self, f.name) for f in fields(Sampling)})
 
     def __call__(self, conversations: list[Conversation]) -> Iterator[Reply]:
         """Replies as the batches end."""
@@ -96,13 +113,17 @@ class _Work:
     def __post_init__(self) -> None:
         import openai
 
-        chat = self.chat
-        self.client = openai.OpenAI(api_key=chat._chat.key(), base_url=chat.base_url, max_retries=5, timeout=600.0)
-        fingerprint = f"{chat.model}|{chat.params}"
+        self.online = self.chat.online
+        self.client = openai.OpenAI(**self.online.client_settings(), max_retries=5, timeout=600.0)
+        fingerprint = f"{self.chat.model}|{self.chat.params}"
         for i, conversation in enumerate(self.conversations):
             self.wanted.setdefault(key_of(fingerprint, conversation), []).append(i)
-        self.journal = Journal(Path(chat.folder).expanduser() / "journal.jsonl")
+        self.journal = Journal(Path(self.chat.folder).expanduser() / "journal.jsonl")
+        self.parameters = Parameters(self.online)
+        self.parameters.names.update(self.journal.parameters(self.chat.model))
         self.failures: list[str] = []
+        self.rejected: list[str] = []
+        self.made = 0
 
     def replies(self) -> Iterator[Reply]:
         under_way = self._found()
@@ -110,16 +131,23 @@ class _Work:
         while self.wanted:
             held = {key for batch in under_way for key in batch.keys}
             under_way += self._submit([key for key in self.wanted if key not in held])
-            got = 0
+            got, changed = 0, False
             for batch in self._ended(under_way):
+                names = dict(self.parameters.names)
                 for reply in self._collect(batch):
                     got += 1
                     yield reply
+                changed |= names != self.parameters.names
                 self.journal.note(batch.token, "done")
             under_way = []
             if self.failures:
                 raise WorkError(f"a batch failed as a whole: {self.failures[0]}; what the others gave is kept")
-            fruitless = 0 if got else fruitless + 1
+            if self.rejected:
+                log.warning("batch: %d requests were rejected; the first: %s", len(self.rejected), self.rejected[0])
+                if not self.made:
+                    raise WorkError(f"batch: the server rejects the requests ({self.rejected[0]})")
+                self.rejected = []
+            fruitless = 0 if got or changed else fruitless + 1
             if fruitless >= FRUITLESS:
                 raise WorkError(
                     f"{FRUITLESS} rounds of batches gave no reply for the last {len(self.wanted)} requests; "
@@ -157,7 +185,7 @@ class _Work:
         lines: list[bytes] = []
         size = 0
         for key in keys:
-            body = self.chat._chat.body(self.conversations[self.wanted[key][0]])
+            body = self.parameters.applied(self.online.body(self.conversations[self.wanted[key][0]]))
             request = {"custom_id": key, "method": "POST", "url": ENDPOINT, "body": body}
             line = json.dumps(request).encode() + b"\n"
             if part and (len(part) >= self.chat.max_requests or size + len(line) > self.chat.max_bytes):
@@ -214,7 +242,7 @@ class _Work:
     # --- waiting and reading ---
 
     def _ended(self, batches: list[Batch]) -> Iterator[Batch]:
-        """Each batch once it has a final status."""
+        """Each batch once it has a final status; one that the server has no more is noted and left out."""
         import openai
 
         waiting, missed = list(batches), 0
@@ -222,33 +250,48 @@ class _Work:
             for batch in list(waiting):
                 try:
                     with self._asking():
-                        now = self.client.batches.retrieve(str(batch.batch_id))
+                        try:
+                            now = self.client.batches.retrieve(str(batch.batch_id))
+                        except openai.NotFoundError:
+                            waiting.remove(batch)
+                            self._lost(batch, "the batch")
+                            continue
                 except WorkError as e:
                     missed += 1
-                    if not isinstance(e.__cause__, openai.APIConnectionError | openai.InternalServerError):
-                        raise
-                    if missed >= UNREACHABLE:
+                    if not isinstance(e.__cause__, _Later) or missed >= UNREACHABLE:
                         raise
                     continue
                 missed = 0
                 if now.status in FINAL:
                     waiting.remove(batch)
+                    batch.ended = now
                     yield batch
             if waiting:
                 time.sleep(self.chat.poll)
 
+    def _lost(self, batch: Batch, what: str) -> None:
+        log.warning(
+            "batch: the server has %s %s no more (another key or project, or deleted there); its %d requests are sent "
+            "again where they are still wanted", what, batch.batch_id, len(batch.keys),
+        )  # fmt: skip
+        self.journal.note(batch.token, "done")
+
     def _collect(self, batch: Batch) -> Iterator[Reply]:
         """The replies of an ended batch that are wanted; what it has not answered stays wanted."""
-        with self._asking():
-            ended = self.client.batches.retrieve(str(batch.batch_id))
+        import openai
+
+        ended = batch.ended
         log.info("batch: %s is %s", batch.batch_id, ended.status)
         if ended.status == "failed":
-            errors = [without_secrets(e.message or e.code) for e in (ended.errors.data if ended.errors else None) or []]
+            errors = [redact(e.message or e.code) for e in (ended.errors.data if ended.errors else None) or []]
             self.failures.append(shorten("; ".join(errors) or "no reason given", 200))
         for file_id in (ended.output_file_id, ended.error_file_id):
             if file_id:
                 with self._asking():
-                    yield from self._read(file_id)
+                    try:
+                        yield from self._read(file_id)
+                    except openai.NotFoundError:
+                        self._lost(batch, f"the file {file_id} of")
 
     def _read(self, file_id: str) -> Iterator[Reply]:
         with self.client.files.with_streaming_response.content(file_id) as content:
@@ -256,16 +299,49 @@ class _Work:
                 try:
                     answer = json.loads(line)
                     key = answer["custom_id"]
-                except (ValueError, KeyError, TypeError):
+                    reply = self._reply(answer) if key in self.wanted else None
+                except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
                     continue
-                if key in self.wanted and (reply := _reply(answer)) is not None:
+                if reply is not None:
+                    self.made += reply.finish_reason != ERROR
                     indices = self.wanted.pop(key)
                     yield Reply(indices[0], reply.text, reply.finish_reason, reply.usage)
                     for i in indices[1:]:  # asked for once, needed more than once
-                        yield Reply(i, reply.text, reply.finish_reason)
+                        yield Reply(i, reply.text, reply.finish_reason, {"prompt": 0, "completion": 0})
+
+    def _reply(self, answer: dict[str, Any]) -> Reply | None:
+        """The reply in a line of an output or error file; None where it is to be asked for again."""
+        response, error = answer.get("response") or {}, answer.get("error") or {}
+        status, body = response.get("status_code"), response.get("body") or {}
+        if status == 200:
+            return reply_of(0, body, json.dumps(body))
+        if status is None or error.get("code") in ("batch_expired", "batch_cancelled"):
+            return None
+        fault = fault_of_status(int(status), body, {}, self.chat.model, self.online.url)
+        if fault.kind == RETRY:
+            return None
+        if fault.kind == PARAMETER and self._adapt(fault):
+            return None
+        if fault.kind == REFUSED:
+            return Reply(0, None, FILTERED, {"prompt": 0, "completion": 0})
+        self.rejected.append(fault.message)
+        return Reply(0, None, ERROR)
+
+    def _adapt(self, fault: Fault) -> bool:
+        before = dict(self.parameters.names)
+        if not self.parameters.adapt(fault):
+            return False
+        for name, theirs in self.parameters.names.items():
+            if before[name] != theirs:
+                self.journal.note("", "parameter", model=self.chat.model, name=name, theirs=theirs)
+        return True
 
     def _asking(self) -> _Asking:
         return _Asking(self.chat)
+
+
+class _Later(Exception):
+    """The server, or the way to it, failed for now."""
 
 
 class _Asking:
@@ -281,21 +357,81 @@ class _Asking:
         import openai
 
         if isinstance(error, openai.OpenAIError):
-            fault = fault_of(error, self.chat.model, self.chat._chat.url)
-            rest = "" if fault.kind == FATAL else "; what is under way is in the journal, run the same command again"
-            raise WorkError(f"batch: {fault.message}{rest}") from error
+            fault = fault_of(error, self.chat.model, self.chat.online.url)
+            message = fault.message.replace("has no chat completions", "has no Batch API")
+            if fault.kind == FATAL:
+                raise WorkError(f"batch: {message}") from None
+            raise WorkError(
+                f"batch: {message}; what is under way is in the journal, run the same command again to go on"
+            ) from (None if fault.kind != RETRY else _Later())
 
 
-def _reply(answer: dict[str, Any]) -> Reply | None:
-    """The reply in a line of an output or error file; None where it is to be asked for again."""
-    response = answer.get("response") or {}
-    status = response.get("status_code")
-    if status == 200:
+# --- the journal -----------------------------------------------------------------------------------------
+
+
+@dataclass
+class Batch:
+    """The requests that went out together, under our token and, once the server said so, its id."""
+
+    token: str
+    keys: list[str]
+    batch_id: str | None = None
+    done: bool = False
+    ended: Any = field(default=None, repr=False)  # as the server described it when it had ended
+
+
+class Journal:
+    """What batches are under way, on disk: one JSON line per event (`intent`, `file`, `batch`, `done`, `parameter`).
+
+    Raises
+    ------
+    WorkError
+        Where the folder cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
         try:
-            return reply_of(0, response.get("body"))
-        except UnusableAnswer:
-            return None
-    code = str((answer.get("error") or {}).get("code") or "")
-    if status is None or status in (408, 409, 429) or status >= 500 or code in ("batch_expired", "batch_cancelled"):
-        return None
-    return Reply(0, None, "error")
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            raise WorkError(f"the folder {path.parent} cannot be written: {e.strerror}") from None
+
+    def note(self, token: str, event: str, **more: Any) -> None:
+        """Add an event; it is on the disk when this returns."""
+        line = json.dumps({"token": token, "event": event, **more}) + "\n"
+        try:
+            with self.path.open("a", encoding="utf-8") as f:
+                f.write(line)
+                f.flush()
+                os.fsync(f.fileno())
+        except OSError as e:
+            raise WorkError(f"{self.path} cannot be written: {e.strerror}") from None
+
+    def _events(self) -> Iterator[dict[str, Any]]:
+        """The events in order; a torn or damaged line is passed over."""
+        raw = self.path.read_bytes().split(b"\n") if self.path.exists() else []
+        for line in raw:
+            try:
+                event = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(event, dict) and isinstance(event.get("token"), str):
+                yield event
+
+    def unfinished(self) -> list[Batch]:
+        """The batches that were meant to go out and whose replies were not collected."""
+        batches: dict[str, Batch] = {}
+        for event in self._events():
+            token, kind = event["token"], event.get("event")
+            if kind == "intent" and isinstance(keys := event.get("keys"), list):
+                batches[token] = Batch(token, [key for key in keys if isinstance(key, str)])
+            elif token in batches and kind == "batch" and isinstance(event.get("id"), str):
+                batches[token].batch_id = event["id"]
+            elif token in batches and kind == "done":
+                batches[token].done = True
+        return [batch for batch in batches.values() if not batch.done]
+
+    def parameters(self, model: str) -> dict[str, str]:
+        """What the parameters are called that this model does not take by their own name; "" leaves one out."""
+        found = [e for e in self._events() if e.get("event") == "parameter" and e.get("model") == model]
+        return {str(e.get("name")): str(e.get("theirs") or "") for e in found}

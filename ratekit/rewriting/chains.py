@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from ratekit.attributes import Attribute
 from ratekit.errors import InputError, WorkError, shorten
-from ratekit.rewriting.asking import ask_chains
 from ratekit.rewriting.base import (
     EMPTY,
     FAILED,
@@ -30,12 +29,11 @@ from ratekit.rewriting.base import (
     Rewrite,
     Rewriter,
 )
-from ratekit.rewriting.cache import Cache
+from ratekit.rewriting.cache import Cache, default_cache, fingerprint_of, key_of, record_of
 from ratekit.rewriting.chat import ChatRewriter
 from ratekit.rewriting.cost import Meter
 from ratekit.rewriting.judge import is_text
-from ratekit.rewriting.records import default_cache, fingerprint_of, key_of, record_of
-from ratekit.rewriting.stream import Row
+from ratekit.rewriting.stream import Row, ask_chains
 from ratekit.schema import PROMPT, RESPONSE, REWRITE_STATUS, REWRITES, TREATED
 
 if TYPE_CHECKING:

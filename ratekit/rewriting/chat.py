@@ -6,19 +6,17 @@ rewriter = ChatRewriter(OpenAIChat("gpt-4o-mini"), rk.ATTRIBUTES["length"])
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ratekit.attributes import Attribute
 from ratekit.errors import InputError
-from ratekit.rewriting.asking import ask_chains
-from ratekit.rewriting.base import Chat, Reply, Rewrite
-from ratekit.rewriting.cache import Cache
+from ratekit.rewriting.base import Chat, Reply, Rewrite, ending
+from ratekit.rewriting.cache import Cache, fingerprint_of, key_of, record_of
 from ratekit.rewriting.judge import judge
 from ratekit.rewriting.prompts import messages, needs_prompt, template_of
 from ratekit.rewriting.prompts import template_hash as hash_of
-from ratekit.rewriting.records import fingerprint_of, key_of, record_of
-from ratekit.rewriting.stream import Row
+from ratekit.rewriting.stream import Row, ask_chains
 from ratekit.schema import Conversation
 
 
@@ -84,7 +82,7 @@ class ChatRewriter:
 
     def judge(self, reply: Reply, source: str) -> Rewrite:
         """The rewrite in a reply to `source`, or why there is none."""
-        return judge(reply, source, self.template)
+        return judge(replace(reply, finish_reason=ending(reply.finish_reason)), source, self.template)
 
     def record(self, conversation: Conversation, target: bool, reply: Reply) -> dict[str, Any]:
         """What is stored of a reply."""

@@ -39,13 +39,24 @@ class Prices:
 
 @dataclass
 class Meter:
-    """What a run has used so far. `budget` is money and needs prices."""
+    """What a run has used so far, the replies that its cache holds from earlier calls included.
+
+    Parameters
+    ----------
+    prices
+        Money per million tokens.
+    budget
+        Money after which no new request is made; it needs prices, and binds a run as a whole, however often it was
+        begun again.
+    """
 
     prices: Prices | None = None
     budget: float | None = None
     requests: int = 0
     retries: int = 0
     replies: int = 0
+    unreadable: int = 0  # whole answers without a text, paid for all the same
+    estimated: int = 0  # replies whose tokens the server did not say
     from_cache: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
@@ -62,9 +73,15 @@ class Meter:
         if self.budget is not None and self.budget < 0:
             raise InputError(f"budget={self.budget}: it cannot be negative")
 
-    def add(self, usage: Mapping[str, int]) -> None:
-        """Count one reply."""
-        self.replies += 1
+    def add(self, usage: Mapping[str, int], estimated: bool = False, readable: bool = True) -> None:
+        """Count one answer that came."""
+        self.replies += readable
+        self.unreadable += not readable
+        self.recall(usage, estimated)
+
+    def recall(self, usage: Mapping[str, int], estimated: bool = False) -> None:
+        """Count tokens that were paid for before."""
+        self.estimated += estimated
         self.tokens_in += usage.get("prompt", 0)
         self.tokens_out += usage.get("completion", 0)
 
@@ -91,7 +108,7 @@ class Meter:
         rate = self.replies / max(time.monotonic() - self.started, 1e-9)
         parts = [f"{rate:.1f} replies/s", f"{_short(self.tokens_in)} tokens in", f"{_short(self.tokens_out)} out"]
         if self.cost is not None:
-            parts.append(f"cost {self.cost:.4g}")
+            parts.append(f"cost {self.cost:.4g}{' (estimated)' if self.estimated else ''}")
         return ", ".join(parts)
 
     def record(self) -> dict[str, Any]:
@@ -101,7 +118,9 @@ class Meter:
             "requests": self.requests,
             "retries": self.retries,
             "replies": self.replies,
+            "unreadable": self.unreadable,
             "from_cache": self.from_cache,
+            "tokens_estimated": self.estimated,
             "tokens_in": self.tokens_in,
             "tokens_out": self.tokens_out,
             "cost": self.cost,

@@ -1,26 +1,46 @@
-"""Chains of rewrites on their way: each row goes on as soon as its own reply is there.
+"""Chains of rewrites asked of a chat, or counted beforehand: each row goes on as soon as its own reply is there.
 
-Row 7 may be in its third pass while row 8 is in its first.
+Row 7 may be in its third pass while row 8 is in its first. A chat that can be fed while it works (it has `serve`) is;
+any other gets all that can be asked at the moment in one call, which is one call per pass (or `at_once` of them).
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import signal
+import tempfile
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any, Protocol
 
-from ratekit.rewriting.base import NOT_ATTEMPTED, PAID, Chain, Reply, Rewrite
-from ratekit.rewriting.cache import Cache
-from ratekit.rewriting.cost import CHARACTERS_PER_TOKEN, Meter
+from ratekit.errors import Terminated, WorkError
+from ratekit.rewriting.base import (
+    FAILED,
+    FILTERED,
+    LENGTH,
+    NOT_ATTEMPTED,
+    STOP,
+    UNREADABLE,
+    Chain,
+    Reply,
+    Rewrite,
+    ending,
+)  # fmt: skip
+from ratekit.rewriting.cache import Cache, reply_in, spent_on
+from ratekit.rewriting.cost import CHARACTERS_PER_TOKEN, Meter, Pending, Plan, Prices, plan
 from ratekit.schema import Conversation
+from ratekit.store import short
 
 log = logging.getLogger("ratekit")
 
 SPAN = 4096  # rows begun ahead of the oldest unfinished one: what bounds the memory
 POLL = 0.1  # seconds between looks at what another process is asking for
+TRIES = 3  # unreadable answers to one request after which it is not asked again
 
 
 class Asks(Protocol):
@@ -91,6 +111,8 @@ class Chains:
         self.by_key: dict[str, int] = {}
         self.asked_again: set[str] = set()
         self.number = 0
+        self.counted: set[bytes] = set()  # keys whose earlier replies are in the meter
+        self.said: set[str] = set()
         self.ends: dict[int, Row] = {}  # finished before an earlier row
 
     # --- the source's contract ---
@@ -127,11 +149,23 @@ class Chains:
         asked = self.asked.pop(reply.index)
         self.meter.expect(-_tokens(asked.conversation), -asked.tokens)
         del self.by_key[asked.key]
-        if reply.finish_reason in PAID:
-            self.cache.put(asked.key, self.rewriter.record(asked.conversation, asked.target, reply))
+        if ending(reply.finish_reason) in (STOP, LENGTH, FILTERED):
+            self._store(asked, reply)
+        elif reply.text and reply.finish_reason not in (UNREADABLE, FAILED):
+            self._store(asked, reply)
+            self._say_once(
+                reply.finish_reason,
+                f"a reply ended with finish_reason {reply.finish_reason!r}, so it may not be complete: it is kept and "
+                "does not count as a rewrite",
+            )
         self.cache.release(asked.key)
         for row in asked.rows:
             self._advance(row, reply)
+
+    def keep(self, reply: Reply) -> bool:
+        """Store and count an answer that holds no text; whether its request may be made again."""
+        tries = self._store(self.asked[reply.index], reply)
+        return tries < TRIES and not self.meter.spent()
 
     def done(self) -> bool:
         """Whether nothing is left to ask for, once the requests under way are answered."""
@@ -156,11 +190,59 @@ class Chains:
         record = self.cache.get(key)
         if record is None:
             return None
-        reply = Reply(0, record.get("text"), str(record.get("finish_reason")))
+        self._count(key, record)
+        reply = reply_in(record)
         again = self.rewriter.retry_failed and key not in self.asked_again
+        if reply.finish_reason == UNREADABLE and record.get("tries", 1) < TRIES:
+            return None
         if again and self.rewriter.judge(reply, row.text).text is None:
             return None
         return reply
+
+    def _count(self, key: str, record: Mapping[str, Any]) -> None:
+        """Put what was paid for a key before into the meter, once."""
+        if (known := short(key)) not in self.counted:
+            self.counted.add(known)
+            self.meter.recall(spent_on(record), bool(record.get("estimated")))
+
+    def _store(self, asked: _Asked, reply: Reply) -> int:
+        """Put a reply into the meter and the cache; how many unreadable answers its request has got."""
+        before = self.cache.get(asked.key)
+        if before is not None:
+            self._count(asked.key, before)
+        self.counted.add(short(asked.key))
+        usage, estimated = self._usage(asked, reply)
+        self.meter.add(usage, estimated, reply.finish_reason != UNREADABLE)
+        record = self.rewriter.record(asked.conversation, asked.target, replace(reply, usage=usage))
+        record["estimated"] = estimated
+        if before is not None:
+            record["earlier"] = spent_on(before)
+            record["tries"] = 1 + (before.get("tries", 1) if before.get("finish_reason") == UNREADABLE else 0)
+        self.cache.put(asked.key, record)
+        return int(record.get("tries", 1))
+
+    def _usage(self, asked: _Asked, reply: Reply) -> tuple[dict[str, int], bool]:
+        """The tokens of a reply, and whether they are an estimate because the server does not say."""
+        usage = dict(reply.usage)
+        if "prompt" in usage and "completion" in usage:
+            return usage, False
+        if getattr(self.rewriter.chat, "paid", False):
+            self._say_once(
+                "usage",
+                "the server does not say how many tokens a reply took (usage): tokens and cost are estimated at "
+                f"{CHARACTERS_PER_TOKEN:g} characters a token",
+            )
+        made = len(reply.text or "") / CHARACTERS_PER_TOKEN if reply.finish_reason != UNREADABLE else asked.tokens
+        usage.setdefault("prompt", round(_tokens(asked.conversation)))
+        usage.setdefault("completion", round(made))
+        return usage, True
+
+    def _say_once(self, what: str, message: str) -> None:
+        if what != "usage":
+            self.meter.last_fault = message
+        if what not in self.said:
+            self.said.add(what)
+            log.warning("%s", message)
 
     def _may_ask(self, key: str) -> bool:
         if not self.asked and not self.number:
@@ -221,3 +303,141 @@ class Chains:
 
 def _tokens(conversation: Conversation) -> float:
     return sum(len(turn["content"]) for turn in conversation) / CHARACTERS_PER_TOKEN
+
+
+# --- the whole ---------------------------------------------------------------------------------------------
+
+
+def ask_chains(
+    rewriter: Asks,
+    rows: Iterator[Row],
+    depth: int,
+    sink: Callable[[Chain], None],
+    meter: Meter | None = None,
+    tick: Callable[[], None] = lambda: None,
+) -> None:
+    """Hand the chain of each row to `sink`, in the rows' order; every reply is in the cache before.
+
+    Parameters
+    ----------
+    rewriter
+        Says what is asked, and judges the replies.
+    rows
+        Responses, in order.
+    depth
+        Rewrites of each.
+    sink
+        Takes the chains.
+    meter
+        Counts what is used, what the cache has of it included, and holds the budget.
+    tick
+        Called now and then in this thread, to draw a progress bar.
+
+    Raises
+    ------
+    WorkError
+        Where the work cannot go on; what arrived before is in the cache.
+    KeyboardInterrupt
+        On Ctrl-C and SIGTERM, after the requests under way were waited for.
+    """
+    meter = meter or Meter()
+    meter.about = {"model": rewriter.model, "params": rewriter.params, "template": rewriter.template_hash}
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_terminable())
+        cache = rewriter.cache
+        if cache is None:
+            cache = Cache(stack.enter_context(tempfile.TemporaryDirectory(prefix="ratekit-")))
+        serve = getattr(rewriter.chat, "serve", None)
+        chains = Chains(rewriter, cache, rows, depth, sink, meter, SPAN if serve else None)
+        try:
+            if serve:
+                serve(chains, meter, tick)
+            else:
+                _by_passes(rewriter.chat, chains, meter, tick)
+        except KeyboardInterrupt:
+            kept = "" if rewriter.cache is None else f" in {cache.folder}"
+            log.warning(
+                "stopped: %d rows are done and every reply that arrived is kept%s; run the same command again to go on "
+                "with what is missing", meter.rows, kept,
+            )  # fmt: skip
+            raise
+        finally:
+            cache.close()
+    if cache.full is not None:
+        raise WorkError(
+            f"the disk of the cache {cache.folder} is full ({cache.full}); every reply that was asked for is in it. "
+            "Make room, or copy it elsewhere, and run the same command again to go on"
+        )
+
+
+def _by_passes(chat: Any, chains: Chains, meter: Meter, tick: Callable[[], None]) -> None:
+    while True:
+        requests = list(islice(iter(chains.take, None), getattr(chat, "at_once", None)))
+        if requests:
+            _one_call(chat, chains, meter, tick, requests)
+        elif chains.done():
+            return
+        else:
+            time.sleep(POLL)  # another process is asking for what is left
+
+
+def _one_call(
+    chat: Any, chains: Chains, meter: Meter, tick: Callable[[], None], requests: list[tuple[int, Conversation]]
+) -> None:
+    meter.requests += len(requests)
+    unanswered = {number for number, _ in requests}
+    for reply in chat([conversation for _, conversation in requests]):
+        if not 0 <= reply.index < len(requests):
+            raise WorkError(f"the chat replied to conversation {reply.index} of {len(requests)}")
+        number = requests[reply.index][0]
+        if number in unanswered:
+            unanswered.discard(number)
+            chains.give(replace(reply, index=number))
+        tick()
+    for number in unanswered:
+        chains.give(Reply(number, None, FAILED))
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """In it SIGTERM ends the work as Ctrl-C does, unless the program has a handler of its own."""
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def terminate(number: int, frame: object) -> None:
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def plan_chains(rewriter: Asks, rows: Iterator[Row], depth: int, prices: Prices | None = None) -> Plan:
+    """What `ask_chains` would ask for; makes no request."""
+    cache = rewriter.cache
+    pending: list[Pending] = []
+    seen: set[str] = set()
+    n_rows = from_cache = repeated = 0
+    for row in rows:
+        n_rows += 1
+        for done in range(depth):
+            conversation = rewriter.conversation(row.text, row.target, row.prompt)
+            key = rewriter.key(conversation)
+            record = cache.get(key) if cache is not None else None
+            reply = reply_in(record) if record else None
+            rewrite = rewriter.judge(reply, row.text) if reply else None
+            if rewrite is None or (rewrite.text is None and rewriter.retry_failed):
+                repeated += key in seen
+                if key not in seen:
+                    pending.append(Pending(conversation, row.text, depth - done))
+                seen.add(key)
+                break
+            from_cache += 1
+            if rewrite.text is None:
+                break
+            row.text, row.target = rewrite.text, not row.target
+    return plan(n_rows, depth, pending, from_cache, repeated, rewriter.chat, prices)

@@ -18,14 +18,14 @@ from ratekit.errors import WorkError
 from ratekit.escaping import as_html, visible
 from ratekit.measures import Measure
 from ratekit.rewriting import Options, make_rewriter
-from ratekit.rewriting.asking import plan_chains
 from ratekit.rewriting.base import FAILED, Reply, Rewrite, Rewriter
+from ratekit.rewriting.cache import fingerprint_of
 from ratekit.rewriting.chains import rows_of, with_cache
 from ratekit.rewriting.chat import ChatRewriter
 from ratekit.rewriting.cost import Meter, Prices
 from ratekit.rewriting.prompts import template_of
-from ratekit.rewriting.records import fingerprint_of
 from ratekit.rewriting.replay import Replay
+from ratekit.rewriting.stream import plan_chains
 from ratekit.scoring.base import Reward
 from ratekit.sources.loading import sample
 from ratekit.stages import estimate, rewrite, score, standardize
@@ -62,8 +62,8 @@ class _Watched(Meter):
     progress: Progress
     total: int
 
-    def add(self, usage: Mapping[str, int]) -> None:
-        super().add(usage)
+    def add(self, usage: Mapping[str, int], estimated: bool = False, readable: bool = True) -> None:
+        super().add(usage, estimated, readable)
         self.progress.show(self.rows, self.total, self.shown())
         if self.progress.cancelled:
             self.stopped = "cancelled"

@@ -108,8 +108,6 @@ async def fail(kind, request, text):
         return web.Response(text='{"choices": [{"mess', content_type="application/json")
     if kind == "choices":
         return web.json_response({"id": "x", "object": "chat.completion", "choices": []})
-    if kind == "bad-reason":
-        return web.json_response(completion(text, reason=None))
     if kind == "hang":
         await asyncio.sleep(60)
         return error(504, "too late")
@@ -152,10 +150,12 @@ async def chat(request):
     content = body["messages"][-1]["content"]
     text = CONFIG["fixed"] or rewritten(content)
     kind = draw_fault(key)
-    if kind is not None and kind not in ("length", "refusal", "refusal-text"):
+    if kind is not None and kind not in ("length", "refusal", "refusal-text", "bad-reason"):
         return await fail(kind, request, text)
     if kind == "length":
         data = completion(text[: len(text) // 2], "length", prompt=content)
+    elif kind == "bad-reason":
+        data = completion(text, None, prompt=content)
     elif kind == "refusal":
         data = completion(None, "stop", refusal="I can't do that.", prompt=content)
     elif kind == "refusal-text":
@@ -167,7 +167,9 @@ async def chat(request):
     await response.write_eof()
     stats["sent"] += 1
     sent[key] += 1
-    answered[key] = {None: "ok", "length": "length"}.get(kind, "refusal")
+    answered[key] = {None: "ok", "length": "length", "bad-reason": "unended"}.get(kind, "refusal")
+    if kind is not None:
+        stats[kind] += 1
     last_on[connection] = key
     return response
 
