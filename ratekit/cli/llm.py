@@ -52,8 +52,12 @@ class Asking:
 def _number(kind: type) -> Callable[[str], Any]:
     """Reads a number, or `none` for a parameter that is left out."""
 
-    def read(text: str) -> Any:
-        return None if text.lower() == "none" else kind(text)
+    def read(value: Any) -> Any:
+        text = str(value)
+        try:
+            return None if text.lower() == "none" else kind(text)
+        except ValueError:
+            raise typer.BadParameter(f"{text!r} is neither a number nor `none`") from None
 
     read.__name__ = f"{kind.__name__} or none"
     return read
