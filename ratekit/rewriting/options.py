@@ -138,7 +138,8 @@ class Options(Sampling, Limits):
     def taken_by(self, chat: type, kind: str) -> dict[str, Any]:
         """The options that are parameters of a chat. Raises InputError for one that is set and that it lacks."""
         default = Options()
-        given = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("template", "retry_failed", "judged")}
+        ours = ("template", "retry_failed", "judged")
+        given = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ours}
         known = {f.name for f in fields(chat)}
         for name in given.keys() - known:
             if given[name] != getattr(default, name):
