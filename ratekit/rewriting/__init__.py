@@ -9,9 +9,10 @@ from ratekit.attributes import Attribute
 from ratekit.errors import InputError, unknown
 from ratekit.rewriting import rules
 from ratekit.rewriting.base import Chat, Rewriter
-from ratekit.rewriting.cache import Cache, default_cache
+from ratekit.rewriting.cache import Cache
+from ratekit.rewriting.cache import default_cache as default_cache
 from ratekit.rewriting.chat import ChatRewriter
-from ratekit.rewriting.options import Options
+from ratekit.rewriting.options import Options as Options
 from ratekit.rewriting.prompts import template_of
 from ratekit.rewriting.replay import Replay
 
