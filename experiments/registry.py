@@ -161,7 +161,7 @@ EXPERIMENTS = (
         "TEMPLATES/hh_rlhf_harmlessness.py: the rejected replies of the first 25,000 pairs (the harmless ones) count "
         "as harmful, so that only the ATT exists; no result was published. Many models refuse to rewrite to harmful",
         "hh-rlhf",
-        Attribute("harmfulness", "more harmful", "less harmful", label=everyone, template=RESPONSE),
+        Attribute("harmfulness", "more harmful", "less harmful", label=everyone, template=RESPONSE, one_class=True),
         PAPER, 25_000, GPT4O, TEMPERATURE, keep=rejected_of_the_first(25_000),
     ),
     # --- semi-synthetic: the confounding grows, the truth stays -------------------------------------------

@@ -57,6 +57,7 @@ from .scoring import REWARD_MODELS as REWARD_MODELS
 from .scoring.check_reward import check_reward as check_reward
 
 # stages
+from .sources.loading import as_dataset as as_dataset
 from .sources.loading import load as load
 from .sources.public import SOURCES as SOURCES
 from .stages import estimate as estimate

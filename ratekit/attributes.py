@@ -11,37 +11,107 @@ The two phrases complete "Adjust this response so it's ...".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ratekit.errors import InputError, unknown
+from ratekit.errors import InputError, shorten, unknown
 from ratekit.measures import (
     MEASURES,
     Measure,
     formality,
+    name_of,
     readability,
     starts_with_vowel,
     vader,
+    values_of,
     words,
 )
-from ratekit.schema import RESPONSE, columns_of
+from ratekit.schema import MEASURE_PREFIX, RESPONSE, REWRITES, columns_of, listed
+from ratekit.userfiles import is_object_spec, load_object
+
+log = logging.getLogger("ratekit")
 
 Label = Callable[[Any], Sequence["bool | None"]]
+
+
+# --- what a label is given ---------------------------------------------------------------------------------
+
+
+class Rows:
+    """A dataset as a label sees it: ``rows["response"]`` is the list of texts, ``len(rows)`` their number.
+
+    A label that takes its argument for a list of texts is told so, and is not answered with the names of columns.
+    """
+
+    def __init__(self, ds: Any) -> None:
+        self._ds = ds
+        self.column_names = columns_of(ds)
+
+    def __len__(self) -> int:
+        return len(self._ds)
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, str):
+            if key not in self.column_names:
+                raise unknown("column", key, self.column_names[:20])
+            return list(self._ds[key])
+        rows = list(self)
+        return rows[key]
+
+    def __iter__(self) -> Iterator[Row]:
+        columns = {name: self[name] for name in self.column_names}
+        for i in range(len(self)):
+            yield Row((name, values[i]) for name, values in columns.items())
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._ds, name)
+
+
+class Row(dict[str, Any]):
+    """One row by column; what is meant for a text is refused."""
+
+    def __len__(self) -> int:
+        raise InputError("its rows are records, not texts: the text of one is row['response']")
+
+    def __contains__(self, word: object) -> bool:
+        if not super().__contains__(word):
+            raise InputError(f"{shorten(word)!r} is no column; the text of a row is row['response']")
+        return True
 
 
 # --- labellers: the whole dataset -> a bool or None per row ----------------------------------------------
 
 
 def above_median(measure: Measure) -> Label:
-    """Treated where the measure is above the dataset's median; rows without a measure get None."""
+    """Treated where the measure is above the dataset's median, or at it where nothing is above.
+
+    Rows without a measure get None. Raises InputError where all rows have one value.
+    """
 
     def label(rows: Any) -> list[bool | None]:
-        values = np.asarray(measure(rows[RESPONSE]), float)
-        median = np.nanmedian(values) if np.isfinite(values).any() else np.nan
-        return [None if np.isnan(v) else bool(v > median) for v in values]
+        name = name_of(measure)
+        values = values_of(measure, rows[RESPONSE], name)
+        known = values[~np.isnan(values)]
+        if len(known) == 0:
+            return [None] * len(values)
+        median = float(np.median(known))
+        if known.min() == known.max():
+            hint = "; words are parted at white space, which not every language has" if measure is words else ""
+            raise InputError(f"label: all {len(known)} rows have the same {name} ({median:g}), so none is above{hint}")
+        treated = values > median if (known > median).any() else values >= median
+        n = int(treated.sum())
+        how = "above" if (known > median).any() else "at or above, since that is the highest value there is,"
+        log.info("label: treated is %s the median of %s, %g: %d of %d rows", how, name, median, n, len(known))
+        if min(n, len(known) - n) < 0.2 * len(known):
+            log.warning("label: many rows lie at the median of %s, %g, so the sides are unequal", name, median)
+        return [None if np.isnan(v) else bool(t) for v, t in zip(values, treated, strict=True)]
 
     return label
 
@@ -50,7 +120,9 @@ def above(measure: Measure, threshold: float) -> Label:
     """Treated where the measure is above `threshold`, untreated below it; None on it or without a measure."""
 
     def label(rows: Any) -> list[bool | None]:
-        values = np.asarray(measure(rows[RESPONSE]), float)
+        name = name_of(measure)
+        values = values_of(measure, rows[RESPONSE], name)
+        log.info("label: treated is above %g, untreated below, by %s", threshold, name)
         return [None if np.isnan(v) or v == threshold else bool(v > threshold) for v in values]
 
     return label
@@ -59,20 +131,64 @@ def above(measure: Measure, threshold: float) -> Label:
 def gold(columns: dict[str, float], otherwise: Label | None = None) -> Label:
     """Labels from the first of `columns` that the dataset has; else from `otherwise`.
 
-    `columns` maps a column to the threshold that parts it: above is treated, below untreated, on it None.
-    So {"helpfulness": 2} parts HelpSteer's 0 to 4 and {"chosen": 0.5} a column of bools or 0/1.
+    Parameters
+    ----------
+    columns : dict of str to float
+        A column and the threshold that parts it: above is treated, below untreated, on it None. Its scale runs from 0
+        to twice the threshold, so {"helpfulness": 2} parts HelpSteer's 0 to 4 and {"chosen": 0.5} bools, 0 and 1, and
+        the words for them (positive and negative, yes and no, true and false).
+    otherwise : callable, optional
+        A label for data without any of these columns.
+
+    Raises
+    ------
+    InputError
+        No such column; a value that is not of the scale, with its row.
     """
 
     def label(rows: Any) -> Sequence[bool | None]:
         for column, threshold in columns.items():
             if column in columns_of(rows):
-                return [_part(v, threshold, column, i) for i, v in enumerate(rows[column])]
+                found = [_part(v, threshold, column, i) for i, v in enumerate(_named(rows, column))]
+                log.info(
+                    "label: treated is above %g in the column %r: %d of %d rows",
+                    threshold, column, sum(v is True for v in found), sum(v is not None for v in found),
+                )  # fmt: skip
+                return found
         if otherwise is None:
             raise InputError(
                 f"no column to label by: this attribute needs one of {', '.join(columns)} in the data "
-                f"(it has {', '.join(columns_of(rows))}), or an Attribute with a label of your own"
+                f"(it has {listed(columns_of(rows))}); name one with label_column= (--label-column), or give an "
+                "Attribute with a label of your own"
             )
         return otherwise(rows)
+
+    return label
+
+
+def by_column(column: str, positive: Any = None) -> Label:
+    """Labels from a column that the user names: `positive` is the value (or values) of the treated rows.
+
+    Without `positive` the column holds true and false, 0 and 1, or the words for them. Raises InputError for any other,
+    and where no row has the positive value.
+    """
+
+    def label(rows: Any) -> Sequence[bool | None]:
+        if column not in columns_of(rows):
+            raise unknown("label column", column, columns_of(rows)[:20])
+        values = [None if v is None or v != v else v for v in _named(rows, column)]
+        if positive is None:
+            return [_part(v, 0.5, column, i) for i, v in enumerate(values)]
+        wanted = {_spelt(v) for v in (positive if isinstance(positive, list | tuple | set) else [positive])}
+        found = [None if v is None else _spelt(v) in wanted for v in values]
+        if not any(found):
+            held = listed(sorted({_spelt(v) for v in values if v is not None}), most=10)
+            raise InputError(f"label: no row has {', '.join(sorted(wanted))} in the column {column!r}; it holds {held}")
+        said = ", ".join(sorted(wanted))
+        log.info(
+            "label: treated is %s in the column %r: %d of %d rows", said, column, sum(map(bool, found)), len(found)
+        )
+        return found
 
     return label
 
@@ -82,13 +198,65 @@ def opposite(label: Label) -> Label:
     return lambda rows: [None if treated is None else not treated for treated in label(rows)]
 
 
+YES = frozenset({"true", "yes", "positive", "pos", "treated"})
+NO = frozenset({"false", "no", "negative", "neg", "untreated"})
+
+
+def worded(label: Label, column: str, otherwise: Label) -> Label:
+    """`label` where the values of `column` are words that say which side they are; else `otherwise`.
+
+    A column that is called label and holds numbers may label anything: it is left alone, and that is said.
+    """
+
+    def chosen(rows: Any) -> Sequence[bool | None]:
+        if column not in columns_of(rows):
+            return otherwise(rows)
+        values = [v for v in _named(rows, column) if v is not None]
+        if values and all(isinstance(v, str) and v.strip().lower() in YES | NO for v in values):
+            return label(rows)
+        log.warning(
+            "label: the column %r does not say what it labels and is not used; label_column=%r (--label-column %s) "
+            "labels by it", column, column, column,
+        )  # fmt: skip
+        return otherwise(rows)
+
+    return chosen
+
+
+def _named(rows: Any, column: str) -> list[Any]:
+    """A column's values, by their names where the dataset knows names for its numbers."""
+    feature = (getattr(rows, "features", None) or {}).get(column)
+    names = getattr(feature, "names", None)
+    values = list(rows[column])
+    return [names[v] if v is not None and 0 <= v < len(names) else v for v in values] if names else values
+
+
+def _spelt(value: Any) -> str:
+    """A value as it is compared: 1, 1.0 and "1" are alike, and so are True and "true"."""
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        value = int(value)
+    return str(value).strip().lower()
+
+
 def _part(value: Any, threshold: float, column: str, row: int) -> bool | None:
     if value is None:
         return None
+    word = value.strip().lower() if isinstance(value, str) else ""
+    if word in YES | NO and threshold == 0.5:
+        return word in YES
     try:
         number = float(value)
     except (TypeError, ValueError):
-        raise InputError(f"row {row + 1}: column {column!r} holds {value!r:.60}; a number was expected") from None
+        raise InputError(
+            f"row {row + 1}: column {column!r} holds {shorten(value)!r}; a number was expected, or name the value of "
+            "the treated rows with label_column= and positive= (--label-column, --positive)"
+        ) from None
+    if not (np.isnan(number) or 0 <= number <= 2 * threshold):
+        raise InputError(
+            f"row {row + 1}: column {column!r} holds {number:g}, which is not of the scale 0 to {2 * threshold:g} that "
+            f"is parted at {threshold:g}; name the values of the treated rows with label_column= and positive= "
+            "(--label-column, --positive), and leave what is not labelled null"
+        )
     return None if np.isnan(number) or number == threshold else number > threshold
 
 
@@ -99,15 +267,28 @@ def _part(value: Any, threshold: float, column: str, row: int) -> bool | None:
 class Attribute:
     """What is varied: two phrases, who counts as treated, and a number to see it by.
 
+    Parameters
+    ----------
+    name : str
+        Of the attribute, in tables.
+    treated, untreated : str
+        Complete "Adjust this response so it's ...".
+    label : callable, optional
+        The whole dataset -> one bool or None (row dropped) a row; ``rows["response"]`` are the texts. By default above
+        the median of `measure`.
+    measure : callable, optional
+        Texts (n) -> (n,) numbers that grow with the attribute, for compliance and dose.
+    template : str, optional
+        The rewriting prompt, with {phrase}, {response} and, if wanted, {prompt}; None for ratekit's own.
+    needs_prompt : bool
+        The attribute means nothing without the prompt, so the rewriter is shown it.
+    one_class : bool
+        All rows may be on one side; then only the effect on that side exists.
+
+    Examples
+    --------
     >>> Attribute("length", treated="longer", untreated="shorter", measure=words).phrase(True)
     'longer'
-
-    treated, untreated  complete "Adjust this response so it's ..."
-    label               whole dataset -> list of bool or None (row dropped); by default above the median of
-                        `measure`
-    measure             texts (n) -> (n,) numbers that grow with the attribute, for compliance and dose
-    template            the rewriting prompt, with {phrase}, {response} and, if wanted, {prompt}; None for ratekit's own
-    needs_prompt        the attribute means nothing without the prompt, so the rewriter is shown it
     """
 
     name: str
@@ -117,6 +298,7 @@ class Attribute:
     measure: Measure | None = None
     template: str | None = None
     needs_prompt: bool = False
+    one_class: bool = False
 
     def phrase(self, treated: bool) -> str:
         """The phrase that asks for this side."""
@@ -127,10 +309,25 @@ class Attribute:
         labeller = self.label or (above_median(self.measure) if self.measure else None)
         if labeller is None:
             raise InputError(f"attribute {self.name!r} has neither a label nor a measure to label by")
-        labels = list(labeller(ds))
+        whose = f"the label of attribute {self.name!r}"
+        takes = "a label takes the whole dataset: its texts are rows['response']"
+        try:
+            labels = list(labeller(Rows(ds)))
+        except InputError as e:
+            raise InputError(f"{whose}: {e}" if "row['response']" in str(e) else str(e)) from None
+        except Exception as e:
+            raise InputError(f"{whose} failed ({type(e).__name__}: {shorten(e, 100)}); {takes}") from e
         if len(labels) != len(ds):
-            raise InputError(f"the label of attribute {self.name!r} gave {len(labels)} values for {len(ds)} rows")
-        return [None if v is None else bool(v) for v in labels]
+            raise InputError(f"{whose} gave {len(labels)} values for {len(ds)} rows; {takes}")
+        return [_bool(v, i, whose) for i, v in enumerate(labels)]
+
+
+def _bool(value: Any, row: int, whose: str) -> bool | None:
+    if value is None or (isinstance(value, float | np.floating) and np.isnan(value)):
+        return None
+    if isinstance(value, bool | np.bool_) or (isinstance(value, int | float | np.number) and value in (0, 1)):
+        return bool(value)
+    raise InputError(f"{whose} gave {shorten(value)!r} for row {row + 1}; True, False or None was expected")
 
 
 ATTRIBUTES: dict[str, Attribute] = {
@@ -141,7 +338,7 @@ ATTRIBUTES: dict[str, Attribute] = {
             "sentiment",
             "more positive in sentiment",
             "more negative in sentiment",
-            label=gold({"sentiment": 0.5, "label": 0.5}, otherwise=above(vader, 0.0)),
+            label=gold({"sentiment": 0.5}, worded(gold({"label": 0.5}), "label", otherwise=above(vader, 0.0))),
             measure=vader,
         ),
         Attribute(
@@ -177,26 +374,133 @@ ATTRIBUTES: dict[str, Attribute] = {
 }
 
 
-def get_attribute(attribute: str | Attribute) -> Attribute:
-    """The attribute itself, or the one of that name (`_` and `-` are alike). Raises InputError."""
+def find_attribute(attribute: str | Attribute, ds: Any = None) -> Attribute:
+    """The attribute itself, or the one of that name.
+
+    Parameters
+    ----------
+    attribute : str or Attribute
+        A name in `ATTRIBUTES` (`_` and `-` are alike), "FILE.py:NAME" for one of the user's own, or the name of one
+        that `ds` was labelled with.
+    ds : Dataset, optional
+        Labelled rows.
+
+    Raises
+    ------
+    InputError
+        An unknown name; a file that does not run, or that holds no such attribute.
+
+    Examples
+    --------
+    >>> find_attribute("starts_with_vowel").treated
+    'such that it starts with a vowel'
+    """
     if isinstance(attribute, Attribute):
         return attribute
-    found = ATTRIBUTES.get(str(attribute).strip().lower().replace("_", "-"))
-    if found is None:
-        raise unknown("attribute", attribute, ATTRIBUTES)
+    if is_object_spec(attribute):
+        found = load_object(attribute)
+        if not isinstance(found, Attribute):
+            raise InputError(f"{attribute} is of type {type(found).__name__}; an Attribute was expected")
+        return found
+    known = ATTRIBUTES.get(str(attribute).strip().lower().replace("_", "-"))
+    carried = described(ds).get(str(attribute)) if ds is not None else None
+    if carried is not None and (known is None or (known.treated, known.untreated) != carried[:2]):
+        return Attribute(str(attribute), *carried[:2], measure=measure_of(str(attribute), ds=ds))
+    if known is None:
+        hint = "One of your own is named as FILE.py:NAME" if ":" not in str(attribute) else ""
+        raise unknown("attribute", attribute, ATTRIBUTES, hint)
+    return known
+
+
+# --- what the data say of their attributes -----------------------------------------------------------------
+
+_DESCRIBED = "ratekit attribute "
+
+
+def describe(ds: Any, attribute: Attribute) -> None:
+    """Write the attribute's phrases and the name of its measure into the dataset's description."""
+    said = [attribute.name, attribute.treated, attribute.untreated, name_of(attribute.measure)]
+    line = _DESCRIBED + json.dumps(said)
+    lines = [x for x in (ds.info.description or "").split("\n") if not _describes(x, attribute.name) and x]
+    ds.info.description = "\n".join([*lines, line])
+
+
+def described(ds: Any) -> dict[str, tuple[str, str, str | None]]:
+    """What a dataset says of the attributes of its rows: name -> treated phrase, untreated phrase, measure's name."""
+    text = getattr(getattr(ds, "info", None), "description", None) or ""
+    found: dict[str, tuple[str, str, str | None]] = {}
+    for line in text.split("\n"):
+        if line.startswith(_DESCRIBED):
+            try:
+                name, treated, untreated, measure = json.loads(line.removeprefix(_DESCRIBED))
+                found[str(name)] = (str(treated), str(untreated), None if measure is None else str(measure))
+            except (ValueError, TypeError):
+                continue
     return found
 
 
-def measure_of(attribute: str, measures: Mapping[str, Measure] | None = None) -> Measure | None:
-    """What the attribute is measured by: what the caller says, else what `ATTRIBUTES` says."""
+def _describes(line: str, name: str) -> bool:
+    return line.startswith(f"{_DESCRIBED}[{json.dumps(name)}, ")
+
+
+def measure_of(attribute: str, measures: Mapping[str, Measure] | None = None, ds: Any = None) -> Measure | None:
+    """What the attribute is measured by.
+
+    Parameters
+    ----------
+    attribute : str
+        Its name.
+    measures : mapping, optional
+        What the caller says, first of all.
+    ds : Dataset or DataFrame, optional
+        The rows: the values that they carry (the column ``measure/NAME``), or the measure that their description names.
+
+    Returns
+    -------
+    callable or None
+        From texts (n) to (n,) numbers. One that reads carried values knows the texts of `ds` alone.
+    """
     if measures and attribute in measures:
         return measures[attribute]
-    known: Attribute | None = ATTRIBUTES.get(attribute)
+    if ds is not None and MEASURE_PREFIX + attribute in columns_of(ds):
+        return _carried(ds, attribute)
+    known = ATTRIBUTES.get(attribute)
+    said = described(ds).get(attribute)
+    if said is not None:
+        return _MEASURE_BY_NAME.get(said[2] or "")
     return known.measure if known else None
 
 
-def off_target(attribute: str, measures: Mapping[str, Measure] | None = None) -> dict[str, Measure]:
+def _carried(ds: Any, attribute: str) -> Measure:
+    """A measure that looks up what was measured when the rows were made."""
+    known: dict[str, float] = {}
+    values = ds[MEASURE_PREFIX + attribute]
+    rewrites = ds[REWRITES] if REWRITES in columns_of(ds) else [None] * len(ds)
+    for response, chain, row in zip(ds[RESPONSE], rewrites, values, strict=True):
+        texts = [response, *(chain if chain is not None else [])]
+        for text, value in zip(texts, row if row is not None else [], strict=False):
+            if text is not None:
+                known[text] = np.nan if value is None else float(value)
+
+    def carried(texts: Sequence[str]) -> list[float]:
+        return [known.get(text, np.nan) for text in texts]
+
+    carried.__name__ = attribute
+    return carried
+
+
+def off_target(
+    attribute: str, measures: Mapping[str, Measure] | None = None, ds: Any = None
+) -> dict[str, Measure]:  # fmt: skip
     """The measures that this attribute's rewrites should leave alone: all but its own."""
-    own = measure_of(attribute, measures)
+    own = measure_of(attribute, measures, ds)
     every = {**MEASURES, **(measures or {})}
     return {name: m for name, m in every.items() if m is not own and name != attribute}
+
+
+_MEASURE_BY_NAME = {name_of(m): m for m in [*MEASURES.values(), *(a.measure for a in ATTRIBUTES.values())] if m}
+
+
+def is_known(measure: Measure | None) -> bool:
+    """Whether the measure is one of ratekit's own, which its name is enough to find again."""
+    return measure is None or _MEASURE_BY_NAME.get(name_of(measure)) is measure

@@ -5,17 +5,25 @@ Reads a folder written by `save_to_disk`, and Parquet, JSON Lines, JSON, CSV and
 
 from __future__ import annotations
 
+import codecs
+import csv
 import gzip
+import io
 import json
-from collections.abc import Iterator
+import re
+import stat
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ratekit.columns import bounded, from_text, renaming, table
 from ratekit.errors import InputError, shorten
-from ratekit.schema import ATTRIBUTE, PROMPT, PROMPT_ID, RESPONSE, REWARD_PREFIX, REWRITE_STATUS, REWRITES
+from ratekit.schema import listed
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    import pyarrow as pa
+    from datasets import Dataset, DatasetDict
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 
@@ -32,54 +40,125 @@ def suffix_of(path: Path) -> str:
     return suffixes[-1] if suffixes else ""
 
 
-def read(path: str | Path, split: str | None = None) -> Dataset:
+def read(path: str | Path, split: str | None = None, columns: Mapping[str, str] | None = None) -> Dataset:
     """The table at `path` as a Dataset.
 
-    >>> ds = read("scored.jsonl.gz")  # doctest: +SKIP
+    Parameters
+    ----------
+    path : str or Path
+        A Parquet, JSON Lines, JSON, CSV or TSV file, gzip'd or not, a folder of `Dataset.save_to_disk`, or a folder
+        of such files (the shards of one table).
+    split : str, optional
+        Of a saved DatasetDict, or of a folder whose shards are named for their split.
+    columns : mapping of str to str, optional
+        ``{ours: theirs}``. A column of a CSV is typed by the name that it gets.
 
-    Raises InputError for a path that is not there, a folder that is no saved dataset, an unknown suffix, an
-    empty table, bytes that are not UTF-8, and a line that does not parse.
+    Returns
+    -------
+    Dataset
+        The rows as they are in the file; `ratekit.as_dataset` reads what they mean.
+
+    Raises
+    ------
+    InputError
+        A path that is not there or is no file (a pipe, a device), an unknown suffix, an empty table, bytes that are not
+        UTF-8, a line that does not parse or has too few or too many cells, more than `columns.MAX_COLUMNS` columns,
+        a line of more than `MAX_LINE` bytes, and a gzip file that unzips to more than `MAX_RATIO` times its size or
+        to more than `MAX_UNZIPPED` bytes.
+
+    Examples
+    --------
+    >>> ds = read("scored.jsonl.gz")  # doctest: +SKIP
     """
     path = Path(path)
     if not path.exists():
         raise InputError(f"no such file or folder: {path}")
-    if path.is_dir():
-        ds = _read_folder(path, split)
-    else:
-        ds = _read_file(path)
+    ds = _read_folder(path, split, columns) if path.is_dir() else _read_file(path, columns)
     if len(ds) == 0:
         raise InputError(f"{path}: the table is empty (0 rows)")
     return ds
 
 
-def _read_folder(path: Path, split: str | None) -> Dataset:
+def _read_folder(path: Path, split: str | None, columns: Mapping[str, str] | None) -> Dataset:
     from datasets import DatasetDict, load_from_disk
 
     if not any((path / name).exists() for name in ("state.json", "dataset_dict.json")):
         if (path / "dataset" / "state.json").exists():
             path = path / "dataset"  # the folder of a run
         else:
-            raise InputError(
-                f"{path} is a folder, but not a saved dataset (no state.json in it); "
-                "give a file in it, or a folder written by Dataset.save_to_disk"
-            )
+            return _read_shards(path, split, columns)
     try:
         ds = load_from_disk(str(path))
     except Exception as e:
         raise InputError(f"{path}: not a readable saved dataset ({shorten(e, 120)})") from None
-    if isinstance(ds, DatasetDict):
-        if split is None and len(ds) == 1:
-            return next(iter(ds.values()))
-        if split is None or split not in ds:
-            raise InputError(f"{path} holds the splits {', '.join(ds)}; choose one with split=")
-        return ds[split]
-    return ds
+    return renamed(of_split(ds, split, str(path)) if isinstance(ds, DatasetDict) else ds, columns, str(path))
 
 
-def _read_file(path: Path) -> Dataset:
+def of_split(ds: DatasetDict, split: str | None, where: str) -> Dataset:
+    """The split that is asked for, or the only one. Raises InputError."""
+    if split is None and len(ds) == 1:
+        return next(iter(ds.values()))
+    if split is None or split not in ds:
+        raise InputError(f"{where} holds the splits {listed(list(ds))}; choose one with split= (--split)")
+    return ds[split]
+
+
+_SHARD = re.compile(r"(?P<split>\w+?)(?:-\d+-of-\d+)?$")
+
+
+def _read_shards(path: Path, split: str | None, columns: Mapping[str, str] | None) -> Dataset:
+    """A folder of files of one suffix, in the order of their names; links are not followed."""
+    found = [p for p in sorted(path.rglob("*")) if suffix_of(p) in SUFFIXES and p.is_file() and not p.is_symlink()]
+    shards = [p for p in found if suffix_of(p) == ".parquet"]
+    if not shards:
+        held = f"; it holds {listed([p.name for p in found], most=5)}" if found else ""
+        raise InputError(
+            f"{path} is a folder, but not a saved dataset (no state.json in it) and without Parquet files{held}; "
+            "give a file in it, or a folder written by Dataset.save_to_disk"
+        )
+    splits: dict[str, list[Path]] = {}
+    for shard in shards:
+        name = _SHARD.match(shard.name.split(".")[0])
+        splits.setdefault(name["split"] if name else shard.stem, []).append(shard)
+    if split is None and len(splits) > 1 and any("-of-" in p.name for p in shards):
+        raise InputError(f"{path} holds the splits {listed(list(splits))}; choose one with split= (--split)")
+    if split is not None and split not in splits:
+        raise InputError(f"{path} holds no split {split!r}; it holds {listed(list(splits))}")
+    return read_all(splits[split] if split is not None else shards, None, columns)
+
+
+def read_all(
+    paths: Sequence[str | Path], split: str | None = None, columns: Mapping[str, str] | None = None
+) -> Dataset:
+    """Files that are parts of one table, in their order. Raises InputError where their columns differ."""
+    from datasets import concatenate_datasets
+
+    tables = [read(path, split, columns) for path in paths]
+    for path, part in zip(paths, tables, strict=True):
+        if set(part.column_names) != set(tables[0].column_names):
+            raise InputError(f"{path}: its columns are not those of {paths[0]}; files given together are one table")
+    try:
+        return tables[0] if len(tables) == 1 else concatenate_datasets(tables)
+    except ValueError as e:
+        raise InputError(
+            f"{paths[0]} and the files given with it: columns of other types ({shorten(e, 120)})"
+        ) from None
+
+
+def renamed(ds: Dataset, columns: Mapping[str, str] | None, where: str) -> Dataset:
+    """The table with the columns {ours: theirs} by our names. Raises InputError for one that it does not have."""
+    new = renaming(ds.column_names, columns, where)
+    if not new:
+        return ds
+    return ds.remove_columns([ours for ours in new.values() if ours in ds.column_names]).rename_columns(new)
+
+
+def _read_file(path: Path, columns: Mapping[str, str] | None) -> Dataset:
     import pyarrow as pa
     from datasets import Dataset
 
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise InputError(f"{path} is a pipe or a device, not a file; save what comes out of it and give that file")
     suffix = suffix_of(path)
     if suffix not in SUFFIXES:
         raise InputError(
@@ -87,117 +166,216 @@ def _read_file(path: Path) -> Dataset:
         )
     try:
         if suffix == ".parquet":
-            return _parquet(path)
+            return renamed(_parquet(path), columns, str(path))
         if suffix in (".csv", ".tsv"):
-            return _csv(path, "\t" if suffix == ".tsv" else ",")
+            return Dataset(_csv(path, "\t" if suffix == ".tsv" else ",", columns))
         rows = list(_json_rows(path, suffix))
-        names = list(dict.fromkeys(name for row in rows for name in row))
-        return Dataset(pa.table({name: _column(path, name, [row.get(name) for row in rows]) for name in names}))
+        if columns:
+            new = renaming(list(dict.fromkeys(name for row in rows for name in row)), columns, str(path))
+            rows = [{new.get(k, k): v for k, v in row.items() if k in new or k not in new.values()} for row in rows]
+        return Dataset(table(rows, str(path)))
     except InputError:
         raise
     except UnicodeDecodeError as e:
         raise InputError(f"{path}: not UTF-8 ({e.reason} at byte {e.start}); save it as UTF-8") from None
-    except (OSError, EOFError, ValueError, pa.ArrowException) as e:
+    except (OSError, EOFError, ValueError, RecursionError, zlib.error, pa.ArrowException) as e:
         raise InputError(f"{path}: cannot be read as {suffix[1:]} ({shorten(e, 160)})") from None
 
 
-def _column(path: Path, name: str, values: list[Any]) -> Any:
-    import pyarrow as pa
+# --- bytes -----------------------------------------------------------------------------------------------
 
-    try:
-        return pa.array(values)
-    except (pa.ArrowException, UnicodeEncodeError) as e:
-        first: dict[str, int] = {}
-        for number, value in enumerate(values, 1):
-            if value is not None:
-                first.setdefault(type(value).__name__, number)
-        mixed = "; ".join(f"{kind} in row {number}" for kind, number in first.items())
-        raise InputError(f"{path}: column {name!r} cannot be one type ({mixed or shorten(e, 100)})") from None
+MAX_LINE = 64 << 20
+MAX_RATIO = 200  # text unzips to some 3 to 20 times its size
+MAX_UNZIPPED = 1 << 30
+
+
+class _Unzipped(io.RawIOBase):
+    """The bytes of a gzip file, as many as are believable. Raises InputError."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.file, self.n_read = path, gzip.GzipFile(path, "rb"), 0
+        self.most = min(MAX_UNZIPPED, max(16 << 20, MAX_RATIO * path.stat().st_size))
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        n = self.file.readinto(buffer)
+        self.n_read += n
+        if self.n_read > self.most:
+            raise InputError(
+                f"{self.path}: unzips to more than {self.most / 2**20:,.0f} MiB, of which no more is read; "
+                "if that is as it should be, unzip it and give the plain file"
+            )
+        return n
+
+    def close(self) -> None:
+        self.file.close()
+        super().close()
+
+
+def _open(path: Path) -> io.BufferedIOBase:
+    with path.open("rb") as f:
+        zipped = f.read(2) == b"\x1f\x8b"
+    return io.BufferedReader(_Unzipped(path), 1 << 20) if zipped else path.open("rb")
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines with their numbers, without a byte order mark."""
+    with _open(path) as f:
+        number = 0
+        while line := f.readline(MAX_LINE + 1):
+            number += 1
+            if len(line) > MAX_LINE:
+                raise InputError(f"{path}, line {number}: longer than {MAX_LINE >> 20} MiB; no row is that long")
+            yield number, line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+
+
+def _whole(path: Path) -> bytes:
+    with _open(path) as f:
+        return f.read().removeprefix(codecs.BOM_UTF8)
+
+
+# --- formats ---------------------------------------------------------------------------------------------
 
 
 def _json_rows(path: Path, suffix: str) -> Iterator[dict[str, Any]]:
-    with _open(path) as lines:
-        if suffix == ".json":
-            yield from _one_json(path, lines.read())
-            return
-        for number, line in enumerate(lines, 1):
-            try:
-                text = line.decode("utf-8")
-            except UnicodeDecodeError as e:
-                raise InputError(
-                    f"{path}, line {number}: not UTF-8 ({e.reason} at byte {e.start} of the line); "
-                    "save the file as UTF-8"
-                ) from None
-            if text.strip():
-                yield _json_row(path, text, f"line {number}")
+    if suffix == ".json":
+        yield from _one_json(path, _whole(path))
+        return
+    for number, line in _lines(path):
+        try:
+            text = line.decode("utf-8")
+        except UnicodeDecodeError as e:
+            raise InputError(
+                f"{path}, line {number}: not UTF-8 ({e.reason} at byte {e.start} of the line); save the file as UTF-8"
+            ) from None
+        if text.strip():
+            yield _json_row(path, text, f"line {number}")
 
 
 def _one_json(path: Path, raw: bytes) -> Iterator[dict[str, Any]]:
-    """A .json file: one array of objects, or JSON Lines under the wrong name."""
+    """A .json file: an array of objects, columns as pandas writes them, one object, or JSON Lines by another name."""
     text = raw.decode("utf-8").strip()
-    if text.startswith("["):
-        try:
-            rows = json.loads(text)
-        except json.JSONDecodeError as e:
+    try:
+        found = json.loads(text) if text else []
+    except json.JSONDecodeError as e:
+        if text.startswith("["):
             raise InputError(f"{path}, line {e.lineno}: not JSON ({e.msg})") from None
-        for number, row in enumerate(rows, 1):
-            if not isinstance(row, dict):
-                raise InputError(f"{path}: entry {number} is {shorten(row)}, not an object")
-            yield row
+        for number, line in enumerate(text.split("\n"), 1):
+            if line.strip():
+                yield _json_row(path, line, f"line {number}")
         return
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.strip():
-            yield _json_row(path, line, f"line {number}")
+    except (ValueError, RecursionError) as e:
+        raise InputError(f"{path}: not JSON that can be read ({shorten(e, 80)})") from None
+    rows = _of_columns(found) if isinstance(found, dict) else found
+    if not isinstance(rows, list):
+        raise InputError(f"{path}: {shorten(found)} is no list of objects")
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict):
+            raise InputError(f"{path}: entry {number} is {shorten(row)}, not an object")
+        yield row
+
+
+def _of_columns(found: dict[str, Any]) -> list[Any]:
+    """The rows of `DataFrame.to_json`, {"column": {"0": ..., "1": ...}}, or of one object."""
+    columns = list(found.values())
+    keys = [list(c) for c in columns if isinstance(c, dict)]
+    if columns and len(keys) == len(columns) and keys[0] and all(k == keys[0] for k in keys):
+        return [{name: column[key] for name, column in found.items()} for key in keys[0]]
+    return [found]
 
 
 def _json_row(path: Path, text: str, where: str) -> dict[str, Any]:
     try:
         row = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as e:
-        raise InputError(f"{path}, {where}: not JSON ({shorten(e, 80)}): {shorten(text)}") from None
+    except (ValueError, RecursionError) as e:
+        raise InputError(f"{path}, {where}: not JSON ({shorten(e, 80)}): {shorten(text[:1000])}") from None
     if not isinstance(row, dict):
         raise InputError(f"{path}, {where}: {shorten(row)} is not an object with columns")
     return row
-
-
-def _open(path: Path) -> Any:
-    with path.open("rb") as f:
-        zipped = f.read(2) == b"\x1f\x8b"
-    return gzip.open(path, "rb") if zipped else path.open("rb")
 
 
 def _parquet(path: Path) -> Dataset:
     import pyarrow.parquet as pq
     from datasets import Dataset
 
+    bounded(len(pq.read_schema(path)), str(path))
     return Dataset(pq.read_table(path))
 
 
-def _csv(path: Path, separator: str) -> Dataset:
-    """CSV has no lists: columns that hold them are read from their JSON (or Python) text."""
-    import pandas as pd
+def _csv(path: Path, separator: str, columns: Mapping[str, str] | None) -> pa.Table:
+    """Every cell as text first; then each column by its name, the new one where it is renamed."""
     import pyarrow as pa
-    from datasets import Dataset
 
-    text = {PROMPT_ID: str, PROMPT: str, RESPONSE: str, ATTRIBUTE: str}  # "007" stays "007"
-    frame = pd.read_csv(path, sep=separator, keep_default_na=False, na_values=[""], dtype=text)
-    columns = {}
-    for name in map(str, frame.columns):
-        values = [None if pd.isna(v) else v for v in frame[name].tolist()]
-        if name.startswith(REWARD_PREFIX) or name in (REWRITES, REWRITE_STATUS, PROMPT):
-            values = [_nested(path, name, i, v) for i, v in enumerate(values, 1)]
-        columns[name] = _column(path, name, values)
-    return Dataset(pa.table(columns))
+    raw = _whole(path)
+    names = _header(path, raw, separator)
+    cells = _cells(path, raw, separator, len(names))
+    kept: dict[str, Any] = {}
+    for index, name in enumerate(names):
+        values = cells.column(index).to_pylist()[1:]
+        if not name:  # a comma at the end of each line, or the row numbers that pandas writes
+            if all(v is None for v in values) or values == [str(i) for i in range(len(values))]:
+                continue
+            raise InputError(f"{path}: column {index + 1} has no name in the first line; give it one")
+        if name in kept:
+            raise InputError(f"{path}: two columns are called {shorten(name)!r}; rename one")
+        kept[name] = values
+    new = renaming(list(kept), columns, str(path))
+    typed = {new.get(n, n): values for n, values in kept.items() if n in new or n not in new.values()}
+    return pa.table({name: from_text(str(path), name, values) for name, values in typed.items()})
 
 
-def _nested(path: Path, name: str, row: int, value: Any) -> Any:
-    import ast
+def _header(path: Path, raw: bytes, separator: str) -> list[str]:
+    """The names in the first line, which is bounded."""
+    end = raw.find(b"\n", 0, 1 << 22)
+    if end < 0 and len(raw) > 1 << 22:
+        raise InputError(f"{path}: the first line, which names the columns, is longer than 4 MiB")
+    head = raw[: 1 << 22].decode("utf-8", errors="ignore")
+    try:
+        names = next(csv.reader(io.StringIO(head, newline=""), delimiter=separator), [])
+    except csv.Error as e:
+        raise InputError(f"{path}: the first line, which names the columns, cannot be read ({e})") from None
+    if not names:
+        raise InputError(f"{path}: cannot be read as csv: no first line that names the columns")
+    bounded(len(names), str(path))
+    return names
 
-    if not isinstance(value, str) or (name == PROMPT and not value.lstrip().startswith("[{")):
-        return value
-    for parse in (json.loads, ast.literal_eval):
-        try:
-            return parse(value)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            continue
-    raise InputError(f"{path}, row {row}: column {name!r} holds {shorten(value)}, which is not a list")
+
+def _cells(path: Path, raw: bytes, separator: str, n_columns: int) -> pa.Table:
+    """The cells as text, an empty one as null; the first row holds the names."""
+    import pyarrow as pa
+    import pyarrow.csv as pa_csv
+
+    wrong: list[Any] = []
+
+    def refuse(row: Any) -> str:
+        wrong.append(row)
+        return "error"
+
+    try:
+        return pa_csv.read_csv(
+            pa.BufferReader(raw),
+            read_options=pa_csv.ReadOptions(
+                autogenerate_column_names=True, use_threads=False, block_size=max(1 << 20, min(len(raw) + 1, 2**31 - 2))
+            ),
+            parse_options=pa_csv.ParseOptions(
+                delimiter=separator, newlines_in_values=True, invalid_row_handler=refuse
+            ),
+            convert_options=pa_csv.ConvertOptions(
+                column_types={f"f{i}": pa.string() for i in range(n_columns)},
+                strings_can_be_null=True,
+                null_values=[""],
+            ),
+        )  # fmt: skip
+    except pa.ArrowException as e:
+        if wrong:
+            row = wrong[0]
+            raise InputError(
+                f"{path}, line {row.number}: {row.actual_columns} cells where the first line names "
+                f"{row.expected_columns} columns (a comma too many, or a quotation mark that is not closed?): "
+                f"{shorten(row.text[:1000])}"
+            ) from None
+        if "UTF8" in str(e) or "UTF-8" in str(e):
+            raw.decode("utf-8")  # says where
+        raise

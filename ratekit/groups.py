@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ratekit.errors import InputError, unknown
+from ratekit.errors import InputError, shorten, unknown
 from ratekit.estimators import LARGEST, Bools, Ints
 from ratekit.schema import ATTRIBUTE, PROMPT_ID, RESPONSE, REWRITES, TREATED, columns_of
 
@@ -89,15 +89,17 @@ def refuse_null(values: Any, column: str) -> None:
 
 
 def treated_bools(values: Any) -> NDArray[np.bool_]:
-    """`treated` as bools; true/false, 0/1 and their spellings in a CSV are taken."""
+    """`treated` as bools: true and false, 0 and 1, yes and no, in any case. Raises InputError with the row."""
     refuse_null(values, TREATED)
     if values.dtype == bool:  # nothing to spell out, and a million rows to save half a second on
         return values.to_numpy(dtype=bool)
-    spelt = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+    spelt = {"true": True, "yes": True, "1": True, "1.0": True, "false": False, "no": False, "0": False, "0.0": False}
     bools = values.astype(str).str.strip().str.lower().map(spelt)
     wrong = np.flatnonzero(bools.isna())
     if len(wrong):
-        raise InputError(f"row {wrong[0] + 1}: 'treated' holds {values.iloc[wrong[0]]!r}; true or false was expected")
+        raise InputError(
+            f"row {wrong[0] + 1}: 'treated' holds {shorten(values.iloc[wrong[0]])!r}; true or false was expected"
+        )
     return bools.to_numpy(dtype=bool)
 
 

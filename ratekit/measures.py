@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ratekit.errors import InputError
+from ratekit.errors import InputError, shorten
 
 Measure = Callable[[Sequence[str]], ArrayLike]
 
@@ -140,12 +140,44 @@ def faults(texts: Sequence[str]) -> NDArray[np.float64]:
 MEASURES: dict[str, Measure] = {"words": words, "sentiment": vader, "readability": readability, "faults": faults}
 
 
+def name_of(measure: Measure | None) -> str:
+    """The measure's name, for messages and for the data that it was used on; "" for None.
+
+    >>> name_of(words), name_of(vader)
+    ('words', 'vader')
+    """
+    return "" if measure is None else str(getattr(measure, "__name__", type(measure).__name__))
+
+
+def values_of(measure: Measure, texts: Sequence[str], name: str = "") -> NDArray[np.float64]:
+    """The measure of each text, (n,) float64; NaN where there is none.
+
+    Raises InputError for a measure that fails or gives anything but one finite number (or NaN) a text.
+    """
+    name = name or name_of(measure)
+    texts = list(texts)
+    try:
+        given = measure(texts)
+        values = np.asarray([np.nan if v is None else v for v in given] if isinstance(given, list) else given, float)
+    except InputError:
+        raise
+    except Exception as e:
+        raise InputError(
+            f"the measure {name} failed ({type(e).__name__}: {shorten(e, 100)}); a measure takes a list of texts and "
+            "gives one number for each"
+        ) from e
+    if values.shape != (len(texts),):
+        raise InputError(f"{name} gave an array of shape {values.shape} for {len(texts)} texts; (n,) was expected")
+    if np.isinf(values).any():
+        place = int(np.flatnonzero(np.isinf(values))[0])
+        raise InputError(f"{name} gave {values[place]} for the text {shorten(texts[place])!r}; a number was expected")
+    return values
+
+
 def measured(measure: Measure, texts: Sequence[Sequence[str | None]], name: str = "measure") -> NDArray[np.float64]:
     """The measure of every text of every chain, (n, longest); NaN where there is none. Each text is measured once."""
     distinct = list(dict.fromkeys(t for chain in texts for t in chain if t is not None))
-    values = np.asarray(measure(distinct), float) if distinct else np.empty(0)
-    if values.shape != (len(distinct),):
-        raise InputError(f"{name} gave an array of shape {values.shape} for {len(distinct)} texts; (n,) was expected")
+    values = values_of(measure, distinct, name) if distinct else np.empty(0)
     of = dict(zip(distinct, values, strict=True))
     out = np.full((len(texts), max(map(len, texts), default=0)), np.nan)
     for i, chain in enumerate(texts):

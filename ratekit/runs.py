@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ratekit import files
-from ratekit.attributes import Attribute, get_attribute
+from ratekit.attributes import Attribute, find_attribute
 from ratekit.errors import InputError
 from ratekit.rewriting import Options, make_rewriter
 from ratekit.rewriting.chains import rows_of
@@ -41,6 +41,8 @@ class Settings:
     split: str | None = None
     columns: dict[str, str] | None = None
     duplicates: str | None = None
+    label_column: str | None = None
+    positive: list[str] | None = None
     rewriter: str | None = None
     depth: int | None = None
     n: int | None = None
@@ -168,7 +170,7 @@ def planned(
 
 def prepared(settings: Settings) -> tuple[Dataset, Attribute, str, int]:
     """The labelled rows of a run, its attribute, its rewriter's spec and its depth."""
-    attribute = get_attribute(settings.attribute)
+    attribute = find_attribute(settings.attribute)
     ds = load(
         settings.data, attribute=attribute, data_files=settings.data_files, split=settings.split,
         columns=settings.columns, duplicates=settings.duplicates, n=settings.n, seed=settings.seed,
@@ -176,8 +178,9 @@ def prepared(settings: Settings) -> tuple[Dataset, Attribute, str, int]:
     have = columns_of(ds)
     if TREATED in have and ATTRIBUTE not in have:
         ds = ds.add_column(ATTRIBUTE, [attribute.name] * len(ds))
-    if TREATED not in have or any(a != attribute.name for a in ds[ATTRIBUTE]):
-        ds = label(ds, attribute)
+    named = settings.label_column is not None or settings.positive is not None
+    if named or TREATED not in have or any(a != attribute.name for a in ds[ATTRIBUTE]):
+        ds = label(ds, attribute, label_column=settings.label_column, positive=settings.positive)
     rewriter = settings.rewriter or _default_rewriter(ds, attribute.name)
     depth = settings.depth
     if depth is None:

@@ -17,10 +17,10 @@ Example row after all stages, at depth 2::
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ratekit.errors import InputError, unknown
+from ratekit.errors import InputError, shorten, unknown
 
 PROMPT_ID = "prompt_id"
 PROMPT = "prompt"
@@ -31,6 +31,7 @@ REWRITES = "rewrites"
 REWRITE_STATUS = "rewrite_status"
 REWARD_PREFIX = "reward/"
 REWARD_STATUS_PREFIX = "reward_status/"  # there only where a text was not scored, or not whole
+MEASURE_PREFIX = "measure/"  # an attribute's own measure of the response and its rewrites, where no name stands for it
 
 Conversation = list[dict[str, str]]
 
@@ -88,10 +89,20 @@ def require(ds: Any, stage: str, columns: Sequence[str] | None = None) -> None:
 def _missing(column: str, have: list[str], stage: str) -> InputError:
     near = difflib.get_close_matches(column, have, n=1, cutoff=0.7)
     spelt = f" (is it misspelt as {near[0]!r}?)" if near else ""
-    shown = ", ".join(have) if have else "none"
     return InputError(
-        f"{stage}: no column {column!r}{spelt}; the stage {ADDED_BY.get(column, 'before')!r} adds it. Columns: {shown}"
+        f"{stage}: no column {column!r}{spelt}; the stage {ADDED_BY.get(column, 'before')!r} adds it. "
+        f"Columns: {listed(have)}"
     )
+
+
+def listed(columns: Sequence[str], most: int = 20) -> str:
+    """Column names for a message, however many and long they are.
+
+    >>> listed(["prompt", "response"]), listed([f"c{i}" for i in range(1000)], most=3)
+    ('prompt, response', 'c0, c1, c2 and 997 more')
+    """
+    shown = ", ".join(shorten(c, 40) for c in columns[:most]) or "none"
+    return shown + (f" and {len(columns) - most:,} more" if len(columns) > most else "")
 
 
 def reward_name(column: str) -> str:
@@ -108,25 +119,74 @@ def find_reward(ds: Any, name: str) -> str:
     raise unknown("reward model", name, [reward_name(c) for c in columns])
 
 
-def as_conversation(prompt: str | Sequence[dict[str, str]] | None) -> Conversation:
+def as_conversation(prompt: Any) -> Conversation:
     """A prompt in the ecosystem's form; a plain string is one user turn.
 
+    Parameters
+    ----------
+    prompt
+        A string, a list of ``{"role", "content"}`` turns, or None (no turn). Content is a string, or a list of parts
+        of which all are text, as in ``{"type": "text", "text": "Why?"}``; these are joined.
+
+    Returns
+    -------
+    list of dict
+        Turns with ``role`` and ``content``, both strings.
+
+    Raises
+    ------
+    InputError
+        Where a turn has no role or no text: null, an image, a tool call, a number.
+
+    Examples
+    --------
     >>> as_conversation("Why?")
+    [{'role': 'user', 'content': 'Why?'}]
+    >>> as_conversation([{"role": "user", "content": [{"type": "text", "text": "Why?"}]}])
     [{'role': 'user', 'content': 'Why?'}]
     """
     if prompt is None:
         return []
     if isinstance(prompt, str):
         return [{"role": "user", "content": prompt}]
-    try:
-        return [{"role": str(turn["role"]), "content": turn["content"] or ""} for turn in prompt]
-    except (TypeError, KeyError, AttributeError):
+    if not isinstance(prompt, Sequence) and not hasattr(prompt, "tolist"):
+        raise InputError(f"a prompt is a string or a list of {{'role', 'content'}} turns; got {shorten(prompt, 80)!r}")
+    return [_turn(turn, k) for k, turn in enumerate(prompt, 1)]
+
+
+def _turn(turn: Any, number: int) -> dict[str, str]:
+    if not isinstance(turn, Mapping) or not {"role", "content"} <= set(turn):
         raise InputError(
-            f"a prompt is a string or a list of {{'role', 'content'}} turns; got {str(prompt)[:80]!r}"
-        ) from None
+            f"turn {number} of a conversation is {shorten(turn, 80)!r}; a record with 'role' and 'content' was expected"
+        )
+    role, content = turn["role"], turn["content"]
+    if not isinstance(role, str) or not role:
+        raise InputError(f"turn {number} of a conversation has the role {shorten(role)!r}; a name was expected")
+    for calls in ("tool_calls", "function_call"):
+        if turn.get(calls) is not None and len(turn[calls]):
+            raise InputError(f"turn {number} of a conversation ({role}) holds {calls}, which are no text")
+    if not isinstance(content, str):
+        content = _joined(content, f"turn {number} of a conversation ({role})")
+    return {"role": role, "content": content}
 
 
-def prompt_text(prompt: str | Sequence[dict[str, str]] | None) -> str:
+def _joined(parts: Any, where: str) -> str:
+    """The text of a list of parts; None and whatever is no text is refused."""
+    if parts is None:
+        raise InputError(f"{where} has no content (null); text was expected")
+    if isinstance(parts, Mapping) or not (isinstance(parts, Sequence) or hasattr(parts, "tolist")):
+        raise InputError(f"{where} has the content {shorten(parts)!r}; text was expected")
+    texts = []
+    for part in parts:
+        text = part.get("text") if isinstance(part, Mapping) and part.get("type", "text") == "text" else part
+        if not isinstance(text, str):
+            kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
+            raise InputError(f"{where} has a part that is no text ({shorten(kind)})")
+        texts.append(text)
+    return "".join(texts)
+
+
+def prompt_text(prompt: Any) -> str:
     r"""The prompt as plain text: one turn as it is, several with their roles.
 
     >>> prompt_text([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}])

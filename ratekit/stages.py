@@ -16,7 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ratekit.attributes import Attribute, get_attribute, measure_of
+import numpy as np
+
+from ratekit.attributes import Attribute, by_column, describe, find_attribute, is_known, measure_of
 from ratekit.errors import InputError, WorkError, unknown
 from ratekit.estimators import ESTIMATORS, Effects, Floats, LeftOut, effects
 from ratekit.groups import Group, chains, groups, plain_columns, reward_matrix
@@ -31,6 +33,7 @@ from ratekit.rewriting.cost import Meter
 from ratekit.rewriting.replay import Replay
 from ratekit.schema import (
     ATTRIBUTE,
+    MEASURE_PREFIX,
     RESPONSE,
     REWARD_PREFIX,
     REWARD_STATUS_PREFIX,
@@ -47,6 +50,7 @@ from ratekit.scoring import default_name, make_reward
 from ratekit.scoring.base import Reward
 from ratekit.scoring.engine import score_dataset
 from ratekit.scoring.store import open_store
+from ratekit.sources.loading import as_dataset
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,19 +59,46 @@ if TYPE_CHECKING:
 log = logging.getLogger("ratekit")
 
 
-def label(ds: Dataset, attribute: str | Attribute) -> Dataset:
+def label(ds: Any, attribute: str | Attribute, *, label_column: str | None = None, positive: Any = None) -> Dataset:
     """Add `attribute` and `treated`; rows without a label are dropped and counted.
 
+    Parameters
+    ----------
+    ds
+        Rows with a response: whatever `as_dataset` takes.
+    attribute : str or Attribute
+        A name in `ATTRIBUTES`, "FILE.py:NAME", or an Attribute.
+    label_column : str, optional
+        Label by this column of the data, instead of by the attribute's own label or measure.
+    positive : value or list of values, optional
+        Of `label_column`, in the treated rows. Without it the column holds true and false, 0 and 1, yes and no or
+        positive and negative.
+
+    Returns
+    -------
+    Dataset
+        With `attribute` and `treated`. Rewrites and rewards that came with other labels are taken away: they would
+        answer another question.
+
+    Raises
+    ------
+    InputError
+        No row gets a label, or all get the same one (unless the attribute says ``one_class=True``).
+
+    Examples
+    --------
     >>> import ratekit as rk
     >>> ds = rk.label(rk.load("reviews", attribute="sentiment"), "length")
     >>> sum(ds["treated"]), len(ds)
     (80, 160)
-
-    Rewrites and rewards that came with other labels are taken away: they would answer another question.
-    Raises InputError where no row gets a label.
     """
+    ds = as_dataset(ds)
     require(ds, "label")
-    attribute = get_attribute(attribute)
+    attribute = find_attribute(attribute, ds)
+    if label_column is not None:
+        attribute = replace(attribute, label=by_column(label_column, positive))
+    elif positive is not None:
+        raise InputError("positive= says which values of label_column= (--label-column) are treated; give that as well")
     labels = attribute.labels(ds)
     kept = [i for i, v in enumerate(labels) if v is not None]
     if not kept:
@@ -76,21 +107,41 @@ def label(ds: Dataset, attribute: str | Attribute) -> Dataset:
         n_dropped = len(ds) - len(kept)
         log.warning("label: %d of %d rows have no %s label and were dropped", n_dropped, len(ds), attribute.name)
     treated = [bool(labels[i]) for i in kept]
+    if len(set(treated)) == 1:
+        said = f"label: all {len(kept)} rows are {'treated' if treated[0] else 'untreated'} for {attribute.name!r}"
+        if not attribute.one_class:
+            raise InputError(f"{said}, so there is nothing to compare; label them by another column or function")
+        log.warning("%s", said)
     names = [attribute.name] * len(kept)
     ds = ds.select(kept) if len(kept) < len(ds) else ds
     have = columns_of(ds)
     same = ATTRIBUTE in have and TREATED in have and ds[ATTRIBUTE] == names and ds[TREATED] == treated
+    measured_before = [c for c in have if c.startswith(MEASURE_PREFIX)]
     stale = [] if same else [c for c in have if c in (REWRITES, REWRITE_STATUS, *reward_columns(have))]
     if stale:
         log.warning("label: %s came with other labels and were taken away", ", ".join(stale))
-    if len(set(treated)) == 1:
-        log.warning("label: all %d rows are %s", len(kept), "treated" if treated[0] else "untreated")
-    ds = ds.remove_columns([*stale, *(c for c in (ATTRIBUTE, TREATED) if c in have)])
-    return ds.add_column(ATTRIBUTE, names).add_column(TREATED, treated)
+    gone = [*stale, *([] if same else measured_before), *(c for c in (ATTRIBUTE, TREATED) if c in have)]
+    ds = ds.remove_columns(gone).add_column(ATTRIBUTE, names).add_column(TREATED, treated)
+    return _described(ds, attribute)
+
+
+def _described(ds: Dataset, attribute: Attribute) -> Dataset:
+    """The rows with what is to be known of their attribute: its phrases, and its measure's name, or else its values."""
+    if not is_known(attribute.measure) and REWRITES in columns_of(ds):
+        assert attribute.measure is not None
+        texts = [[response, *(chain or [])] for response, chain in zip(ds[RESPONSE], ds[REWRITES], strict=True)]
+        values = measured(attribute.measure, texts, "the attribute's measure")
+        column = [
+            [None if t is None or np.isnan(v) else float(v) for t, v in zip(chain, row, strict=False)]
+            for chain, row in zip(texts, values, strict=True)
+        ]
+        ds = _without(ds, [MEASURE_PREFIX + attribute.name]).add_column(MEASURE_PREFIX + attribute.name, column)
+    describe(ds, attribute)
+    return ds
 
 
 def rewrite(
-    ds: Dataset,
+    ds: Any,
     attribute: str | Attribute,
     rewriter: str | Rewriter | Replay,
     depth: int = 2,
@@ -122,8 +173,9 @@ def rewrite(
     from datasets import Dataset as HFDataset
     from datasets import concatenate_datasets
 
+    ds = as_dataset(ds)
     require(ds, "rewrite")
-    attribute = get_attribute(attribute)
+    attribute = find_attribute(attribute, ds)
     others = sorted(set(ds[ATTRIBUTE]) - {attribute.name})
     if others:
         raise InputError(f"rewrite: the rows are labelled for {', '.join(others)}, not for {attribute.name}")
@@ -146,13 +198,15 @@ def rewrite(
     if not counts[OK]:
         why = f"; the last fault was {meter.last_fault}" if meter.last_fault else ""
         raise WorkError(f"rewrite: no rewrite succeeded ({', '.join(counts)}){why}")
-    ds = _without(ds, [REWRITES, REWRITE_STATUS, *reward_columns(columns_of(ds))])
+    gone = [c for c in columns_of(ds) if c.startswith((REWARD_STATUS_PREFIX, MEASURE_PREFIX))]
+    ds = _without(ds, [REWRITES, REWRITE_STATUS, *gone, *reward_columns(columns_of(ds))])
     # With a fingerprint of its own, `datasets` does not hash (and for that copy) the whole table.
-    return concatenate_datasets([ds, HFDataset(table, fingerprint=uuid.uuid4().hex[:16])], axis=1)
+    ds = concatenate_datasets([ds, HFDataset(table, fingerprint=uuid.uuid4().hex[:16])], axis=1)
+    return _described(ds, attribute)
 
 
 def score(
-    ds: Dataset,
+    ds: Any,
     reward: str | Path | Reward,
     *,
     name: str | None = None,
@@ -179,6 +233,7 @@ def score(
     `reward_status/<name>` says of every text how it fared. A reward with several objectives adds
     `reward/<name>/<objective>` for each. WorkError where no text gets a finite reward.
     """
+    ds = as_dataset(ds)
     require(ds, "score")
     name = name or default_name(reward)
     if isinstance(reward, str | Path):
@@ -256,6 +311,8 @@ def estimate(
     """
     import pandas as pd
 
+    if not isinstance(ds, pd.DataFrame):
+        ds = as_dataset(ds)
     require(ds, "estimate")
     if uncertainty not in UNCERTAINTIES:
         raise unknown("kind of uncertainty", uncertainty, UNCERTAINTIES)
@@ -314,7 +371,7 @@ def _own_measures(ds: Any, parts: list[Group], measures: Mapping[str, Measure] |
     texts = chains(ds) if {RESPONSE, REWRITES} <= set(columns_of(ds)) else None
     found: list[Floats | None] = []
     for group in parts:
-        measure = measure_of(str(group.labels[ATTRIBUTE]), measures)
+        measure = measure_of(str(group.labels[ATTRIBUTE]), measures, ds)
         mine = [texts[i] for i in group.rows] if texts and measure else []
         if measure is None or max(map(len, mine), default=0) < 4:
             found.append(None)

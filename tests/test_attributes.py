@@ -7,7 +7,7 @@ import pytest
 from datasets import Dataset
 
 import ratekit as rk
-from ratekit.attributes import ATTRIBUTES, Attribute, get_attribute
+from ratekit.attributes import ATTRIBUTES, Attribute, find_attribute
 from ratekit.errors import InputError
 from ratekit.measures import formality, readability
 
@@ -38,20 +38,27 @@ def test_the_attributes_are_there_with_two_phrases_each():
 
 
 @pytest.mark.parametrize(
-    ("name", "column"), [("sentiment", "label"), ("helpfulness", "helpfulness"), ("harmlessness", "chosen")]
+    ("name", "column", "values"),
+    [
+        ("sentiment", "sentiment", [1, 0]),
+        ("sentiment", "label", ["positive", "Negative"]),
+        ("helpfulness", "helpfulness", [4, 0]),
+        ("harmlessness", "chosen", [True, False]),
+        ("harmlessness", "chosen", ["yes", "no"]),
+    ],
 )
-def test_a_gold_column_comes_before_the_measure(name, column):
+def test_a_gold_column_comes_before_the_measure(name, column, values):
     texts = ["A terrible film.", "A wonderful film."]
-    rows = [{"prompt_id": str(i), "response": t, column: v} for i, (t, v) in enumerate(zip(texts, [4, 0], strict=True))]
+    rows = [{"prompt_id": str(i), "response": t, column: v} for i, (t, v) in enumerate(zip(texts, values, strict=True))]
     assert ATTRIBUTES[name].labels(Dataset.from_list(rows)) == [True, False]
     if name == "harmlessness":
         assert ATTRIBUTES["harmfulness"].labels(Dataset.from_list(rows)) == [False, True]
 
 
 def test_names_with_underscores_are_the_same_attribute():
-    assert get_attribute("starts_with_vowel") is ATTRIBUTES["starts-with-vowel"]
+    assert find_attribute("starts_with_vowel") is ATTRIBUTES["starts-with-vowel"]
     mine = Attribute("mine", "a", "b")
-    assert get_attribute(mine) is mine
+    assert find_attribute(mine) is mine
 
 
 def test_measures_take_empty_and_odd_texts():

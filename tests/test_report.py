@@ -290,7 +290,7 @@ def test_rows_that_cannot_be_used_are_said_and_are_not_fatal(tmp_path):
     frame["treated"] = [None, True, False, True, False, True]
     frame.to_parquet(tmp_path / "x.parquet")
     missing = Page(rk.report(tmp_path / "x.parquet").read_text()).sections["What is missing"]
-    for part in ("there are no effects: row 1: 'treated' is null", "cannot be checked", "no examples"):
+    for part in ("there are no effects: the Dataset, row 1: 'treated' is null", "cannot be checked", "no examples"):
         assert part in missing
 
 

@@ -90,7 +90,7 @@ def test_eli5_has_many_answers_under_one_question(tmp_path):
 @pytest.mark.parametrize(
     ("name", "file", "n_rows"),
     [
-        ("hh-rlhf", "hh_rlhf_helpful_base_test.jsonl.gz", 3200),
+        ("hh-rlhf", "hh_rlhf_helpful_base_test.jsonl.gz", 3197),
         ("hh-rlhf", "hh_rlhf_harmless_base_test.jsonl.gz", None),
         ("imdb", "imdb_train_3000.jsonl.gz", 3000),
         ("eli5", "eli5_human_answers.jsonl.gz", 627),
@@ -183,7 +183,7 @@ def test_a_scored_csv_reads_like_the_dataset_it_was_written_from(tmp_path):
     ].to_csv(tmp_path / "scored.csv", index=False)
     again = files.read(tmp_path / "scored.csv")
     assert again["prompt"] == ds["prompt"]
-    assert rk.estimate(again).equals(rk.estimate(ds))
+    assert rk.estimate(again).equals(rk.estimate(ds.select_columns(again.column_names)))
 
 
 def test_columns_are_mapped_and_numbers_as_text_stay_text(tmp_path):

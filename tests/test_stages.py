@@ -186,7 +186,7 @@ BAD_FRAMES = {
     "text": ({"reward/r": [["a"], ["b"]]}, "lists of string, not of numbers"),
     "scalar": ({"reward/r": [1.0, 2.0]}, "holds double; a list of rewards per row was expected"),
     "null label": ({"treated": [True, None]}, "row 2: 'treated' is null"),
-    "odd label": ({"treated": ["yes", "no"]}, "row 1: 'treated' holds 'yes'"),
+    "odd label": ({"treated": ["maybe", "no"]}, "row 1: 'treated' holds 'maybe'"),
     "null prompt": ({"prompt_id": [None, "b"]}, "row 1: 'prompt_id' is null"),
 }
 

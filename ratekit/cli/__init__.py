@@ -33,10 +33,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     # typer carries a click of its own in some versions and imports it in others; this is public in both.
     usage_error, click_error = cast("tuple[type[Any], type[Any]]", typer.BadParameter.__mro__[1:3])
     _log_to_stderr()
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a terminal's code page may lack letters of the data
+    arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        result = typer.main.get_command(app).main(
-            args=list(sys.argv[1:] if argv is None else argv), prog_name="ratekit", standalone_mode=False
-        )
+        command = typer.main.get_command(app)
+        _refuse_unclear(command, arguments)
+        result = command.main(args=arguments, prog_name="ratekit", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except InputError as e:
         return _say(str(e), 2)
@@ -56,6 +60,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except OSError as e:
         return _say(f"{e.filename or 'input/output'}: {e.strerror or e}", 1)
+
+
+def _refuse_unclear(command: Any, arguments: Sequence[str]) -> None:
+    """Raise InputError for an option whose value is empty, and for one given twice of which one value counts."""
+    from ratekit.errors import InputError
+
+    options: dict[str, Any] = {}
+    given: set[str] = set()
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        name, equals, value = argument.partition("=")
+        if (argument == "" and before.startswith("-")) or (name.startswith("--") and equals and not value):
+            raise InputError(
+                f"{before if argument == '' else name}: its value is empty; leave the option out, or say it"
+            )
+        if not options and argument in getattr(command, "commands", {}):
+            command = command.commands[argument]
+            if not hasattr(command, "commands"):
+                options = {n: p for p in command.params for n in getattr(p, "opts", ()) if n.startswith("-")}
+            continue
+        option = options.get(name)
+        if option is None or option.multiple or option.is_flag or options.get(before) not in (None, option):
+            continue
+        if option.name in given:
+            raise InputError(f"{name} is given twice, and takes one value; which one is meant?")
+        given.add(option.name)
 
 
 def _say(message: str, code: int) -> int:

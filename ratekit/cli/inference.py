@@ -25,11 +25,11 @@ def plan(
     format: TableFormat = Format.table,
 ) -> None:
     """How many more rows and rewrites, for a standard error or for telling two reward models apart."""
-    from ratekit import files
     from ratekit.diagnostics import plan as planned
+    from ratekit.sources import as_dataset
 
     show(
-        planned(files.read(file), se, apart=apart, difference=difference, power=power, estimator=estimator,
+        planned(as_dataset(file), se, apart=apart, difference=difference, power=power, estimator=estimator,
                 estimand=estimand, unit=unit),
         format,
     )  # fmt: skip
@@ -37,11 +37,11 @@ def plan(
 
 def sensitivity(file: Scored, format: TableFormat = Format.table) -> None:
     """How wrong the rewriter would have to be, in reward SDs, to overturn each effect."""
-    from ratekit import files
     from ratekit.diagnostics import sensitivity as tipping
+    from ratekit.sources import as_dataset
     from ratekit.stages import estimate
 
-    table = tipping(estimate(files.read(file)))
+    table = tipping(estimate(as_dataset(file)))
     if format is Format.table:
         kept = ["attribute", "reward_model", "estimator", "estimand", "estimate", "se"]
         table = table[[c for c in table.columns if c in kept or "tips_" in c]]
@@ -51,7 +51,7 @@ def sensitivity(file: Scored, format: TableFormat = Format.table) -> None:
 def calibrate(
     reward: Annotated[str, typer.Argument(help="vader, words, a model folder or a hub id.")],
     n: Annotated[int, typer.Option(help="Reviews in each of three worlds; five texts each are scored.")] = 300,
-    seed: Annotated[int, typer.Option(help="Of the worlds.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the worlds.")] = 0,
     format: TableFormat = Format.table,
 ) -> None:
     """Grade the estimators on this reward model in worlds where its true effects are known."""

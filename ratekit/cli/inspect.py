@@ -16,10 +16,10 @@ def diagnose(
     format: Annotated[Format, typer.Option(help="How the table is printed.")] = Format.table,
 ) -> None:
     """Check what RATE assumes: did the rewrites comply, does the rewriter drift, what failed?"""
-    from ratekit import files
     from ratekit.diagnostics import diagnose as checks
+    from ratekit.sources import as_dataset
 
-    table = checks(files.read(file))
+    table = checks(as_dataset(file))
     if format is not Format.table:
         show(table, format)
         return
@@ -39,10 +39,10 @@ def contrast(
     format: Annotated[Format, typer.Option(help="How the table is printed.")] = Format.table,
 ) -> None:
     """The effect under one reward model minus that under another, paired on their shared rewrites."""
-    from ratekit import files
     from ratekit.diagnostics import contrast as differ
+    from ratekit.sources import as_dataset
 
-    show(differ(files.read(file), first, second, estimator=estimator, unit=unit), format)
+    show(differ(as_dataset(file), first, second, estimator=estimator, unit=unit), format)
 
 
 def attributes(

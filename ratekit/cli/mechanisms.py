@@ -12,10 +12,10 @@ from ratekit.cli.tables import Format, show
 
 def spillover(file: Scored, format: TableFormat = Format.table) -> None:
     """What else the rewrites changed (words, sentiment, readability, faults) and what that adds to the effect."""
-    from ratekit import files
     from ratekit.diagnostics import spillover as spilt
+    from ratekit.sources import as_dataset
 
-    table = spilt(files.read(file))
+    table = spilt(as_dataset(file))
     if format is Format.table:
         kept = ["attribute", "measure", "shift", "se", "p_value", "shift_sd", "reward_model", "through", "through_se"]
         table = table[[c for c in [*kept, "n"] if c in table]]
@@ -28,10 +28,10 @@ def dose_response(
     format: TableFormat = Format.table,
 ) -> None:
     """The effect by how much the rewrite changed the attribute: per word, per point of sentiment."""
-    from ratekit import files
     from ratekit.diagnostics import dose_response as curve
+    from ratekit.sources import as_dataset
 
-    show(curve(files.read(file), bins=bins), format)
+    show(curve(as_dataset(file), bins=bins), format)
 
 
 def heterogeneity(
@@ -41,10 +41,10 @@ def heterogeneity(
     format: TableFormat = Format.table,
 ) -> None:
     """Whether the effect is the same in every group."""
-    from ratekit import files
     from ratekit.diagnostics import heterogeneity as differs
+    from ratekit.sources import as_dataset
 
-    show(differs(files.read(file), by, estimator=estimator), format)
+    show(differs(as_dataset(file), by, estimator=estimator), format)
 
 
 def warranted(
@@ -55,10 +55,10 @@ def warranted(
     format: TableFormat = Format.table,
 ) -> None:
     """Whether the reward model wants the attribute more than people do."""
-    from ratekit import files
     from ratekit.diagnostics import warranted as justified
+    from ratekit.sources import as_dataset
 
-    table = justified(files.read(file), human)
+    table = justified(as_dataset(file), human)
     if format is not Format.table:
         show(table, format)
         return
@@ -75,7 +75,7 @@ def sequential(
     format: TableFormat = Format.table,
 ) -> None:
     """Whether one may stop rewriting: intervals that hold however often one looks, rows in order of arrival."""
-    from ratekit import files
     from ratekit.diagnostics import sequential as looks
+    from ratekit.sources import as_dataset
 
-    show(looks(files.read(file), estimator=estimator, estimand=estimand), format)
+    show(looks(as_dataset(file), estimator=estimator, estimand=estimand), format)

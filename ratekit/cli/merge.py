@@ -35,7 +35,7 @@ app = typer.Typer(
 
 Models = Annotated[list[str], typer.Argument(help="Model folders (safetensors), or LoRA adapters' folders.")]
 Base = Annotated[str | None, typer.Option(help="The folder of the model that these were tuned from.")]
-Seed = Annotated[int, typer.Option(help="Of the methods that draw.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of the methods that draw.")]
 
 
 @app.command(MODELS, hidden=True)
@@ -85,13 +85,13 @@ def audit(
 
     The same call again goes on where it was cut off.
     """
-    from ratekit import files
     from ratekit.cli.pipeline import say_paths
     from ratekit.merging.auditing import FIGURE, TABLE
     from ratekit.merging.auditing import audit as audited
+    from ratekit.sources import as_dataset
 
     table = audited(
-        model, files.read(data), method or ["linear"], attribute, base=base, pairs=pairs, out=out, estimator=estimator,
+        model, as_dataset(data), method or ["linear"], attribute, base=base, pairs=pairs, out=out, estimator=estimator,
         unit=unit, barrier_points=barrier_points, seed=seed,
     )  # fmt: skip
     show(compact(table) if format is Format.table else table, format)

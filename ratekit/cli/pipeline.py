@@ -20,7 +20,17 @@ if TYPE_CHECKING:
 Data = Annotated[
     str, typer.Option("--data", help="reviews, imdb, hh-rlhf, helpsteer, eli5, a file, a saved dataset or a hub id.")
 ]
-DataFiles = Annotated[Path | None, typer.Option(help="A local file in the source's own schema, instead of the hub.")]
+DataFiles = Annotated[
+    list[Path] | None,
+    typer.Option(help="A local file in the source's own schema, instead of the hub (may be repeated)."),
+]
+LabelColumn = Annotated[
+    str | None,
+    typer.Option(help="Label by this column of the data, instead of by the attribute's own label or measure."),
+]
+Positive = Annotated[
+    list[str] | None, typer.Option(help="Value of --label-column in the treated rows (may be repeated).")
+]
 Split = Annotated[str | None, typer.Option(help="Of a hub dataset or a saved DatasetDict. [default: train]")]
 Column = Annotated[
     list[str] | None,
@@ -60,7 +70,7 @@ RewardNames = Annotated[
 Cache = Annotated[Path | None, typer.Option(help="Folder of replies; what is there is not asked for again.")]
 Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with a model.")]
 N = Annotated[int | None, typer.Option(min=1, help="A random sample of so many rows (whole prompts are drawn).")]
-Seed = Annotated[int, typer.Option(help="Of the sample.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of the sample.")]
 TableFormat = Annotated[Format, typer.Option("--format", help="How the table is printed.")]
 
 
@@ -74,6 +84,8 @@ def run(
     split: Split = None,
     column: Column = None,
     duplicates: Duplicates = None,
+    label_column: LabelColumn = None,
+    positive: Positive = None,
     rewriter: RewriterSpec = None,
     depth: Depth = None,
     n: N = None,
@@ -94,11 +106,11 @@ def run(
     from ratekit.runs import Settings, execute, planned
 
     settings = Settings(
-        data=data, attribute=attribute, data_files=str(data_files) if data_files else None, split=split,
-        columns=_mapping(column), duplicates=duplicates, rewriter=rewriter, depth=depth, n=n, seed=seed,
-        asked=asking.options.asked or None,
+        data=data, attribute=attribute, data_files=_paths(data_files), split=split,
+        columns=_mapping(column), duplicates=duplicates, label_column=label_column, positive=positive or None,
+        rewriter=rewriter, depth=depth, n=n, seed=seed, asked=asking.options.asked or None,
     )  # fmt: skip
-    folder = out or Path("runs") / f"{Path(data).name.split('.')[0]}-{attribute}"
+    folder = out or Path("runs") / f"{Path(data).name.split('.')[0]}-{attribute.rpartition(':')[2]}"
     if asking.dry_run:
         print(planned(settings, cache=cache or folder / "rewrites", options=asking.options, prices=asking.prices))
         return
@@ -120,7 +132,11 @@ def rewrite(
     rewriter: RewriterSpec = None,
     depth: Depth = None,
     data_files: DataFiles = None,
+    split: Split = None,
     column: Column = None,
+    duplicates: Duplicates = None,
+    label_column: LabelColumn = None,
+    positive: Positive = None,
     n: N = None,
     seed: Seed = 0,
     cache: Cache = None,
@@ -132,7 +148,8 @@ def rewrite(
     from ratekit.runs import Settings, planned, rewritten
 
     settings = Settings(
-        data=data, attribute=attribute, data_files=str(data_files) if data_files else None, columns=_mapping(column),
+        data=data, attribute=attribute, data_files=_paths(data_files), split=split, columns=_mapping(column),
+        duplicates=duplicates, label_column=label_column, positive=positive or None,
         rewriter=rewriter, depth=depth, n=n, seed=seed,
         asked=asking.options.asked or None,
     )  # fmt: skip
@@ -163,16 +180,17 @@ def score(
 
     The same call again scores only what is new: a call that was cut off goes on where it was.
     """
-    from ratekit import files, stages
+    from ratekit import stages
     from ratekit.runfolder import write_dataset
     from ratekit.runs import names_of
     from ratekit.scoring.engine import processes
+    from ratekit.sources import as_dataset
 
     state = processes()
     if not state.is_main_process:
         logging.getLogger("ratekit").setLevel(logging.ERROR)  # one process speaks for all
     names_of(reward)
-    ds = files.read(data)
+    ds = as_dataset(data)
     for name in reward:
         ds = stages.score(ds, name, cache=cache or out / "scores", adapter=adapter, trust_remote_code=trust_remote_code)
         if state.is_main_process:
@@ -190,17 +208,17 @@ def estimate(
     se_unpaired: Annotated[bool, typer.Option("--se-unpaired", help="Add the two-sample SE, for comparison.")] = False,
     uncertainty: Annotated[str, typer.Option(help="analytic, bootstrap or sign-flip.")] = "analytic",
     draws: Annotated[int, typer.Option(help="Of the bootstrap or the sign flips.")] = 10_000,
-    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
     duplicates: Annotated[str, typer.Option(help="Repeated responses: error, drop or keep.")] = "error",
     out: Annotated[Path | None, typer.Option(help="Folder for effects.csv and effects.png.")] = None,
     format: TableFormat = Format.table,
 ) -> None:
     """The effects table of scored data: columns prompt_id, attribute, treated and reward/NAME (lists of rewards)."""
-    from ratekit import files, stages
+    from ratekit import stages
     from ratekit.runfolder import write_table
-    from ratekit.sources.loading import without_duplicates
+    from ratekit.sources.loading import as_dataset, without_duplicates
 
-    ds = without_duplicates(files.read(file), str(file), duplicates)
+    ds = without_duplicates(as_dataset(file), str(file), duplicates)
     table = stages.estimate(
         ds, rewards=reward, by=by, level=level, se_unpaired=se_unpaired, uncertainty=uncertainty, draws=draws, seed=seed
     )
@@ -237,6 +255,11 @@ def say_paths(written: Sequence[Path], stream: TextIO | None = None) -> None:
     found = [str(path) for path in written if path.exists()]
     if found:
         print("\nwritten: " + ", ".join(found), file=stream or sys.stdout)
+
+
+def _paths(data_files: list[Path] | None) -> str | list[str] | None:
+    paths = [str(path) for path in data_files or []]
+    return paths[0] if len(paths) == 1 else paths or None
 
 
 def _mapping(columns: list[str] | None) -> dict[str, str] | None:

@@ -43,7 +43,7 @@ def reproduce(
         str | None, typer.Option(help="Classifier where the labels are from one: vader, a folder or a hub id.")
     ] = None,
     depth: pipeline.Depth = None,
-    seed: Annotated[int | None, typer.Option(help="Of the sample. [default: 0]")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of the sample. [default: 0]")] = None,
     start: Annotated[
         str | None,
         typer.Option("--from", help="Go on from a run's folder, or from shared rewrites (a dataset or a hub id)."),

@@ -19,6 +19,7 @@ from ratekit.groups import SIDE, Group, chains, groups, reward_matrix
 from ratekit.measures import Measure, measured
 from ratekit.resampling import adjust
 from ratekit.schema import ATTRIBUTE, REWRITE_STATUS, columns_of, require, reward_columns, reward_name
+from ratekit.sources.loading import as_dataset
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,6 +61,7 @@ def diagnose(ds: Any, *, measures: Mapping[str, Measure] | None = None) -> pd.Da
     """
     import pandas as pd
 
+    ds = as_dataset(ds)
     require(ds, "diagnose")
     texts = chains(ds)
     rewards = {reward_name(c): reward_matrix(ds, c) for c in reward_columns(columns_of(ds))}
@@ -70,8 +72,8 @@ def diagnose(ds: Any, *, measures: Mapping[str, Measure] | None = None) -> pd.Da
     for group in groups(ds):
         name = str(group.labels[ATTRIBUTE])
         rows = list(_status(group, texts, statuses))
-        rows += _on_target(group, texts, measure_of(name, measures))
-        rows += _off_target(group, texts, off_target(name, measures))
+        rows += _on_target(group, texts, measure_of(name, measures, ds))
+        rows += _off_target(group, texts, off_target(name, measures, ds))
         rows += _reward_drift(group, rewards)
         part = _adjusted(pd.DataFrame([{"attribute": name, **row} for row in rows], columns=list(COLUMNS)))
         effects = {

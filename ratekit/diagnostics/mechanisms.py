@@ -170,7 +170,7 @@ def dose_response(
     rows = []
     for group in groups(ds):
         attribute = str(group.labels[ATTRIBUTE])
-        measure = measure_of(attribute, measures)
+        measure = measure_of(attribute, measures, ds)
         if measure is None:
             raise InputError(
                 f"dose_response: attribute {attribute!r} has no measure; give one with measures={{{attribute!r}: ...}}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from ratekit import files
 from ratekit.errors import InputError, shorten
 from ratekit.runfolder import DATASET, EFFECTS, RECORD
 from ratekit.schema import RESPONSE, REWRITES, columns_of, reward_columns
+from ratekit.sources.loading import as_dataset
 from ratekit.stages import estimate
 
 if TYPE_CHECKING:
@@ -69,6 +71,8 @@ def _file(path: Path) -> Contents:
         found = Contents(path, table=ds.to_pandas())
         found.missing.append("a table of effects by itself has no texts, so there are no checks and no examples")
         return found
+    with contextlib.suppress(InputError):  # rows that cannot be read are said to be missing, and the rest is shown
+        ds = as_dataset(ds, where=str(path))
     found = Contents(path, ds=ds)
     found.missing.append(f"there is no {RECORD} beside a dataset: how it was made is not recorded here")
     return found

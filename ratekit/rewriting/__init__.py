@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 from ratekit import files
 from ratekit.attributes import Attribute
@@ -15,6 +16,9 @@ from ratekit.rewriting.chat import ChatRewriter
 from ratekit.rewriting.options import Options as Options
 from ratekit.rewriting.prompts import template_of
 from ratekit.rewriting.replay import Replay
+from ratekit.schema import TREATED
+from ratekit.sources.loading import as_dataset
+from ratekit.userfiles import is_object_spec, load_object
 
 SPECS: dict[str, str] = {
     "rules": "deterministic rules, no LLM (rules:mend=0.5 mends half of the off-target faults in a pass)",
@@ -53,12 +57,19 @@ def make_rewriter(
     >>> make_rewriter("rules:mend=0.5", ATTRIBUTES["length"])
     RuleRewriter(attribute='length', mend=0.5, seed=0)
     """
+    if is_object_spec(spec):
+        own = load_object(spec)
+        if not callable(own):
+            raise InputError(
+                f"{spec} is of type {type(own).__name__}; a rewriter is (texts, targets) -> list of Rewrite"
+            )
+        return cast(Rewriter, own)
     kind, _, rest = spec.partition(":")
     options = options or Options()
     if kind == "rules":
         return rules.from_spec(rest, attribute.name)
     if kind == "replay":
-        return Replay(files.read(rest) if rest else None, options.judged)
+        return Replay(_replayed(rest) if rest else None, options.judged)
     if kind not in SPECS:
         raise unknown("rewriter", spec, SPECS)
     if not rest:
@@ -67,6 +78,12 @@ def make_rewriter(
     template = options.template or ""
     template_of(attribute, template)  # a bad one is better known before a model is loaded
     return ChatRewriter(_chat(kind, rest, options, folder), attribute, Cache(folder), template, options.retry_failed)
+
+
+def _replayed(path: str) -> Any:
+    """The rows to replay; the labels that they carry are read as everywhere."""
+    ds = files.read(path)
+    return as_dataset(ds, where=path) if TREATED in ds.column_names else ds
 
 
 _EXAMPLE = {"openai": "openai:gpt-4o-mini", "batch": "batch:gpt-4o-mini", "hf": "hf:Qwen/Qwen3-4B-Instruct-2507"}

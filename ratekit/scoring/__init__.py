@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from ratekit.errors import InputError, unknown
 from ratekit.measures import vader, words
 from ratekit.scoring.adapters import ADAPTERS, HUB, JUDGE, Adapter
 from ratekit.scoring.base import Reward
+from ratekit.userfiles import is_object_spec, load_object
 
 
 def _of_response(measure: Callable[[Sequence[str]], NDArray[np.float64]]) -> Reward:
@@ -56,6 +57,13 @@ def find_reward(reward: str | Path) -> Reward | str:
     known = REWARD_MODELS.get(name)
     if known is not None and not isinstance(known, Adapter):
         return known
+    if is_object_spec(name):
+        own = load_object(name)
+        if not callable(own):
+            raise InputError(
+                f"{name} is of type {type(own).__name__}; a reward is (prompts, responses) -> (n,) numbers"
+            )
+        return cast(Reward, own)
     form, colon, rest = name.partition(":")
     if colon and form in FORMS:
         if form == "served" and not rest.startswith(("http://", "https://")):
@@ -119,6 +127,8 @@ def make_reward(reward: str | Path, *, adapter: str | Adapter | None = None, tru
 
 def default_name(reward: Any) -> str:
     """The name that a reward's column gets: its own name, a folder's last part. Raises InputError for a lambda."""
+    if is_object_spec(reward):
+        return str(reward).rpartition(":")[2]
     if isinstance(reward, str | Path):
         path = Path(reward).expanduser()
         return path.resolve().name if path.is_dir() and str(reward) not in REWARD_MODELS else str(reward)

@@ -1,32 +1,41 @@
-"""Where responses come from: the bundled reviews, the public datasets, any local file, any hub id."""
+"""One door in: whatever a user holds -> rows of prompt_id, prompt and response, each column read once.
+
+as_dataset(x)   a Dataset, DatasetDict, DataFrame, list of records, record of lists, path or hub id
+load(x)         the same, then one attribute's rows, no repeats, a sample
+"""
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ratekit import columns as arrow_columns
 from ratekit import files
-from ratekit.attributes import Attribute, get_attribute
+from ratekit.attributes import Attribute, find_attribute
 from ratekit.errors import InputError, WorkError, shorten, unknown
+from ratekit.groups import treated_bools
 from ratekit.schema import (
     ATTRIBUTE,
+    MEASURE_PREFIX,
     PROMPT,
     PROMPT_ID,
     RESPONSE,
+    REWARD_PREFIX,
     REWRITE_STATUS,
     REWRITES,
     TREATED,
+    as_conversation,
     columns_of,
     reward_columns,
 )
-from ratekit.sources.parsing import parse, plain, renamed, schema_of
-from ratekit.sources.public import SOURCES, Source
+from ratekit.sources.public import SOURCES, prompt_key
+from ratekit.sources.shapes import SHAPES, kind_of, parse, recognised, require_schema
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -37,112 +46,212 @@ MAX_CHARACTERS = 300_000  # some 75,000 tokens, more than any reward model reads
 
 REVIEWS = "reviews"  # bundled with the package; its rows carry their rewrites
 
+DataFiles = str | Path | Sequence[str | Path]
 
-def load(
-    source: str | Path,
+
+def as_dataset(
+    x: Any,
     *,
-    attribute: str | Attribute | None = None,
-    data_files: str | Path | Sequence[str | Path] | None = None,
-    split: str | None = None,
     columns: Mapping[str, str] | None = None,
-    n: int | None = None,
-    seed: int = 0,
-    duplicates: str | None = None,
-    max_characters: int = MAX_CHARACTERS,
+    data_files: DataFiles | None = None,
+    split: str | None = None,
+    where: str | None = None,
 ) -> Dataset:
-    """Responses to prompts, one a row, as a `datasets.Dataset` with prompt_id, prompt and response.
+    """Whatever holds responses, as a Dataset in ratekit's own columns; every stage begins with it.
 
-    >>> ds = load("reviews", attribute="length")
-    >>> len(ds), ds[0]["prompt"][0]["role"], len(ds[0]["rewrites"])
-    (160, 'user', 3)
-    >>> load("hh-rlhf", data_files="hh_rlhf.jsonl.gz", n=500)  # doctest: +SKIP
-    >>> load("mine.csv", columns={"response": "answer", "prompt": "question"})  # doctest: +SKIP
+    Parameters
+    ----------
+    x : Dataset, DatasetDict, DataFrame, list of dict, dict of list, str or Path
+        The rows, or "reviews" (bundled), a name in `SOURCES`, a file, a saved dataset, a folder of Parquet shards, or a
+        hub id. A Dataset in these columns already is given back as it is.
+    columns : mapping of str to str, optional
+        ``{ours: theirs}`` for columns that are named otherwise.
+    data_files : str, Path or list of them, optional
+        Local files in the source's own schema, instead of the hub.
+    split : str, optional
+        Of a DatasetDict, a hub dataset (default "train"), or a folder that holds several.
+    where : str, optional
+        What messages call the data; by default the path, or the type of what was given.
 
-    source      "reviews" (bundled), a name in `SOURCES`, a local file or saved dataset, or a hub id
-    attribute   keep the rows under this attribute, where the data carry attributes; where they carry only others,
-                their responses without labels and rewrites
-    data_files  a local file in the source's own schema (or several), instead of the hub
-    split       of a hub dataset or a saved DatasetDict; default "train"
-    columns     {ours: theirs} for files whose columns are named otherwise
-    n, seed     a random sample of n rows; whole prompts are drawn, so a prompt's responses stay together
-    duplicates  what to do with a response that is there twice under one prompt: "error" (default for files),
-                "drop" (default for the public sources, which have some) or "keep"
+    Returns
+    -------
+    Dataset
+        ``prompt_id`` (text), ``prompt`` (turns of role and content), ``response`` (text); ``treated`` as bool,
+        ``rewrites`` and ``rewrite_status`` as lists of text and ``reward/NAME`` as lists of numbers where they are
+        there; and the data's other columns.
 
-    Raises InputError for an unknown name, a missing column, a null or over-long response, an empty table;
-    WorkError where the hub cannot be reached.
+    Raises
+    ------
+    InputError
+        Columns that are none of the known forms, or two of them at once; a cell that is not what its column holds, with
+        its row.
+    WorkError
+        The hub cannot be reached.
+
+    Notes
+    -----
+    The rows may be prompt and response, `messages`, `chosen` and `rejected` (as texts, transcripts, lists of texts or
+    turns, with a prompt of their own or with one that both begin with), prompt and completion, or in the schema of
+    UltraFeedback, HelpSteer3, SHP or one of `SOURCES`. A form is recognised by all its columns, what they hold and
+    their content, and said in one line. ``prompt_id`` is made from the whole conversation where there is none.
+    ``treated`` is read here and nowhere else: true and false, 0 and 1, yes and no, in any case.
+
+    Examples
+    --------
+    >>> ds = as_dataset([{"prompt": "Why?", "chosen": "Because it is so.", "rejected": "No."}])
+    >>> ds["response"][:], ds["chosen"][:], len(set(ds["prompt_id"]))
+    (['Because it is so.', 'No.'], [True, False], 1)
     """
-    if n is not None and n < 1:
-        raise InputError(f"n={n}: a sample needs at least one row")
-    name = str(source)
-    known = SOURCES.get(name.lower())
+    return _read(x, columns, data_files, split, where)[0]
+
+
+def _read(
+    x: Any, columns: Mapping[str, str] | None, data_files: DataFiles | None, split: str | None, where: str | None
+) -> tuple[Dataset, str, bool]:
+    """The rows, what to call them, and whether each of them was a row of ours already."""
+    source = None
+    if isinstance(x, str | Path):
+        source = SOURCES.get(str(x).lower())
+        table, found = _opened(x, columns, data_files, split)
+    else:
+        if data_files is not None:
+            raise InputError("data_files goes with the name of a source; here the rows themselves were given")
+        table, found = _held(x, split, where)
+        table = files.renamed(table, columns, found)
+    where = where or found
+    if len(table) == 0:
+        raise InputError(f"{where}: no rows")
+    if source is not None:
+        require_schema(source, table, where)
+        return typed(parse(source, table, where), where), where, False
+    name, shape = recognised(table, where)
+    own = name in ("responses", "scored rows")
+    if not own:
+        log.info("%s is read as %s: %s", where, name, shape.about if name in SHAPES else ", ".join(shape.columns))
+        table = parse(shape, table, where)
+    return typed(table, where), where, own
+
+
+# --- getting hold of the rows -----------------------------------------------------------------------------
+
+
+def _held(x: Any, split: str | None, where: str | None) -> tuple[Dataset, str]:
+    """Rows in memory as a Dataset, and what to call them."""
+    import pandas as pd
+    from datasets import Dataset, DatasetDict
+
+    name = where or f"the {type(x).__name__}"
+    if isinstance(x, Dataset):
+        return x, name
+    if isinstance(x, DatasetDict):
+        return files.of_split(x, split, name), name
+    if isinstance(x, pd.DataFrame):
+        return _of_frame(x, name), name
+    if isinstance(x, Mapping):
+        return _of_lists(x, name), name
+    if isinstance(x, Iterable) and hasattr(x, "__len__"):
+        return Dataset(arrow_columns.table(list(x), name)), name
+    raise InputError(
+        f"rows were expected (a Dataset, DataFrame, list of records, record of lists, path or hub id), got {name}"
+        + (f" {shorten(x, 80)!r}" if not hasattr(x, "features") else "; take its rows into a Dataset first")
+    )
+
+
+def _of_lists(x: Mapping[str, Any], where: str) -> Dataset:
+    import pyarrow as pa
+    from datasets import Dataset
+
+    values: dict[str, list[Any]] = {}
+    arrow_columns.bounded(len(x), where)
+    for name, column in x.items():
+        if isinstance(column, str | Mapping) or not isinstance(column, Iterable):
+            raise InputError(
+                f"{where}: column {name!r} is {shorten(column)!r}; a list with one value a row was expected"
+            )
+        values[str(name)] = list(column)
+    lengths = {name: len(v) for name, v in values.items()}
+    if len(set(lengths.values())) > 1:
+        raise InputError(f"{where}: columns of different lengths ({shorten(lengths, 200)})")
+    return Dataset(pa.table({name: arrow_columns.column(where, name, v) for name, v in values.items()}))
+
+
+def _of_frame(frame: Any, where: str) -> Dataset:
+    """A DataFrame without its index; NaN is null, also in the arrays that `Dataset.to_pandas` makes of lists."""
+    import pyarrow as pa
+    from datasets import Dataset
+
+    names = [str(c) for c in frame.columns]
+    arrow_columns.bounded(len(names), where)
+    if len(set(names)) < len(names):
+        twice = next(n for n in names if names.count(n) > 1)
+        raise InputError(f"{where}: two columns are called {shorten(twice)!r}; rename one")
+    made: dict[str, Any] = {}
+    for place, name in enumerate(names):
+        series = frame.iloc[:, place]
+        if series.dtype == object or str(series.dtype) in ("str", "string"):
+            missing = series.map(lambda v: v is None or (not hasattr(v, "__len__") and v != v)).to_numpy(dtype=bool)
+            values = [None if gone else _listed(v) for v, gone in zip(series.tolist(), missing, strict=True)]
+            made[name] = arrow_columns.column(where, name, values)
+            continue
+        try:
+            array = pa.array(series, from_pandas=True)
+            made[name] = array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
+        except (pa.ArrowException, TypeError, ValueError, OverflowError) as e:
+            raise InputError(f"{where}: column {name!r} cannot be read ({shorten(e, 100)})") from None
+    return Dataset(pa.table(made))
+
+
+def _listed(value: Any) -> Any:
+    """numpy's arrays as lists, at any depth, NaN in them as null: they cannot hold a null otherwise."""
+    if isinstance(value, np.ndarray):
+        return [None if isinstance(v, float) and v != v else _listed(v) for v in value.tolist()]
+    if isinstance(value, dict):
+        return {k: _listed(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_listed(v) for v in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _opened(
+    x: str | Path, columns: Mapping[str, str] | None, data_files: DataFiles | None, split: str | None
+) -> tuple[Dataset, str]:
+    """The table behind a name, path or hub id, with its columns renamed, and what to call it."""
+    name = str(x)
+    source = SOURCES.get(name.lower())
     if name == REVIEWS:
         if data_files is not None:
             raise InputError("the bundled reviews take no data_files; give the file as the source itself")
-        ds, where = files.read(Path(str(resources.files("ratekit"))) / "data" / "reviews.parquet"), REVIEWS
-    elif known is not None:
-        table, where = _table_of(known, name, data_files, split)
-        ds = parse(known, renamed(table, columns, where), where)
-    else:
-        table, where = _find(name, data_files, split)
-        table = renamed(table, columns, where)
-        alike = schema_of(table)
-        if alike is not None:
-            log.info("%s has the columns of %s and is read as such", where, alike)
-            known = SOURCES[alike]
-        ds = parse(known, table, where) if known else plain(table, where)
-    if attribute is not None:
-        ds = _of_attribute(ds, get_attribute(attribute).name, where)
-    ds = _checked(ds, where, max_characters)
-    ds = without_duplicates(ds, where, duplicates or ("drop" if known else "error"))
-    return ds if n is None else sample(ds, n, seed)
-
-
-def sample(ds: Dataset, n: int, seed: int = 0) -> Dataset:
-    """At most n rows: prompts in random order, each with all its rows until n is reached; rows in their order."""
-    if n >= len(ds):
-        return ds
-    prompts = np.array(ds[PROMPT_ID], dtype=object)
-    names, codes = np.unique(prompts.astype(str), return_inverse=True)
-    rank = np.random.default_rng(seed).permutation(len(names))
-    return ds.select(np.sort(np.argsort(rank[codes], kind="stable")[:n]))
-
-
-def _table_of(
-    source: Source, name: str, data_files: str | Path | Sequence[str | Path] | None, split: str | None
-) -> tuple[Dataset, str]:
+        bundled = Path(str(resources.files("ratekit"))) / "data" / "reviews.parquet"
+        return files.read(bundled, None, columns), REVIEWS
     if data_files:
-        return _read_all(data_files, split)
-    if not source.hub_id:
-        raise InputError(
-            f"{name} is on no hub in one table; give the file with data_files (--data-files), with the columns "
-            f"{', '.join(source.columns)}"
-        )
-    return _from_hub(source.hub_id, split or source.split), source.hub_id
-
-
-def _read_all(data_files: str | Path | Sequence[str | Path], split: str | None) -> tuple[Dataset, str]:
-    """One table of all the files, and what to call it."""
-    from datasets import concatenate_datasets
-
-    paths = [data_files] if isinstance(data_files, str | Path) else list(data_files)
-    tables = [files.read(path, split) for path in paths]
-    for path, table in zip(paths, tables, strict=True):
-        if set(table.column_names) != set(tables[0].column_names):
-            raise InputError(f"{path}: its columns are not those of {paths[0]}; files given together are one table")
-    return tables[0] if len(tables) == 1 else concatenate_datasets(tables), ", ".join(map(str, paths))
-
-
-def _find(name: str, data_files: str | Path | Sequence[str | Path] | None, split: str | None) -> tuple[Dataset, str]:
-    if data_files:
-        return _read_all(data_files, split)
+        paths = [data_files] if isinstance(data_files, str | Path) else list(data_files)
+        return files.read_all(paths, split, columns), ", ".join(map(str, paths))
+    if source is not None:
+        if not source.hub_id:
+            raise InputError(
+                f"{name} is on no hub in one table; give the file with data_files (--data-files), with the columns "
+                f"{', '.join(source.columns)}"
+            )
+        return files.renamed(_from_hub(source.hub_id, split or source.split), columns, source.hub_id), source.hub_id
+    if not name.strip():
+        raise InputError("the data are named by an empty text; a name, a path or a hub id was expected")
     path = Path(name)
-    if path.exists():
-        return files.read(path, split), str(path)
+    if _exists(path):
+        return files.read(path, split, columns), str(path)
     if files.suffix_of(path) in files.SUFFIXES or name.startswith((".", "/", "~")):
-        raise InputError(f"no such file or folder: {name}")
+        raise InputError(f"no such file or folder: {shorten(name, 200)}")
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        return _from_hub(name, split or "train"), name
-    raise unknown("source", name, [REVIEWS, *SOURCES], "Or give a file, a saved dataset or a hub id 'owner/name'")
+        return files.renamed(_from_hub(name, split or "train"), columns, name), name
+    raise unknown(
+        "source", shorten(name, 100), [REVIEWS, *SOURCES], "Or give a file, a saved dataset or a hub id 'owner/name'"
+    )
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def _from_hub(hub_id: str, split: str) -> Dataset:
@@ -155,6 +264,250 @@ def _from_hub(hub_id: str, split: str) -> Dataset:
             f"the hub dataset {hub_id!r} (split {split!r}) could not be loaded: {shorten(e, 120)}. "
             "Without a network give a local copy with data_files (--data-files)"
         ) from None
+
+
+# --- reading each column once -----------------------------------------------------------------------------
+
+
+def typed(ds: Dataset, where: str) -> Dataset:
+    """The table with each of our columns as the type that it has in the schema; unchanged where they all are.
+
+    Raises InputError that names the row and the column of a value that cannot be read.
+    """
+    import pyarrow as pa
+    from datasets import Dataset, DatasetInfo
+
+    have = ds.column_names
+    new: dict[str, Any] = {}
+    if REWRITES in have and TREATED not in have:
+        raise InputError(
+            f"{where}: the data carry rewrites, but not the labels that they were made for; add the columns "
+            "`attribute` and `treated`, or leave the rewrites out"
+        )
+    for name in have:
+        read = _reader(name)
+        if read is not None and not _is_typed(ds, name):
+            new[name] = read(where, name, ds.with_format("arrow")[:][name].to_pylist())
+    if RESPONSE in have:
+        new.update(_asked(ds, new, where))
+        _refuse_blank(ds, where)
+    if not new:
+        return ds
+    order = [c for c in (PROMPT_ID, PROMPT) if c in new and c not in have] + have
+    arrow = ds.with_format("arrow")[:]
+    table = pa.table({c: new[c] if c in new else arrow[c] for c in order})
+    features = Dataset(table).features
+    features.update({c: ds.features[c] for c in have if c not in new})  # names of classes stay
+    return Dataset(table, info=DatasetInfo(description=ds.info.description, features=features))
+
+
+def _reader(name: str) -> Any:
+    """What reads a column of that name, (where, name, values) -> Arrow array; None for a column of the user's own."""
+    if name == TREATED:
+        return _treated
+    if name == PROMPT:
+        return lambda where, name, values: arrow_columns.column(where, name, _prompts(where, values))
+    if name in (PROMPT_ID, ATTRIBUTE, RESPONSE):
+        return _texts
+    if name in (REWRITES, REWRITE_STATUS):
+        return _lists_of_text
+    return _lists_of_numbers if name.startswith((REWARD_PREFIX, MEASURE_PREFIX)) else None
+
+
+def _is_typed(ds: Dataset, name: str) -> bool:
+    """Whether the column is as the schema says, by its Arrow type and its number of nulls alone."""
+    import pyarrow as pa
+
+    column = ds.data.column(name)
+    kind = kind_of(column.type)
+    if name == PROMPT:
+        if kind != "turns" or column.null_count or {f.name for f in column.type.value_type} != {"role", "content"}:
+            return False
+        turns = [chunk.flatten() for chunk in column.chunks]
+        fields = [field for chunk in turns for field in chunk.flatten()]
+        return all(kind_of(f.type) == "text" and f.null_count == 0 for f in [*fields]) and not any(
+            chunk.null_count for chunk in turns
+        )
+    if name == TREATED:
+        return kind == "bool" and column.null_count == 0
+    if name in (PROMPT_ID, ATTRIBUTE, RESPONSE):
+        return kind == "text" and column.null_count == 0
+    if name in (REWRITES, REWRITE_STATUS):
+        return kind in ("texts", "nothing") or (kind == "list" and pa.types.is_null(column.type.value_type))
+    return kind in ("list", "nothing")
+
+
+def _treated(where: str, name: str, values: list[Any]) -> Any:
+    import pandas as pd
+    import pyarrow as pa
+
+    try:
+        return pa.array(treated_bools(pd.Series(values, dtype=object)))
+    except InputError as e:
+        raise InputError(f"{where}, {e}") from None
+
+
+def _texts(where: str, name: str, values: list[Any]) -> Any:
+    """Text; an integer id is the text of its digits."""
+    import pyarrow as pa
+
+    for number, value in enumerate(values, 1):
+        digits = name == PROMPT_ID and isinstance(value, int) and not isinstance(value, bool)
+        if value is None or not (isinstance(value, str) or digits):
+            named = "the response" if name == RESPONSE else name
+            what = "null" if value is None else f"{shorten(value)}, which is not text"
+            raise InputError(f"{where}, row {number}: {named} is {what}; remove the row or fill it in")
+    return pa.array([str(v) for v in values], pa.string())
+
+
+def _prompts(where: str, values: list[Any]) -> list[Any]:
+    found = []
+    for number, value in enumerate(values, 1):
+        try:
+            found.append(as_conversation("" if value is None else value))
+        except InputError as e:
+            raise InputError(f"{where}, row {number}: {e}") from None
+    return found
+
+
+def _lists_of_text(where: str, name: str, values: list[Any]) -> Any:
+    import pyarrow as pa
+
+    found = [arrow_columns.lists(where, name, i, v) for i, v in enumerate(values, 1)]
+    for number, value in enumerate(found, 1):
+        wrong = value is not None and (
+            not isinstance(value, list) or any(v is not None and not isinstance(v, str) for v in value)
+        )
+        if wrong:
+            raise InputError(
+                f"{where}, row {number}: column {name!r} holds {shorten(value)!r}; a list of texts was expected"
+            )
+    return pa.array(found, pa.list_(pa.string()))
+
+
+def _lists_of_numbers(where: str, name: str, values: list[Any]) -> Any:
+    found = [arrow_columns.lists(where, name, i, v) for i, v in enumerate(values, 1)]
+    for number, value in enumerate(found, 1):
+        if value is not None and not isinstance(value, list):
+            raise InputError(
+                f"{where}, row {number}: column {name!r} holds {shorten(value)!r}; a list of rewards was expected, "
+                "one for the response and one for each rewrite"
+            )
+    return arrow_columns.column(where, name, found)
+
+
+def _asked(ds: Dataset, new: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The prompts and their ids, where the table lacks them."""
+    import pyarrow as pa
+
+    have = ds.column_names
+    made: dict[str, Any] = {}
+    if PROMPT not in have:
+        if PROMPT_ID not in have:
+            log.warning("%s: no prompt column, so every prompt is empty and every row its own cluster", where)
+            made[PROMPT_ID] = pa.array([f"row-{i:06d}" for i in range(len(ds))])
+        made[PROMPT] = arrow_columns.column(where, PROMPT, [as_conversation("")] * len(ds))
+    elif PROMPT_ID not in have:
+        prompts = new[PROMPT].to_pylist() if PROMPT in new else ds[PROMPT]
+        made[PROMPT_ID] = pa.array([prompt_key(p) for p in prompts])
+    return made
+
+
+def _refuse_blank(ds: Dataset, where: str) -> None:
+    """An empty response is none."""
+    import pyarrow.compute as pc
+
+    column = ds.data.column(RESPONSE)
+    if kind_of(column.type) != "text" or not pc.any(pc.equal(pc.utf8_trim_whitespace(column), "")).as_py():
+        return
+    for number, text in enumerate(ds[RESPONSE], 1):
+        if not text.strip():
+            raise InputError(f"{where}, row {number}: the response is empty; remove the row or fill it in")
+
+
+# --- a study's rows ---------------------------------------------------------------------------------------
+
+
+def load(
+    source: Any,
+    *,
+    attribute: str | Attribute | None = None,
+    data_files: DataFiles | None = None,
+    split: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    n: int | None = None,
+    seed: int = 0,
+    duplicates: str | None = None,
+    max_characters: int = MAX_CHARACTERS,
+) -> Dataset:
+    """Responses to prompts, one a row, as a Dataset with prompt_id, prompt and response.
+
+    Parameters
+    ----------
+    source
+        Whatever `as_dataset` takes: "reviews" (bundled), a name in `SOURCES`, a file, a saved dataset, a hub id, or the
+        rows themselves (Dataset, DataFrame, list of dict, dict of list).
+    attribute : str or Attribute, optional
+        Keep the rows under this attribute, where the data carry attributes; where they carry only others, their
+        responses without labels and rewrites.
+    data_files : str, Path or list of them, optional
+        Local files in the source's own schema, instead of the hub.
+    split : str, optional
+        Of a hub dataset (default "train") or a DatasetDict.
+    columns : mapping of str to str, optional
+        ``{ours: theirs}`` for columns that are named otherwise.
+    n, seed : int
+        A random sample of n rows; whole prompts are drawn, so a prompt's responses stay together.
+    duplicates : {"error", "drop", "keep"}, optional
+        What to do with a response that is there twice under one prompt: "error" is the default for rows of prompt and
+        response, "drop" for the public sources and pairs, which have some.
+    max_characters : int
+        A longer response is refused.
+
+    Returns
+    -------
+    Dataset
+        As `as_dataset` gives it.
+
+    Raises
+    ------
+    InputError
+        An unknown name, columns that are no known form, an empty or over-long response, an empty table.
+    WorkError
+        The hub cannot be reached.
+
+    Examples
+    --------
+    >>> ds = load("reviews", attribute="length")
+    >>> len(ds), ds[0]["prompt"][0]["role"], len(ds[0]["rewrites"])
+    (160, 'user', 3)
+    >>> load([{"prompt": "Why?", "response": "So."}]).column_names
+    ['prompt_id', 'prompt', 'response']
+    >>> load("hh-rlhf", data_files="hh_rlhf.jsonl.gz", n=500)  # doctest: +SKIP
+    >>> load("mine.csv", columns={"response": "answer", "prompt": "question"})  # doctest: +SKIP
+    """
+    if n is not None and n < 1:
+        raise InputError(f"n={n}: a sample needs at least one row")
+    if seed < 0:
+        raise InputError(f"seed={seed}: a seed is 0 or above")
+    ds, where, own = _read(source, columns, data_files, split, None)
+    if RESPONSE not in columns_of(ds):
+        raise InputError(f"{where}: no column 'response' (columns: {', '.join(columns_of(ds)[:20])})")
+    if attribute is not None:
+        ds = _of_attribute(ds, find_attribute(attribute).name, where)
+    _refuse_long(ds, where, max_characters)
+    ds = without_duplicates(ds, where, duplicates or ("error" if own else "drop"))
+    return ds if n is None else sample(ds, n, seed)
+
+
+def sample(ds: Dataset, n: int, seed: int = 0) -> Dataset:
+    """At most n rows: prompts in random order, each with all its rows until n is reached; rows in their order."""
+    if n >= len(ds):
+        return ds
+    prompts = np.array(ds[PROMPT_ID], dtype=object)
+    names, codes = np.unique(prompts.astype(str), return_inverse=True)
+    rank = np.random.default_rng(seed).permutation(len(names))
+    return ds.select(np.sort(np.argsort(rank[codes], kind="stable")[:n]))
 
 
 def _of_attribute(ds: Dataset, name: str, where: str) -> Dataset:
@@ -175,17 +528,13 @@ def _of_attribute(ds: Dataset, name: str, where: str) -> Dataset:
     return ds.remove_columns(bare).select(sorted(first.values()))
 
 
-def _checked(ds: Dataset, where: str, max_characters: int) -> Dataset:
+def _refuse_long(ds: Dataset, where: str, max_characters: int) -> None:
     for i, text in enumerate(ds[RESPONSE]):
-        if not isinstance(text, str):
-            what = "null" if text is None else f"{shorten(text)}, which is not text"
-            raise InputError(f"{where}, row {i + 1}: the response is {what}; remove the row or fill it in")
         if len(text) > max_characters:
             raise InputError(
                 f"{where}, row {i + 1}: the response has {len(text):,} characters, over the limit of "
                 f"{max_characters:,}; cut it, or raise max_characters"
             )
-    return ds
 
 
 def without_duplicates(ds: Dataset, where: str, duplicates: str) -> Dataset:

@@ -15,7 +15,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ratekit.errors import InputError, shorten
 from ratekit.schema import (
@@ -31,6 +31,9 @@ from ratekit.schema import (
     as_conversation,
 )
 
+if TYPE_CHECKING:
+    from datasets import Dataset
+
 Row = dict[str, Any]
 
 
@@ -42,8 +45,9 @@ class Source:
     hub_id: str  # "" for one that is on no hub in one table
     columns: Mapping[str, str]
     rows: Callable[[Row, int], Iterable[Row]]
-    licence: str
+    licence: str = ""
     split: str = "train"
+    content: Callable[[Dataset, str], bool] | None = None  # of a table called so: whether it is this one
 
 
 def prompt_key(prompt: str | Conversation) -> str:
@@ -68,7 +72,13 @@ def imdb(row: Row, index: int) -> Iterator[Row]:
         PROMPT: as_conversation("Write a movie review: "),
         RESPONSE: row["text"],
         "label": label,
+        "sentiment": label,
     }
+
+
+def _is_imdb(ds: Dataset, where: str) -> bool:
+    """Two columns called text and label are many things; this one says its name, and has no other columns."""
+    return set(ds.column_names) == {"text", "label"} and "imdb" in where.lower()
 
 
 _TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):[ ]?")
@@ -80,12 +90,23 @@ def transcript(text: str) -> Conversation:
     >>> transcript("\n\nHuman: Hi\n\nAssistant: Hello!\n\nHuman: Bye\n\nAssistant: Bye.")[-1]
     {'role': 'assistant', 'content': 'Bye.'}
     """
-    parts = _TURN.split(text)
+    before, *parts = _TURN.split(text.replace("\r\n", "\n"))
     roles = {"Human": "user", "Assistant": "assistant"}
-    return [
-        {"role": roles[role], "content": content.strip()}
-        for role, content in zip(parts[1::2], parts[2::2], strict=True)
+    turns = [
+        {"role": roles[role], "content": content.strip()} for role, content in zip(parts[::2], parts[1::2], strict=True)
     ]
+    return [{"role": "system", "content": before.strip()}, *turns] if before.strip() and turns else turns
+
+
+def is_transcript(text: str) -> bool:
+    """Whether a text is a transcript from its beginning on."""
+    return text.lstrip().startswith("Human:") and "Assistant:" in text
+
+
+def _are_transcripts(ds: Dataset, where: str) -> bool:
+    """Most of the first texts are, and there is no prompt beside them."""
+    texts = [t for t in ds[: min(len(ds), 200)]["chosen"] if t]
+    return PROMPT not in ds.column_names and 2 * sum(map(is_transcript, texts)) > len(texts)
 
 
 def hh_rlhf(row: Row, index: int) -> Iterator[Row]:
@@ -183,11 +204,11 @@ def length_variants(row: Row, index: int) -> Iterator[Row]:
 SOURCES: dict[str, Source] = {
     "imdb": Source(
         "50,000 movie reviews with a sentiment label (Maas et al. 2011)",
-        "stanfordnlp/imdb", {"text": "text", "label": "integer"}, imdb, "not stated",
+        "stanfordnlp/imdb", {"text": "text", "label": "integer"}, imdb, "not stated", content=_is_imdb,
     ),
     "hh-rlhf": Source(
         "pairs of assistant replies with a human preference (Bai et al. 2022)",
-        "Anthropic/hh-rlhf", {"chosen": "text", "rejected": "text"}, hh_rlhf, "MIT",
+        "Anthropic/hh-rlhf", {"chosen": "text", "rejected": "text"}, hh_rlhf, "MIT", content=_are_transcripts,
     ),
     "helpsteer": Source(
         "replies with human scores for helpfulness, complexity and more (Wang et al. 2023)",

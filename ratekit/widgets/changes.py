@@ -60,7 +60,7 @@ def off_target_changes(
     ]
     n, depth = len(chains), max(map(len, chains)) - 1
     found = OffTarget(change=np.full(n, np.nan), measure=[""] * n)
-    of_group = [(str(g.labels[ATTRIBUTE]), g, off_target(str(g.labels[ATTRIBUTE]), measures)) for g in groups(ds)]
+    of_group = [(str(g.labels[ATTRIBUTE]), g, off_target(str(g.labels[ATTRIBUTE]), measures, ds)) for g in groups(ds)]
     every = {name: m for _, _, mine in of_group for name, m in mine.items()}
     found.values = {name: np.full((n, depth + 1), np.nan) for name in every}
     for start in range(0, n, _AT_ONCE):

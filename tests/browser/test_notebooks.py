@@ -65,7 +65,7 @@ def test_the_quickstart_follows_its_menus_down_to_the_rows(lab, open_page, width
     changes = [("n_pairs = 1800", "n_pairs = 240")]
     page = lab.run(open_page, NOTEBOOKS / "01_quickstart.ipynb", width=width, changes=changes)
     picture = page.locator(".widget-image").first
-    before = picture.get_attribute("src")
+    before = picture.find_attribute("src")
     choose(page, "Attribute", "length")
     settled(page, "rk-shown", "Attribute: length; reward model: all")
     page.wait_for_function(
@@ -104,7 +104,7 @@ def test_the_playground_follows_its_sliders(lab, open_page, width):
     shot(page, "04-playground")
 
     def estimate(name):
-        return float(picture.locator(f".rk-{name}").get_attribute("data-estimate"))
+        return float(picture.locator(f".rk-{name}").find_attribute("data-estimate"))
 
     assert estimate("naive") > 1.0
     handle = page.locator(".widget-slider .noUi-handle").first  # confounding
@@ -198,7 +198,7 @@ def test_a_notebook_that_is_opened_and_not_run_shows_what_was_there(lab, open_pa
     output.wait_for(timeout=90_000)
     pictures = output.locator("img")
     assert pictures.count() == 2
-    assert "misses the truth" in pictures.first.get_attribute("alt")
+    assert "misses the truth" in pictures.first.find_attribute("alt")
     for k in range(2):
         assert pictures.nth(k).evaluate("i => i.complete && i.naturalWidth > 100")
     shot(page, "opened")
