@@ -29,6 +29,7 @@ from .diagnostics import plan as plan
 from .diagnostics import sensitivity as sensitivity
 from .diagnostics import sequential as sequential
 from .diagnostics import spillover as spillover
+from .diagnostics import verdicts as verdicts
 from .diagnostics import warranted as warranted
 
 # faults

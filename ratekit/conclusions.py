@@ -1,42 +1,320 @@
-"""What an effects table says, in sentences."""
+"""What is said about an effect: the verdict, a record, and its sentence. Every surface says what is made here.
+
+`Verdict` is one attribute under one reward model: the estimate to read first, and whether to trust it, with the
+checks behind that (`ratekit.diagnostics.verdicts` makes it). `sentence` puts it in words, and is the only
+function that does.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from ratekit.stages import standardize
+from scipy import special
+
+from ratekit.errors import InputError
+from ratekit.estimators import ESTIMANDS, ESTIMATORS
 
 if TYPE_CHECKING:
     import pandas as pd
 
+TRUST, CARE, CANNOT_TELL, NO_TRUST = "trust", "trust with care", "cannot tell", "do not trust"
+WORDS = (TRUST, CARE, CANNOT_TELL, NO_TRUST)  # each graver than the one before
+FINE, BAD, TOO_FEW = "shown fine", "shown bad", "too few rows to tell"
+POWER = 0.8
+NOT_CHECKED = "the rewrites were not checked"
 
-def conclusions(table: pd.DataFrame) -> list[str]:
-    """One sentence per attribute and reward model: what naive, a single rewrite and RATE each conclude.
 
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at.
+
+    Attributes
+    ----------
+    name
+        A name in `ratekit.diagnostics.verdicts.RULES`.
+    outcome
+        "shown fine", "shown bad" or "too few rows to tell".
+    text
+        What was seen, as part of a sentence.
+    value, low, high
+        The estimate and its interval.
+    margin
+        The bound of what is fine that lies nearer to `value`.
+    word
+        The verdict that this check alone would give.
+    """
+
+    name: str
+    outcome: str
+    text: str
+    value: float
+    low: float
+    high: float
+    margin: float
+    word: str = TRUST
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One attribute under one reward model: which number to read, and whether to trust it.
+
+    Attributes
+    ----------
+    attribute, reward_model
+        What was varied, and what was scored; `reward_model` is None where nothing is scored.
+    word
+        "trust", "trust with care", "cannot tell" or "do not trust": that of the gravest check.
+    estimate
+        The recommended row of the effects table, with `level`, the `smallest` effect that these rows would have
+        shown, and the `dose` that it is an effect of, where the attribute has a measure. Empty where nothing is
+        scored.
+    reason
+        Why this word, in one line.
+    checks
+        All that was looked at, in the order of the rules.
+    by
+        The values of the columns that the rows were grouped by.
+    beside
+        The same estimand by the other estimators: estimator -> row.
+    """
+
+    attribute: str
+    reward_model: str | None
+    word: str
+    estimate: Mapping[str, Any]
+    reason: str
+    checks: tuple[Check, ...] = ()
+    by: Mapping[str, Any] = field(default_factory=dict)
+    beside: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def subject(self) -> str:
+        """What the sentence is about: the reward model, the attribute and the group."""
+        names = [self.reward_model, self.attribute, *(f"{k} {v}" for k, v in self.by.items())]
+        return ", ".join(str(name) for name in names if name is not None)
+
+    @property
+    def direction(self) -> str:
+        """Does the attribute raise or lower the reward, so far as the verdict lets it be said? "" where it does not."""
+        if not self.estimate or self.word == NO_TRUST:
+            return ""
+        seen = in_units(self.estimate)
+        return "raises" if seen.low > 0 else "lowers" if seen.high < 0 else ""
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What each check that is not shown fine has to say, the gravest first."""
+        return tuple(check.text for check in gravest_first(self.checks) if check.word != TRUST)
+
+    @property
+    def grounds(self) -> str:
+        """The checks that decided the word; the whole reason where none did."""
+        first = gravest_first(self.checks)
+        decided = [c.text for c in first if c.word != TRUST and (c.word == self.word or c is first[0])]
+        return "; ".join(decided) or self.reason
+
+    @property
+    def sentence(self) -> str:
+        """The whole sentence, with its reason."""
+        return sentence(self)
+
+    @property
+    def short(self) -> str:
+        """The sentence without its reason."""
+        return sentence(self, reason=False)
+
+
+def gravest_first(checks: Iterable[Check]) -> list[Check]:
+    """The checks by their word, gravest first; that there is no second rewrite comes before everything."""
+    return sorted(checks, key=lambda c: -WORDS.index(c.word) - 10 * (c.name == "depth" and c.value < 2))
+
+
+def sentence(verdict: Verdict, *, reason: bool = True) -> str:
+    """What one verdict says, in words: the only maker of sentences about an effect.
+
+    Parameters
+    ----------
+    verdict
+        From `rk.verdicts`.
+    reason
+        Whether the sentence ends with why.
+
+    Returns
+    -------
+    str
+        One line. Under "do not trust" it holds no estimate.
+
+    Examples
+    --------
+    >>> row = {"estimator": "rate", "estimand": "ate", "estimate": 2.0, "se": 0.5, "ci_low": 1.0, "ci_high": 3.0,
+    ...        "reward_sd": 2.0, "n_clusters": 100}
+    >>> sentence(Verdict("length", "rm", "trust", row, "all checks are passed"))
+    'rm, length: RATE +1.00 SD [+0.50, +1.50]: length raises the reward. Trust: all checks are passed.'
+    >>> sentence(Verdict("length", "rm", "do not trust", row, "no rewrite complies"))
+    'rm, length: no number to read. Do not trust: no rewrite complies.'
+    """
+    end = f" {verdict.word.capitalize()}{': ' + verdict.grounds if reason and verdict.grounds else ''}."
+    if verdict.word == NO_TRUST:
+        return f"{verdict.subject}: no number to read.{end}"
+    if not verdict.estimate:
+        return f"{verdict.subject}: nothing is scored.{end}"
+    seen = in_units(verdict.estimate)
+    estimand = str(verdict.estimate["estimand"])
+    parts = []
+    for name in ("naive", "single_rewrite"):
+        if name in verdict.beside:
+            other = in_units(verdict.beside[name])
+            parts.append(f"{label(name)} {other.estimate:+.2f}{other.unit}")
+    which = "" if estimand == "ate" else f" ({estimand.upper()})"
+    interval = f" [{seen.low:+.2f}, {seen.high:+.2f}]" if seen.low == seen.low else ""
+    parts.append(f"{label(str(verdict.estimate['estimator']))}{which} {seen.estimate:+.2f}{seen.unit}{interval}")
+    return f"{verdict.subject}: {', '.join(parts)}{_dose(verdict.estimate)}: {_claim(verdict, seen)}.{end}"
+
+
+def _claim(verdict: Verdict, seen: InUnits) -> str:
+    if seen.low != seen.low:
+        if abs(seen.estimate) < 1e-12:
+            return "the reward is the same in every row"
+        return "how much of that is chance these rows do not tell"
+    if not verdict.direction:
+        smallest = f"; one of {seen.smallest:.2f}{seen.unit} would have been, in {POWER:.0%} of such samples"
+        return f"no effect is seen{smallest if seen.smallest == seen.smallest else ''}"
+    said = f"{verdict.attribute} {verdict.direction} the reward"
+    return f"if the rewrites do what they should, {said}" if verdict.word == CANNOT_TELL else said
+
+
+def _dose(row: Mapping[str, Any]) -> str:
+    dose = row.get("dose", math.nan)
+    return f" for a change of {dose:+.3g} in {row['dose_unit']}" if dose == dose else ""
+
+
+@dataclass(frozen=True)
+class InUnits:
+    """An estimate in the units that it is shown in: SDs of the reward where there are any, else reward units."""
+
+    estimate: float
+    low: float
+    high: float
+    smallest: float
+    unit: str
+
+
+def in_units(row: Mapping[str, Any]) -> InUnits:
+    """A row of an effects table in reward SDs, with the SD's own uncertainty where the table has it."""
+    if row.get("estimate_sd", math.nan) == row.get("estimate_sd", math.nan):
+        value, low, high = (float(row[c]) for c in ("estimate_sd", "ci_low_sd", "ci_high_sd"))
+        return InUnits(value, low, high, smallest_effect({**row, "se": row["se_sd"]}), " SD")
+    sd = float(row.get("reward_sd", math.nan))
+    sd, unit = (sd, " SD") if sd > 0 else (1.0, "")
+    low, high = (float(row[c]) / sd if row["se"] > 0 else math.nan for c in ("ci_low", "ci_high"))
+    return InUnits(float(row["estimate"]) / sd, low, high, smallest_effect(row) / sd, unit)
+
+
+def smallest_effect(row: Mapping[str, Any], power: float = POWER) -> float:
+    """The effect that rows like these would show with this power: SE times the quantiles of the level and the power.
+
+    Examples
+    --------
+    >>> round(smallest_effect({"se": 1.0, "n_clusters": 100_000}), 2)
+    2.8
+    """
+    df = float(row.get("df", math.nan))
+    df = df if df == df else float(row["n_clusters"]) - 1
+    if not (row["se"] > 0 and df > 0):
+        return math.nan
+    level = level_of(row) or 0.95
+    return float(row["se"]) * float(special.stdtrit(df, 0.5 + level / 2) + special.stdtrit(df, power))
+
+
+def level_of(row: Mapping[str, Any]) -> float | None:
+    """The level of a row's interval: its `level`, else that of the t interval of this width, else None.
+
+    Examples
+    --------
+    >>> level_of({"se": 1.0, "ci_low": -1.6604, "ci_high": 1.6604, "n_clusters": 100})
+    0.9
+    """
+    if "level" in row:
+        return None if row["level"] is None else float(row["level"])
+    df = float(row.get("df", math.nan))
+    df = df if df == df else float(row["n_clusters"]) - 1
+    if not (row["se"] > 0 and df > 0):
+        return None
+    half = (float(row["ci_high"]) - float(row["ci_low"])) / 2 / float(row["se"])
+    found = 2 * float(special.stdtr(df, half)) - 1
+    return round(found, 3) if abs(found - round(found, 3)) < 1e-4 else None
+
+
+def label(estimator: str) -> str:
+    """An estimator's name in a sentence."""
+    return ESTIMATORS[estimator].label if estimator in ESTIMATORS else estimator
+
+
+def recommended(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The row to read first among those of one attribute and reward model.
+
+    The table's own `recommended` where it has the column; else RATE, else a single rewrite, else naive, for all
+    responses where both classes are there.
+    """
+    marked = [row for row in rows if row.get("recommended") is True or row.get("recommended") == "True"]
+    if marked:
+        return marked[0]
+    order = {name: i for i, name in enumerate(("rate", "single_rewrite", "naive"))}
+    known = [row for row in rows if row["estimator"] in order] or rows
+    return min(known, key=lambda row: (order.get(row["estimator"], 9), ESTIMANDS.index(row["estimand"])))
+
+
+def effect_rows(table: pd.DataFrame) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """The rows of an effects table by what they are about: (by, attribute and reward_model), their rows."""
+    for column in ("attribute", "reward_model", "estimator", "estimand", "estimate", "se", "ci_low", "ci_high"):
+        if column not in table:
+            raise InputError(f"conclusions: an effects table was expected, as rk.estimate gives it; no {column!r}")
+    columns = list(table.columns)
+    keys = [*columns[: columns.index("attribute")], "attribute", "reward_model"]
+    for values, rows in table.groupby(keys, sort=False, dropna=False):
+        records = [{str(k): v for k, v in row.items()} for row in rows.to_dict("records")]
+        if "level" in table.attrs:
+            records = [{**row, "level": table.attrs["level"]} for row in records]
+        yield dict(zip(keys, values, strict=True)), records
+
+
+def beside(rows: list[dict[str, Any]], estimate: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The rows of the other estimators that answer the same question as `estimate`."""
+    same = [row for row in rows if row["estimand"] == estimate["estimand"]]
+    return {str(row["estimator"]): row for row in same if row["estimator"] != estimate["estimator"]}
+
+
+def conclusions(found: pd.DataFrame | Iterable[Verdict]) -> list[str]:
+    """One sentence for each attribute and reward model (and group) of verdicts, or of a bare effects table.
+
+    Parameters
+    ----------
+    found
+        Verdicts of `rk.verdicts`, or a table of `rk.estimate`, whose rewrites nobody checked.
+
+    Returns
+    -------
+    list of str
+
+    Examples
+    --------
     >>> import ratekit as rk
     >>> ds = rk.score(rk.load("reviews", attribute="sentiment"), "words", progress=False)
-    >>> print(conclusions(rk.estimate(ds))[0])
-    words, sentiment: naive +0.74 SD, single rewrite +0.02 SD, RATE +0.00 SD [-0.01, +0.02]: no effect is seen.
+    >>> print(conclusions(rk.estimate(ds))[0].partition(";")[0])
+    words, sentiment: naive +0.74 SD, single rewrite +0.02 SD, RATE +0.00 SD [-0.01, +0.02]: no effect is seen
     """
-    has_sd = bool(table["reward_sd"].gt(0).any())
-    rows, unit = (standardize(table), " SD") if has_sd else (table, "")
-    sentences = []
-    for (attribute, model), group in rows.groupby(["attribute", "reward_model"], sort=False):
-        estimands = group.loc[group["estimator"] == "rate", "estimand"]
-        shown = group[group["estimand"] == ("ate" if estimands.empty else estimands.iloc[0])].set_index("estimator")
-        parts = []
-        for name, words in (("naive", "naive"), ("single_rewrite", "single rewrite"), ("rate", "RATE")):
-            if name in shown.index:
-                parts.append(f"{words} {shown.loc[name, 'estimate']:+.2f}{unit}")
-        if "rate" in shown.index:
-            rate = shown.loc["rate"]
-            interval = f" [{rate.ci_low:+.2f}, {rate.ci_high:+.2f}]" if rate.se > 0 else ""
-            parts[-1] += f"{interval}: {_verdict(str(attribute), rate)}"
-        sentences.append(f"{model}, {attribute}: {', '.join(parts)}.")
-    return sentences
+    if hasattr(found, "columns"):
+        return [sentence(verdict) for verdict in unchecked(found)]
+    return [sentence(verdict) for verdict in found]
 
 
-def _verdict(attribute: str, rate: pd.Series) -> str:
-    if not (rate.ci_low > 0 or rate.ci_high < 0):
-        return "no effect is seen"
-    return f"{attribute} {'raises' if rate.estimate > 0 else 'lowers'} the reward"
+def unchecked(table: pd.DataFrame) -> Iterator[Verdict]:
+    """The verdicts on a bare effects table, whose rewrites nobody has checked: "cannot tell"."""
+    for labels, rows in effect_rows(table):
+        attribute, model = str(labels.pop("attribute")), str(labels.pop("reward_model"))
+        row = recommended(rows)
+        row = {**row, "level": level_of(row), "smallest": smallest_effect(row)}
+        yield Verdict(attribute, model, CANNOT_TELL, row, NOT_CHECKED, (), labels, beside(rows, row))

@@ -77,34 +77,26 @@ def test_it_says_what_the_table_says(page, run):
     table = rk.standardize(pd.read_csv(run / "effects.csv")).query("estimand == 'ate'").set_index(
         ["reward_model", "estimator"]
     )  # fmt: skip
-    rate, naive = table.loc[("words", "rate")], table.loc[("words", "naive")]
+    rate = table.loc[("words", "rate")]
     short = page.sections["In short"]
-    assert f"words: raises its reward by {rate.estimate:.2f} reward SDs" in short
-    assert f"{rate.ci_low:+.2f} to {rate.ci_high:+.2f}" in short
-    assert f"says {naive.estimate:+.2f}, which is {rate.estimate - naive.estimate:.2f} too little" in short
-    assert "Do not trust these numbers yet" in short  # length rewrites of the bundled reviews drift
+    assert "words, length: no number to read. Do not trust." in short  # length rewrites of the bundled reviews drift
+    assert f"{rate.estimate:+.2f}" not in short
+    assert "Do not trust these numbers yet" in short
+    assert f"{rate.estimate:+.2f}" in page.sections["Effects"]
+    assert "95 % interval" in page.sections["Effects"]
     assert "third rewrite" in page.sections["Can it be trusted?"]
     for row in pd.read_csv(run / "effects.csv").itertuples():
         assert f"{row.estimate:.4g}" in page.sections["All estimates"]
 
 
-def test_the_naive_estimate_is_only_blamed_where_it_is_told_from_rate():
+def test_the_interval_is_named_by_its_level():
+    from ratekit.conclusions import unchecked
     from ratekit.reports.words import findings
 
-    row = {"attribute": "length", "reward_model": "r", "estimand": "ate", "p_value": 0.1, "n": 9, "n_dropped": 1,
-           "reward_sd": 1.0, "se": 0.1}  # fmt: skip
-    rate = {**row, "estimator": "rate", "estimate": 0.5, "ci_low": 0.3, "ci_high": 0.7}
-    far = {**row, "estimator": "naive", "estimate": 2.0, "ci_low": 1.8, "ci_high": 2.2}
-    wide = {**row, "estimator": "naive", "estimate": 2.0, "ci_low": -1.0, "ci_high": 5.0}
-    assert "says +2.00, which is 1.50 too much." in findings(pd.DataFrame([far, rate]))[0].sentence
-    assert findings(pd.DataFrame([wide, rate]))[0].sentence.endswith("says +2.00.")
-    none = {**rate, "se": float("nan"), "ci_low": float("nan"), "ci_high": float("nan")}
-    assert "how much of that may be chance" in findings(pd.DataFrame([none]))[0].sentence
-    assert "does not change its reward in any" in findings(pd.DataFrame([{**none, "estimate": 0.0}]))[0].sentence
-    treated_only = {**rate, "estimand": "att"}
-    assert "raises its reward for responses that have it by 0.50" in findings(pd.DataFrame([treated_only]))[0].sentence
-    lower = {**rate, "estimate": -0.5, "ci_low": -0.7, "ci_high": -0.3}
-    assert "lowers its reward by 0.50 reward SDs" in findings(pd.DataFrame([lower]))[0].sentence
+    ds = rk.score(rk.load("reviews", attribute="sentiment"), "words", progress=False)
+    for level, column in ((0.95, "95 % interval"), (0.9, "90 % interval"), (0.5, "50 % interval")):
+        table = rk.estimate(ds, level=level)
+        assert column in findings(list(unchecked(table)), table)[0].numbers
 
 
 def test_the_record_is_told(page, run):
@@ -247,7 +239,7 @@ def test_a_fault_about_such_data_keeps_the_terminal_whole(hostile, tmp_path, cap
 def test_parts_that_are_missing_are_said_and_the_rest_is_there(run, tmp_path):
     (tmp_path / "effects.csv").write_text((run / "effects.csv").read_text())
     page = Page(rk.report(tmp_path).read_text())
-    assert "raises its reward" in page.sections["In short"]
+    assert "length raises the reward. Cannot tell." in page.sections["In short"]
     missing = page.sections["What is missing"]
     assert "there is no dataset/" in missing
     assert "no run.json" in missing
@@ -265,7 +257,7 @@ def test_broken_parts_are_said_too(run, tmp_path):
     assert "effects.csv has no column 'attribute', so it was not used" in missing
     assert "run.json is not readable" in missing
     assert "audit.csv cannot be read" in missing
-    assert "raises its reward" in page.sections["In short"]  # estimated anew from the dataset
+    assert "words, length:" in page.sections["In short"]  # estimated anew from the dataset
 
 
 def test_rows_without_rewards_or_rewrites_still_have_a_report(tmp_path):
@@ -310,7 +302,7 @@ def test_the_audit_of_a_merge_has_its_section(run, tmp_path):
 
 def test_a_table_of_effects_by_itself_has_a_report(run, tmp_path):
     page = Page(rk.report(run / "effects.csv", tmp_path / "page.html").read_text())
-    assert "words: raises its reward" in page.sections["In short"]
+    assert "if the rewrites do what they should, length raises the reward" in page.sections["In short"]
     assert "no texts" in page.sections["What is missing"]
 
 

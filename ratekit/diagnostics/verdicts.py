@@ -1,156 +1,686 @@
-"""The rules by which `diagnose` says trust, trust with care, or do not trust.
+"""The rules by which a verdict is given: trust, trust with care, cannot tell, do not trust.
 
-For each attribute every rule that applies gives a reason; the verdict is that of the gravest.
+Each rule looks at one number with its interval, and knows two ranges: what is *fine* and what is *usable*.
 
-| what | do not trust | trust with care |
+| the interval lies | outcome | verdict of this check |
 |---|---|---|
-| rows | one cluster | one class, or fewer than 30 clusters |
-| rewrites that are ok, worst pass | under 50 % | under 90 % |
-| compliance, worst direction of passes 1 and 2 | under 70 % | under 90 % |
-| dose | not told from 0, or the wrong way | |
-| no measure of the attribute | | always |
-| own measure, third rewrite against first | differs by over half the dose | by over a tenth |
-| a reward, third rewrite against first | moved more than the RATE effect | moved over 0.1 SD |
-| another measure, third rewrite against first | | over 0.2 SD |
-| another measure, second rewrite against first | | over 0.5 SD |
-| depth under 3 | | always: drift cannot be tested |
+| within what is fine | shown fine | trust |
+| within what is usable, outside what is fine | shown bad | trust with care |
+| within what is usable, across the edge of what is fine | too few rows to tell | trust with care |
+| across the edge of what is usable | too few rows to tell | cannot tell |
+| outside what is usable | shown bad | do not trust |
 
-Drift and balance count only where p_adjusted < 0.05: a difference has to be there as well as to matter.
+A verdict is that of its gravest check. What a check cannot be better informed of is capped: `at_worst`. The numbers
+are those of `RULES`. A bias is judged in parts of the effect, max(|ATT|, |ATU|, 0.1 SD of the reward), for that is
+what it is a bias of: a shift of another measure counts by what the reward pays for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import special, stats
+
+from ratekit.conclusions import (
+    BAD,
+    CANNOT_TELL,
+    CARE,
+    FINE,
+    NO_TRUST,
+    TOO_FEW,
+    TRUST,
+    WORDS,
+    Check,
+    Verdict,
+    beside,
+    effect_rows,
+    gravest_first,
+    level_of,
+    recommended,
+    smallest_effect,
+)
+from ratekit.diagnostics.evidence import LOST, Evidence, Interval, evidence, mean_interval, share_interval
+from ratekit.errors import InputError
+from ratekit.estimators import ESTIMATORS, Bools, Floats, Ints, pooled_sd, row_values, rows_used
+from ratekit.groups import SIDE, reward_matrix
+from ratekit.measures import Measure
+from ratekit.schema import ATTRIBUTE, columns_of, require, reward_columns, reward_name
+from ratekit.sources.loading import as_dataset
+from ratekit.stages import estimate
 
 if TYPE_CHECKING:
     import pandas as pd
 
-TRUST, CARE, NO_TRUST = "trust", "trust with care", "do not trust"
+__all__ = ["RULES", "Check", "Rule", "Verdict", "verdicts"]
 
-OK_SHARE = (0.5, 0.9)
-COMPLIANCE = (0.7, 0.9)
-OWN_DRIFT = (0.5, 0.1)  # of the dose
-REWARD_DRIFT_SD = 0.1
-OTHER_DRIFT_SD = 0.2
-BALANCE_SD = 0.5
-FEW_CLUSTERS = 30
-LEVEL = 0.05
+INF = math.inf
+LEAST_EFFECT_SD = 0.1  # an effect smaller than this is judged as if it were this large
+BEYOND = 0.1  # of the originals' range: nearer to it is not outside the data
 
 
-def verdict(checks: pd.DataFrame, treated: Any, n_clusters: int, effects: Mapping[str, float]) -> tuple[str, str]:
-    """The verdict on one attribute and its reasons, from the rows of `diagnose`.
+@dataclass(frozen=True)
+class Rule:
+    """What is fine and what is usable of one number, and the gravest verdict that it can give."""
 
-    `effects` are the RATE ATEs by reward model, in the reward's units.
+    claim: str
+    fine: tuple[float, float]
+    usable: tuple[float, float]
+    at_worst: str = NO_TRUST
+
+    def word(self, value: float, low: float, high: float) -> tuple[str, str]:
+        """The outcome and the verdict of a number with its interval (see the table above)."""
+        if not (low <= high):  # NaN: nothing tells
+            return TOO_FEW, self._capped(CANNOT_TELL)
+        if self.fine[0] <= low and high <= self.fine[1]:
+            return FINE, TRUST
+        unlike_fine = high < self.fine[0] or low > self.fine[1]
+        if self.usable[0] <= low and high <= self.usable[1]:
+            return BAD if unlike_fine else TOO_FEW, self._capped(CARE)
+        if high < self.usable[0] or low > self.usable[1]:
+            return BAD, self._capped(NO_TRUST)
+        return TOO_FEW, self._capped(CANNOT_TELL)
+
+    def _capped(self, word: str) -> str:
+        return min(word, self.at_worst, key=WORDS.index)
+
+    def margin(self, value: float) -> float:
+        """The bound of what is fine that lies nearer to `value`."""
+        bounds = [b for b in self.fine if math.isfinite(b)]
+        return min(bounds, key=lambda b: abs(b - value)) if bounds else math.nan
+
+
+def _within(fine: float, usable: float, claim: str, at_worst: str = NO_TRUST) -> Rule:
+    return Rule(claim, (-fine, fine), (-usable, usable), at_worst)
+
+
+_POSITIVE = (math.ulp(0.0), INF)
+
+RULES: dict[str, Rule] = {
+    "depth": Rule("rewrites of a chain", (3, INF), (2, INF), CANNOT_TELL),
+    "classes": Rule("classes among the rows", (2, 2), (1, 2)),
+    "clusters": Rule("prompts", (30, INF), (2, INF), CANNOT_TELL),
+    "succeeded": Rule("share of rewrites that are ok, worst pass", (0.9, 1), (0.5, 1)),
+    "measure": Rule("measures of the attribute", (1, 1), (0, 1)),
+    "compliance": Rule("share of rewrites that moved the measure as asked, worst direction", (0.9, 1), (0.7, 1)),
+    "moves": Rule("mean move of the measure as asked, worst direction", _POSITIVE, _POSITIVE),
+    "dose": Rule("dose, in gaps between the classes", (0.75, 1.25), (0.25, INF)),
+    "own drift": _within(0.1, 0.5, "own measure, third rewrite against first, in doses"),
+    "content": Rule("share of rewrites that keep the content of their source, worst pass", (0.9, 1), (0.5, 1)),
+    "repeated": Rule("share of rewrites that repeat their source or another's rewrite, worst pass", (0, 0.1), (0, 0.5)),
+    "shift": _within(0.2, INF, "move of another measure that goes with the attribute, in SDs", CARE),
+    "drift of a measure": _within(0.2, INF, "another measure, third rewrite against first, in SDs", CARE),
+    "balance": _within(0.2, 0.5, "what the reward pays for other measures, in effects"),
+    "balance of one class": _within(0.5, INF, "the same among the treated and the untreated", CARE),
+    "drift": _within(0.2, 0.5, "reward of the third rewrite against the first, in effects"),
+    "drift of one class": _within(0.5, INF, "the same among the treated and the untreated", CARE),
+    "correction": _within(0.2, 0.5, "what the correction for drift changes, in effects", CANNOT_TELL),
+    "refused, by reward": _within(0.2, 0.5, "originals' rewards of refused rows, times their share, in effects",
+                                  CANNOT_TELL),
+    "refused, by measure": _within(0.1, INF, "originals' measures of refused rows, by their share, in SDs", CARE),
+    "outside by measure": Rule("share of rewrites beyond the originals' range of the measure", (0, 0.05), (0, 0.5)),
+    "outside by reward": Rule("share of rewrites beyond the originals' range of rewards", (0, 0.05), (0, 0.5)),
+}  # fmt: skip
+
+
+def verdicts(
+    ds: Any,
+    table: pd.DataFrame | None = None,
+    measures: Mapping[str, Measure] | None = None,
+    by: str | Sequence[str] | None = None,
+) -> list[Verdict]:
+    """Which number to read of each attribute and reward model, and whether to trust it.
+
+    Parameters
+    ----------
+    ds
+        Rewritten rows, scored or not.
+    table
+        Their effects, as `rk.estimate` gives them; made here where there is none.
+    measures
+        {name: texts -> numbers} beside words, sentiment, readability and faults; under an attribute's own name, what
+        the attribute is measured by.
+    by
+        Columns to group by; those of `table` by default.
+
+    Returns
+    -------
+    list of Verdict
+        One for each attribute and reward model (and group); for each attribute where nothing is scored.
+
+    Raises
+    ------
+    InputError
+        For a missing column, and a measure that does not give one number a text.
+
+    Notes
+    -----
+    The rules are those of `RULES`, explained at the head of this module.
+
+    Examples
+    --------
+    >>> import ratekit as rk
+    >>> ds = rk.score(rk.load("reviews", attribute="length"), "words", progress=False)
+    >>> [v.word for v in rk.verdicts(ds)]
+    ['do not trust']
     """
-    reasons = list(_reasons(checks, np.asarray(treated, bool), n_clusters, effects))
-    grave = [why for word, why in reasons if word == NO_TRUST]
-    careful = [why for word, why in reasons if word == CARE]
-    if grave:
-        return NO_TRUST, "because " + "; ".join(grave + careful)
-    if careful:
-        return CARE, "because " + "; ".join(careful)
-    return TRUST, "the rewrites comply, leave other measures alone, and the third does what the first did"
+    ds = as_dataset(ds)
+    require(ds, "diagnose")
+    if by is None and table is not None and ATTRIBUTE in table:
+        by = [str(c) for c in table.columns[: list(table.columns).index(ATTRIBUTE)]]
+    return judged(list(evidence(ds, measures, by)), ds, table, by, measures)
 
 
-def _reasons(
-    checks: pd.DataFrame, treated: Any, n_clusters: int, effects: Mapping[str, float]
-) -> Iterator[tuple[str, str]]:
-    of = {name: rows for name, rows in checks.groupby("check")}
-    if treated.all() or not treated.any():
-        side, only = ("treated", "ATT") if treated.all() else ("untreated", "ATU")
-        yield CARE, f"every row is {side}: only the {only} can be had"
-    if n_clusters < 2:
-        yield NO_TRUST, "all rows are one cluster (prompt_id), so nothing tells how much to expect of chance"
-    elif n_clusters < FEW_CLUSTERS:
-        yield CARE, f"there are only {n_clusters} clusters"
-    status = of.get("status")
-    ok = status[status["about"] == "ok"]["value"].min() if status is not None else 0.0
-    if ok < OK_SHARE[1]:
-        yield (NO_TRUST if ok < OK_SHARE[0] else CARE), f"in the worst pass only {ok:.0%} of the rewrites succeeded"
-    yield from _compliance(of.get("compliance"), of.get("dose"), tried=ok > 0)
-    yield from _drift(of.get("drift"), of.get("dose"), effects, depth=_depth(status))
-    balance = of.get("balance")
-    if balance is not None:
-        for row in balance[_matters(balance, BALANCE_SD)].itertuples():
-            yield (
-                CARE,
-                (
-                    f"{row.about} also moves, by {row.in_sd:+.1f} SD from the first rewrite to the second of "
-                    f"{row.group.split(',')[0]} responses"
-                ),
-            )
+def judged(
+    found: Sequence[Evidence],
+    ds: Any,
+    table: pd.DataFrame | None,
+    by: str | Sequence[str] | None,
+    measures: Mapping[str, Measure] | None,
+) -> list[Verdict]:
+    """The verdicts on rows that are measured already."""
+    rewards = {reward_name(c): reward_matrix(ds, c) for c in reward_columns(columns_of(ds))}
+    if table is None and rewards:
+        try:
+            table = estimate(ds, by=by, measures=measures)
+        except InputError:  # scored, and nothing of it can be estimated
+            table = None
+    known = {} if table is None else {_key(labels): rows for labels, rows in effect_rows(table)}
+    out = []
+    for seen in found:
+        names = [name for name in rewards if _key({**seen.labels, "reward_model": name}) in known]
+        models: list[str | None] = [*names] or [None]
+        for name in models:
+            rows = known.get(_key({**seen.labels, "reward_model": name}), [])
+            r = None if name is None else rewards[name][seen.rows]
+            out.append(_verdict(seen, name, r, rows))
+    return out
 
 
-def _compliance(compliance: pd.DataFrame | None, dose: pd.DataFrame | None, tried: bool) -> Iterator[tuple[str, str]]:
-    if compliance is None or dose is None:
-        if tried:
-            yield CARE, "the attribute has no measure, so nobody knows whether the rewrites comply"
-        return
-    compliance, dose = (rows[rows["group"].str.contains("rewrite [12]$")] for rows in (compliance, dose))
-    worst = compliance.loc[compliance["value"].idxmin()]
-    if worst["value"] < COMPLIANCE[1]:
-        yield (
-            NO_TRUST if worst["value"] < COMPLIANCE[0] else CARE,
-            f"only {worst['value']:.0%} of the rewrites {worst['words']} moved the attribute that way "
-            f"({worst['group']})",
+def _key(labels: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(str(v) for _, v in sorted(labels.items()))
+
+
+def _verdict(seen: Evidence, model: str | None, r: Floats | None, rows: list[dict[str, Any]]) -> Verdict:
+    row = recommended(rows) if rows else {}
+    checks = list(_of_texts(seen, str(row.get("estimator", "rate"))))
+    if r is None:
+        checks += _shifts(seen)
+    else:
+        checks += _of_rewards(seen, r, str(row["estimator"]))
+    order = list(RULES)
+    checks.sort(key=lambda check: order.index(check.name))
+    word = max((check.word for check in checks), key=WORDS.index)
+    if model is None and word == TRUST:
+        word = CARE
+    why = [check.text for check in gravest_first(checks) if check.word != TRUST]
+    if model is None:
+        why.append("nothing is scored, so what else moved is judged by its size and not by what a reward pays for it")
+    reason = "; ".join(why) or "every check is shown fine"
+    if row:
+        row = {**row, "level": level_of(row), "smallest": smallest_effect(row), **_dose(seen, row)}
+    labels = {k: v for k, v in seen.labels.items() if k != ATTRIBUTE}
+    attribute = str(seen.labels[ATTRIBUTE])
+    return Verdict(attribute, model, word, row, reason, tuple(checks), labels, beside(rows, row) if row else {})
+
+
+def _check(name: str, seen: Interval | float, text: str, fine: str = "") -> Check:
+    """The check of a number by its rule; `fine` is said instead of `text` where it is shown fine."""
+    i = seen if isinstance(seen, Interval) else Interval(float(seen), float(seen), float(seen), 0)
+    outcome, word = RULES[name].word(*i[:3])
+    if outcome == FINE and fine:
+        text = fine
+    elif outcome == TOO_FEW:
+        form = ".0%" if "%" in text else ".3g"
+        text += ": too few rows to tell" + (
+            f" (95 % interval {i.low:{form}} to {i.high:{form}})" if i.low == i.low else ""
         )
-    for row in dose.itertuples():
-        asked = 1 if row.words == "towards treated" else -1
-        exact = np.isnan(row.p_value) and row.n > 1 and row.value != 0  # every rewrite moved it by the same
-        if row.value * asked <= 0 or not (row.p_value < LEVEL or exact):
-            yield NO_TRUST, f"the rewrites {row.words} do not move the attribute's measure ({row.group})"
+    return Check(name, outcome, text, i.value, i.low, i.high, RULES[name].margin(i.value), word)
 
 
-def _depth(status: pd.DataFrame | None) -> int:
-    return 0 if status is None else int((status["about"] == "ok").sum())
+# --- what the texts show ---------------------------------------------------------------------------------
 
 
-def _drift(
-    drift: pd.DataFrame | None, dose: pd.DataFrame | None, effects: Mapping[str, float], depth: int
-) -> Iterator[tuple[str, str]]:
-    if drift is None:
-        if depth < 3:
-            yield CARE, "there is no third rewrite, so drift cannot be tested"
+def _of_texts(seen: Evidence, estimator: str) -> Iterator[Check]:
+    depth = seen.depth
+    yield _check("depth", depth, _DEPTH.get(depth, f"there are {depth} rewrites"))
+    side = SIDE[bool(seen.treated.any())]
+    n_classes = len(np.unique(seen.treated))
+    only = f"every row is {side}: only the {'ATT' if side == 'treated' else 'ATU'} can be had"
+    yield _check("classes", n_classes, only, "both classes are there")
+    n_clusters = len(np.unique(seen.clusters))
+    few = "all rows are one cluster (prompt_id), so nothing tells how much to expect of chance"
+    yield _check("clusters", n_clusters, f"there are only {n_clusters} clusters" if n_clusters > 1 else few,
+                 f"there are {n_clusters} clusters")  # fmt: skip
+    passes = range(1, depth + 1)
+    ok = [share_interval(np.array([s == "ok" for s in seen.status(k)], float), seen.clusters) for k in passes]
+    worst = min(ok, default=Interval(0.0, 0.0, 0.0, 0))
+    yield _check("succeeded", worst, f"in the worst pass only {worst.value:.0%} of the rewrites succeeded",
+                 f"{worst.value:.0%} of the rewrites succeeded")  # fmt: skip
+    if worst.value > 0:
+        yield from _content(seen, passes)
+    has = seen.unit is not None
+    if has or worst.value > 0:
+        yield _check("measure", float(has), "the attribute has no measure, so nobody knows whether the rewrites comply",
+                     f"the attribute is measured by {seen.unit}")  # fmt: skip
+    if has:
+        yield from _on_target(seen)
+
+
+_DEPTH = {
+    0: "there is no rewrite, so nothing but naive can be had",
+    1: "there is no second rewrite, so RATE cannot be had; one rewrite carries whatever else its rewriter changes",
+    2: "there is no third rewrite, so drift cannot be tested",
+}  # fmt: skip
+
+
+def _content(seen: Evidence, passes: range) -> Iterator[Check]:
+    kept, repeated = [], []
+    for k in passes:
+        share = seen.kept(k)
+        have = np.isfinite(share)
+        if have.any():
+            kept.append((share_interval((share[have] >= LOST).astype(float), seen.clusters[have]), k))
+        same = seen.repeated(k)
+        have = np.isfinite(same)
+        if have.any():
+            repeated.append((share_interval(same[have], seen.clusters[have]), k))
+    if kept:
+        worst, k = min(kept)
+        text = f"in pass {k} only {worst.value:.0%} of the rewrites keep the content of their source"
+        yield _check("content", worst, text, "the rewrites keep the content")
+    if repeated:
+        worst, k = max(repeated)
+        text = f"in pass {k} {worst.value:.0%} of the rewrites repeat their source or another's rewrite"
+        yield _check("repeated", worst, text, text)
+
+
+def _on_target(seen: Evidence) -> Iterator[Check]:
+    """Compliance and move per direction and pass, the dose against the classes' gap, own drift, support."""
+    m = seen.own
+    top, bottom = np.nanmax(m, initial=-INF), np.nanmin(m, initial=INF)
+    size = float(np.nanmax(np.abs(m), initial=0))
+    complied, moved = [], []
+    for side in (True, False):
+        for k in range(1, min(m.shape[1], 3)):
+            have = (seen.treated == side) & np.isfinite(m[:, k]) & np.isfinite(m[:, k - 1])
+            if not have.any():
+                continue
+            towards = side == (k % 2 == 0)
+            step = (m[have, k] - m[have, k - 1]) * (1.0 if towards else -1.0)
+            at_bound = (m[have, k - 1] == (top if towards else bottom)) & (step == 0)
+            place = f"towards {SIDE[towards]}", f"({SIDE[side]}, rewrite {k})"
+            moved.append((mean_interval(step, seen.clusters[have], size), place))
+            if not at_bound.all():
+                free = ~at_bound
+                complied.append((share_interval((step[free] > 0).astype(float), seen.clusters[have][free]), place))
+    if complied:
+        worst, (asked, where) = min(complied, key=lambda item: item[0][1])
+        share = f"{worst.value:.0%} of the rewrites {asked} moved the attribute that way {where}"
+        yield _check("compliance", worst, f"only {share}", f"at least {share}")
+    if moved:
+        worst, (asked, where) = min(moved, key=lambda item: (RULES["moves"].word(*item[0][:3])[0] == FINE, item[0][1]))
+        if worst.low <= 0 <= worst.high and worst.low < worst.high:
+            text = f"whether the rewrites {asked} move the attribute's measure {where}"
+        elif worst.value == 0:
+            text = f"none of the rewrites {asked} moves the attribute's measure {where}"
+        else:
+            text = f"the rewrites {asked} move the attribute's measure the other way {where}"
+        yield _check("moves", worst, text, "the measure moves as asked in both directions")
+    yield from _dose_against_gap(seen)
+    yield from _own_drift(seen, size)
+    reach = _outside(m, seen.clusters)
+    if reach is not None:
+        text = f"outside the data: {reach.value:.0%} of the rewrites lie beyond every original in {seen.unit}"
+        yield _check("outside by measure", reach, text, "the rewrites stay within what the originals show")
+
+
+def _dose_against_gap(seen: Evidence) -> Iterator[Check]:
+    m = seen.own
+    have = np.isfinite(m[:, :3]).all(axis=1)
+    w = seen.treated[have]
+    if m.shape[1] < 3 or w.all() or not w.any():
         return
-    size = float(dose["value"].abs().mean()) if dose is not None and len(dose) else float("nan")
-    for row in drift[drift["p_adjusted"] < LEVEL].itertuples():
-        side = row.group.split(",")[0]
-        if row.about == "own":
-            share = abs(row.value) / size
-            if share > OWN_DRIFT[1]:
-                yield (
-                    NO_TRUST if share > OWN_DRIFT[0] else CARE,
-                    f"the third rewrite of {side} responses differs from the first by {row.value:+.3g} {row.words}, "
-                    f"{share:.0%} of what a rewrite moves it",
-                )
-        elif row.about.startswith("reward/"):
-            model = row.about.removeprefix("reward/")
-            if abs(row.value) > abs(effects.get(model, np.inf)):
-                yield (
-                    NO_TRUST,
-                    (
-                        f"{model} rates the third rewrite of {side} responses {row.value:+.3g} against the first, "
-                        f"more than the RATE effect of {effects[model]:+.3g}"
-                    ),
-                )
-            elif abs(row.in_sd) > REWARD_DRIFT_SD:
-                yield (
-                    CARE,
-                    (
-                        f"{model} rates the third rewrite of {side} responses {row.in_sd:+.2f} SD against the first: "
-                        "read rate_extrapolated"
-                    ),
-                )
-        elif abs(row.in_sd) > OTHER_DRIFT_SD:
-            yield (
-                CARE,
-                f"{row.about} drifts by {row.in_sd:+.1f} SD between the first and the third rewrite of {side} "
-                "responses",
-            )
+    dose, gap = (row_values(m[have], w, seen.clusters[have], name)[0] for name in ("rate", "naive"))
+    share = ratio_interval(dose, gap, seen.clusters[have])
+    if math.isfinite(share.low):
+        said = f"the dose is {share.value:.2f} of the classes' gap in {seen.unit}"
+        unlike = "less" if share.high < 1 else "more" if share.low > 1 else ""
+        yield _check("dose", share, f"{said}, {unlike} than naive compares" if unlike else said, said)
+        return
+    # The classes may not differ in the measure at all: the dose is held against an SD, and is never shown fine.
+    sd = pooled_sd(m[:, 0], seen.treated)
+    in_sd = mean_interval(dose, seen.clusters[have], float(np.nanmax(np.abs(m)))).parts_of(sd)
+    text = (
+        f"{seen.unit} does not tell the classes apart, so the dose of {in_sd.value:+.2f} SD has no gap to compare with"
+    )
+    check = _check("dose", in_sd, text, text)
+    yield replace(check, outcome=TOO_FEW, word=max(check.word, CARE, key=WORDS.index))
 
 
-def _matters(rows: pd.DataFrame, least: float) -> Any:
-    return (rows["p_adjusted"] < LEVEL) & (rows["in_sd"].abs() > least)
+def _own_drift(seen: Evidence, size: float) -> Iterator[Check]:
+    m = seen.own
+    if m.shape[1] < 4:
+        return
+    worst: tuple[Interval, str, float] | None = None
+    complete = np.isfinite(m[:, 1]) & np.isfinite(m[:, 2])
+    s = np.where(seen.treated, 1.0, -1.0)
+    if not complete.any():
+        return
+    dose = abs(float((s * (m[:, 2] - m[:, 1]))[complete].mean()))
+    for side in (True, False):
+        have = (seen.treated == side) & np.isfinite(m[:, 1]) & np.isfinite(m[:, 3])
+        if have.any():
+            drift = mean_interval(m[have, 3] - m[have, 1], seen.clusters[have], size)
+            parts = drift.parts_of(dose)
+            if worst is None or parts.reach > worst[0].reach:
+                worst = parts, SIDE[side], drift.value
+    if worst is not None:
+        parts, side_name, value = worst
+        text = (f"the third rewrite of {side_name} responses differs from the first by {value:+.3g} {seen.unit}, "
+                f"{abs(parts.value):.0%} of what a rewrite moves it")  # fmt: skip
+        yield _check("own drift", parts, text, "the third rewrite is where the first was")
+
+
+def _outside(values: Floats, clusters: Ints) -> Interval | None:
+    """Share of the first two rewrites that lie beyond the originals' range by more than a tenth of it."""
+    original, rewritten = values[:, 0], values[:, 1:3]
+    have = np.isfinite(rewritten)
+    if not (np.isfinite(original).any() and have.any()):
+        return None
+    low, high = float(np.nanmin(original)), float(np.nanmax(original))
+    slack = BEYOND * (high - low)
+    beyond = ((rewritten < low - slack) | (rewritten > high + slack)) & have
+    rows = have.any(axis=1)
+    return share_interval(beyond[rows].sum(axis=1) / have[rows].sum(axis=1), clusters[rows])
+
+
+def _shifts(seen: Evidence) -> Iterator[Check]:
+    """Where nothing is scored: how other measures move, in SDs, with the attribute and from first to third rewrite."""
+    shifts, drifts = [], []
+    s = np.where(seen.treated, 1.0, -1.0)
+    for name, m in seen.others.items():
+        sd = pooled_sd(m[:, 0], seen.treated) if m.shape[1] > 2 else 0.0
+        if not sd > 0:
+            continue
+        size = float(np.nanmax(np.abs(m)))
+        moved = s * (m[:, 2] - m[:, 1])
+        have = np.isfinite(moved)
+        if have.any():
+            shifts.append((mean_interval(moved[have], seen.clusters[have], size).parts_of(sd), name))
+        moved = m[:, 3] - m[:, 1] if m.shape[1] > 3 else np.full(len(m), np.nan)
+        for side in (True, False):
+            have = np.isfinite(moved) & (seen.treated == side)
+            if have.any():
+                drift = mean_interval(moved[have], seen.clusters[have], size).parts_of(sd)
+                drifts.append((drift, name, SIDE[side]))
+    if shifts:
+        worst, name = max(shifts, key=lambda item: item[0].reach)
+        text = f"{name} also moves with the attribute, by {worst.value:+.1f} SD"
+        yield _check("shift", worst, text, "no other measure moves with the attribute")
+    if drifts:
+        worst, name, of = max(drifts, key=lambda item: item[0].reach)
+        text = f"{name} drifts by {worst.value:+.1f} SD between the first and the third rewrite of {of} responses"
+        yield _check("drift of a measure", worst, text, "no other measure drifts")
+
+
+# --- what it does to the reward --------------------------------------------------------------------------
+
+
+def _of_rewards(seen: Evidence, r: Floats, estimator: str) -> Iterator[Check]:
+    effect = effect_size(r, seen.treated)
+    yield from _balance(seen, r, effect)
+    yield from _drift(seen, r, estimator, effect)
+    yield from _refused(seen, r, effect)
+    reach = _outside(r, seen.clusters)
+    if reach is not None:
+        text = f"outside the data: {reach.value:.0%} of the rewrites have a reward beyond that of every original"
+        yield _check("outside by reward", reach, f"{text}, so an SD of the originals is no measure of its size",
+                     "the rewards of rewrites stay within what the originals show")  # fmt: skip
+
+
+def effect_size(r: Floats, treated: Bools) -> float:
+    """What a bias is held against: max(|ATT|, |ATU|, 0.1 SD), in the reward's units.
+
+    Of the rewards of rewrites where they are there, else of the first rewrite; the SD is that of the originals, or
+    of the second rewrite where the originals are not scored.
+    """
+    sds = [pooled_sd(r[:, k], treated) for k in (0, 2, 1) if k < r.shape[1]]
+    sd = next((sd for sd in sds if sd == sd), 0.0)
+    same, other = (2, 1) if r.shape[1] > 2 else (0, 1)
+    sizes = [LEAST_EFFECT_SD * sd]
+    if r.shape[1] > 1:
+        for side in (True, False):
+            d = r[treated == side, same] - r[treated == side, other]
+            if np.isfinite(d).any():
+                sizes.append(abs(float(np.nanmean(d))))
+    return max(sizes)
+
+
+def _balance(seen: Evidence, r: Floats, effect: float) -> Iterator[Check]:
+    """The shift of the other measures between the rewrites, at what the reward pays for it."""
+    moving = {name: m for name, m in seen.others.items() if m.shape[1] > 2}
+    if r.shape[1] < 3 or not moving:
+        return
+    s = np.where(seen.treated, 1.0, -1.0)
+    y = s * (r[:, 2] - r[:, 1])
+    x = np.stack([s * (m[:, 2] - m[:, 1]) for m in moving.values()], axis=1)
+    extra = s * (seen.own[:, 2] - seen.own[:, 1]) if seen.own.shape[1] > 2 else np.zeros(len(s))
+    have = np.isfinite(y) & np.isfinite(x).all(axis=1) & np.isfinite(extra)
+    if not have.any():
+        return
+    priced = _Priced(y[have], x[have], extra[have], seen.clusters[have], list(moving))
+    whole = priced.bias(np.ones(int(have.sum()), bool)).parts_of(effect)
+    moved = priced.largest()
+    if priced.unpriced:
+        text = f"{priced.unpriced} moved alike in every row, so what the reward pays for it cannot be told"
+    else:
+        text = f"the reward pays for {moved}, which moves with the attribute: {abs(whole.value):.0%} of the effect"
+    overall = _check("balance", whole, text, "what else moves with the attribute hardly counts in the reward")
+    yield overall
+    if overall.word not in (TRUST, CARE):
+        return
+    w = seen.treated[have]
+    classes = [priced.bias(w == side).parts_of(effect) for side in (True, False) if (w == side).any()]
+    if len(classes) == 2:
+        worst = max(classes, key=lambda i: i.reach)
+        text = f"{moved} moves the same way in both directions, which cancels in the ATE and not in ATT and ATU"
+        yield _check("balance of one class", worst, text, "ATT and ATU are balanced too")
+
+
+class _Priced:
+    """What the reward pays for a unit of each measure, by the rows' own changes, and for the shifts of all.
+
+    A regression of the s-signed change of the reward on those of the other measures and of the attribute's own, with
+    an intercept: the price of a measure is what its *variation* between rows brings. A measure that moves by the same
+    in every row has no price (`unpriced`).
+    """
+
+    def __init__(self, y: Floats, x: Floats, own: Floats, clusters: Ints, names: Sequence[str]) -> None:
+        scale = np.abs(x).max(axis=0)
+        spread = x - x.mean(axis=0)
+        varies = np.abs(spread).max(axis=0) > 1e-9 * np.where(scale > 0, scale, 1.0)
+        still = (~varies) & (scale > 0)
+        self.unpriced = ", ".join(name for name, flag in zip(names, still, strict=True) if flag)
+        self.names = [name for name, flag in zip(names, varies, strict=True) if flag]
+        self.x, self.clusters, self.y = x[:, varies], clusters, y
+        own = own - own.mean()
+        columns = [spread[:, varies]]
+        if np.abs(own).max() > 0:
+            columns.append(own[:, None])
+        z = np.hstack(columns)
+        size = np.sqrt((z**2).mean(axis=0))
+        z = z / np.where(size > 0, size, 1.0)
+        p = self.x.shape[1]
+        inverse = np.linalg.pinv(z.T @ z, rcond=1e-12)
+        centred = y - y.mean()
+        beta = inverse @ (z.T @ centred)
+        influence = (z * (centred - z @ beta)[:, None]) @ inverse
+        self.beta = beta[:p] / size[:p]
+        self.influence = influence[:, :p] / size[:p]
+        self.df = int(np.count_nonzero(np.bincount(clusters))) - z.shape[1] - 1
+
+    def bias(self, used: Bools) -> Interval:
+        """Mean over the rows `used` of the priced shifts, with both uncertainties (delta method, and their product)."""
+        n = int(used.sum())
+        if self.unpriced or (self.x.shape[1] and self.df < 1):
+            return Interval(math.nan, math.nan, math.nan, n)
+        if not self.x.shape[1]:
+            return Interval(0.0, 0.0, 0.0, n)
+        shift = self.x[used].mean(axis=0)
+        value = float(shift @ self.beta)
+        off = np.where(used[:, None], self.x - shift, 0.0) / n
+        sums = np.stack([np.bincount(self.clusters, c) for c in (off @ self.beta + self.influence @ shift,)], axis=1)
+        prices = np.stack([np.bincount(self.clusters, c) for c in self.influence.T], axis=1)
+        shifts = np.stack([np.bincount(self.clusters, c) for c in off.T], axis=1)
+        g = int(np.count_nonzero(np.bincount(self.clusters)))
+        product = float(np.trace((prices.T @ prices) @ (shifts.T @ shifts)))
+        se = math.sqrt(g / (g - 1) * float((sums**2).sum()) + max(product, 0.0)) if g > 1 else math.nan
+        half = float(special.stdtrit(self.df, 0.975)) * se
+        return Interval(value, value - half, value + half, n)
+
+    def largest(self) -> str:
+        """The measure whose shift the reward pays most for."""
+        if not self.names:
+            return self.unpriced or "nothing"
+        return self.names[int(np.argmax(np.abs(self.x.mean(axis=0) * self.beta)))]
+
+
+def _drift(seen: Evidence, r: Floats, estimator: str, effect: float) -> Iterator[Check]:
+    if r.shape[1] < 4:
+        return
+    size = float(np.nanmax(np.abs(r), initial=0))
+    s = np.where(seen.treated, 1.0, -1.0)
+    moved = s * (r[:, 1] - r[:, 3])
+    have = np.isfinite(moved)
+    if not have.any():
+        return
+    w, codes = seen.treated[have], seen.clusters[have]
+    how = ESTIMATORS.get(estimator)
+    overall = None
+    if estimator in ("naive", "single_rewrite", "rate") or how is None:
+        whole = mean_interval(moved[have], codes, size).parts_of(effect)
+        text = "the rewards of the third rewrite and the first, which were asked for the same, differ by"
+        overall = _check("drift", whole, f"{text} {abs(whole.value):.0%} of the effect",
+                         "the third rewrite is rewarded as the first")  # fmt: skip
+    else:
+        complete = rows_used(how, r)[1] & np.isfinite(r[:, [1, 2]]).all(axis=1)
+        if complete.any():
+            of = r[complete], seen.treated[complete], seen.clusters[complete]
+            corrected, plain = (row_values(*of, name)[0] for name in (estimator, "rate"))
+            whole = mean_interval(corrected - plain, seen.clusters[complete], size).parts_of(effect)
+            text = f"the correction for drift changes the estimate by {abs(whole.value):.0%}"
+            overall = _check("correction", whole, f"{text}, on an assumption that these rewrites cannot test",
+                             "the correction for drift changes little")  # fmt: skip
+    if overall is None:
+        return
+    yield overall
+    if overall.word not in (TRUST, CARE):
+        return
+    sides = [mean_interval(moved[have][w == side], codes[w == side], size).parts_of(effect) for side in (True, False)
+             if (w == side).any()]  # fmt: skip
+    if len(sides) == 2:
+        worst = max(sides, key=lambda i: i.reach)
+        yield _check("drift of one class", worst, "both classes drift, which cancels in the ATE and not in ATT and ATU",
+                     "neither class drifts by itself")  # fmt: skip
+
+
+def _refused(seen: Evidence, r: Floats, effect: float) -> Iterator[Check]:
+    """Are the originals of rows whose rewrites failed like those of the others?"""
+    needed = [k for k in (1, 2) if k < r.shape[1]] or [0]
+    kept = np.asarray(np.isfinite(r[:, needed]).all(axis=1), bool)
+    refused: Bools = ~kept & np.isfinite(r[:, 0])
+    share = float((~kept).mean())
+    if not refused.any() or not kept.any():
+        return
+    gap = _unlike(r[:, 0], seen.treated, kept, refused)
+    # The gap of the originals, times the share of rows: by so much the mean moves if effects differ as levels do.
+    whole = gap.times(share).parts_of(effect)
+    other = f"the {share:.0%} of rows without rewrites are unlike the others:"
+    yield _check("refused, by reward", whole, f"{other} their originals' rewards are {gap.value:+.3g} apart",
+                 "rows without rewrites are rewarded like the others")  # fmt: skip
+    every = {**({"its own measure": seen.own} if seen.own.shape[1] else {}), **seen.others}
+    worst: tuple[Interval, str] | None = None
+    for name, m in every.items():
+        sd = pooled_sd(m[:, 0], seen.treated)
+        if m.shape[1] and sd > 0 and np.isfinite(m[kept, 0]).any() and np.isfinite(m[refused, 0]).any():
+            unlike = _unlike(m[:, 0], seen.treated, kept, refused, tests=len(every))
+            parts = unlike.times(share).parts_of(sd)
+            if worst is None or abs(parts.value) > abs(worst[0].value):
+                worst = parts, name
+    if worst is not None:
+        parts, name = worst
+        text = f"{other} their originals are {parts.value / share:+.1f} SD apart in {name}"
+        yield _check("refused, by measure", parts, text, "the texts of rows without rewrites are like the others")
+
+
+def _unlike(values: Floats, treated: Bools, kept: Bools, refused: Bools, tests: int = 1) -> Interval:
+    """Mean of `values` among refused rows minus that among kept ones, within classes; Bonferroni over `tests`."""
+    centred = np.full(len(values), np.nan)
+    for side in (True, False):
+        base = values[(treated == side) & kept]
+        base = base[np.isfinite(base)]
+        if len(base):
+            centred[treated == side] = values[treated == side] - base.mean()
+    out, within = centred[refused], centred[kept]
+    out, within = out[np.isfinite(out)], within[np.isfinite(within)]
+    if not len(out) or len(within) < 2:
+        return Interval(math.nan, math.nan, math.nan, len(out))
+    spread = float(within.var(ddof=1))
+    if len(out) > 2:
+        spread = max(spread, float(out.var(ddof=1)))
+    half = float(stats.norm.ppf(1 - 0.025 / tests)) * math.sqrt(spread / len(out) + spread / len(within))
+    value = float(out.mean())
+    return Interval(value, value - half, value + half, len(out))
+
+
+# --- the dose --------------------------------------------------------------------------------------------
+
+
+def _dose(seen: Evidence, row: Mapping[str, Any]) -> dict[str, Any]:
+    """The change of the attribute's own measure that an estimate is the effect of: the estimator, of the measure."""
+    if seen.unit is None or (seen.own.shape[1] < 2 and row["estimator"] != "naive"):
+        return {}
+    values, codes = row_values(seen.own, seen.treated, seen.clusters, str(row["estimator"]), str(row["estimand"]))
+    if not len(values) or not np.isfinite(values).all():
+        return {}
+    dose = mean_interval(values, codes, float(np.nanmax(np.abs(seen.own))))
+    return {"dose": dose.value, "dose_low": dose.low, "dose_high": dose.high, "dose_unit": seen.unit}
+
+
+def ratio_interval(top: Floats, bottom: Floats, clusters: Ints, level: float = 0.95) -> Interval:
+    """The ratio of two means with Fieller's interval (1954); -inf to inf where the lower mean may be 0.
+
+    Parameters
+    ----------
+    top, bottom
+        Values (n,) whose means are divided.
+    clusters
+        Codes (n,); the two means are correlated by them.
+    level
+        Of the interval.
+
+    Examples
+    --------
+    >>> bottom = np.array([1.0, 2.0, 3.0, 2.0])
+    >>> [round(x, 3) for x in ratio_interval(2 * bottom, bottom, np.arange(4))]
+    [2.0, 2.0, 2.0, 4]
+    """
+    n, g = len(top), len(np.unique(clusters))
+    a, b = float(top.mean()), float(bottom.mean())
+    value = a / b if b else math.nan
+    if g < 2:
+        return Interval(value, -INF, INF, n)
+    codes = np.unique(clusters, return_inverse=True)[1]
+    sums = np.stack([np.bincount(codes, v - v.mean()) for v in (top, bottom)]) / n
+    (aa, ab), (_, bb) = (sums @ sums.T) * g / (g - 1)
+    t2 = float(special.stdtrit(g - 1, 0.5 + level / 2)) ** 2
+    # (a - q b)^2 <= t^2 var(a - q b), a quadratic in q
+    x, y, z = b * b - t2 * bb, a * b - t2 * ab, a * a - t2 * aa
+    if x <= 0:
+        return Interval(value, -INF, INF, n)
+    root = math.sqrt(max(y * y - x * z, 0.0))
+    return Interval(value, (y - root) / x, (y + root) / x, n)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ratekit.diagnostics.verdicts import BALANCE_SD, OTHER_DRIFT_SD, REWARD_DRIFT_SD
+from ratekit.diagnostics.verdicts import LEAST_EFFECT_SD, RULES
 from ratekit.errors import InputError
 from ratekit.plots.look import BLUE, ORANGE, Mark, canvas, interval, key, lanes, need, plain, tidy, zero
 
@@ -92,6 +92,9 @@ def _name(about: object) -> str:
 
 
 def _band(check: str, about: str) -> float:
-    if check == "balance":
-        return BALANCE_SD
-    return 0.0 if about == "own" else REWARD_DRIFT_SD if about.startswith("reward/") else OTHER_DRIFT_SD
+    """What is fine whatever the effect, in SDs."""
+    if about == "own":
+        return 0.0
+    if about.startswith("reward/"):
+        return RULES["drift"].fine[1] * LEAST_EFFECT_SD
+    return RULES["shift"].fine[1]

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ratekit.attributes import ATTRIBUTES
-from ratekit.diagnostics import diagnose
+from ratekit.conclusions import Verdict, unchecked
+from ratekit.diagnostics.diagnose import examine
 from ratekit.errors import InputError, WorkError, shorten
 from ratekit.escaping import as_html, visible
 from ratekit.reports.contents import Contents, gather
@@ -81,7 +82,7 @@ def render(found: Contents) -> str:
 
 def _parts(found: Contents) -> dict[str, Any]:
     table, ds = found.table, found.ds
-    sample, checks = _checks(found)
+    sample, checks, verdicts = _checks(found)
     has_sd = table is not None and bool(table["reward_sd"].gt(0).any())
     first = str(table["attribute"].iloc[0]) if table is not None else "length"
     known = ATTRIBUTES.get(first)
@@ -89,11 +90,11 @@ def _parts(found: Contents) -> dict[str, Any]:
         "style": STYLE,
         "title": question(table, found.audit is not None),
         "subtitle": _subtitle(found),
-        "subjects": subjects(table, checks),
+        "subjects": subjects(verdicts, table),
         "of_rows": _of_rows(sample, ds) if checks is not None else "",
         "asked": (known.treated, known.untreated) if known else (f"with {first}", f"without {first}"),
         "unit": "reward SDs" if has_sd else "reward units",
-        "summary": summary(findings(table)) if table is not None else None,
+        "summary": summary(findings(verdicts, table)) if table is not None else None,
         "effects": list(effects_figures(table)) if table is not None else [],
         "checks": list(check_figures(checks)) if checks is not None else [],
         "rewards": list(reward_figures(sample, table)) if checks is not None and table is not None else [],
@@ -106,19 +107,25 @@ def _parts(found: Contents) -> dict[str, Any]:
     }
 
 
-def _checks(found: Contents) -> tuple[Any, pd.DataFrame | None]:
-    """The rows that are looked at closely, and what `diagnose` says of them."""
+def _checks(found: Contents) -> tuple[Any, pd.DataFrame | None, list[Verdict]]:
+    """The rows that are looked at closely, what `diagnose` says of them, and the verdicts on the effects."""
+    bare = list(unchecked(found.table)) if found.table is not None else []
     if found.ds is None:
-        return None, None
+        return None, None, bare
     if not set(NEEDED_BY["diagnose"]) <= set(columns_of(found.ds)):
         found.missing.append("the data hold no rewritten texts, so the rewrites cannot be checked or shown")
-        return None, None
+        return None, None, bare
     sample = _sample(found.ds)
     try:
-        return sample, diagnose(sample)
+        return sample, *examine(sample, found.table, by=_by(found.table))
     except InputError as e:
         found.missing.append(f"the rewrites cannot be checked: {e}")
-        return sample, None
+        return sample, None, bare
+
+
+def _by(table: pd.DataFrame | None) -> list[str]:
+    """The columns that an effects table is grouped by."""
+    return [] if table is None else [str(c) for c in table.columns[: list(table.columns).index(ATTRIBUTE)]]
 
 
 def _of_rows(sample: Any, ds: Any) -> str:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ratekit.attributes import ATTRIBUTES
+from ratekit.conclusions import CANNOT_TELL, CARE, NO_TRUST, TRUST, WORDS, Verdict, in_units
+from ratekit.conclusions import label as label_of
 from ratekit.diagnostics import sensitivity
 from ratekit.errors import shorten
 from ratekit.plots.look import grouping
@@ -16,10 +18,11 @@ from ratekit.stages import standardize
 if TYPE_CHECKING:
     import pandas as pd
 
-TRUST = {
-    "trust": ("good", "The rewrites can be trusted"),
-    "trust with care": ("care", "Read with care"),
-    "do not trust": ("bad", "Do not trust these numbers yet"),
+BADGES = {
+    TRUST: ("good", "The rewrites can be trusted"),
+    CARE: ("care", "Read with care"),
+    CANNOT_TELL: ("unknown", "It cannot be told whether to trust this"),
+    NO_TRUST: ("bad", "Do not trust these numbers yet"),
 }
 
 
@@ -27,8 +30,7 @@ class Finding(NamedTuple):
     """One attribute under one reward model: a sentence, and the numbers of its row in the summary table."""
 
     attribute: str
-    model: str
-    verdict: str
+    direction: str
     sentence: str
     numbers: dict[str, str]
 
@@ -70,75 +72,59 @@ def making(attribute: str) -> str:
     return f"Making a response {first} rather than {known.untreated}"
 
 
-def findings(table: pd.DataFrame) -> list[Finding]:
-    """One finding for each attribute and reward model that has a RATE estimate, in reward SDs where there are any."""
-    has_sd = bool(table["reward_sd"].gt(0).any())
-    rows = sensitivity(standardize(table) if has_sd else table)
-    unit = "reward SDs" if has_sd else "reward units"
-    keys = [*grouping(rows), "attribute", "reward_model"]
-    found = []
-    for labels, group in rows.groupby(keys, sort=False, dropna=False):
-        of = {(r["estimator"], r["estimand"]): r for r in group.to_dict("records")}
-        estimands = [e for e in ("ate", "att", "atu") if ("rate", e) in of]
-        if estimands:
-            extra = ", ".join(f"{k} {v}" for k, v in zip(keys[:-2], labels[:-2], strict=True))
-            found.append(_finding(str(labels[-2]), str(labels[-1]), extra, of, estimands[0], unit))
-    return found
+def findings(verdicts: list[Verdict], table: pd.DataFrame | None) -> list[Finding]:
+    """One finding for each verdict; `table` is the effects table, for what would overturn an estimate."""
+    tips = {} if table is None else _tipping_points(table)
+    return [_finding(verdict, tips) for verdict in verdicts]
 
 
-def _finding(attribute: str, model: str, extra: str, of: dict[Any, Any], estimand: str, unit: str) -> Finding:
-    rate = of["rate", estimand]
-    naive = of.get(("naive", "ate")) if estimand == "ate" else None
-    among = {"ate": "", "att": " for responses that have it", "atu": " for responses that lack it"}[estimand]
-    size = f"{abs(rate['estimate']):.2f} {unit}"
-    interval = f"(95 % interval {rate['ci_low']:+.2f} to {rate['ci_high']:+.2f})"
-    if not rate["se"] > 0 and abs(rate["estimate"]) < 1e-12:
-        verdict = "no effect seen"
-        said = f"does not change its reward{among} in any of these rows."
-    elif not rate["se"] > 0:
-        verdict = "no interval"
-        said = f"changes its reward{among} by {rate['estimate']:+.2f} {unit} in these rows; how much of that may be "
-        said += "chance they do not tell."
-    elif rate["ci_low"] > 0 or rate["ci_high"] < 0:
-        verdict = "raises" if rate["estimate"] > 0 else "lowers"
-        said = f"{verdict} its reward{among} by {size} {interval}."
-    else:
-        verdict = "no effect seen"
-        said = f"is not seen to change its reward{among}: {rate['estimate']:+.2f} {unit} {interval}."
-    if naive is not None and naive["estimate"] == naive["estimate"]:
-        gap = naive["estimate"] - rate["estimate"]
-        outside = not naive["ci_low"] <= rate["estimate"] <= naive["ci_high"]
-        said += f" Comparing responses as they come says {naive['estimate']:+.2f}"
-        said += f", which is {abs(gap):.2f} too {'much' if gap > 0 else 'little'}." if outside else "."
-    numbers = {"reward model": model, "attribute": f"{attribute} ({extra})" if extra else attribute}
-    for name, label in (("naive", "naive"), ("single_rewrite", "single rewrite"), ("rate", "RATE")):
-        row = of.get((name, estimand))
-        numbers[label] = "" if row is None else f"{row['estimate']:+.2f}"
-    numbers["95 % interval"] = f"{rate['ci_low']:+.2f} to {rate['ci_high']:+.2f}" if rate["se"] > 0 else "none"
-    late = of.get(("rate_extrapolated", estimand))
-    if late is not None:
-        numbers["drift removed"] = f"{late['estimate']:+.2f}"
-    tips = rate.get("tips_significance", float("nan"))
-    numbers["overturned by"] = "" if np.isnan(tips) or tips == 0 else f"{tips:.2f}"
-    numbers |= {"n": f"{rate['n']:,}", "dropped": f"{rate['n_dropped']:,}"}
-    return Finding(numbers["attribute"], model, verdict, said, numbers)
+def _tipping_points(table: pd.DataFrame) -> dict[tuple[Any, ...], float]:
+    """What would overturn each estimate, in reward SDs where there are any."""
+    rows = sensitivity(standardize(table) if table["reward_sd"].gt(0).any() else table)
+    keys = [*grouping(rows), "attribute", "reward_model", "estimator", "estimand"]
+    return {
+        tuple(str(row[k]) for k in keys): float(row.get("tips_significance", float("nan")))
+        for row in rows.to_dict("records")
+    }
 
 
-def subjects(table: pd.DataFrame | None, checks: pd.DataFrame | None) -> list[dict[str, Any]]:
-    """For each attribute: what is varied, whether its rewrites can be trusted and why, and its findings."""
-    found = findings(table) if table is not None else []
-    verdicts = (
-        {} if checks is None else {str(r.attribute): r for r in checks[checks["check"] == "verdict"].itertuples()}
-    )
-    names = list(dict.fromkeys([*(f.attribute for f in found), *verdicts]))
+def _finding(verdict: Verdict, tips: dict[tuple[Any, ...], float]) -> Finding:
+    name = _name(verdict)
+    numbers = {"reward model": verdict.reward_model or "", "attribute": name, "verdict": verdict.word}
+    row = verdict.estimate
+    if row:
+        seen = in_units(row)
+        for estimator in ("naive", "single_rewrite", "rate", "rate_extrapolated"):
+            of = row if row["estimator"] == estimator else verdict.beside.get(estimator)
+            if of is not None or estimator != "rate_extrapolated":
+                label = {"rate_extrapolated": "drift removed"}.get(estimator) or label_of(estimator)
+                numbers[label] = "" if of is None else f"{in_units(of).estimate:+.2f}"
+        level = f"{row['level']:.3g}" if row.get("level") else ""
+        column = f"{float(level):.0%} interval".replace("%", " %") if level else "interval"
+        numbers[column] = f"{seen.low:+.2f} to {seen.high:+.2f}" if seen.low == seen.low else "none"
+        key = (*map(str, verdict.by.values()), verdict.attribute, str(verdict.reward_model), row["estimator"])
+        tip = tips.get((*key, row["estimand"]), float("nan"))
+        numbers["overturned by"] = "" if np.isnan(tip) or tip == 0 else f"{tip:.2f}"
+        numbers |= {"n": f"{row['n']:,}", "dropped": f"{row['n_dropped']:,}"}
+    return Finding(name, verdict.direction, verdict.short, numbers)
+
+
+def _name(verdict: Verdict) -> str:
+    extra = ", ".join(f"{k} {v}" for k, v in verdict.by.items())
+    return f"{verdict.attribute} ({extra})" if extra else verdict.attribute
+
+
+def subjects(verdicts: list[Verdict], table: pd.DataFrame | None) -> list[dict[str, Any]]:
+    """For each attribute (and group): what is varied, the gravest of its verdicts and why, and its findings."""
     said = []
-    for name in names:
-        verdict = verdicts.get(name.split(" (")[0])
-        kind, title = TRUST[verdict.group] if verdict else ("unknown", "The rewrites were not checked")
-        reasons = str(verdict.words).removeprefix("because ").split("; ") if verdict else []
+    for name in dict.fromkeys(map(_name, verdicts)):
+        mine = [v for v in verdicts if _name(v) == name]
+        worst = max(mine, key=lambda v: WORDS.index(v.word))
+        kind, title = BADGES[worst.word]
+        reasons = list(dict.fromkeys(line for v in mine for line in v.lines or (v.reason,)))
         said.append({
-            "name": name, "making": making(name.split(" (")[0]), "kind": kind, "title": title, "reasons": reasons,
-            "findings": [f for f in found if f.attribute == name],
+            "name": name, "making": making(worst.attribute), "kind": kind, "title": title, "reasons": reasons,
+            "findings": [f for f in findings(mine, table) if f.numbers["reward model"]],
         })  # fmt: skip
     return said
 

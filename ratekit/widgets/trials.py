@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ratekit.attributes import Attribute
-from ratekit.diagnostics import diagnose
+from ratekit.diagnostics.diagnose import diagnose
 from ratekit.errors import WorkError
 from ratekit.escaping import as_html, visible
 from ratekit.measures import Measure

@@ -41,7 +41,7 @@ def warranted(
 
     One row per attribute and reward model: attribute, reward_model, model_rate and human_rate (share of pairs in which
     the treated version is preferred, ties half), skew (their difference), skew_low, skew_high, p_value (paired: signs
-    flipped cluster by cluster, `uncertainty.sign_flip`), p_adjusted, miscalibration (share of the pairs without a tie
+    flipped cluster by cluster, `resampling.sign_flip`), p_adjusted, miscalibration (share of the pairs without a tie
     in which model and people disagree) with miscalibration_low and _high, towards_treated (share of those disagreements
     in which the model wants the treated version), towards_p (paired test that it is half), n, n_ties, n_clusters,
     n_dropped, words. Skew and miscalibration as in Bharadwaj et al. 2025 (arXiv 2506.05339), but the skew is against
@@ -114,12 +114,20 @@ def _compare(gap: Floats, people: Floats, clusters: Any, level: float, draws: in
     }  # fmt: skip
 
 
+SAME_RATE = 0.1  # a skew within it is none to speak of
+
+
 def _words(row: dict[str, Any]) -> str:
+    """What a row says: how often, and whether on the same pairs."""
     if not row["n"]:
         return "nobody was asked about a pair that is scored"
     if not np.isfinite(row["p_adjusted"]):
         return "no test: one cluster, or model and people agree on every pair"
-    if row["p_adjusted"] >= 0.05:
-        return f"as people do: no skew told from 0 ({row['skew']:+.0%})"
-    more = "more" if row["skew"] > 0 else "less"
-    return f"not warranted: prefers the treated version {abs(row['skew']):.0%} of the time {more} than people do"
+    skew, low, high = row["skew"], row["skew_low"], row["skew_high"]
+    apart = f"; they disagree on {row['miscalibration']:.0%} of the pairs"
+    if row["p_adjusted"] < 0.05:
+        more = "more" if skew > 0 else "less"
+        return f"not warranted: prefers the treated version {abs(skew):.0%} of the time {more} than people do{apart}"
+    if max(-low, high) <= SAME_RATE:
+        return f"prefers the treated version about as often as people do ({low:+.0%} to {high:+.0%}){apart}"
+    return f"too few pairs to tell whether it prefers the treated version more often ({low:+.0%} to {high:+.0%}){apart}"

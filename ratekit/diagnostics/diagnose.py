@@ -1,0 +1,253 @@
+"""`diagnose`: what the rewriter did, measured on the texts and on the rewards, and what follows from it.
+
+RATE assumes that a rewrite changes the attribute (compliance), nothing else that the rewrite of the rewrite does not
+change alike (balance), and that each pass does the same (drift). Each is a row; the verdicts are those of
+`rk.verdicts`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ratekit.conclusions import Verdict
+from ratekit.diagnostics.evidence import Evidence, evidence
+from ratekit.diagnostics.verdicts import judged
+from ratekit.estimators import Bools, Floats, clustered_mean, convergence, pooled_sd
+from ratekit.groups import SIDE, reward_matrix
+from ratekit.measures import Measure
+from ratekit.resampling import adjust
+from ratekit.schema import ATTRIBUTE, columns_of, require, reward_columns, reward_name
+from ratekit.sources.loading import as_dataset
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = ("attribute", "check", "group", "about", "value", "in_sd", "se", "p_value", "p_adjusted", "n", "low", "high",
+           "margin", "outcome", "words")  # fmt: skip
+
+
+def diagnose(
+    ds: Any, *, measures: Mapping[str, Measure] | None = None, by: str | Sequence[str] | None = None
+) -> pd.DataFrame:
+    """What was seen of the rewrites, one row each, the rules applied to it, and the verdicts.
+
+    Parameters
+    ----------
+    ds
+        Rewritten rows, scored or not; Dataset or DataFrame.
+    measures
+        {name: texts -> numbers} beside words, sentiment, readability and faults; under an attribute's own name, what
+        its compliance is measured by.
+    by
+        Columns to group by; each group is judged by itself.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns (after those of `by`): attribute, check, group, about (the measure or reward model), value, in_sd
+        (value in SDs of the originals), se, p_value, p_adjusted (Benjamini-Hochberg over the attribute's balance and
+        drift rows), n, low, high, margin, outcome, words. The checks:
+
+        - status: share of rewrites that are "ok", and of each other status
+        - compliance: share of rewrites in which the attribute's measure moved the way that was asked for
+        - dose: by how much it moved, in the measure's units
+        - content: share of the words of a rewrite and its source that they have in common
+        - similarity: of the rewrite of the rewrite to the original, 0 to 1 (`rapidfuzz.fuzz.ratio`)
+        - balance: how another measure moved from the first rewrite to the second; moves of the same sign in the two
+          classes cancel in RATE's ATE, those of opposite signs do not
+        - drift: how a measure, or a reward, differs between the third rewrite and the first, which were asked for
+          the same. Needs depth 3
+        - rho: share of the off-target residue that a pass leaves, per class and reward model. Needs depth 3
+        - rule: a rule of `ratekit.diagnostics.verdicts.RULES` (group) about a reward model: value, low, high, margin
+          and outcome
+        - verdict: its word (group), the reward model (about) and the reason (words)
+
+    Raises
+    ------
+    InputError
+        For a missing column, and for a measure that does not give one number a text.
+
+    Examples
+    --------
+    >>> import ratekit as rk
+    >>> for attribute in ("length", "sentiment"):
+    ...     checks = rk.diagnose(rk.load("reviews", attribute=attribute))
+    ...     print(attribute, "-", checks[checks.check == "verdict"].group.item())
+    length - do not trust
+    sentiment - trust with care
+    """
+    return examine(ds, measures=measures, by=by)[0]
+
+
+def examine(
+    ds: Any,
+    table: pd.DataFrame | None = None,
+    *,
+    measures: Mapping[str, Measure] | None = None,
+    by: str | Sequence[str] | None = None,
+) -> tuple[pd.DataFrame, list[Verdict]]:
+    """What `diagnose` gives and what `verdicts` gives, with the texts measured once."""
+    import pandas as pd
+
+    ds = as_dataset(ds)
+    require(ds, "diagnose")
+    rewards = {reward_name(c): reward_matrix(ds, c) for c in reward_columns(columns_of(ds))}
+    found = list(evidence(ds, measures, by))
+    verdicts = judged(found, ds, table, by, measures)
+    parts = []
+    for seen in found:
+        rows = [*_status(seen), *_on_target(seen), *_off_target(seen), *_reward_drift(seen, rewards)]
+        part = _adjusted(pd.DataFrame(rows, columns=list(COLUMNS[1:])))
+        mine = [v for v in verdicts if {**v.by, ATTRIBUTE: v.attribute} == _said(seen)]
+        last = pd.DataFrame([row for v in mine for row in _judged(v, len(seen.rows))], columns=list(COLUMNS[1:]))
+        part = pd.concat([part.astype(object), last.astype(object)], ignore_index=True)
+        for place, (name, value) in enumerate(seen.labels.items()):
+            part.insert(place, name, [value] * len(part))
+        parts.append(part)
+    checks = pd.concat(parts, ignore_index=True).infer_objects()
+    numbers = ["value", "in_sd", "se", "p_value", "p_adjusted", "low", "high", "margin"]
+    return checks.astype({**dict.fromkeys(numbers, float), "n": int}), verdicts
+
+
+def _said(seen: Evidence) -> dict[str, Any]:
+    return {**seen.labels, ATTRIBUTE: str(seen.labels[ATTRIBUTE])}
+
+
+def _judged(verdict: Verdict, n: int) -> Iterator[dict[str, Any]]:
+    """A verdict as rows: its checks, then its word."""
+    about = verdict.reward_model or ""
+    for check in verdict.checks:
+        yield {"check": "rule", "group": check.name, "about": about, "value": check.value, "n": n, "low": check.low,
+               "high": check.high, "margin": check.margin, "outcome": check.outcome, "words": check.text}  # fmt: skip
+    yield {"check": "verdict", "group": verdict.word, "about": about, "n": n, "words": verdict.reason}
+
+
+def _adjusted(part: pd.DataFrame) -> pd.DataFrame:
+    tested = part["check"].isin(["balance", "drift"])
+    part["p_adjusted"] = np.nan
+    part.loc[tested, "p_adjusted"] = adjust(part[tested])["p_adjusted"]
+    return part
+
+
+def _row(
+    check: str, group: str, about: str, values: Floats, clusters: Any, sd: float = 1.0, words: str = "",
+    magnitude: float = 0.0,
+) -> dict[str, Any]:  # fmt: skip
+    mean = clustered_mean(values, clusters, magnitude)
+    value, se = mean.value, mean.se if mean.se > 0 else float("nan")
+    p = mean.interval()[2] if check in ("dose", "balance", "drift") else float("nan")
+    in_sd = value / sd if sd > 0 and check in ("dose", "balance", "drift") else float("nan")
+    return {"check": check, "group": group, "about": about, "value": value, "in_sd": in_sd, "se": se, "p_value": p,
+            "n": len(values), "words": words}  # fmt: skip
+
+
+def _status(seen: Evidence) -> Iterator[dict[str, Any]]:
+    """Shares of "ok", and of each failure, per rewrite."""
+    n = len(seen.rows)
+    for k in range(1, seen.depth + 1):
+        found = seen.status(k)
+        for status, count in sorted(Counter(found).items(), key=lambda item: item[0] != "ok"):
+            name = f"rewrite {k}" if status == "ok" else f"rewrite {k}, {status}"
+            yield {"check": "status", "group": name, "about": status, "value": count / n, "n": n,
+                   "words": f"{count} of {n}"}  # fmt: skip
+        if "ok" not in found:
+            yield {"check": "status", "group": f"rewrite {k}", "about": "ok", "value": 0.0, "n": n,
+                   "words": f"0 of {n}"}  # fmt: skip
+
+
+def _on_target(group: Evidence) -> list[dict[str, Any]]:
+    """Compliance and dose per direction and pass, drift of the attribute's own measure, what is kept, similarity."""
+    from rapidfuzz import fuzz
+
+    rows = []
+    m = group.own
+    sd = _sd(m, group.treated)
+    for side in (True, False):
+        own = group.treated == side
+        for k in range(1, m.shape[1]):
+            asked = 1.0 if side == (k % 2 == 0) else -1.0
+            used = own & np.isfinite(m[:, k]) & np.isfinite(m[:, k - 1])
+            if not used.any():
+                continue
+            moved = m[used, k] - m[used, k - 1]
+            towards = SIDE[asked > 0]
+            name, codes = f"{SIDE[side]}, rewrite {k}", group.clusters[used]
+            share = (moved * asked > 0).astype(float)
+            rows.append(_row("compliance", name, "own", share, codes, words=f"towards {towards}"))
+            rows.append(_row("dose", name, "own", moved, codes, sd, f"towards {towards}", _size(m)))
+        rows += [{**row, "words": group.unit} for row in _drift(m, own, group, "own", SIDE[side], sd)]
+        for k in range(1, group.depth + 1):
+            kept = group.kept(k)
+            used = own & np.isfinite(kept)
+            if used.any():
+                name = f"{SIDE[side]}, rewrite {k}"
+                rows.append(_row("content", name, "words shared with its source", kept[used], group.clusters[used]))
+        alike = np.array([
+            fuzz.ratio(c[0], c[2]) / 100 if len(c) > 2 and c[0] and c[2] is not None else np.nan for c in group.texts
+        ])  # fmt: skip
+        used = own & np.isfinite(alike)
+        if used.any():
+            rows.append(
+                _row("similarity", SIDE[side], "original and second rewrite", alike[used], group.clusters[used])
+            )
+    return rows
+
+
+def _off_target(group: Evidence) -> list[dict[str, Any]]:
+    """Balance and drift of each measure that the rewrites should leave alone."""
+    rows = []
+    for name, m in group.others.items():
+        sd = _sd(m, group.treated)
+        for side in (True, False):
+            own = group.treated == side
+            if m.shape[1] > 2:
+                used = own & np.isfinite(m[:, 1]) & np.isfinite(m[:, 2])
+                if used.any():
+                    moved = m[used, 2] - m[used, 1]
+                    rows.append(
+                        _row("balance", f"{SIDE[side]}, {name}", name, moved, group.clusters[used], sd, "", _size(m))
+                    )
+            rows += _drift(m, own, group, name, f"{SIDE[side]}, {name}", sd)
+    return rows
+
+
+def _reward_drift(group: Evidence, rewards: Mapping[str, Floats]) -> list[dict[str, Any]]:
+    """E[r3 - r1] per class and reward model."""
+    rows = []
+    for name, matrix in rewards.items():
+        r = matrix[group.rows]
+        for side in (True, False):
+            label = f"{SIDE[side]}, reward {name}"
+            own = group.treated == side
+            rows += _drift(r, own, group, f"reward/{name}", label, _sd(r, group.treated))
+            used = own & np.isfinite(r[:, :4]).all(axis=1)
+            if r.shape[1] > 3 and used.any():
+                fit = convergence(r[used], group.clusters[used])
+                words = "estimated" if fit.estimated else "held: m0 - m2 is within noise, or the ratio is out of bounds"
+                rows.append({"check": "rho", "group": label, "about": f"reward/{name}", "value": fit.rho,
+                             "n": int(used.sum()), "words": words})  # fmt: skip
+    return rows
+
+
+def _drift(values: Floats, own: Bools, group: Evidence, about: str, label: str, sd: float) -> list[dict[str, Any]]:
+    if values.shape[1] < 4:
+        return []
+    used = own & np.isfinite(values[:, 1]) & np.isfinite(values[:, 3])
+    if not used.any():
+        return []
+    moved = values[used, 3] - values[used, 1]
+    return [_row("drift", label, about, moved, group.clusters[used], sd, "", _size(values))]
+
+
+def _size(values: Floats) -> float:
+    """The largest number: differences under its rounding are none."""
+    return float(np.nanmax(np.abs(values), initial=0))
+
+
+def _sd(values: Floats, treated: Bools) -> float:
+    """Within-class SD of the originals."""
+    return pooled_sd(values[:, 0], treated) if values.shape[1] else float("nan")

@@ -1,0 +1,194 @@
+"""What was seen of the texts of one attribute: its own measure, the others, what a rewrite kept, what failed."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import special
+
+from ratekit.attributes import measure_of, off_target
+from ratekit.estimators import Bools, Floats, Ints, clustered_mean
+from ratekit.groups import chains, groups
+from ratekit.measures import Measure, measured
+from ratekit.schema import ATTRIBUTE, REWRITE_STATUS, columns_of
+
+LEVEL = 0.95
+LOST = 0.4  # a rewrite that shares less of its source's words answers it, or is about something else
+FEW_WORDS = 5  # texts with fewer distinct words are compared letter by letter
+_WORD = re.compile(r"\w+")
+
+
+class Interval(NamedTuple):
+    """A value with its 95 % interval, and the number of rows behind it."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def parts_of(self, whole: float) -> Interval:
+        """The interval in parts of `whole`; of nothing, nothing is no part and anything an infinite one."""
+        value, low, high = (
+            v / whole if whole > 0 else v if v == 0 or v != v else math.copysign(math.inf, v) for v in self[:3]
+        )
+        return Interval(value, low, high, self.n)
+
+    def times(self, factor: float) -> Interval:
+        """The interval of the value times a constant that is not negative."""
+        return Interval(self.value * factor, self.low * factor, self.high * factor, self.n)
+
+    @property
+    def reach(self) -> float:
+        """The end that lies farther from 0; -1 where there is no interval."""
+        return max(-self.low, self.high) if self.low == self.low else -1.0
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The rows of one attribute (and group), measured.
+
+    Attributes
+    ----------
+    labels
+        The attribute and the values of the `by` columns.
+    rows, treated, clusters
+        As in `ratekit.groups.Group`, shape (n,).
+    texts
+        Of each row the response and its rewrites.
+    statuses
+        Of each row the status of its rewrites, or None where the data have none.
+    unit
+        Name of the attribute's own measure; None without one.
+    own
+        The attribute's own measure, (n, longest chain); (n, 0) without one.
+    others
+        The measures that the rewrites should leave alone, each (n, longest chain).
+    """
+
+    labels: dict[str, Any]
+    rows: Ints
+    treated: Bools
+    clusters: Ints
+    texts: list[list[str | None]]
+    statuses: list[list[str]] | None
+    unit: str | None
+    own: Floats
+    others: dict[str, Floats]
+
+    @property
+    def depth(self) -> int:
+        """The passes of the longest chain."""
+        return max((len(chain) for chain in self.texts), default=1) - 1
+
+    def status(self, k: int) -> list[str]:
+        """The status of rewrite k of every row; "missing" where the chain ends before it."""
+        if self.statuses is None:
+            return ["ok" if len(c) > k and c[k] is not None else "missing" for c in self.texts]
+        return [s[k - 1] if len(s) >= k else "missing" for s in self.statuses]
+
+    def kept(self, k: int) -> Floats:
+        """Share of the words of the shorter of rewrite k and its source that stand in the other; (n,)."""
+        return np.array([shared_words(c[k - 1], c[k]) if len(c) > k else np.nan for c in self.texts])
+
+    def repeated(self, k: int) -> Floats:
+        """1 where rewrite k says what its source says, or what another source's rewrite k says; (n,)."""
+        pairs = [(_plain(c[k - 1]), _plain(c[k])) if len(c) > k else (None, None) for c in self.texts]
+        sources: dict[str, set[str]] = {}
+        for source, text in pairs:
+            if source is not None and text is not None:
+                sources.setdefault(text, set()).add(source)
+        return np.array([
+            np.nan if text is None or source is None else float(text == source or len(sources[text]) > 1)
+            for source, text in pairs
+        ])  # fmt: skip
+
+
+def evidence(
+    ds: Any, measures: Mapping[str, Measure] | None = None, by: str | Sequence[str] | None = None
+) -> Iterator[Evidence]:
+    """The evidence of each attribute (and group), in order of appearance."""
+    texts = chains(ds)
+    statuses = None
+    if REWRITE_STATUS in columns_of(ds):
+        statuses = [list(s) if s is not None else [] for s in ds[REWRITE_STATUS]]
+    for group in groups(ds, by):
+        name = str(group.labels[ATTRIBUTE])
+        mine = [texts[i] for i in group.rows]
+        own = measure_of(name, measures, ds)
+        yield Evidence(
+            labels=group.labels,
+            rows=group.rows,
+            treated=group.treated,
+            clusters=group.clusters,
+            texts=mine,
+            statuses=None if statuses is None else [statuses[i] for i in group.rows],
+            unit=None if own is None else _unit(own),
+            own=np.empty((len(mine), 0)) if own is None else measured(own, mine, f"the measure of {name}"),
+            others={other: measured(m, mine, other) for other, m in off_target(name, measures, ds).items()},
+        )
+
+
+def _unit(measure: Measure) -> str:
+    name = str(getattr(measure, "__name__", ""))
+    return name if name and name != "<lambda>" else "its own measure"
+
+
+def mean_interval(values: Floats, clusters: Ints, size: float = 0.0, level: float = LEVEL) -> Interval:
+    """The mean of `values` with its t interval over clusters; of no width where all values are the same.
+
+    `size` is the magnitude of the numbers that the values are differences of.
+    """
+    mean = clustered_mean(values, clusters, size)
+    if mean.se == 0:
+        return Interval(mean.value, mean.value, mean.value, len(values))
+    low, high, _ = mean.interval(level)
+    return Interval(mean.value, low, high, len(values))
+
+
+def share_interval(values: Floats, clusters: Ints, level: float = LEVEL) -> Interval:
+    """The mean of values from 0 to 1 with Wilson's score interval (1927), n made smaller by what clusters share.
+
+    Examples
+    --------
+    >>> [round(x, 3) for x in share_interval(np.ones(16), np.arange(16))]
+    [1.0, 0.806, 1.0, 16]
+    """
+    share, se, n_clusters = clustered_mean(values, clusters)[:3]
+    n = len(values)
+    if n == 0:
+        return Interval(np.nan, np.nan, np.nan, 0)
+    effective = min(float(n), share * (1 - share) / se**2) if se > 0 else float(n_clusters)
+    z2 = float(special.ndtri(0.5 + level / 2)) ** 2
+    middle = (share + z2 / (2 * effective)) / (1 + z2 / effective)
+    half = np.sqrt(z2 * (share * (1 - share) / effective + z2 / (4 * effective**2))) / (1 + z2 / effective)
+    return Interval(share, max(middle - half, 0.0), min(middle + half, 1.0), n)
+
+
+def shared_words(one: str | None, other: str | None) -> float:
+    """Share of the distinct words of the text with fewer of them that stand in the other too.
+
+    Of short texts (under five distinct words) the likeness of their letters (`rapidfuzz.fuzz.ratio`).
+
+    Examples
+    --------
+    >>> shared_words("The lid is tight.", "The lid is tight, and the handle is a bit too short for me.")
+    1.0
+    """
+    from rapidfuzz import fuzz
+
+    if not one or not other:
+        return float("nan")
+    a, b = set(_WORD.findall(one.lower())), set(_WORD.findall(other.lower()))
+    if min(len(a), len(b)) < FEW_WORDS:
+        return max(fuzz.ratio(one, other) / 100, len(a & b) / max(min(len(a), len(b)), 1))
+    return len(a & b) / min(len(a), len(b))
+
+
+def _plain(text: str | None) -> str | None:
+    """A text by its words alone: spaces, quotes and marks at its ends do not make another text."""
+    return None if text is None else " ".join(text.split()).strip(" \"'“”‘’.!?…").lower()
