@@ -468,6 +468,26 @@ def combined(parts: list[tuple[Floats, float]]) -> tuple[float, float]:
     return se, float(shares.sum() ** 2 / (shares**2 / dfs[used]).sum())
 
 
+def wald(gaps: Floats, covariance: Floats, df: float) -> tuple[float, float]:
+    """F statistic and p-value that all `gaps` (q,) are 0: Hotelling's T^2 with `df` degrees of freedom.
+
+    >>> wald(np.array([2.0]), np.array([[1.0]]), df=10)  # one gap: the square of t, and its p-value
+    (4.0, 0.0733...)
+
+    NaN where the degrees of freedom are too few or the covariance is singular.
+    """
+    q = len(gaps)
+    scale = np.sqrt(np.diag(covariance))
+    if not (df > q - 1 and (scale > 0).all() and np.isfinite(scale).all()):
+        return float("nan"), float("nan")
+    correlation = covariance / np.outer(scale, scale)
+    if np.linalg.matrix_rank(correlation) < q:
+        return float("nan"), float("nan")
+    unit = gaps / scale
+    statistic = float(unit @ np.linalg.solve(correlation, unit)) * (df - q + 1) / (df * q)
+    return statistic, float(special.fdtrc(q, df - q + 1, statistic))
+
+
 # --- the SD that effects are divided by ------------------------------------------------------------------
 
 

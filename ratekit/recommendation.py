@@ -19,7 +19,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy import special
 
 from ratekit.estimators import (
     ESTIMANDS,
@@ -36,6 +35,7 @@ from ratekit.estimators import (
     late_convergence,
     rows_used,
     t_interval,
+    wald,
 )
 
 MARGIN = 0.1  # of the dose, or of the effect: a drift within it is none to speak of
@@ -217,21 +217,7 @@ def law(rewards: Floats, clusters: Ints) -> float:
     influence = mean[:-2] * spread[:, 2:] + mean[2:] * spread[:, :-2] - 2 * mean[1:-1] * spread[:, 1:-1]
     sizes = Sizes(np.bincount(clusters).astype(float))
     scores = np.stack([sizes.scores(cluster_sums(influence[:, j], clusters)) for j in range(len(gaps))], axis=1)
-    return wald(gaps, scores.T @ scores, sizes.df)
-
-
-def wald(gaps: Floats, covariance: Floats, df: float) -> float:
-    """p-value that all `gaps` (q,) are 0, by Hotelling's T^2 with `df` degrees of freedom; NaN where none is told."""
-    q = len(gaps)
-    scale = np.sqrt(np.diag(covariance))
-    if not (df > q - 1 and (scale > 0).all() and np.isfinite(scale).all()):
-        return float("nan")
-    correlation = covariance / np.outer(scale, scale)
-    if np.linalg.matrix_rank(correlation) < q:
-        return float("nan")
-    unit = gaps / scale
-    squared = float(unit @ np.linalg.solve(correlation, unit))
-    return float(special.fdtrc(q, df - q + 1, squared * (df - q + 1) / (df * q)))
+    return wald(gaps, scores.T @ scores, sizes.df)[1]
 
 
 def _drift(r: Floats, clusters: Ints) -> tuple[float, float]:

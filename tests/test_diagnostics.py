@@ -534,3 +534,43 @@ def test_sequential_stops_early_on_an_effect_and_keeps_its_level_without_one():
     assert np.mean(wrong) <= 0.08
     with pytest.raises(rk.InputError, match="sequential"):
         rk.sequential(of(none.sample(50, 1)), estimator="naive")
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_heterogeneity_keeps_its_level_where_prompts_occur_in_several_groups(shared):
+    rng = np.random.default_rng(4)
+    groups, prompts = 5, 20
+    rejected, replications = 0, 200
+    frame = pd.DataFrame({
+        "prompt_id": np.tile(np.arange(prompts), groups).astype(str), "attribute": "x",
+        "part": np.repeat(np.arange(groups), prompts), "treated": np.arange(groups * prompts) % 2 == 0,
+    })  # fmt: skip
+    if not shared:
+        frame["prompt_id"] = np.arange(len(frame)).astype(str)
+    sign = np.where(frame["treated"], 1, -1)
+    for _ in range(replications):
+        of_prompt = rng.normal(size=prompts)
+        d = rng.normal(size=len(frame)) + np.tile(of_prompt, groups)
+        frame["reward/rm"] = [[0.0, 0.0, float(v)] for v in sign * d]
+        table = rk.heterogeneity(frame, "part")
+        rejected += table[table.estimand == "ate"]["p_value"].item() < 0.05
+    assert rejected / replications <= 0.10  # 0.05 and 3.2 Monte Carlo SEs
+
+
+def test_heterogeneity_of_two_groups_that_share_every_prompt_is_the_paired_t_test():
+    rng = np.random.default_rng(5)
+    d = rng.normal(size=(2, 30)) + rng.normal(size=30)
+    frame = pd.DataFrame({
+        "prompt_id": np.tile(np.arange(30), 2).astype(str), "attribute": "x", "part": np.repeat([0, 1], 30),
+        "treated": True, "reward/rm": [[0.0, 0.0, float(v)] for v in d.ravel()],
+    })  # fmt: skip
+    row = rk.heterogeneity(frame, "part").query("estimand == 'att'").iloc[0]
+    expected = stats.ttest_rel(d[0], d[1])
+    assert row["statistic"] == pytest.approx(expected.statistic**2)
+    assert row["p_value"] == pytest.approx(expected.pvalue)
+
+
+def test_plan_for_a_contrast_needs_the_difference_that_is_looked_for():
+    frame = of(NumericWorld().sample(60, seed=1))
+    with pytest.raises(rk.InputError, match="apart= needs difference="):
+        rk.plan(frame, apart=("rm", "rm"))

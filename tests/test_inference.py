@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import sys
 
 import numpy as np
@@ -13,8 +14,17 @@ from scipy import stats
 
 import ratekit as rk
 import ratekit.resampling as resampling
-from ratekit.estimators import ESTIMATORS, convergence, effects, gate
-from ratekit.resampling import adjust, bootstrap, confidence_sequence, percentile_interval, row_values, sign_flip
+from ratekit.estimators import ESTIMATORS, convergence, effects, gate, pooled_sd, row_values
+from ratekit.resampling import (
+    SD,
+    adjust,
+    bootstrap,
+    confidence_sequence,
+    percentile_interval,
+    sign_flip,
+    smallest_sign_flip,
+    wild_interval,
+)
 from ratekit.simulate import Imperfections, NumericWorld
 
 SLOW_REWRITER = NumericWorld(xi_gap=1.0, xi_base=0.3, rewriter=Imperfections(rho=0.5, noise=0.3), cluster_sizes=(1, 4))
@@ -132,7 +142,7 @@ def test_bootstrap_ses_agree_with_the_analytic_ones(monkeypatch, poisson_from):
     sample = SLOW_REWRITER.sample(4000, seed=1)
     draws = bootstrap(sample.rewards, sample.treated, sample.clusters, draws=4000, seed=0)
     found = table_of(sample)
-    assert set(draws) == set(found)
+    assert set(draws) == {*found, SD}
     for key, e in found.items():
         assert draws[key].std(ddof=1) == pytest.approx(e.se, rel=0.06), key
         assert draws[key].mean() == pytest.approx(e.estimate, abs=5 * e.se / np.sqrt(4000) + 0.02 * e.se), key
@@ -201,7 +211,7 @@ def test_expanded_percentiles_have_students_width():
     z = stats.norm.ppf((np.arange(200_000) + 0.5) / 200_000)
     for g in (5, 20, 200):
         # A bootstrap distribution is too narrow by sqrt((g-1)/g); its expanded percentiles make up for it.
-        _low, high = percentile_interval(z * np.sqrt((g - 1) / g), g)
+        _low, high, _p = percentile_interval(z * np.sqrt((g - 1) / g), g)
         assert high == pytest.approx(stats.t.ppf(0.975, g - 1), rel=0.01)
 
 
@@ -336,8 +346,8 @@ def test_a_confidence_sequence_ends_wider_than_the_interval_for_one_look_but_of_
     assert mean[-1] == pytest.approx(v.mean())
     fixed = 1.96 * v.std(ddof=1) / np.sqrt(1000)
     assert 1.0 < (high - low)[-1] / 2 / fixed < 2.0
-    assert np.isnan(low[:9]).all()
-    assert np.isfinite(low[9:]).all()
+    assert np.isnan(low[:49]).all()
+    assert np.isfinite(low[49:]).all()
 
 
 def test_a_confidence_sequence_of_clusters_is_that_of_their_means():
@@ -347,3 +357,121 @@ def test_a_confidence_sequence_of_clusters_is_that_of_their_means():
     by_cluster = confidence_sequence(means, tuned_for=60)
     for a, b in zip(by_row, by_cluster, strict=True):
         np.testing.assert_allclose(a, b)
+
+
+@pytest.mark.parametrize("law", ["normal", "exponential", "coin"])
+def test_looks_at_any_time_keep_their_level_whatever_the_differences_are_like(law):
+    rng = np.random.default_rng(7)
+    draw = {
+        "normal": lambda: rng.normal(size=1000),
+        "exponential": lambda: rng.exponential(size=1000) - 1,
+        "coin": lambda: (rng.random(1000) < 0.1) - 0.1,
+    }[law]
+    looks = np.arange(19, 1000, 20)
+    wrong = 0
+    for _ in range(400):
+        _mean, low, high = confidence_sequence(draw())
+        wrong += bool(((low[looks] > 0) | (high[looks] < 0)).any())
+    assert wrong / 400 <= 0.08  # 0.05 and 2.75 Monte Carlo SEs
+
+
+def test_a_confidence_sequence_does_not_depend_on_what_comes_later():
+    v = np.random.default_rng(3).normal(0.2, 1.0, 300)
+    for some, every in zip(confidence_sequence(v[:120]), confidence_sequence(v), strict=True):
+        np.testing.assert_allclose(some, every[:120])
+
+
+def test_a_confidence_sequence_of_what_has_not_varied_says_nothing():
+    v = np.r_[np.full(100, 0.1), np.random.default_rng(0).normal(0.1, 1, 50)]
+    _mean, low, _high = confidence_sequence(v)
+    assert np.isnan(low[:100]).all()
+    assert np.isfinite(low[101:]).all()
+
+
+def test_sequential_says_where_the_rows_are_sorted_by_class():
+    sample = NumericWorld(effect_gap=1.0).sample(400, seed=1)
+    order = np.argsort(sample.treated, kind="stable")
+    frame = as_frame(sample)
+    assert rk.sequential(frame).attrs["notes"] == []
+    (note,) = rk.sequential(frame.iloc[order]).attrs["notes"]
+    assert "5% of the first half of the rows are treated and 100% of the second" in note
+
+
+# --- the bootstrap's p-value, few clusters, void draws ------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_clusters", [3, 5, 11, 15])
+def test_the_bootstraps_p_value_agrees_with_its_interval_and_keeps_its_level(n_clusters):
+    rng = np.random.default_rng(n_clusters)
+    rejected, replications = 0, 300
+    for i in range(replications):
+        v = rng.normal(size=4 * n_clusters)
+        clusters = np.repeat(np.arange(n_clusters), 4)
+        if n_clusters < resampling.WILD_BELOW:
+            low, high, p = wild_interval(v, clusters, draws=300, seed=i)
+        else:
+            r = np.stack([np.zeros(len(v)), np.zeros(len(v)), v], axis=1)
+            draws = bootstrap(r, np.ones(len(v), bool), clusters, draws=400, seed=i)["rate", "att"]
+            low, high, p = percentile_interval(draws, n_clusters)
+        assert (p < 0.05) == (low > 0 or high < 0)
+        rejected += p < 0.05
+    assert rejected / replications <= 0.09  # 0.05 and 3.2 Monte Carlo SEs
+
+
+def test_the_wild_bootstrap_of_all_patterns_by_a_loop():
+    """Three clusters, 216 patterns of Webb's weights, the t statistic by plain formulas each time."""
+    v, clusters = np.array([1.0, 2.0, 4.0, 5.5, 3.0]), np.array([0, 0, 1, 2, 2])
+    share = np.array([2, 1, 2]) / 5
+
+    def t_of(sums):
+        mean = sums.sum() / 5
+        return abs(mean), math.sqrt(((sums - mean * share * 5) ** 2 / (1 - share)).sum()) / 5
+
+    sums = np.bincount(clusters, v)
+    observed = t_of(sums)
+    webb = [-math.sqrt(1.5), -1, -math.sqrt(0.5), math.sqrt(0.5), 1, math.sqrt(1.5)]
+    found = [t_of(np.array(w) * sums) for w in itertools.product(webb, repeat=3)]
+    p = np.mean([m * (1 + 1e-9) >= observed[0] / observed[1] * s for m, s in found])
+    assert wild_interval(v, clusters)[2] == pytest.approx(p)
+
+
+def test_two_clusters_have_no_wild_interval_at_95_percent():
+    low, high, p = wild_interval([1.0, 1.1, 1.2, 1.3], [0, 0, 1, 1])
+    assert (low, high) == (-math.inf, math.inf)
+    assert p >= 0.05
+    low, high, _ = wild_interval([1.0, 1.1, 1.2, 1.3], [0, 0, 1, 1], level=0.6)
+    assert 0 < low < 1.15 < high
+
+
+def test_a_draw_without_a_class_does_not_void_the_table():
+    sample = NumericWorld().sample(30, seed=1)
+    w = np.arange(30) < 2
+    frame = as_frame(sample._replace(treated=w))
+    table = rk.estimate(frame, uncertainty="bootstrap", draws=500)
+    ate = table[table.estimand == "ate"]
+    assert ate[["se", "ci_low", "p_value"]].notna().all(axis=None)
+    assert any("bootstrap draws hold no row of a class and do not count" in note for note in table.attrs["notes"])
+
+
+def test_bootstrap_gives_the_sd_its_own_draws():
+    world = NumericWorld(effect=1.5, xi_gap=0.5, rewriter=Imperfections(noise=0.2))
+    sample = world.sample(400, seed=2)
+    draws = bootstrap(sample.rewards, sample.treated, draws=3000)
+    sd = pooled_sd(sample.rewards[:, 0], sample.treated)
+    assert draws[SD].mean() == pytest.approx(sd, rel=0.01)
+    e = effects(sample.rewards, sample.treated).get("rate", "ate")
+    assert (draws["rate", "ate"] / draws[SD]).std() == pytest.approx(e.se_sd, rel=0.08)
+    assert e.se_sd > 1.5 * e.se / sd
+
+
+def test_sign_flip_says_when_it_cannot_reach_the_level():
+    assert smallest_sign_flip(5) == 2 / 32
+    assert sign_flip([1.0, 2.0, 3.0, 4.0, 5.0]) == 2 / 32
+    frame = as_frame(NumericWorld().sample(40, seed=1)).assign(prompt_id=[str(i % 5) for i in range(40)])
+    notes = rk.estimate(frame, uncertainty="sign-flip").attrs["notes"]
+    assert any("no sign-flip p-value of 5 clusters can be under 0.062" in note for note in notes)
+
+
+def test_sign_flip_counts_sums_that_float32_rounds_as_ties():
+    v = np.float32([0.1, 0.2, 0.3]).astype(float)  # 0.1 + 0.2 and 0.3 differ by rounding
+    assert sign_flip([*v, 0.0]) == sign_flip([1.0, 2.0, 3.0, 0.0])

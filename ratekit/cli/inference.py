@@ -17,7 +17,7 @@ def plan(
     file: Scored,
     se: Annotated[float | None, typer.Option(help="The standard error wanted.")] = None,
     apart: Annotated[tuple[str, str] | None, typer.Option(help="Two reward models to be told apart instead.")] = None,
-    difference: Annotated[float | None, typer.Option(help="That is to be told; default the one in the data.")] = None,
+    difference: Annotated[float | None, typer.Option(help="The least to be told; --apart needs it.")] = None,
     power: Annotated[float, typer.Option(help="Chance to tell them apart.")] = 0.8,
     estimator: Annotated[str, typer.Option(help="Which estimator.")] = "rate",
     estimand: Annotated[str, typer.Option(help="ate, att or atu.")] = "ate",

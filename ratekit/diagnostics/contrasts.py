@@ -16,10 +16,13 @@ from ratekit.estimators import (
     Ints,
     Rows,
     Scale,
+    Sizes,
+    cluster_sums,
     combined,
     precision_of,
     row_values,
     t_interval,
+    wald,
 )
 from ratekit.groups import Group, groups, reward_matrix
 from ratekit.resampling import adjust
@@ -149,11 +152,12 @@ def heterogeneity(
     >>> rk.heterogeneity(ds, by="style")[["lowest", "highest"]].iloc[0].round(2).tolist()
     [0.86, 0.89]
 
-    A Wald test that all groups' effects are equal, with their cluster-robust covariance (a prompt may have rows in
-    several groups) and Welch's correction for few rows and unequal variances (Welch 1951, Biometrika 38:330; where each
-    cluster is one row of one group it is Welch's ANOVA). Columns: attribute, reward_model, estimator, estimand,
-    n_groups, lowest, highest, statistic, p_value, p_adjusted, n, n_clusters. NaN with under 2 groups, or where a group
-    has under 2 clusters.
+    A Wald test that all groups' effects are equal, with their cluster-robust covariance. Where prompts have rows in
+    several groups it is Hotelling's T^2 with the degrees of freedom of the group that has fewest (Hotelling 1931,
+    Annals of Mathematical Statistics 2:360); where none has, Welch's correction for unequal variances serves (Welch
+    1951, Biometrika 38:330; with one row a cluster it is Welch's ANOVA). Columns: attribute, reward_model, estimator,
+    estimand, n_groups, lowest, highest, statistic, p_value, p_adjusted, n, n_clusters. NaN with under 2 groups, or
+    where a group has under 2 clusters.
     """
     import pandas as pd
 
@@ -185,34 +189,36 @@ def _values(r: Floats, group: Group, estimator: str, estimand: str) -> tuple[Flo
 
 
 def _equal(parts: list[tuple[Floats, Ints]]) -> dict[str, Any]:
-    """Wald test that the means of the groups' values are equal."""
+    """Test that the means of the groups' values are equal."""
     k = len(parts)
     clusters = np.unique(np.concatenate([c for _, c in parts])) if k else np.empty(0)
-    size = max((float(np.abs(v).max()) for v, _ in parts), default=0.0) or 1.0  # 1e300 squared would overflow
-    parts = [(v / size, c) for v, c in parts]
     means = np.array([v.mean() for v, _ in parts])
-    out = {"n_groups": k, "lowest": size * means.min() if k else np.nan, "highest": size * means.max() if k else np.nan,
+    out = {"n_groups": k, "lowest": means.min() if k else np.nan, "highest": means.max() if k else np.nan,
            "statistic": np.nan, "p_value": np.nan, "n": sum(len(v) for v, _ in parts),
            "n_clusters": len(clusters)}  # fmt: skip
     g = len(clusters)
     if k < 2 or g <= k:
         return out
-    sizes = np.array([len(np.unique(c)) for _, c in parts])
-    if sizes.min() < 2:
+    codes = [np.searchsorted(clusters, c) for _, c in parts]
+    sizes = [Sizes(np.bincount(c, minlength=g).astype(float)) for c in codes]
+    if min(s.n_clusters for s in sizes) < 2:
         return out
-    scores = np.zeros((g, k))
-    for j, (v, c) in enumerate(parts):
-        scores[:, j] = np.bincount(np.searchsorted(clusters, c), v - v.mean(), g) / len(v)
-    scores *= np.sqrt(sizes / (sizes - 1))
+    scores = np.stack(
+        [s.scores(cluster_sums(v - v.mean(), c, g)) for s, (v, _), c in zip(sizes, parts, codes, strict=True)], axis=1
+    )
     covariance = scores.T @ scores
     differ = np.diff(np.eye(k), axis=0)
     gap, spread = differ @ means, differ @ covariance @ differ.T
-    if np.linalg.matrix_rank(spread) < k - 1:
+    df = np.array([s.df for s in sizes])
+    if (np.count_nonzero([s.sizes for s in sizes], axis=0) > 1).any():
+        out["statistic"], out["p_value"] = wald(gap, spread, float(df.min()))
         return out
-    wald = float(gap @ np.linalg.solve(spread, gap) / (k - 1))
+    if not (np.diag(covariance) > 0).all():
+        return out
+    statistic = float(gap @ np.linalg.solve(spread, gap) / (k - 1))
     weights = 1 / np.diag(covariance)
-    unequal = float(((1 - weights / weights.sum()) ** 2 / (sizes - 1)).sum())
-    out["statistic"] = wald / (1 + 2 * (k - 2) / (k**2 - 1) * unequal)
+    unequal = float(((1 - weights / weights.sum()) ** 2 / df).sum())
+    out["statistic"] = statistic / (1 + 2 * (k - 2) / (k**2 - 1) * unequal)
     out["p_value"] = float(stats.f.sf(out["statistic"], k - 1, (k**2 - 1) / (3 * unequal)))
     return out
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +12,14 @@ from scipy import stats
 from ratekit.diagnostics.contrasts import contrast
 from ratekit.errors import InputError, unknown
 from ratekit.estimators import ESTIMANDS, ESTIMATORS, clustered_mean, pooled_sd, row_values
-from ratekit.groups import groups, reward_matrix
-from ratekit.resampling import confidence_sequence
-from ratekit.schema import columns_of, require, reward_columns, reward_name
+from ratekit.groups import Group, groups, reward_matrix
+from ratekit.resampling import TUNED_FOR, confidence_sequence
+from ratekit.schema import ATTRIBUTE, columns_of, require, reward_columns, reward_name
 
 if TYPE_CHECKING:
     import pandas as pd
+
+log = logging.getLogger("ratekit")
 
 
 def plan(
@@ -41,7 +44,8 @@ def plan(
 
     se          the standard error wanted, in reward SDs (unit="sd") or in the reward's own units (unit="reward")
     apart       two reward models: rows for a test at 1 - level that tells them apart with this power
-    difference  that is to be told, in the same units; default the one in the data
+    difference  the least that is to be told, in the same units: with `apart` it has to be given, for rows that were
+                counted by the difference that they happened to show have less power than was asked for
     estimator   a name in `rk.ESTIMATORS`, estimand "ate", "att" or "atu"
 
     From what the rows at hand vary by: n_needed = n (se_now / se_wanted)^2, at the present rows per prompt and share
@@ -65,10 +69,15 @@ def plan(
         raise InputError(f"power={power}, level={level}: numbers between 0 and 1 were expected")
     if se is not None and not (se > 0 and math.isfinite(se)):
         raise InputError(f"se={se}: a positive number was expected")
+    if apart is not None and difference is None:
+        raise InputError(
+            "plan: apart= needs difference=, the smallest difference worth finding; the one that the rows at hand show "
+            "would promise more power than there is"
+        )
     if difference is not None and not (abs(difference) > 0 and math.isfinite(difference)):
         raise InputError(f"difference={difference}: a number other than 0 was expected")
     if apart is not None:
-        rows = _apart(ds, apart, difference, power, level, estimator, estimand, unit)
+        rows = _apart(ds, apart, float(difference or 0), power, level, estimator, estimand, unit)
     else:
         rows = _single(ds, float(se or 0), estimator, estimand, unit)
     passes = max(ESTIMATORS[estimator].passes)
@@ -117,7 +126,7 @@ def _single(ds: Any, wanted: float, estimator: str, estimand: str, unit: str) ->
 
 
 def _apart(
-    ds: Any, apart: tuple[str, str], difference: float | None, power: float, level: float, estimator: str,
+    ds: Any, apart: tuple[str, str], difference: float, power: float, level: float, estimator: str,
     estimand: str, unit: str,
 ) -> list[dict[str, Any]]:  # fmt: skip
     table = contrast(ds, *apart, estimator=estimator, unit=unit)
@@ -125,28 +134,30 @@ def _apart(
     kept = [c for c in table.columns[: list(table.columns).index("estimate")]]
     rows = []
     for row in table[table["estimand"] == estimand].to_dict("records"):
-        gap = abs(difference if difference is not None else row["estimate"])
-        rows.append({**{c: row[c] for c in kept}, "se_now": row["se"], "se_wanted": gap / z, "n": row["n"],
+        rows.append({**{c: row[c] for c in kept}, "se_now": row["se"], "se_wanted": abs(difference) / z, "n": row["n"],
                      "n_clusters": row["n_clusters"]})  # fmt: skip
     return rows
 
 
 def sequential(
-    ds: Any, *, estimator: str = "rate", estimand: str = "ate", level: float = 0.95, tuned_for: int | None = None
+    ds: Any, *, estimator: str = "rate", estimand: str = "ate", level: float = 0.95, tuned_for: int = TUNED_FOR
 ) -> pd.DataFrame:
     """May one stop? Intervals that hold however often one looks while rewrites come in.
 
     >>> import ratekit as rk
     >>> ds = rk.score(rk.load("reviews", attribute="sentiment"), "vader", progress=False)
     >>> rk.sequential(ds)[["n", "decided_at"]].iloc[0].tolist()
-    [160, 15]
+    [160, 50]
 
     Rows are read in their order, which must be the order of arrival or random (shuffle sorted data first). One row per
     attribute and reward model: attribute, reward_model, estimator, estimand, estimate, ci_low, ci_high (the
-    anytime-valid interval at the last row, `uncertainty.confidence_sequence`), decided_at (how many prompts it took
-    until the interval first left 0 out; NaN: not yet), n, n_clusters. Stop when `decided_at` is there, or when the
-    interval is as narrow as you need: the level of the whole procedure is kept, up to the interval's large-sample
-    approximation. `rate_extrapolated`, whose weights depend on all rows, and `naive` are not offered.
+    anytime-valid interval at the last row, `resampling.confidence_sequence`), decided_at (how many prompts it took
+    until the interval first left 0 out; NaN: not yet, and never before 50), n, n_clusters. `tuned_for` is the number of
+    prompts at which the interval is narrowest: choose it before the first look and keep it. Stop when `decided_at` is
+    there, or when the interval is as narrow as you need: the level of the whole procedure is kept, up to the interval's
+    large-sample approximation. `rate_extrapolated` and `rate_geometric`, whose weights depend on all rows, and `naive`
+    are not offered. Where the first half of the prompts has another share of treated rows than the second, the order is
+    not random: `table.attrs["notes"]` says so, and it is logged.
     """
     import pandas as pd
 
@@ -157,9 +168,13 @@ def sequential(
     if estimand not in ESTIMANDS:
         raise unknown("estimand", estimand, ESTIMANDS)
     rows = []
+    parts = list(groups(ds))
+    notes = [note for group in parts if estimand == "ate" and (note := _sorted(group))]
+    for note in notes:
+        log.warning(note)
     for column in reward_columns(columns_of(ds)):
         matrix = reward_matrix(ds, column)
-        for group in groups(ds):
+        for group in parts:
             values, codes = row_values(matrix[group.rows], group.treated, group.clusters, estimator, estimand)
             if not len(values):
                 continue
@@ -171,4 +186,21 @@ def sequential(
                          "n_clusters": len(mean)})  # fmt: skip
     if not rows:
         raise InputError(f"sequential: no row has the rewards that {estimator} needs")
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    table.attrs["notes"] = notes
+    return table
+
+
+def _sorted(group: Group) -> str:
+    """A note where the share of treated rows differs between the halves by more than 4 standard errors."""
+    w = group.treated
+    half = len(w) // 2
+    if half < 2:
+        return ""
+    head, tail, share = w[:half].mean(), w[half:].mean(), w.mean()
+    if abs(head - tail) <= 4 * math.sqrt(share * (1 - share) * (1 / half + 1 / (len(w) - half))):
+        return ""
+    return (
+        f"sequential: {group.labels[ATTRIBUTE]}: {head:.0%} of the first half of the rows are treated and {tail:.0%} "
+        "of the second, so early intervals speak of another mixture; shuffle the rows"
+    )
