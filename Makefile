@@ -52,6 +52,7 @@ docs: $(STAMP)
 
 coverage: $(STAMP)
 	$(BIN)/python experiments/coverage.py
+	$(BIN)/python experiments/coverage_wider.py
 
 clean:
 	rm -rf $(VENV) .venv-lowest .venv-lowest.txt demo docs/_build docs/api docs/notebooks .pytest_cache .mypy_cache .ruff_cache

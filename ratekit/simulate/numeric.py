@@ -92,6 +92,9 @@ class NumericWorld:
     content_sd       SD of all else in a response, which no pass touches
     cluster_sizes    (least, most) rows of a prompt, drawn uniformly
     icc              share of the variance of effect_i, of content and of noise that the prompt accounts for
+    mark             xi that the first rewrite leaves and every later one keeps
+    overshoot        by how much of the effect the third and later passes go beyond the side that is asked for
+    largest_cluster  share of the rows that the first prompt holds
     heavy_tails      Student t with 3 degrees of freedom (scaled to the same SD) in place of normal draws
     """
 
@@ -112,11 +115,16 @@ class NumericWorld:
     content_sd: float = 0.8
     cluster_sizes: tuple[int, int] = (1, 1)
     icc: float = 0.3
+    mark: float = 0.0
+    overshoot: float = 0.0
+    largest_cluster: float = 0.0
     heavy_tails: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.share_treated < 1 or not 0 <= self.icc <= 1 or abs(self.confounding) > 1:
             raise InputError("0 < share_treated < 1, 0 <= icc <= 1 and -1 <= confounding <= 1 were expected")
+        if not 0 <= self.largest_cluster < 1:
+            raise InputError(f"largest_cluster={self.largest_cluster}: a share of the rows below 1 was expected")
         if not 1 <= self.cluster_sizes[0] <= self.cluster_sizes[1]:
             raise InputError(f"cluster_sizes={self.cluster_sizes}: (least, most) with 1 <= least <= most expected")
 
@@ -144,7 +152,7 @@ class NumericWorld:
         clusters = self._clusters(n, rng)
         n_clusters = int(clusters[-1]) + 1
         own, shared = np.sqrt(1 - self.icc), np.sqrt(self.icc)
-        lone = self.cluster_sizes[1] == 1  # a prompt of one row: nothing to share
+        lone = n_clusters == n  # a prompt of one row: nothing to share
 
         def draw() -> Floats:
             if lone:
@@ -170,7 +178,10 @@ class NumericWorld:
                 side = ~side
                 complied = rng.random(n) >= knobs.noncompliance if knobs.noncompliance else True
                 at = np.where(complied, side, at).astype(float)
+                if k > 2 and self.overshoot:
+                    at = at + self.overshoot * np.where(side, 1.0, -1.0)
                 z_k = np.where(follows, at, z)
+                xi_k = xi_k + self.mark
                 if knobs.asymmetry:
                     xi_k = xi_k + knobs.asymmetry * side
             reward = (effect + self.wz * z_k + self.wxi * xi_k) * at + self.z_weight * z_k + self.xi_weight * xi_k
@@ -181,10 +192,13 @@ class NumericWorld:
 
     def _clusters(self, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
         least, most = self.cluster_sizes
+        first = round(self.largest_cluster * n)
         if most == 1:
-            return np.arange(n)
-        sizes = rng.integers(least, most + 1, size=n // least + 1)
-        return np.repeat(np.arange(len(sizes)), sizes)[:n]
+            codes = np.arange(n - first)
+        else:
+            sizes = rng.integers(least, most + 1, size=n // least + 1)
+            codes = np.repeat(np.arange(len(sizes)), sizes)[: n - first]
+        return np.concatenate([np.zeros(first, np.int64), codes + 1]) if first else codes
 
     def _draws(self, rng: np.random.Generator, n: int) -> Floats:
         return rng.standard_t(3, n) / np.sqrt(3) if self.heavy_tails else rng.standard_normal(n)

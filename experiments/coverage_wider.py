@@ -1,0 +1,120 @@
+"""Coverage where intervals are hard to get right: `make coverage` writes coverage_wider.csv and coverage_wider.md.
+
+Few prompts of which one holds half of the rows, a class of a few rows, effects divided by an estimated SD, and chains
+of four rewrites with marks, loss and overshoot. Every interval is one that `ratekit.estimators.effects` gives; seeded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import zlib
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from ratekit.estimators import effects
+from ratekit.simulate import Imperfections, NumericWorld
+
+HERE = Path(__file__).parent
+REPLICATIONS = 1000
+
+FEW, RARE, LARGE, DEEP = (
+    "few or unequal prompts",
+    "a rare class",
+    "effects in SDs",
+    "four rewrites",
+)
+PLAIN = NumericWorld(confounding=0.0, z_weight=0.0, xi_weight=0.0, effect_sd=0.0, content_sd=1.0)
+CHAIN = NumericWorld(xi_gap=0.5, xi_base=-0.5, effect_sd=0.0, rewriter=Imperfections(rho=0.5, noise=0.3))
+
+WORLDS: list[tuple[str, str, int, NumericWorld]] = [
+    *((FEW, f"{g} prompts, one with half of the rows, ICC {icc}", 10 * (g - 1),
+       PLAIN.but(effect_sd=1.0, cluster_sizes=(5, 5), largest_cluster=0.5, icc=icc))
+      for g in (5, 10, 20, 40) for icc in (0.0, 0.3)),
+    *((RARE, f"{n1} of {n} treated", n, PLAIN.but(effect=0.0, share_treated=n1 / n))
+      for n, n1 in ((50, 2), (50, 4), (200, 4))),
+    *((LARGE, f"{size} SD", 160, PLAIN.but(effect=size, noise=0.35)) for size in (0.5, 1.0, 2.0, 3.0)),
+    (DEEP, "nothing to mend", 100, CHAIN.but(xi_gap=0.0, xi_base=0.0)),
+    (DEEP, "rho 0.5", 1000, CHAIN),
+    (DEEP, "rho 0.5, a mark of -1", 1000, CHAIN.but(mark=2.0)),
+    (DEEP, "rho 0.5, a mark of +1", 1000, CHAIN.but(mark=-2.0)),
+    (DEEP, "a tenth of detail lost in every pass", 1000, CHAIN.but(rho=0.0, richness=1.0, loss=0.1)),
+    (DEEP, "rho 0.3, a tenth lost in every pass", 1000, CHAIN.but(rho=0.3, richness=1.0, loss=0.1)),
+]  # fmt: skip
+
+ESTIMATES = {
+    FEW: ["rate"], RARE: ["naive"], LARGE: ["rate"], DEEP: ["rate", "rate_extrapolated", "rate_geometric"],
+}  # fmt: skip
+
+
+def study(kind: str, name: str, n: int, world: NumericWorld, replications: int) -> list[dict[str, object]]:
+    """Bias, RMSE and coverage of the ATE of each estimator of one world, in its kind's unit: a row each."""
+    truth = world.truth()["ate"]
+    in_sd = kind == LARGE  # where the SD is 1
+    rng = np.random.default_rng(zlib.crc32(f"{kind}|{name}|{n}".encode()))
+    drawn: dict[str, list[tuple[float, float, float, float]]] = defaultdict(list)
+    for _ in range(replications):
+        sample = world.sample(n, rng, depth=4 if kind == DEEP else 2)
+        found = effects(sample.rewards, sample.treated, sample.clusters)
+        for estimator in ESTIMATES[kind]:
+            e = found.get(estimator, "ate")
+            if e is None:
+                continue  # a class was not drawn
+            ends = (e.ci_low_sd, e.ci_high_sd) if in_sd else (e.ci_low, e.ci_high)
+
+            drawn[estimator].append((e.estimate_sd if in_sd else e.estimate, *ends, e.df))
+    rows = []
+    for estimator in ESTIMATES[kind]:
+        estimate, low, high, df = np.array(drawn[estimator]).T
+        told = np.isfinite(low)
+        rows.append({
+            "world": kind, "about": name, "n": n, "estimator": estimator, "truth": truth,
+            "bias": estimate.mean() - truth, "rmse": float(np.sqrt(np.mean((estimate - truth) ** 2))),
+            "coverage": np.mean((low <= truth) & (truth <= high), where=told), "without_interval": np.mean(~told),
+            "df": np.mean(df, where=told), "replications": len(estimate),
+        })  # fmt: skip
+    return rows
+
+
+def report(table: pd.DataFrame) -> str:
+    """The table as Markdown."""
+    lines = [
+        "# Coverage where it is hard",
+        "",
+        (
+            "Made by `make coverage` (`experiments/coverage_wider.py`, seeded). 95 % intervals of the ATE; "
+            f"{int(table.replications.max()):,} replications of each world, a Monte Carlo SE of "
+            f"{100 * (0.95 * 0.05 / table.replications.max()) ** 0.5:.1f} points. Effects in SDs are judged by the "
+            "columns `*_sd`, all else in reward units."
+        ),
+        "",
+        "| world | n | estimator | bias | RMSE | covers | no interval | df |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in table.itertuples():
+        lines.append(
+            f"| {row.world}: {row.about} | {row.n:,} | {row.estimator} | {row.bias:+.3f} | {row.rmse:.3f} | "
+            f"{100 * row.coverage:.1f} % | {100 * row.without_interval:.1f} % | {row.df:.1f} |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def main() -> None:
+    """Run every world and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--replications", type=int, default=REPLICATIONS)
+    parser.add_argument("--out", type=Path, default=HERE)
+    args = parser.parse_args()
+    rows = [row for world in tqdm(WORLDS, desc="coverage", unit="world") for row in study(*world, args.replications)]
+    table = pd.DataFrame(rows)
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "coverage_wider.md").write_text(report(table), encoding="utf-8")
+    table.to_csv(args.out / "coverage_wider.csv", index=False, float_format="%.5f")
+    print(f"wrote {args.out / 'coverage_wider.csv'} and {args.out / 'coverage_wider.md'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,218 @@
+"""The geometric estimator, the test of its law, and which estimate is to be read: worlds with a known truth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import optimize
+
+import ratekit as rk
+from ratekit.estimators import Effects, effects
+from ratekit.estimators import rate_geometric as geometric_values
+from ratekit.recommendation import law, own_drift, recommended
+from ratekit.simulate import Imperfections, NumericWorld
+
+CHAIN = NumericWorld(xi_gap=0.5, xi_base=-0.5, effect_sd=0.0, rewriter=Imperfections(rho=0.5, noise=0.3))
+
+
+def means(world, passes, residue=0.4, rho=0.6, mark=0.0, loss=0.0):
+    """Class means of the treated, exactly: an effect of 1, a residue that converges, a mark, a loss with each pass."""
+    k = np.arange(passes + 1)
+    return 1.0 * (k % 2 == 0) + residue * rho**k + mark * (k > 0) - loss * k + 3.0
+
+
+def exactly(m, n=40, noise=0.0, seed=0):
+    """Rows whose class means are m: treated alone."""
+    spread = noise * np.random.default_rng(seed).normal(size=(n, len(m)))
+    return m + spread - spread.mean(axis=0)
+
+
+@pytest.mark.parametrize("passes", [4, 5, 7])
+@pytest.mark.parametrize("mark", [0.0, -1.0, 2.0])
+def test_it_is_exact_under_its_law_and_free_of_marks_of_the_first_rewrite(passes, mark):
+    r = exactly(means(None, passes, mark=mark), noise=1e-4)
+    found = effects(r, np.ones(len(r), bool))
+    assert found.get("rate_geometric", "att").estimate == pytest.approx(1.0, abs=1e-3)
+    assert abs(found.get("rate", "att").estimate - 1) > 0.09  # the control: 0.4 * 0.6 * 0.4
+    extrapolated = found.get("rate_extrapolated", "att").estimate
+    assert (abs(extrapolated - 1) < 1e-3) == (mark == 0)
+
+
+@pytest.mark.parametrize("passes", [4, 6])
+def test_a_constant_loss_is_removed_exactly(passes):
+    r = exactly(means(None, passes, residue=0.0, loss=0.1), noise=1e-5)
+    assert effects(r, np.ones(len(r), bool)).get("rate_geometric", "att").estimate == pytest.approx(1.0, abs=1e-4)
+
+
+def test_at_depth_four_it_is_its_closed_form():
+    """(m2 - m1) + (m1 - m3)/(1 + rho), rho = (m2 - m4)/(m1 - m3)."""
+    sample = CHAIN.sample(500, seed=1, depth=4)
+    r, w = sample.rewards, sample.treated
+    found = effects(r, w)
+    for side, sign, estimand in ((True, 1, "att"), (False, -1, "atu")):
+        m = r[w == side].mean(axis=0)
+        rho = (m[2] - m[4]) / (m[1] - m[3])
+        assert 0 < rho < 1
+        expected = sign * ((m[2] - m[1]) + (m[1] - m[3]) / (1 + rho))
+        assert found.get("rate_geometric", estimand).estimate == pytest.approx(expected, rel=1e-9)
+
+
+def test_with_more_passes_it_is_the_least_squares_fit_given_rho():
+    sample = CHAIN.sample(800, seed=2, depth=6)
+    r, w = sample.rewards[sample.treated], np.ones(sample.treated.sum(), bool)
+    m = r.mean(axis=0)
+    drops = m[1:-2] - m[3:]
+    rho = drops[1:].sum() / drops[:-1].sum()
+    assert 0 < rho < 1
+    k = np.arange(1, 7)
+    fit = optimize.least_squares(lambda p: p[0] + p[1] * (k % 2 == 0) + p[2] * rho**k - m[1:], [0.0, 0.0, 0.0])
+    assert geometric_values(r, w, np.arange(len(r))).mean() == pytest.approx(fit.x[1], abs=1e-6)
+
+
+def test_its_standard_error_is_that_of_a_jackknife():
+    sample = CHAIN.sample(300, seed=3, depth=4)
+    r, w = sample.rewards, sample.treated
+    e = effects(r, w).get("rate_geometric", "att")
+    own = r[w]
+    left = [
+        geometric_values(np.delete(own, i, axis=0), np.ones(len(own) - 1, bool), np.arange(len(own) - 1)).mean()
+        for i in range(len(own))
+    ]
+    assert e.se == pytest.approx(np.sqrt((len(own) - 1) * np.var(left)), rel=0.05)
+
+
+def test_no_row_is_dropped_for_a_pass_that_could_be_done_without():
+    sample = CHAIN.sample(100, seed=4, depth=6)
+    r = sample.rewards.copy()
+    r[0, 6] = np.nan
+    e = effects(r, sample.treated).get("rate_geometric", "ate")
+    assert e.n == 100
+    assert e.estimate == effects(r[:, :6], sample.treated).get("rate_geometric", "ate").estimate
+
+
+WORLDS = {
+    "rho": CHAIN, "mark -1": CHAIN.but(mark=2.0), "mark +1": CHAIN.but(mark=-2.0),
+    "loss": CHAIN.but(rho=0.0, richness=1.0, loss=0.1), "rho and loss": CHAIN.but(rho=0.3, richness=1.0, loss=0.1),
+    "nothing to mend": CHAIN.but(xi_gap=0.0, xi_base=0.0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_its_error_is_within_a_tenth_of_the_best_in_every_world(name):
+    rng = np.random.default_rng(6)
+    names = ("rate", "rate_extrapolated", "rate_geometric")
+    errors = []
+    for _ in range(150):
+        sample = WORLDS[name].sample(1000, rng, depth=4)
+        found = effects(sample.rewards, sample.treated, sample.clusters)
+        errors.append([found.get(e, "ate").estimate - 0.5 for e in names])
+    rmse = np.sqrt(np.mean(np.square(errors), axis=0))
+    assert rmse[2] <= 1.15 * rmse.min()  # 1.1, and what 150 draws leave to chance
+    if "mark" in name or name == "loss":
+        assert rmse[1] > 1.5 * rmse[2]  # the control: these worlds lead extrapolation astray
+
+
+# --- the test of the law -----------------------------------------------------------------------------------
+
+
+def test_the_law_keeps_its_level_and_sees_what_breaks_it():
+    rng = np.random.default_rng(7)
+    rejected, seen = [], []
+    for _ in range(300):
+        m = means(None, 4, residue=1.0)
+        r = m + 0.3 * rng.normal(size=(200, 5))
+        rejected.append(law(r, np.arange(200)) < 0.05)
+        r[:, 3] -= 0.3  # a third pass that goes too far
+        seen.append(law(r, np.arange(200)) < 0.05)
+    assert np.mean(rejected) <= 0.09
+    assert np.mean(seen) > 0.9
+    assert np.isnan(law(r[:, :4], np.arange(200)))
+
+
+# --- which to read -----------------------------------------------------------------------------------------
+
+
+def best(world, n, depth, own=None, seed=0):
+    sample = world.sample(n, seed, depth)
+    found = effects(sample.rewards, sample.treated, sample.clusters)
+    measure = None if own is None else own(sample.treated, depth)
+    return recommended(found, sample.rewards, sample.treated, sample.clusters, measure)
+
+
+def faithful(treated, depth, drift=0.0):
+    """A measure that each pass moves from 0 to 10 or back; the third by `drift` further."""
+    side = np.stack([treated if k % 2 == 0 else ~treated for k in range(depth + 1)], axis=1)
+    out = 10.0 * side + 0.1 * np.random.default_rng(0).normal(size=side.shape)
+    out[:, 3] += drift * np.where(side[:, 3], 1, -1)
+    return out
+
+
+def test_what_is_read_follows_the_passes_there_are():
+    assert best(CHAIN, 300, 0).reason.startswith("no RATE: there are no rewrites")
+    one = best(CHAIN, 300, 1)
+    assert one.estimator == "single_rewrite"
+    assert one.reason.startswith("no RATE: there is one rewrite alone")
+    two = best(CHAIN, 300, 2)
+    assert (two.estimator, two.reason) == ("rate", "drift not tested: there is no third rewrite")
+    three = best(CHAIN, 2000, 3)
+    assert three.estimator == "rate"
+    assert "no measure of the attribute" in three.reason
+    assert "moves it by 0." in three.reason
+    assert best(CHAIN, 2000, 3, faithful).estimator == "rate_extrapolated"
+    assert best(CHAIN, 2000, 4).estimator == "rate_geometric"
+
+
+def test_a_third_pass_that_overshoots_is_not_extrapolated():
+    over = CHAIN.but(xi_gap=0.0, xi_base=0.0, overshoot=0.2)
+    drifting = lambda treated, depth: faithful(treated, depth, 2.0)  # noqa: E731
+    found = best(over, 2000, 3, drifting)
+    assert found.estimator == "rate"
+    assert "does not move the attribute as far as the first" in found.reason
+    assert best(over, 2000, 4).estimator == "rate"
+    assert best(CHAIN, 2000, 4, drifting).estimator == "rate"
+
+
+def test_content_lost_at_every_pass_is_not_extrapolated():
+    found = best(NumericWorld(xi_gap=0.8, xi_base=0.2, richness=1.0, rewriter=Imperfections(loss=0.1, noise=0.3)),
+                 4000, 3, faithful)  # fmt: skip
+    assert found.estimator == "rate"
+    assert "is not shown to lie between 0 and 1" in found.reason
+
+
+@pytest.mark.parametrize("mark", [2.0, -2.0])
+def test_a_mark_of_the_first_rewrite_does_not_keep_the_later_passes_from_being_read(mark):
+    found = best(CHAIN.but(mark=mark), 4000, 4)
+    assert found.estimator == "rate_geometric"
+    assert "what the first rewrite leaves for good" in found.reason
+
+
+def test_an_estimate_on_far_fewer_rows_is_not_read_in_its_place():
+    sample = CHAIN.sample(1000, seed=1, depth=4)
+    r = sample.rewards.copy()
+    r[:150, 4] = np.nan
+    found = effects(r, sample.treated)
+    why = recommended(found, r, sample.treated, np.arange(1000)).reason
+    assert why.startswith("only 850 of 1000 rows have the passes of rate_geometric")
+    assert recommended(Effects((), (), 1.0), r, sample.treated, np.arange(1000)) is None
+
+
+@pytest.mark.parametrize(
+    ("share", "outcome"), [(0.08, "shown fine"), (0.12, "shown bad"), (0.1, "too few rows to tell")]
+)
+def test_a_drift_of_the_measure_is_judged_against_a_tenth_of_the_dose(share, outcome):
+    treated = np.arange(400) % 2 == 0
+    own = faithful(treated, 3, drift=10 * share)
+    assert own_drift(own, treated, np.arange(400))[0] == outcome
+
+
+def test_one_row_is_recommended_of_each_attribute_and_reward_model_with_its_reason():
+    ds = rk.score(rk.load("reviews"), "words", progress=False)
+    table = rk.estimate(rk.score(ds, "vader", progress=False))
+    first = table[table["recommended"]]
+    assert len(first) == first.groupby(["attribute", "reward_model"]).ngroups == 4
+    assert (first["reason"] != "").all()
+    assert (table[~table["recommended"]]["reason"] == "").all()
+    frame = pd.DataFrame(table.attrs["left_out"])
+    assert set(frame["estimator"]) == {"rate_geometric"}
+    assert frame["why"].str.startswith("no row has rewards for").all()
