@@ -56,3 +56,6 @@ coverage: $(STAMP)
 
 clean:
 	rm -rf $(VENV) .venv-lowest .venv-lowest.txt demo docs/_build docs/api docs/notebooks .pytest_cache .mypy_cache .ruff_cache
+
+torture:  ## what is lost when runs are stopped and caches damaged: two tables, some minutes, loopback only
+	.venv/bin/python benchmarks/torture.py

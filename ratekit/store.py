@@ -5,9 +5,11 @@ are::
 
     datasets.load_dataset("json", data_files="rewrites/*.jsonl")
 
-Every line begins with its key and ends with a checksum of what stands before it::
+Every line begins with a checksum of what follows it, so that no part of a line passes for a whole one::
 
-    {"key": "9f8a...", "text": "A longer text.", ..., "check": "5f1c22a90b7d3e84"}
+    {"check": "5f1c22a90b7d3e84", "key": "9f8a...", "text": "A longer text.", ...}
+
+A line without a checksum, from elsewhere, is taken as it is.
 
 Each process writes to a shard of its own, which it holds locked (flock) while it lives; a key that is being worked on
 is a locked byte of the file `.claims` (at the offset that the key names), which the kernel lets go of when the process
@@ -45,8 +47,9 @@ log = logging.getLogger("ratekit")
 
 RESERVE = 8 * 2**20  # bytes set aside, so that what is under way when the disk fills up can still be kept
 SYNC_EVERY = 2.0  # seconds between two fsyncs
-_HEAD = b'{"key": "'  # a string holds no bare quote, so this stands at the beginning of a record and nowhere else
-_CHECK = b', "check": "'
+_CHECK, _KEY = b'{"check": "', b'", "key": "'  # a checksum of 16 digits stands between them
+_KEY_AT = len(_CHECK) + 16
+_HEAD = re.compile(rb'\{"(?:check|key)": "')  # strings hold no bare quote: it begins a record, and stands nowhere else
 
 
 def no_fault(record: dict[str, Any]) -> str | None:
@@ -213,8 +216,9 @@ class Store:
             self._growing[shard] = start
 
     def _take_in(self, line: bytes, shard: int, offset: int) -> None:
-        if line.startswith(_HEAD) and line.find(_HEAD, 1) < 0 and line.rstrip().endswith(b"}"):
-            key = line[len(_HEAD) :].partition(b'"')[0].decode("ascii", "replace")
+        whole = line.startswith(_CHECK) and line.startswith(_KEY, _KEY_AT) and line.rstrip().endswith(b"}")
+        if whole and line.find(_CHECK, 1) < 0:
+            key = line[_KEY_AT + len(_KEY) :].partition(b'"')[0].decode("ascii", "replace")
             self._index[short(key)] = shard << 40 | offset
             return
         for within, record in pieces(line):
@@ -355,20 +359,22 @@ def line_of(record: dict[str, Any]) -> bytes:
     Examples
     --------
     >>> line_of({"key": "k1"})
-    b'{"key": "k1", "check": "91e4896d0e321b77"}\\n'
+    b'{"check": "0e2932a87cab9254", "key": "k1"}\\n'
     """
-    body = json.dumps(record, ensure_ascii=True).encode()[:-1]
-    return b'%s%s%s"}\n' % (body, _CHECK, _digest(body))
+    body = b'", ' + json.dumps(record, ensure_ascii=True).encode()[1:]
+    return b"%s%s%s\n" % (_CHECK, _digest(body), body)
 
 
 def parsed(line: bytes) -> dict[str, Any] | None:
     """The record in a line, without its checksum; None where it is damaged or none. One without a checksum is taken."""
     line = line.strip(b"\r\n\0 ")
-    body, mark, check = line.rpartition(_CHECK)
-    if mark and check != _digest(body) + b'"}':
-        return None
+    if line.startswith(_CHECK):
+        body = line[_KEY_AT:]
+        if line[len(_CHECK) : _KEY_AT] != _digest(body):
+            return None
+        line = b"{" + body[3:]
     try:
-        record = json.loads(body + b"}" if mark else line)
+        record = json.loads(line)
     except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) and isinstance(record.get("key"), str) else None
@@ -376,10 +382,7 @@ def parsed(line: bytes) -> dict[str, Any] | None:
 
 def pieces(line: bytes) -> Iterator[tuple[int, dict[str, Any] | None]]:
     """The records in a line with their places in it: one, unless its end was damaged and the next follows it."""
-    if line.startswith(_HEAD) and line.find(_HEAD, 1) < 0:
-        yield 0, parsed(line)
-        return
-    starts = [m.start() for m in re.finditer(re.escape(_HEAD), line)]
+    starts = [m.start() for m in _HEAD.finditer(line)]
     if not starts or line[: starts[0]].strip(b"\r\n\0 "):
         yield 0, parsed(line) if not starts else None
     for start, end in zip(starts, [*starts, len(line)][1:], strict=True):

@@ -2,11 +2,12 @@
 
 Example line of a shard (see `record_of`)::
 
-    {"key": "9f8a...", "model": "gpt-4o-mini", "params": "max_tokens=2048,temperature=0.7", "template": "1b2c3d4e",
+    {"check": "5f1c22a90b7d3e84", "key": "9f8a...", "model": "gpt-4o-mini",
+     "params": "max_tokens=2048,temperature=0.7", "template": "1b2c3d4e",
      "attribute": "length", "phrase": "longer", "messages": [{"role": "user", "content": "Adjust this ..."}],
      "text": "A longer text.", "finish_reason": "stop", "usage": {"prompt": 61, "completion": 9},
      "earlier": {"prompt": 0, "completion": 0}, "estimated": false, "tries": 1,
-     "created": "2026-05-04T10:11:12Z", "check": "5f1c22a90b7d3e84"}
+     "created": "2026-05-04T10:11:12Z"}
 
 The key is a hash of model, parameters and messages: another template, text or model is another key, so that nothing
 in a folder can be taken for what it is not. Where a key is there twice the latest line counts; its `earlier` holds the

@@ -113,6 +113,9 @@ class Chains:
         self.number = 0
         self.counted: set[bytes] = set()  # keys whose earlier replies are in the meter
         self.said: set[str] = set()
+        # A budget binds what was spent before, too, so nothing is asked for until that is known.
+        self.looking = meter.budget is not None
+        self.aside: list[Row] = []
         self.ends: dict[int, Row] = {}  # finished before an earlier row
 
     # --- the source's contract ---
@@ -124,7 +127,9 @@ class Chains:
             self.cache.refresh()
             self.ready.extend(self.elsewhere)
             self.elsewhere = []
-        while (row := self._next()) is not None:
+        while (row := self._next()) is not None or self._looked_ahead():
+            if row is None:
+                continue
             conversation = self.rewriter.conversation(row.text, row.target, row.prompt)
             key = self.rewriter.key(conversation)
             if key in self.by_key:
@@ -132,6 +137,8 @@ class Chains:
             elif (reply := self._stored(key, row)) is not None:
                 self.meter.from_cache += 1
                 self._advance(row, reply)
+            elif self.looking:
+                self.aside.append(row)
             elif self._stops():
                 self._end(row, NOT_ATTEMPTED)
             elif not self._may_ask(key):
@@ -185,6 +192,15 @@ class Chains:
         row.index = self.begun
         self.begun += 1
         return row
+
+    def _looked_ahead(self) -> bool:
+        """Whether this ends the look ahead: what the cache holds of the rows in sight is in the meter now."""
+        if not self.looking:
+            return False
+        self.looking = False
+        self.ready.extend(self.aside)
+        self.aside.clear()
+        return True
 
     def _stored(self, key: str, row: Row) -> Reply | None:
         record = self.cache.get(key)

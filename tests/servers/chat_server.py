@@ -25,6 +25,9 @@ CONFIG = {
     "mean_ms": 0.0,  # lognormal latency
     "sigma": 0.5,
     "rps": 0.0,  # requests a second beyond which it answers 429; 0 = no limit
+    "then": "",  # "quota" or "401": what every request gets once `after` requests have come
+    "after": 0,
+    "usage": True,  # whether it says how many tokens a reply took
     "key": None,  # the only key that it accepts
     "model": None,  # the only model that it has
     "retry_after": 0.2,
@@ -141,6 +144,10 @@ async def chat(request):
         return error(401, f"Incorrect API key provided: {given}", "invalid_api_key")
     if CONFIG["model"] and body["model"] != CONFIG["model"]:
         return error(404, f"The model {body['model']} does not exist", "model_not_found")
+    if CONFIG["then"] and stats["requests"] > CONFIG["after"]:
+        if CONFIG["then"] == "401":
+            return error(401, "Incorrect API key provided", "invalid_api_key")
+        return error(429, "You exceeded your current quota", "insufficient_quota")
     if over_the_limit():
         stats["over-the-limit"] += 1
         return error(429, "slow down", "rate_limit_exceeded", {"Retry-After": str(CONFIG["retry_after"])})
@@ -162,6 +169,8 @@ async def chat(request):
         data = completion("I'm sorry, but I can't help with that request.", prompt=content)
     else:
         data = completion(text, prompt=content)
+    if not CONFIG["usage"]:
+        del data["usage"]
     response = web.json_response(data)
     await response.prepare(request)
     await response.write_eof()
