@@ -16,6 +16,7 @@ import ratekit as rk
 from ratekit.cli import main
 from ratekit.rewriting.base import Reply
 from ratekit.rewriting.cache import Cache
+from ratekit.rewriting.slots import fits, generate
 
 
 @pytest.fixture(scope="module")
@@ -45,14 +46,93 @@ def one_by_one(model, conversation, max_tokens):
 
 def test_greedy_batches_give_what_one_text_alone_gives(model):
     asked = conversations()
-    replies = {r.index: r for r in rk.LocalChat(str(model), max_tokens=40, batch_tokens=600)(asked)}
+    replies = {r.index: r for r in rk.LocalChat(str(model), max_tokens=40, temperature=0, batch_tokens=600)(asked)}
     assert sorted(replies) == list(range(12))
     for i in (0, 4, 11):
         assert (replies[i].text, replies[i].finish_reason) == one_by_one(model, asked[i], 40)
 
 
+def test_a_reply_comes_when_it_ends_and_frees_its_place(model):
+    """Rows of different lengths through three places give the greedy text of each alone."""
+    asked = conversations(12)
+    chat = rk.LocalChat(str(model), max_tokens=150, temperature=0, batch_tokens=3 * 220)
+    replies = {r.index: r for r in chat(asked)}
+    assert sorted(replies) == list(range(12))
+    lengths = {i: r.usage["completion"] for i, r in replies.items()}
+    assert len(set(lengths.values())) > 1
+    for i in range(12):
+        assert (replies[i].text, replies[i].finish_reason) == one_by_one(model, asked[i], 150)
+
+
+@pytest.mark.parametrize("slots", [1, 2, 5, 40])
+def test_the_number_of_places_changes_no_reply(model, slots):
+    """Sampled too: what is drawn for a text depends on its seed alone."""
+    chat = rk.LocalChat(str(model), max_tokens=90, temperature=0.0)
+    ids = sorted((chat._encode(c) for c in conversations(9)), key=len, reverse=True)
+    rooms = [20 + 13 * k % 70 for k in range(9)]
+    for temperature, top_p in ((0.0, 1.0), (0.8, 1.0), (0.8, 0.9)):
+        ways = [
+            dict(generate(chat._loaded, ids, rooms, n, chat._ends, temperature, top_p, list(range(9))))
+            for n in (slots, 9)
+        ]
+        assert ways[0] == ways[1]
+        assert all(len(ways[0][i]) <= rooms[i] for i in range(9))
+
+
+def test_a_repetition_penalty_of_the_model_is_kept(model):
+    chat = rk.LocalChat(str(model), max_tokens=30, temperature=0)
+    asked = conversations(3)
+    without = [r.text for r in sorted(chat(asked), key=lambda r: r.index)]
+    chat._loaded.generation_config.repetition_penalty = 1.8
+    with_it = {r.index: r.text for r in chat(asked)}
+    assert list(with_it.values()) != without
+    padded = chat._in_batches([0], [chat._encode(asked[0])], 30)
+    assert chat._reply(0, next(padded)[1], 0).text == with_it[0]
+
+
+def test_a_cache_of_another_kind_is_left_to_generate(tmp_path):
+    import torch
+    from transformers import AutoModelForCausalLM, MistralConfig
+
+    config = MistralConfig(
+        vocab_size=60, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=1, sliding_window=8,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    assert not fits(AutoModelForCausalLM.from_config(config))
+    config.sliding_window = None
+    assert fits(AutoModelForCausalLM.from_config(config))
+
+
+def test_memory_that_runs_out_halves_the_batch_and_loses_no_reply(model, monkeypatch):
+    import torch
+
+    from ratekit.rewriting import local
+
+    asked = conversations(6)
+    wanted = {r.index: r.text for r in rk.LocalChat(str(model), max_tokens=30, temperature=0)(asked)}
+    tried = []
+
+    def scarce(network, ids, rooms, slots, *rest):
+        tried.append(slots)
+        for k, made in enumerate(generate(network, ids, rooms, slots, *rest)):
+            if slots > 3 and k == 2:
+                raise torch.OutOfMemoryError("no memory")
+            yield made
+
+    monkeypatch.setattr(local, "generate", scarce)
+    chat = rk.LocalChat(str(model), max_tokens=30, temperature=0, batch_tokens=500)
+    assert {r.index: r.text for r in chat(asked)} == wanted
+    assert tried[0] > 3 >= tried[-1], tried
+
+
+def test_the_defaults_are_those_of_a_server():
+    own, served = rk.LocalChat("m"), rk.OpenAIChat("m", "http://127.0.0.1:1/v1")
+    assert (own.max_tokens, own.temperature) == (served.max_tokens, served.temperature)
+
+
 def test_a_reply_that_does_not_end_is_truncated(model):
-    replies = list(rk.LocalChat(str(model), max_tokens=3)(conversations()))
+    replies = list(rk.LocalChat(str(model), max_tokens=3, temperature=0)(conversations()))
     assert {r.finish_reason for r in replies} == {"length"}
     assert all(r.usage["completion"] == 3 for r in replies)
 

@@ -1,4 +1,4 @@
-"""A chat with a model on this machine, by `transformers`: batches by length, and what was cut off is known.
+"""A chat with a model on this machine, by `transformers`: each reply comes when it ends, and frees its place.
 
 Several GPUs: a model that one cannot hold is spread over them (`device_map="auto"`); for speed start one process per
 GPU on the same cache, `accelerate launch --num_processes 4 -m ratekit rewrite ...`: each takes the texts that no
@@ -18,6 +18,7 @@ from typing import Any
 
 from ratekit.errors import InputError, WorkError, shorten
 from ratekit.rewriting.base import Reply
+from ratekit.rewriting.slots import fits, generate
 from ratekit.schema import Conversation
 
 log = logging.getLogger("ratekit")
@@ -27,21 +28,42 @@ log = logging.getLogger("ratekit")
 class LocalChat:
     """A chat with the model in a local folder or of a hub id, loaded at the first call.
 
+    Parameters
+    ----------
+    model : str
+        A folder, or an id of the hub.
+    max_tokens : int
+        New ones at most; a reply that has not ended by then has finish_reason "length".
+    temperature : float
+        0 is greedy; above it, sampling that `seed` and the text decide, whatever was drawn before. The default is that
+        of the other chats.
+    seed : int
+        Of the sampling.
+    top_p : float, optional
+        Share of the probability that is sampled from.
+    batch_tokens : int
+        Tokens (of texts and what may be generated) that are held at a time; halved where memory runs out.
+    device : str, optional
+        "cuda", "mps" or "cpu"; by default what is there.
+    dtype : str, optional
+        Of the weights; by default float32 on a CPU, else the model's own.
+
+    Raises
+    ------
+    InputError
+        Where the model cannot be loaded or has no chat template.
+
+    Examples
+    --------
     >>> chat = LocalChat("Qwen/Qwen3-4B-Instruct-2507", max_tokens=512)
     >>> replies = list(chat([[{"role": "user", "content": "Hello"}]]))  # doctest: +SKIP
-
-    temperature   0 is greedy; above it, sampling that `seed` and the batch decide, whatever was drawn before
-    max_tokens    new ones; a reply that has not ended by then has finish_reason "length"
-    batch_tokens  tokens (with padding and what may be generated) in a batch; halved where memory runs out
-    device        "cuda", "mps" or "cpu"; by default what is there
-
-    Raises InputError where the model cannot be loaded or has no chat template.
     """
 
     model: str
-    max_tokens: int = 1024
-    temperature: float = 0.0
+    max_tokens: int = 2048
+    temperature: float = 0.7
     seed: int = 0
+    top_p: float | None = None
     batch_tokens: int = 32_768
     device: str | None = None
     dtype: str | None = None
@@ -53,6 +75,7 @@ class LocalChat:
     def params(self) -> str:
         """What a reply depends on besides the model and the messages."""
         sampling = f",seed={self.seed}" if self.temperature > 0 else ""
+        sampling += f",top_p={self.top_p}" if self.temperature > 0 and self.top_p is not None else ""
         return f"transformers,max_tokens={self.max_tokens},temperature={self.temperature}{sampling}"
 
     @cached_property
@@ -102,7 +125,7 @@ class LocalChat:
         return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
     def __call__(self, conversations: list[Conversation]) -> Iterator[Reply]:
-        """Replies as their batches are done, the longest texts first."""
+        """Yield each reply when it ends; the longest texts are begun first."""
         ids = [self._encode(conversation) for conversation in conversations]
         longest = int(getattr(self._loaded.config, "max_position_embeddings", None) or 10**9)
         order = sorted(range(len(ids)), key=lambda i: -len(ids[i]))
@@ -112,67 +135,77 @@ class LocalChat:
             )
             yield Reply(i, None, "error")
         order = [i for i in order if len(ids[i]) < longest]
+        refill = bool(order) and fits(self._loaded)
         while order:
             room = min(self.max_tokens, longest - len(ids[order[0]]))
             size = max(1, self.batch_tokens // (len(ids[order[0]]) + room))
-            batch, order = order[:size], order[size:]
-            yield from self._generate(batch, ids, room)
+            made = self._refilled(order, ids, longest, size) if refill else self._in_batches(order[:size], ids, room)
+            try:
+                for i, tokens in made:
+                    order.remove(i)
+                    yield self._reply(i, tokens, len(ids[i]))
+            except _out_of_memory():
+                self._halve(size, len(ids[order[0]]))
+            except RuntimeError as e:
+                raise WorkError(
+                    f"{self.model}: the generation failed ({shorten(e, 160)}); what arrived is kept"
+                ) from None
 
     def _encode(self, conversation: Conversation) -> list[int]:
         text = self.tokenizer.apply_chat_template(conversation, add_generation_prompt=True, tokenize=False)
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def _generate(self, batch: list[int], ids: list[list[int]], room: int) -> Iterator[Reply]:
+    def _refilled(
+        self, order: list[int], ids: list[list[int]], longest: int, size: int
+    ) -> Iterator[tuple[int, list[int]]]:
+        begun = list(order)
+        made = generate(
+            self._loaded, [ids[i] for i in begun], [min(self.max_tokens, longest - len(ids[i])) for i in begun], size,
+            self._ends, self.temperature, self.top_p or 1.0, [self._seed_of([ids[i]]) for i in begun],
+        )  # fmt: skip
+        return ((begun[k], tokens) for k, tokens in made)
+
+    def _in_batches(self, batch: list[int], ids: list[list[int]], room: int) -> Iterator[tuple[int, list[int]]]:
+        """By the model's own `generate`, for caches that `slots.generate` does not know."""
         import torch
 
         model = self._loaded
         padded = self.tokenizer.pad({"input_ids": [ids[i] for i in batch]}, return_tensors="pt").to(model.device)
         sampling: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
         if self.temperature > 0:
-            sampling = {"do_sample": True, "temperature": self.temperature, "top_p": 1.0, "top_k": 0}
-        try:
-            with torch.inference_mode(), torch.random.fork_rng(devices=_cuda_devices()):
-                torch.manual_seed(self._seed_of([ids[i] for i in batch]))
-                made = model.generate(
-                    **padded, max_new_tokens=room, pad_token_id=self.tokenizer.pad_token_id, **sampling
-                )
-        except torch.OutOfMemoryError:
-            made = None
-        except RuntimeError as e:
-            raise WorkError(f"{self.model}: the generation failed ({shorten(e, 160)}); what arrived is kept") from None
-        if made is None:
-            yield from self._halved(batch, ids, room)
-            return
-        ends = _ends(model, self.tokenizer)
+            sampling = {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p or 1.0, "top_k": 0}
+        with torch.inference_mode(), torch.random.fork_rng(devices=list(range(torch.cuda.device_count()))):
+            torch.manual_seed(self._seed_of([ids[i] for i in batch]))
+            made = model.generate(**padded, max_new_tokens=room, pad_token_id=self.tokenizer.pad_token_id, **sampling)
         for i, tokens in zip(batch, made[:, padded["input_ids"].shape[1] :].tolist(), strict=True):
-            stop = next((k for k, token in enumerate(tokens) if token in ends), None)
-            text = self.tokenizer.decode(tokens[:stop], skip_special_tokens=True)
-            usage = {"prompt": len(ids[i]), "completion": len(tokens) if stop is None else stop + 1}
-            yield Reply(i, text, "length" if stop is None else "stop", usage)
+            stop = next((k for k, token in enumerate(tokens) if token in self._ends), len(tokens) - 1)
+            yield i, tokens[: stop + 1]
 
-    def _halved(self, batch: list[int], ids: list[list[int]], room: int) -> Iterator[Reply]:
+    def _reply(self, i: int, tokens: list[int], read: int) -> Reply:
+        ended = tokens[-1] in self._ends
+        text = self.tokenizer.decode(tokens[:-1] if ended else tokens, skip_special_tokens=True)
+        return Reply(i, text, "stop" if ended else "length", {"prompt": read, "completion": len(tokens)})
+
+    def _halve(self, size: int, longest: int) -> None:
         import torch
 
         torch.cuda.empty_cache()
-        if len(batch) == 1:
-            raise WorkError(f"{self.model}: out of memory with one text of {len(ids[batch[0]])} tokens")
+        if size == 1:
+            raise WorkError(f"{self.model}: out of memory with one text of {longest} tokens")
         self.batch_tokens = max(1, self.batch_tokens // 2)
-        half = (len(batch) + 1) // 2
-        yield from self._generate(batch[:half], ids, room)
-        yield from self._generate(batch[half:], ids, room)
+
+    @cached_property
+    def _ends(self) -> set[int]:
+        given = self._loaded.generation_config.eos_token_id
+        listed = given if isinstance(given, list) else [given]
+        return {int(token) for token in (*listed, self.tokenizer.eos_token_id) if token is not None}
 
     def _seed_of(self, batch: list[list[int]]) -> int:
         text = f"{self.seed}|{batch}"
         return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big")
 
 
-def _cuda_devices() -> list[int]:
+def _out_of_memory() -> type[Exception]:
     import torch
 
-    return list(range(torch.cuda.device_count()))
-
-
-def _ends(model: Any, tokenizer: Any) -> set[int]:
-    given = model.generation_config.eos_token_id
-    listed = given if isinstance(given, list) else [given]
-    return {int(token) for token in (*listed, tokenizer.eos_token_id) if token is not None}
+    return torch.OutOfMemoryError
