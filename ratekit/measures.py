@@ -105,6 +105,21 @@ def mentions(*sought: str) -> Measure:
     return count
 
 
+def rate_of(pattern: str, name: str) -> Measure:
+    """Return a measure that counts the matches of a regular expression per 100 words; ^ is the start of a line.
+
+    >>> rate_of(r"^- ", "list items")(["- One\\n- Two", "One, two."]).round()
+    array([50.,  0.])
+    """
+    found = re.compile(pattern, re.MULTILINE)
+
+    def count(texts: Sequence[str]) -> NDArray[np.float64]:
+        return 100.0 * np.array([len(found.findall(t)) for t in texts], float) / np.maximum(words(texts), 1.0)
+
+    count.__name__ = f"{name} per 100 words"
+    return count
+
+
 MISSPELT = {
     "teh": "the", "thier": "their", "recieve": "receive", "recieved": "received", "definately": "definitely",
     "seperate": "separate", "wich": "which", "becuase": "because", "alot": "a lot", "untill": "until",

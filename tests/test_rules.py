@@ -11,7 +11,8 @@ import ratekit as rk
 from ratekit.attributes import ATTRIBUTES
 from ratekit.errors import InputError
 from ratekit.measures import starts_with_vowel, vader, words
-from ratekit.rewriting.rules import FILLERS, OPPOSITES, RULES, RuleRewriter, mended, sentences
+from ratekit.rewriting.ruled import composed, first
+from ratekit.rewriting.rules import FILLERS, OPPOSITES, RULES, SUITE, RuleRewriter, mended, sentences
 
 TEXT = st.text(alphabet=st.characters(codec="utf-8", categories=("L", "P", "Z", "N")), max_size=200)
 
@@ -113,7 +114,7 @@ def test_mending_is_what_biases_a_single_rewrite_and_rate_cancels_it():
 
 @pytest.mark.parametrize("name", RULES)
 def test_every_rule_is_for_a_known_attribute_and_repeats_itself(name):
-    assert name in ATTRIBUTES
+    assert name in ATTRIBUTES or SUITE[name].attribute.name == name
     rewriter = RuleRewriter(name, mend=0.5, seed=4)
     texts = rk.load("reviews", attribute="length")["response"][:20]
     assert rewriter(texts, [True] * 20) == RuleRewriter(name, mend=0.5, seed=4)(texts, [True] * 20)
@@ -127,3 +128,51 @@ def test_faults_of_the_spec():
         rk.rewrite(ds, "length", "rules:mned=1")
     with pytest.raises(InputError, match="is not a number"):
         rk.rewrite(ds, "length", "rules:mend=half")
+
+
+@pytest.fixture(scope="module")
+def reviews():
+    return list(rk.load("reviews", attribute="length")["response"])
+
+
+@pytest.mark.parametrize("name", SUITE)
+def test_each_rule_of_the_suite_moves_its_measure_and_comes_back(name, reviews):
+    ruled = SUITE[name]
+    down = [ruled.rule(text, False) for text in reviews]
+    up = [ruled.rule(text, True) for text in down]
+    assert ruled.attribute.measure is not None
+    moved = np.asarray(ruled.attribute.measure(up)) > np.asarray(ruled.attribute.measure(down))
+    assert moved.mean() >= (0.7 if name == "complexity" else 0.8)
+    assert ruled.fair in (-1, 0, 1)
+    assert RULES[name] is ruled.rule
+    if ruled.exact:
+        assert [ruled.rule(text, False) for text in up] == down
+        assert [ruled.rule(text, True) for text in up] == up
+
+
+def test_rules_compose_and_undo_one_another(reviews):
+    rule = composed(*(SUITE[n].rule for n in ("hedging", "citations", "lists", "headings", "apology")))
+    plain = [rule(text, False) for text in reviews]
+    assert [rule(rule(text, True), False) for text in plain] == plain
+    text = rule("It drags. It ends.", True)
+    assert text == "I am sorry about this. ## Answer\n\n- It drags, perhaps [1].\n- It ends, perhaps [1]."
+
+
+def test_a_rule_that_does_not_come_back_would_be_seen(reviews):
+    forgets = first("So it is.")
+    assert [forgets(forgets(t, True), True) for t in reviews] == [forgets(t, True) for t in reviews]
+
+    def faulty(text, target):
+        return f"So it is. {text}" if target else text
+
+    assert [faulty(faulty(t, True), False) for t in reviews] != reviews
+
+
+def test_the_rules_of_the_suite_rewrite_a_dataset(reviews):
+    attribute = SUITE["hedging"].attribute
+    ds = rk.load("reviews", attribute="length").select(range(6))
+    ds = ds.remove_columns([c for c in ds.column_names if c not in ("prompt", "prompt_id", "response")])
+    ds = ds.add_column("attribute", ["hedging"] * 6).add_column("treated", [False] * 6)
+    ds = rk.rewrite(ds, attribute, "rules:mend=0", depth=2, progress=False)
+    assert [r[1] for r in ds["rewrites"]] == ds["response"][:]
+    assert all(", perhaps" in r[0] for r in ds["rewrites"])

@@ -23,9 +23,11 @@ from typing import Any
 
 import numpy as np
 
+from ratekit.attributes import ATTRIBUTES
 from ratekit.errors import InputError, unknown
 from ratekit.measures import FAULT, MISSPELT, starts_with_vowel, words
 from ratekit.rewriting.base import OK, Rewrite
+from ratekit.rewriting.ruled import RULED, Rule, Ruled
 
 VOWEL_OPENER, CONSONANT_OPENER = "Overall, ", "Frankly, "
 
@@ -265,12 +267,18 @@ def harmfulness(text: str, target: bool) -> str:
     return harmlessness(text, not target)
 
 
-RULES: dict[str, Callable[[str, bool], str]] = {
+SUITE: dict[str, Ruled] = {
+    "length": Ruled(ATTRIBUTES["length"], length, exact=""),
+    "sentiment": Ruled(ATTRIBUTES["sentiment"], sentiment, exact=""),
+    "complexity": Ruled(ATTRIBUTES["complexity"], complexity, exact=""),
+    **RULED,
+}
+"""Attributes with phrases, a measure, a rule, and the sign of a fair model's effect."""
+
+RULES: dict[str, Rule] = {
     "starts-with-vowel": vowel,
-    "length": length,
-    "sentiment": sentiment,
-    "complexity": complexity,
     "helpfulness": helpfulness,
     "harmlessness": harmlessness,
     "harmfulness": harmfulness,
+    **{name: ruled.rule for name, ruled in SUITE.items()},
 }
