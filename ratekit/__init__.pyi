@@ -1,6 +1,7 @@
 """The public names and where each lives. `ratekit` reads them here and imports one when it is first used."""
 
 from . import attributes as attributes
+from . import audits as audits
 from . import demo as demo
 from . import diagnostics as diagnostics
 from . import estimators as estimators
@@ -19,6 +20,10 @@ from .attributes import ATTRIBUTES as ATTRIBUTES
 
 # what to vary, with what to rewrite, what to score
 from .attributes import Attribute as Attribute
+
+# the whole study
+from .audits.results import Audit as Audit
+from .audits.study import audit as audit
 from .diagnostics import contrast as contrast
 
 # what to ask of the result

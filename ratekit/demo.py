@@ -17,7 +17,7 @@ from ratekit.schema import RESPONSE, TREATED
 from ratekit.sources.loading import load
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from ratekit.audits.results import Audit
 
 UTILITY_PER_SENTIMENT = 1.0  # positive against negative is twice this
 UTILITY_PER_WORD = 0.02  # the planted bias: 50 words weigh as much as half a change of sentiment
@@ -166,33 +166,34 @@ def train_tokenizer(texts: list[str], vocab_size: int = 3000) -> Any:
 # --- the demo itself -------------------------------------------------------------------------------------
 
 
-def run_demo(out: str | Path = "demo", *, progress: bool = True) -> pd.DataFrame:
-    """Train, score, estimate, and write the dataset, the table, the picture and the report into `out`; gives the table.
+def run_demo(out: str | Path = "demo", *, progress: bool = True) -> Audit:
+    """Train the demo's reward model and audit it beside VADER, in the folder `out`.
 
-    >>> table = run_demo("demo")  # doctest: +SKIP
+    Parameters
+    ----------
+    out : str or Path
+        The folder of the audit; `demo-rm/` in it is the model, report.html the report.
 
-    Writes `demo-rm/` (the model), `dataset/` (`datasets.load_from_disk` opens it), `effects.csv`, `effects.png`,
-    `run.json` and `report.html`.
+    Returns
+    -------
+    Audit
+        Of the bundled reviews, under two attributes and three rewards.
+
+    Examples
+    --------
+    >>> run_demo("demo").report()  # doctest: +SKIP
     """
     from transformers.utils.logging import disable_progress_bar
 
-    from ratekit.reports import report
-    from ratekit.runfolder import versions, write_record, write_run
-    from ratekit.stages import estimate, score
+    from ratekit.audits.study import Settings, carry_out
 
     disable_progress_bar()  # a bar of its own for every small file would hide the ones that matter
     out = Path(out)
     model = train_reward_model(out / MODEL_NAME, progress=progress)
-    ds = load("reviews")
-    for name, reward in demo_rewards(model).items():
-        ds = score(ds, reward, name=name, progress=progress)
-    table = estimate(ds)
-    write_run(out, ds, table)
-    settings = {"data": "reviews", "command": "ratekit demo", "seed": 0}
-    write_record(out, {"settings": settings, "versions": versions(), "rewards": ABOUT, "n_rows": len(ds),
-                       "notes": [PLANTED]})  # fmt: skip
-    report(out)
-    return table
+    rewards = demo_rewards(model)
+    audit = carry_out(out, Settings("reviews"), rewards, lambda _: load("reviews"), specs=ABOUT, progress=progress)
+    audit.report()
+    return audit
 
 
 def demo_rewards(model: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
-"""Any table on disk -> a `datasets.Dataset`, and an error that names the file, the line and what to do.
+"""Any table on disk -> a `datasets.Dataset`, and the one way in which a file or a folder is replaced.
 
-Reads a folder written by `save_to_disk`, and Parquet, JSON Lines, JSON, CSV and TSV files, gzip'd or not.
+Reads a folder written by `save_to_disk`, and Parquet, JSON Lines, JSON, CSV and TSV files, gzip'd or not; a fault
+names the file, the line and what to do.
 """
 
 from __future__ import annotations
@@ -8,17 +9,21 @@ from __future__ import annotations
 import codecs
 import csv
 import gzip
+import hashlib
 import io
 import json
+import os
 import re
+import shutil
 import stat
+import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ratekit.columns import bounded, from_text, renaming, table
-from ratekit.errors import InputError, shorten
+from ratekit.errors import InputError, WorkError, shorten
 from ratekit.schema import listed
 
 if TYPE_CHECKING:
@@ -71,6 +76,7 @@ def read(path: str | Path, split: str | None = None, columns: Mapping[str, str] 
     >>> ds = read("scored.jsonl.gz")  # doctest: +SKIP
     """
     path = Path(path)
+    recover(path)
     if not path.exists():
         raise InputError(f"no such file or folder: {path}")
     ds = _read_folder(path, split, columns) if path.is_dir() else _read_file(path, columns)
@@ -82,6 +88,7 @@ def read(path: str | Path, split: str | None = None, columns: Mapping[str, str] 
 def _read_folder(path: Path, split: str | None, columns: Mapping[str, str] | None) -> Dataset:
     from datasets import DatasetDict, load_from_disk
 
+    recover(path / "dataset")  # where the folder is a run's
     if not any((path / name).exists() for name in ("state.json", "dataset_dict.json")):
         if (path / "dataset" / "state.json").exists():
             path = path / "dataset"  # the folder of a run
@@ -379,3 +386,264 @@ def _cells(path: Path, raw: bytes, separator: str, n_columns: int) -> pa.Table:
         if "UTF8" in str(e) or "UTF-8" in str(e):
             raw.decode("utf-8")  # says where
         raise
+
+
+# --- replacing -------------------------------------------------------------------------------------------
+
+LEFTOVER = 3600.0  # seconds after which a temporary file is taken for one that a killed process left behind
+
+
+def replace_file(path: str | Path, write: Callable[[Path], object]) -> Path:
+    """Write a file beside `path` and put it there once it is whole; a reader sees the old one or the new one.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file; its folder is made where it is missing.
+    write : callable
+        ``write(temporary)`` makes the file at the path that it is given.
+
+    Returns
+    -------
+    Path
+        `path`.
+
+    Raises
+    ------
+    WorkError
+        The disk is full, or the place cannot be written. The old file stays as it was.
+
+    Notes
+    -----
+    The new file is synced before it is renamed, and its folder after that, so that a power cut leaves the old file or
+    the new one (as far as the disk keeps what it says it has written; Windows does not sync folders).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = replace_file(Path(tempfile.mkdtemp()) / "a.txt", lambda new: new.write_text("whole"))
+    >>> path.read_text(), [p.name for p in path.parent.iterdir()]
+    ('whole', ['a.txt'])
+    """
+    path = Path(path)
+    new = path.with_name(f".{path.name[:100]}.{os.getpid()}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write(new)
+            _sync(new)
+            os.replace(new, path)
+        finally:
+            new.unlink(missing_ok=True)
+        _sync(path.parent)
+        for old in path.parent.glob(f".{_literal(path.name[:100])}.*.new"):
+            if time.time() - old.stat().st_mtime > LEFTOVER:
+                old.unlink(missing_ok=True)
+    except OSError as e:
+        raise _unwritable(path, e) from None
+    return path
+
+
+def replace_folder(path: str | Path, write: Callable[[Path], object]) -> Path:
+    """Write a folder beside `path` and put it there once it is whole.
+
+    Parameters
+    ----------
+    path : str or Path
+        The folder; the one above it is made where it is missing.
+    write : callable
+        ``write(temporary)`` makes the folder at the path that it is given, where nothing is.
+
+    Returns
+    -------
+    Path
+        `path`.
+
+    Raises
+    ------
+    WorkError
+        The disk is full, or the place cannot be written. What was there can still be had.
+
+    Notes
+    -----
+    A folder cannot be replaced in one step. The steps are: write ``.NAME.new``, sync it, rename it to ``.NAME.whole``,
+    rename the old one to ``.NAME.old``, the new one to ``NAME``, delete the old one. Wherever this is cut off,
+    `recover` finishes it: a folder under the name ``.whole`` is complete and newer than what is at `path`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = replace_folder(Path(tempfile.mkdtemp()) / "a", lambda new: new.mkdir())
+    >>> path.is_dir(), [p.name for p in path.parent.iterdir()]
+    (True, ['a'])
+    """
+    path = Path(path)
+    new, whole, _ = _beside(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _recover(path)
+        _remove(new)
+        try:
+            write(new)
+            for folder, _, names in os.walk(new, topdown=False):
+                for name in names:
+                    _sync(Path(folder) / name)
+                _sync(Path(folder))
+            new.rename(whole)
+        except Exception:
+            _remove(new)
+            raise
+        _sync(path.parent)
+        _recover(path)
+    except OSError as e:
+        raise _unwritable(path, e) from None
+    return path
+
+
+def recover(path: str | Path) -> None:
+    """Finish what a killed `replace_folder` began at `path`; called when a folder is opened.
+
+    Raises
+    ------
+    WorkError
+        The place cannot be written, so that the newer folder beside `path` cannot take its place.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> place = Path(tempfile.mkdtemp())
+    >>> (place / ".a.whole").mkdir()  # whole, and not yet in place
+    >>> recover(place / "a")
+    >>> [p.name for p in place.iterdir()]
+    ['a']
+    """
+    try:
+        _recover(Path(path))
+    except OSError as e:
+        raise _unwritable(Path(path), e) from None
+
+
+def _recover(path: Path) -> None:
+    if path.name in ("", ".."):
+        return
+    _, whole, old = _beside(path)
+    if os.path.exists(whole):  # False for a name that no file can have
+        if path.exists():
+            _remove(old)
+            path.rename(old)
+        whole.rename(path)
+        _sync(path.parent)
+    if os.path.exists(old) and path.exists():
+        _remove(old)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _beside(path: Path) -> tuple[Path, Path, Path]:
+    return tuple(path.with_name(f".{path.name}.{kind}") for kind in ("new", "whole", "old"))  # type: ignore[return-value]
+
+
+def _sync(path: Path) -> None:
+    """Have the system write a file or a folder's entries to the disk; a folder only where that is possible."""
+    if path.is_dir() and os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    except OSError:
+        if not path.is_dir():  # some file systems cannot sync a folder
+            raise
+    finally:
+        os.close(handle)
+
+
+def _literal(name: str) -> str:
+    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
+
+
+def _unwritable(path: Path, error: OSError) -> WorkError:
+    return WorkError(f"{path} cannot be written: {shorten(error.strerror or error, 80)}; what was there is kept")
+
+
+def file_name(name: str) -> str:
+    """A name from data (a model's, an attribute's) as the name of one file: no folder, no `..`, at most 80 characters.
+
+    Examples
+    --------
+    >>> file_name("org/model-8B"), file_name("../../etc"), len(file_name("x" * 300))
+    ('org--model-8B', 'etc-74cc', 80)
+
+    Names that differ stay different: one that had to be changed by more than its slashes ends in a hash.
+    """
+    plain = name.replace("/", "--")
+    kept = "".join(c if c.isalnum() or c in "-_.+=@ " else "-" for c in plain).strip("-. ")
+    if kept and kept == plain and len(kept) <= 80 and "--" not in name:
+        return kept
+    return f"{kept[:75].rstrip('-. ') or 'unnamed'}-{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:4]}"
+
+
+# --- what a result is keyed by ---------------------------------------------------------------------------
+
+INERT = (".md", ".lock", ".gitattributes", ".gitignore")  # files of a folder that no result depends on
+
+
+def fingerprint(path: str | Path) -> str:
+    """A hash of what a file holds, or of every file of a folder with its name.
+
+    Parameters
+    ----------
+    path : str or Path
+        A table, a saved dataset, or a model's folder (weights, config, tokenizer, template).
+
+    Returns
+    -------
+    str
+        16 hexadecimal digits. Times, owners and the place of the file do not count; a card, a lock and what a cache
+        keeps under a hidden name neither.
+
+    Raises
+    ------
+    InputError
+        Nothing is there, or it cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "a.txt"
+    >>> n = path.write_text("a")
+    >>> fingerprint(path)
+    'ca978112ca1bbdca'
+    """
+    path = Path(path)
+    try:
+        if path.is_file():
+            return _hash_of(path)[:16]
+        if not path.is_dir():
+            raise InputError(f"no such file or folder: {path}")
+        digest = hashlib.sha256()
+        for file in sorted(path.rglob("*")):
+            parts = file.relative_to(path).parts
+            if file.is_file() and not (_inert(file) or any(part.startswith(".") for part in parts)):
+                digest.update(f"{'/'.join(parts)} {_hash_of(file)}\n".encode("utf-8", "surrogateescape"))
+    except OSError as e:
+        raise InputError(f"{path} cannot be read: {shorten(e.strerror or e, 80)}") from None
+    return digest.hexdigest()[:16]
+
+
+def _inert(file: Path) -> bool:
+    """Whether no result depends on it: a card or a lock, and beside a saved dataset's rows what says a random name."""
+    of_dataset = (file.parent / "state.json").exists() and not file.name.startswith("data-")
+    return file.suffix in INERT or of_dataset
+
+
+def _hash_of(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as f:
+        while part := f.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()

@@ -33,12 +33,13 @@ def test_run_does_all_stages_and_leaves_what_it_made(capsys, tmp_path):
     arguments = ["run", "--data", "reviews", "--attribute", "length", "--reward", "words", "--out", tmp_path / "o"]
     code, out, err = run(capsys, *arguments)
     assert code == 0, err
-    assert "words, length: naive" in out
+    assert "RATE effect" in out
+    assert "do not trust" in out or "trust" in out
     assert {p.name for p in (tmp_path / "o").iterdir()} >= {"dataset", "effects.csv", "effects.png", "run.json"}
     ds = load_from_disk(str(tmp_path / "o" / "dataset"))
     assert len(ds[0]["reward/words"]) == 4
     record = json.loads((tmp_path / "o" / "run.json").read_text())
-    assert record["settings"]["attribute"] == "length"
+    assert record["settings"]["attributes"] == ["length"]
     assert record["rewards"] == {"words": "words"}
 
 
@@ -65,13 +66,13 @@ def test_the_same_run_goes_on_where_it_was_and_another_is_refused(capsys, tmp_pa
         raise AssertionError("made again")
 
     with monkeypatch.context() as patched:
-        patched.setattr("ratekit.runs.rewritten", not_again)
+        patched.setattr("ratekit.audits.study.rewrite", not_again)
         code, out, _ = run(capsys, *arguments, "-r", "words", "-r", "vader", "--format", "csv")
     assert code == 0
     assert {line.split(",")[1] for line in out.splitlines()[1:]} == {"words", "vader"}
     code, _, err = run(capsys, "run", "--data", "reviews", "-a", "sentiment", "-r", "words", "--out", tmp_path)
     assert code == 2
-    assert "holds another run (attribute 'length' there, 'sentiment' here)" in err
+    assert "holds another run (attributes 'length' there, 'sentiment' here)" in err
 
 
 def test_what_was_computed_before_a_fault_stays_on_disk(capsys, tmp_path, monkeypatch):

@@ -15,7 +15,8 @@ from conftest import ROOT
 from rewriting_support import Server
 
 import ratekit as rk
-from ratekit import files, runs
+from ratekit import files
+from ratekit.audits import Settings
 from ratekit.cli import main
 from ratekit.errors import InputError, WorkError
 from ratekit.reproduce.experiment import experiments, get_experiment
@@ -258,7 +259,7 @@ def test_a_run_goes_on_and_nothing_is_done_twice(made, tmp_path, monkeypatch):
     first = offline("imdb-length", made, out, [reward])
     n_scored = reward.n
     assert n_scored > 0
-    monkeypatch.setattr("ratekit.reproduce.pipeline.rewrite", lambda *a, **k: pytest.fail("rewritten again"))
+    monkeypatch.setattr("ratekit.audits.study.rewrite", lambda *a, **k: pytest.fail("rewritten again"))
     again = offline("imdb-length", made, out, [reward])
     assert reward.n == n_scored
     pd.testing.assert_frame_equal(first.table, again.table)
@@ -276,7 +277,7 @@ def test_going_on_from_shared_rewrites_asks_nobody(made, tmp_path, monkeypatch):
     shared = tmp_path / "shared.parquet"
     ds = files.read(first.folder)
     ds.remove_columns(["reward/words"]).to_parquet(str(shared))
-    monkeypatch.setattr("ratekit.reproduce.pipeline.rewrite", lambda *a, **k: pytest.fail("rewritten again"))
+    monkeypatch.setattr("ratekit.audits.study.rewrite", lambda *a, **k: pytest.fail("rewritten again"))
     second = run("imdb-length", tmp_path / "second", start=shared, rewards=["words"], progress=False)
     pd.testing.assert_frame_equal(first.table, second.table)
     with pytest.raises(InputError, match="labelled for length, not for sentiment"):
@@ -296,7 +297,7 @@ def test_a_run_that_was_cut_off_while_it_rewrote_is_gone_on_from_by_its_folder(m
         raise WorkError("the budget is spent")
 
     with monkeypatch.context() as patch:
-        patch.setattr("ratekit.reproduce.pipeline.rewrite", cut_off)
+        patch.setattr("ratekit.audits.study.rewrite", cut_off)
         with pytest.raises(WorkError, match="budget"):
             offline("imdb-length", made, tmp_path / "run", ["words"])
     gone_on = run("imdb-length", start=tmp_path / "run", progress=False)
@@ -664,8 +665,8 @@ def test_a_limited_and_interrupted_run_ends_with_the_table_of_an_undisturbed_one
 def test_prepared_rows_are_the_same_for_a_seed(made):
     e = get_experiment("eli5-length")
     settings = settings_of(e, {"n": 30, "rewriter": "rules", "data_files": [str(made["eli5"])]})
-    first, second = (prepared(e, settings)[0]["response"] for _ in range(2))
+    first, second = (prepared(e, settings).rows["response"] for _ in range(2))
     assert first == second
-    other = prepared(e, replace(settings, seed=1))[0]["response"]
+    other = prepared(e, replace(settings, seed=1)).rows["response"]
     assert first != other
-    assert isinstance(settings, runs.Settings)
+    assert isinstance(settings, Settings)

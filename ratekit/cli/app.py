@@ -1,22 +1,24 @@
-"""The commands of `ratekit`, registered in one place."""
+"""The commands of `ratekit`, registered in one place: each with its group and two examples."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from ratekit.cli import cache, inference, inspect, mechanisms, merge, pipeline
-from ratekit.cli.check_reward import check_reward
-from ratekit.cli.report import report
+from ratekit.cli import analyse, cache, merge, pipeline
+from ratekit.cli import options as given
+from ratekit.cli.help import Command, Group
+from ratekit.cli.llm import AskingCommand
 from ratekit.cli.reproduce import reproduce
 from ratekit.cli.tables import Format
 
 app = typer.Typer(
     name="ratekit",
+    cls=Group,
     help="What does this reward model really reward? Causal attribute effects by rewriting twice (RATE).",
-    add_completion=False,
+    add_completion=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -37,39 +39,63 @@ def _top(
         raise typer.Exit
 
 
-@app.command()
 def demo(
-    out: Annotated[
-        Path, typer.Option(help="Folder for the model, the dataset, the table, the picture and the report.")
-    ] = Path("demo"),
-    format: Annotated[Format, typer.Option(help="How the table is printed.")] = Format.table,
+    out: Annotated[Path, typer.Option(help="Folder for the model, the audit and its report.")] = Path("demo"),
+    full: given.Full = False,
+    format: given.TableFormat = Format.table,
 ) -> None:
-    """From text to effects in under a minute, without a network: the bundled reviews under three reward models."""
-    from ratekit.conclusions import conclusions
+    """An audit of the bundled reviews, without a network.
+
+    A small reward model is trained on the spot, with a planted reward for length, and audited beside VADER.
+    """
     from ratekit.demo import PLANTED, run_demo
 
-    table = run_demo(out)
+    found = run_demo(out)
     written = [out / name for name in ("demo-rm", "dataset", "effects.csv", "effects.png", "report.html")]
-    pipeline.report(table, format, [PLANTED, *conclusions(table), pipeline.TRUST], written)
+    pipeline.show_audit(found, format, full, written, [PLANTED])
 
 
-app.command()(pipeline.run)
-app.command()(pipeline.rewrite)
-app.command()(pipeline.score)
-app.command()(pipeline.estimate)
-app.command()(reproduce)
-app.command()(inspect.diagnose)
-app.command()(inspect.contrast)
-app.command()(inspect.attributes)
-app.command()(report)
-app.command("check-reward")(check_reward)
-app.command()(inference.plan)
-app.command()(inference.sensitivity)
-app.command()(inference.calibrate)
-app.command()(mechanisms.spillover)
-app.command("dose-response")(mechanisms.dose_response)
-app.command()(mechanisms.heterogeneity)
-app.command()(mechanisms.warranted)
-app.command()(mechanisms.sequential)
-app.add_typer(cache.app, name="cache")
-app.add_typer(merge.app, name="merge")
+BEGIN, STAGES, LOOK, MODELS = "Begin here", "One stage at a time", "Look closer", "Models and replies"
+
+
+def _add(function: Any, panel: str, *examples: str, name: str = "", cls: Any = Command, hidden: bool = False) -> None:
+    called = name or function.__name__.replace("_", "-")
+    text = "\n".join(f"ratekit {called} {example}".rstrip() for example in examples)
+    app.command(called, cls=cls, rich_help_panel=panel, epilog=text, hidden=hidden)(function)
+
+
+_AUDIT = (
+    "--data reviews -a length -a sentiment -r vader",
+    "--data mine.csv -a mine.py:polite -r ./my-rm --rewriter openai:gpt-4o-mini",
+)
+_add(demo, BEGIN, "", "--out demo --full")
+_add(pipeline.audit, BEGIN, *_AUDIT, cls=AskingCommand)
+_add(pipeline.audit, BEGIN, *_AUDIT, name="run", cls=AskingCommand, hidden=True)
+_add(analyse.report, BEGIN, "runs/reviews-length", "scored.parquet --out page.html")
+_add(
+    reproduce, BEGIN, "--list",
+    "imdb-length --n 200 --rewriter rules -r vader --data-files imdb.jsonl", cls=AskingCommand,
+)  # fmt: skip
+
+_add(
+    pipeline.rewrite, STAGES, "reviews -a length --out a", "mine.jsonl -a length --rewriter openai:m --out a --dry-run",
+    cls=AskingCommand,
+)  # fmt: skip
+_add(pipeline.score, STAGES, "a -r vader --out b", "a -r ./my-rm -r owner/model --out b")
+_add(pipeline.estimate, STAGES, "b", "scored.csv --by source --format csv")
+
+_add(analyse.diagnose, LOOK, "b", "b --format json")
+_add(analyse.contrast, LOOK, "b vader words", "b rm-a rm-b --estimator rate --unit reward")
+_add(analyse.sensitivity, LOOK, "b", "b --format csv")
+_add(analyse.heterogeneity, LOOK, "b --by source", "b --by source --by language")
+_add(analyse.spillover, LOOK, "b", "b --format csv")
+_add(analyse.dose_response, LOOK, "b", "b --bins 3")
+_add(analyse.warranted, LOOK, "b", "b --human preferred")
+_add(analyse.plan, LOOK, "b --se 0.05", "b --apart rm-a rm-b --power 0.9")
+_add(analyse.sequential, LOOK, "b", "b --estimand att")
+
+_add(analyse.attributes, MODELS, "", "--format json")
+_add(analyse.check_reward, MODELS, "./my-rm", "owner/model --reference card.json")
+_add(analyse.calibrate, MODELS, "vader", "./my-rm --n 100 --seed 1")
+app.add_typer(cache.app, name="cache", rich_help_panel=MODELS)
+app.add_typer(merge.app, name="merge", rich_help_panel=MODELS)

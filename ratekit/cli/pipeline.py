@@ -1,232 +1,201 @@
-"""The commands of the pipeline: `run` does every stage, `rewrite`, `score` and `estimate` do one each."""
+"""The commands of the pipeline: `audit` does every stage, `rewrite`, `score` and `estimate` do one each."""
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from ratekit.cli import llm
+from ratekit.cli import options as given
 from ratekit.cli.tables import Format, show
-from ratekit.escaping import visible
 
 if TYPE_CHECKING:
     import pandas as pd
+    from datasets import Dataset
 
-Data = Annotated[
-    str, typer.Option("--data", help="reviews, imdb, hh-rlhf, helpsteer, eli5, a file, a saved dataset or a hub id.")
-]
-DataFiles = Annotated[
-    list[Path] | None,
-    typer.Option(help="A local file in the source's own schema, instead of the hub (may be repeated)."),
-]
-LabelColumn = Annotated[
-    str | None,
-    typer.Option(help="Label by this column of the data, instead of by the attribute's own label or measure."),
-]
-Positive = Annotated[
-    list[str] | None, typer.Option(help="Value of --label-column in the treated rows (may be repeated).")
-]
-Split = Annotated[str | None, typer.Option(help="Of a hub dataset or a saved DatasetDict. [default: train]")]
-Column = Annotated[
-    list[str] | None,
-    typer.Option(help="A column by another name, as in --column response=answer (may be repeated)."),
-]
-Duplicates = Annotated[
-    str | None,
-    typer.Option(help="Repeated responses: error (default for files), drop (default for public sources) or keep."),
-]
-AttributeName = Annotated[
-    str, typer.Option("--attribute", "-a", help="What is varied; `ratekit attributes` lists them.")
-]
-RewriterSpec = Annotated[
-    str | None,
-    typer.Option(
-        "--rewriter",
-        help="rules, rules:mend=0.5, replay, replay:PATH, openai:MODEL, batch:MODEL or hf:MODEL. "
-        "[default: replay if the data carry rewrites, else rules]",
-    ),
-]
-Depth = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        help="Rewrites in a chain: 2 is RATE, 3 adds the drift test. [default: 2, or what a replay has]",
-    ),
-]
-RewardNames = Annotated[
-    list[str],
-    typer.Option(
-        "--reward",
-        "-r",
-        help="vader, words, a model folder, a hub id, judge:MODEL, pairwise:MODEL,REFERENCES, dpo:POLICY,REFERENCE or "
-        "served:URL (may be repeated).",
-    ),
-]
-Cache = Annotated[Path | None, typer.Option(help="Folder of replies; what is there is not asked for again.")]
-Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with a model.")]
-N = Annotated[int | None, typer.Option(min=1, help="A random sample of so many rows (whole prompts are drawn).")]
-Seed = Annotated[int, typer.Option(min=0, help="Of the sample.")]
-TableFormat = Annotated[Format, typer.Option("--format", help="How the table is printed.")]
+    from ratekit.audits.results import Audit
+    from ratekit.audits.study import Settings
+    from ratekit.cli.llm import Asked
 
 
-@llm.with_llm_options
-def run(
-    *,
-    data: Data,
-    attribute: AttributeName,
-    reward: RewardNames,
-    data_files: DataFiles = None,
-    split: Split = None,
-    column: Column = None,
-    duplicates: Duplicates = None,
-    label_column: LabelColumn = None,
-    positive: Positive = None,
-    rewriter: RewriterSpec = None,
-    depth: Depth = None,
-    n: N = None,
-    seed: Seed = 0,
-    cache: Cache = None,
-    asking: llm.Asking,
-    trust_remote_code: Trust = False,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run. [default: runs/DATA-ATTRIBUTE]")] = None,
-    format: TableFormat = Format.table,
+def audit(
+    ctx: typer.Context,
+    data: given.SourceOption,
+    reward: given.RewardNames,
+    attribute: given.AttributeNames = None,
+    data_files: given.DataFiles = None,
+    split: given.Split = None,
+    column: given.Column = None,
+    duplicates: given.Duplicates = None,
+    label_column: given.LabelColumn = None,
+    positive: given.Positive = None,
+    rewriter: given.RewriterSpec = None,
+    depth: given.Depth = None,
+    n: given.N = None,
+    seed: given.Seed = 0,
+    cache: given.Cache = None,
+    trust_remote_code: given.Trust = False,
+    out: Annotated[Path | None, typer.Option(help="Folder of the audit. [default: runs/DATA-ATTRIBUTE]")] = None,
+    full: given.Full = False,
+    format: given.TableFormat = Format.table,
 ) -> None:
-    """All stages: load, label, rewrite, score, estimate; table, picture, report and dataset in the run's folder.
+    """All stages: load, label, rewrite, score, estimate, check.
 
-    The same call again goes on where it was cut off, and another --reward is added to what is there.
+    Table, picture, report and dataset are in the audit's folder. The same call again goes on where it was cut off, and
+    another --reward is added to what is there.
     """
-    from ratekit.conclusions import conclusions
-    from ratekit.reports import report as write_report
-    from ratekit.rewriting.cost import Meter
-    from ratekit.runs import Settings, execute, planned
+    from ratekit.audits.study import carry_out, labelled, planned, rewritten
 
-    settings = Settings(
-        data=data, attribute=attribute, data_files=_paths(data_files), split=split,
-        columns=_mapping(column), duplicates=duplicates, label_column=label_column, positive=positive or None,
-        rewriter=rewriter, depth=depth, n=n, seed=seed, asked=asking.options.asked or None,
+    asked: Asked = ctx.obj
+    settings = _settings(
+        asked, data, attribute, data_files, split=split, columns=mapping(column), duplicates=duplicates,
+        label_column=label_column, positive=positive or None, rewriter=given.own(rewriter), depth=depth, n=n, seed=seed,
     )  # fmt: skip
-    folder = out or Path("runs") / f"{Path(data).name.split('.')[0]}-{attribute.rpartition(':')[2]}"
-    if asking.dry_run:
-        print(planned(settings, cache=cache or folder / "rewrites", options=asking.options, prices=asking.prices))
+    rewards = [given.own(r) for r in reward]
+    folder = out or default_folder(data, [str(a) for a in settings.record()["attributes"]])
+    replies = cache or folder / "rewrites"
+    if asked.cost.dry_run:
+        say_plans(planned(labelled(settings), settings.options, cache=replies, prices=asked.prices))
         return
-    table = execute(
-        folder, settings, reward, cache=cache, options=asking.options, meter=Meter(asking.prices, asking.budget),
-        trust_remote_code=trust_remote_code,
+    found = carry_out(
+        folder, settings, rewards,
+        lambda meter: rewritten(labelled(settings), settings.options, cache=replies, meter=meter),
+        meter=asked.meter(), trust_remote_code=trust_remote_code,
     )  # fmt: skip
-    page = write_report(folder)
+    page = found.report()
     written = [*(folder / name for name in ("dataset", "effects.csv", "effects.png", "run.json")), page]
-    report(table, format, [*conclusions(table), TRUST], written)
+    show_audit(found, format, full, written)
 
 
-@llm.with_llm_options
 def rewrite(
-    *,
-    data: Annotated[str, typer.Argument(help="A file, a saved dataset, or the name of a source.")],
-    attribute: AttributeName,
+    ctx: typer.Context,
+    data: given.Source,
+    attribute: given.AttributeName,
     out: Annotated[Path, typer.Option(help="Folder for the dataset with its rewrites.")],
-    rewriter: RewriterSpec = None,
-    depth: Depth = None,
-    data_files: DataFiles = None,
-    split: Split = None,
-    column: Column = None,
-    duplicates: Duplicates = None,
-    label_column: LabelColumn = None,
-    positive: Positive = None,
-    n: N = None,
-    seed: Seed = 0,
-    cache: Cache = None,
-    asking: llm.Asking,
+    rewriter: given.RewriterSpec = None,
+    depth: given.Depth = None,
+    data_files: given.DataFiles = None,
+    split: given.Split = None,
+    column: given.Column = None,
+    duplicates: given.Duplicates = None,
+    label_column: given.LabelColumn = None,
+    positive: given.Positive = None,
+    n: given.N = None,
+    seed: given.Seed = 0,
+    cache: given.Cache = None,
 ) -> None:
-    """Label the data where they are not labelled yet, rewrite every response to the other side and back."""
-    from ratekit.rewriting.cost import Meter
-    from ratekit.runfolder import write_dataset
-    from ratekit.runs import Settings, planned, rewritten
+    """Label the data and rewrite each response to the other side and back."""
+    from ratekit import files
+    from ratekit.audits.study import labelled, planned, rewritten
 
-    settings = Settings(
-        data=data, attribute=attribute, data_files=_paths(data_files), split=split, columns=_mapping(column),
-        duplicates=duplicates, label_column=label_column, positive=positive or None,
-        rewriter=rewriter, depth=depth, n=n, seed=seed,
-        asked=asking.options.asked or None,
+    asked: Asked = ctx.obj
+    settings = _settings(
+        asked, data, [attribute], data_files, split=split, columns=mapping(column), duplicates=duplicates,
+        label_column=label_column, positive=positive or None, rewriter=given.own(rewriter), depth=depth, n=n, seed=seed,
     )  # fmt: skip
     cache = cache or out / "rewrites"
-    if asking.dry_run:
-        print(planned(settings, cache=cache, options=asking.options, prices=asking.prices))
+    if asked.cost.dry_run:
+        say_plans(planned(labelled(settings), settings.options, cache=cache, prices=asked.prices))
         return
-    meter = Meter(asking.prices, asking.budget)
-    ds = rewritten(settings, cache=cache, options=asking.options, meter=meter)
-    if llm.is_first_process():
-        write_dataset(out, ds)
-        say_paths([out / "dataset", llm.write_record(out, meter)])
+    meter = asked.meter()
+    ds = rewritten(labelled(settings), settings.options, cache=cache, meter=meter)
+    if os.environ.get("RANK", "0") == "0":  # under `accelerate launch` one process writes
+        text = json.dumps(meter.record(), indent=2) + "\n"
+        files.replace_folder(out / "dataset", partial(_save, ds))
+        record = files.replace_file(out / "rewriting.json", lambda new: new.write_text(text, encoding="utf-8"))
+        say_paths([out / "dataset", record])
 
 
 def score(
-    data: Annotated[Path, typer.Argument(help="A dataset with rewrites: a folder or a file.")],
-    reward: RewardNames,
+    data: given.Rows,
+    reward: given.RewardNames,
     out: Annotated[Path, typer.Option(help="Folder for the dataset with its rewards.")],
-    cache: Annotated[
-        Path | None, typer.Option(help="Folder of scores; what is there is not scored again. [default: OUT/scores]")
-    ] = None,
-    adapter: Annotated[
-        str | None, typer.Option(help="How the models are read: chat, pair, ... [default: known or guessed]")
-    ] = None,
-    trust_remote_code: Trust = False,
+    cache: given.Cache = None,
+    adapter: given.Adapter = None,
+    trust_remote_code: given.Trust = False,
 ) -> None:
-    """Score every response and every rewrite with each reward model; on several GPUs under `accelerate launch`.
+    """Score every response and every rewrite with each reward model.
 
-    The same call again scores only what is new: a call that was cut off goes on where it was.
+    On several GPUs under `accelerate launch`. The same call again scores only what is new: scores are kept in
+    OUT/scores, or in --cache.
     """
-    from ratekit import stages
-    from ratekit.runfolder import write_dataset
-    from ratekit.runs import names_of
+    from ratekit import files, stages
+    from ratekit.audits.study import names_of
     from ratekit.scoring.engine import processes
     from ratekit.sources import as_dataset
 
     state = processes()
     if not state.is_main_process:
         logging.getLogger("ratekit").setLevel(logging.ERROR)  # one process speaks for all
-    names_of(reward)
+    named = names_of([given.own(r) for r in reward])
     ds = as_dataset(data)
-    for name in reward:
-        ds = stages.score(ds, name, cache=cache or out / "scores", adapter=adapter, trust_remote_code=trust_remote_code)
+    for name, function in named.items():
+        ds = stages.score(
+            ds, function, name=name, cache=cache or out / "scores", adapter=adapter,
+            trust_remote_code=trust_remote_code,
+        )  # fmt: skip
         if state.is_main_process:
-            write_dataset(out, ds)
+            files.replace_folder(out / "dataset", partial(_save, ds))
         state.wait_for_everyone()
     if state.is_main_process:
         say_paths([out / "dataset"])
 
 
+def _save(ds: Dataset, folder: Path) -> None:
+    ds.save_to_disk(str(folder))
+
+
 def estimate(
-    file: Annotated[Path, typer.Argument(help="Scored data: a saved dataset, Parquet, CSV or JSON Lines.")],
-    reward: Annotated[list[str] | None, typer.Option("--reward", "-r", help="Only this reward model.")] = None,
-    by: Annotated[list[str] | None, typer.Option(help="Estimate each group of this column by itself.")] = None,
+    data: given.Rows,
+    reward: given.SomeRewards = None,
+    by: given.By = None,
     level: Annotated[float, typer.Option(min=0.5, max=0.9999, help="Of the confidence intervals.")] = 0.95,
     se_unpaired: Annotated[bool, typer.Option("--se-unpaired", help="Add the two-sample SE, for comparison.")] = False,
     uncertainty: Annotated[str, typer.Option(help="analytic, bootstrap or sign-flip.")] = "analytic",
     draws: Annotated[int, typer.Option(help="Of the bootstrap or the sign flips.")] = 10_000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
-    duplicates: Annotated[str, typer.Option(help="Repeated responses: error, drop or keep.")] = "error",
+    seed: given.Seed = 0,
+    duplicates: given.Duplicates = "error",
     out: Annotated[Path | None, typer.Option(help="Folder for effects.csv and effects.png.")] = None,
-    format: TableFormat = Format.table,
+    format: given.TableFormat = Format.table,
 ) -> None:
-    """The effects table of scored data: columns prompt_id, attribute, treated and reward/NAME (lists of rewards)."""
+    """The effects table of scored data.
+
+    Columns prompt_id, attribute, treated and reward/NAME (lists of rewards).
+    """
     from ratekit import stages
-    from ratekit.runfolder import write_table
+    from ratekit.audits.folder import write_effects
     from ratekit.sources.loading import as_dataset, without_duplicates
 
-    ds = without_duplicates(as_dataset(file), str(file), duplicates)
+    ds = without_duplicates(as_dataset(data), str(data), duplicates or "error")
     table = stages.estimate(
         ds, rewards=reward, by=by, level=level, se_unpaired=se_unpaired, uncertainty=uncertainty, draws=draws, seed=seed
     )
-    written = []
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        written = write_table(out, table)
-    report(table, format, written=written)
+    written = write_effects(out, table) if out is not None else []
+    show(compact(table) if format is Format.table else table, format)
+    say_paths(written, sys.stdout if format is Format.table else sys.stderr)
+
+
+# --- what is shown ---------------------------------------------------------------------------------------
+
+
+def show_audit(found: Audit, how: Format, full: bool, written: Sequence[Path], first: Sequence[str] = ()) -> None:
+    """The audit's screen, or its whole table; then what was written: there too for a person, else on stderr."""
+    person = how is Format.table
+    stream = sys.stdout if person else sys.stderr
+    for line in first:
+        print(line + "\n", file=stream)
+    if person and not full:
+        print(found)
+    else:
+        show(compact(found.effects) if person else found.effects, how)
+    say_paths(written, stream)
 
 
 def compact(table: pd.DataFrame) -> pd.DataFrame:
@@ -235,19 +204,8 @@ def compact(table: pd.DataFrame) -> pd.DataFrame:
     bounds = zip(table["ci_low"], table["ci_high"], strict=True)
     interval = ["-" if low != low else f"[{low:.4g}, {high:.4g}]" for low, high in bounds]
     shown.insert(list(shown.columns).index("ci_low"), "interval", interval)
-    return shown.drop(columns=["ci_low", "ci_high", "n_treated", "n_untreated"])
-
-
-TRUST = "Whether the rewrites behind these numbers can be trusted stands in report.html."
-
-
-def report(table: pd.DataFrame, how: Format, sentences: Sequence[str] = (), written: Sequence[Path] = ()) -> None:
-    """The table on stdout, then what it says and the files written: there too for a person, else on stderr."""
-    show(compact(table) if how is Format.table else table, how)
-    stream = sys.stdout if how is Format.table else sys.stderr
-    for sentence in sentences:
-        print(("\n" if sentence == sentences[0] else "") + visible(sentence), file=stream)
-    say_paths(written, stream)
+    left = ["ci_low", "ci_high", "n_treated", "n_untreated", "df", "se_sd", "ci_low_sd", "ci_high_sd", "reason"]
+    return shown.drop(columns=[c for c in left if c in shown])
 
 
 def say_paths(written: Sequence[Path], stream: TextIO | None = None) -> None:
@@ -257,18 +215,45 @@ def say_paths(written: Sequence[Path], stream: TextIO | None = None) -> None:
         print("\nwritten: " + ", ".join(found), file=stream or sys.stdout)
 
 
-def _paths(data_files: list[Path] | None) -> str | list[str] | None:
-    paths = [str(path) for path in data_files or []]
-    return paths[0] if len(paths) == 1 else paths or None
+def say_plans(plans: dict[str, Any]) -> None:
+    """What each attribute's rewriting would take."""
+    for name, plan in plans.items():
+        print(plan if len(plans) == 1 else f"{name}\n{plan}\n")
 
 
-def _mapping(columns: list[str] | None) -> dict[str, str] | None:
+# --- what was given --------------------------------------------------------------------------------------
+
+
+def _settings(
+    asked: Asked, data: str, attributes: list[str] | None, data_files: list[Path] | None, **rest: Any
+) -> Settings:
+    from ratekit.attributes import find_attribute
+    from ratekit.audits.study import Settings
+    from ratekit.errors import InputError
+
+    if not data.strip():
+        raise InputError("--data is empty; give a file, a folder, a hub id or the name of a source")
+    paths = [str(f) for f in data_files] if data_files else None
+    found = tuple(find_attribute(a) for a in attributes or ())
+    return Settings(data, found, paths, options=asked.options, **rest)
+
+
+def mapping(columns: list[str] | None) -> dict[str, str] | None:
+    """The columns by our names, of what was given as ours=theirs."""
     from ratekit.errors import InputError
 
     pairs = {}
-    for given in columns or []:
-        ours, equals, theirs = given.partition("=")
+    for column in columns or []:
+        ours, equals, theirs = column.partition("=")
         if not (ours and equals and theirs):
-            raise InputError(f"--column {given}: write ours=theirs, as in --column response=answer")
+            raise InputError(f"--column {column}: write ours=theirs, as in --column response=answer")
         pairs[ours] = theirs
     return pairs or None
+
+
+def default_folder(data: str, attributes: Sequence[str]) -> Path:
+    """runs/DATA-ATTRIBUTE."""
+    from ratekit.files import file_name
+
+    name = Path(data).name.split(".")[0] or "data"
+    return Path("runs") / file_name("-".join([name, *attributes]))

@@ -8,42 +8,41 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ratekit.cli import llm, pipeline
+from ratekit.cli import options as given
+from ratekit.cli import pipeline
 from ratekit.cli.tables import Format, show
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ratekit.cli.llm import Asked
     from ratekit.reproduce.pipeline import Finished
     from ratekit.rewriting.cost import Prices
 
 
-@llm.with_llm_options
 def reproduce(
-    *,
-    name: Annotated[str | None, typer.Argument(help="Of the experiment, as in --list.")] = None,
+    ctx: typer.Context,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Of the experiment, as in --list.")] = None,
     list_: Annotated[bool, typer.Option("--list", help="The experiments, and where the paper has them.")] = False,
-    n: Annotated[int | None, typer.Option(min=1, help="So many rows. [default: the paper's]")] = None,
+    n: given.N = None,
     rewriter: Annotated[
         str | None,
         typer.Option(
+            "--rewriter",
             help="rules, openai:MODEL, batch:MODEL or hf:MODEL; simulated for a sweep whose truth is known. "
-            "[default: the paper's, batch:gpt-4o-2024-08-06]"
+            "[default: the paper's, batch:gpt-4o-2024-08-06]",
         ),
     ] = None,
     reward: Annotated[
         list[str] | None,
-        typer.Option("--reward", "-r", help="A reward model, as in `run` (may be repeated). [default: the paper's]"),
+        typer.Option("--reward", "-r", help="As in `audit` (may be repeated). [default: the paper's]"),
     ] = None,
-    data_files: Annotated[
-        list[Path] | None,
-        typer.Option(help="A local file in the source's schema, instead of the hub (may be repeated)."),
-    ] = None,
+    data_files: given.DataFiles = None,
     labeller: Annotated[
         str | None, typer.Option(help="Classifier where the labels are from one: vader, a folder or a hub id.")
     ] = None,
-    depth: pipeline.Depth = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Of the sample. [default: 0]")] = None,
+    depth: given.Depth = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Of what is drawn at random. [default: 0]")] = None,
     start: Annotated[
         str | None,
         typer.Option("--from", help="Go on from a run's folder, or from shared rewrites (a dataset or a hub id)."),
@@ -53,21 +52,21 @@ def reproduce(
     public: Annotated[
         bool, typer.Option("--public", help="What is pushed is for everyone; private otherwise.")
     ] = False,
-    cache: pipeline.Cache = None,
-    asking: llm.Asking,
-    trust_remote_code: pipeline.Trust = False,
+    cache: given.Cache = None,
+    trust_remote_code: given.Trust = False,
     out: Annotated[Path | None, typer.Option(help="Folder of the run. [default: runs/NAME]")] = None,
-    format: pipeline.TableFormat = Format.table,
+    full: given.Full = False,
+    format: given.TableFormat = Format.table,
 ) -> None:
-    """An experiment of the paper by name, with the paper's settings where you say nothing else.
+    """An experiment of the paper by name, with its settings.
 
     The same call again goes on where it was cut off. The paper's rewriter costs money: --dry-run says how much, and it
     is asked only with a --budget.
     """
     from ratekit.errors import InputError
     from ratekit.reproduce.pipeline import planned, run
-    from ratekit.rewriting.cost import Meter
 
+    asked: Asked = ctx.obj
     if list_:
         show(listed(full=format is not Format.table), format)
         return
@@ -75,24 +74,24 @@ def reproduce(
         raise InputError("which experiment? Write ratekit reproduce NAME, with a name of ratekit reproduce --list")
     if push is not None and ("/" not in push or push.startswith((".", "/"))):
         raise InputError(f"--push {push}: a dataset of the hub is written owner/name")
-    prices = asking.prices or known_prices(name, rewriter)
-    if asking.dry_run:
+    prices = asked.prices or known_prices(name, rewriter)
+    if asked.cost.dry_run:
         print(
             planned(
                 name, out, n=n, rewriter=rewriter, labeller=labeller, depth=depth, seed=seed,
-                data_files=[str(f) for f in data_files or []] or None, cache=cache,
-                options=asking.options, prices=prices,
+                data_files=[str(f) for f in data_files or []] or None, cache=cache, options=asked.options,
+                prices=prices,
             )
         )  # fmt: skip
         return
-    if rewriter is None and asking.options.base_url is None and asking.budget is None and start is None:
+    if rewriter is None and asked.options.base_url is None and asked.cost.budget is None and start is None:
         refuse_to_pay_unasked(name)
     finished = run(
-        name, out, start=start, n=n, rewriter=rewriter, rewards=reward or (), data_files=data_files or (),
-        labeller=labeller, depth=depth, seed=seed, cache=cache,
-        options=asking.options, meter=Meter(prices, asking.budget), trust_remote_code=trust_remote_code,
+        name, out, start=start, n=n, rewriter=rewriter, rewards=[given.own(r) for r in reward or ()],
+        data_files=data_files or (), labeller=labeller, depth=depth, seed=seed, cache=cache, options=asked.options,
+        meter=asked.meter(prices), trust_remote_code=trust_remote_code,
     )  # fmt: skip
-    _report(finished, compare, format)
+    _report(finished, compare, full, format)
     if push is not None:
         from ratekit.reproduce.share import push as upload
 
@@ -141,29 +140,26 @@ def refuse_to_pay_unasked(name: str) -> None:
         )
 
 
-def _report(finished: Finished, compare: bool, format: Format) -> None:
-    """The table, or ours beside theirs; then what it says and what was written."""
-    from ratekit.conclusions import conclusions
-    from ratekit.errors import InputError
+def _report(finished: Finished, compare: bool, full: bool, format: Format) -> None:
+    """The audit's screen, the table, or ours beside theirs; then what was written."""
+    from ratekit.files import replace_file
     from ratekit.reproduce.verdicts import compare as held_against
     from ratekit.reproduce.verdicts import summary
+    from ratekit.tables import as_csv
 
     stream = sys.stdout if format is Format.table else sys.stderr
     table, written = finished.table, list(finished.written)
     if compare:
         beside = held_against(finished.experiment, finished.settings, table)
-        beside.to_csv(finished.folder / "compare.csv", index=False)
-        written.append(finished.folder / "compare.csv")
+        text = as_csv(beside)
+        path = replace_file(finished.folder / "compare.csv", lambda new: new.write_text(text, encoding="utf-8"))
+        written.append(path)
         show(beside, format)
         print("\n" + summary(beside), file=stream)
+    elif format is Format.table and not full and "step" not in table:
+        print(finished.audit)
     else:
-        show(_shown(table) if format is Format.table else table, format)
-        if finished.experiment.sweep is None and "model" not in table:
-            try:
-                sentences = conclusions(table)
-            except InputError:
-                sentences = []
-            print("\n" + "\n".join(sentences), file=stream)
+        show(_shown(table) if format is Format.table and not full else table, format)
     if finished.experiment.can_say:
         print("\n" + finished.experiment.can_say, file=stream)
     pipeline.say_paths(written, stream)

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ratekit import files
+from ratekit.audits import folder as on_disk
+from ratekit.audits.folder import DATASET, EFFECTS, RECORD
+from ratekit.audits.results import Audit
 from ratekit.errors import InputError, shorten
-from ratekit.runfolder import DATASET, EFFECTS, RECORD
 from ratekit.schema import RESPONSE, REWRITES, columns_of, reward_columns
 from ratekit.sources.loading import as_dataset
 from ratekit.stages import estimate
@@ -41,8 +43,8 @@ class Contents:
     missing: list[str] = field(default_factory=list)
 
 
-def gather(path: str | Path) -> Contents:
-    """The contents of a run's folder, of a saved dataset or of a file of rows.
+def gather(path: str | Path | Audit) -> Contents:
+    """The contents of an audit, of a run's folder, of a saved dataset or of a file of rows.
 
     >>> gather("no-such-folder")
     Traceback (most recent call last):
@@ -50,6 +52,8 @@ def gather(path: str | Path) -> Contents:
 
     Raises InputError where there is nothing to report at all.
     """
+    if isinstance(path, Audit):
+        return Contents(path.folder or Path("audit"), path.dataset, path.effects, path.provenance)
     path = Path(path)
     if not path.exists():
         raise InputError(f"no such file or folder: {path}")
@@ -88,6 +92,8 @@ def _folder(path: Path) -> Contents:
         runs = sorted(p.parent.name for p in path.glob(f"*/{EFFECTS}"))
         hint = f"; runs are in its folders {', '.join(runs[:5])}" if runs else ""
         raise InputError(f"{path} holds no run: there is no {DATASET}/, {EFFECTS} or {AUDIT} in it{hint}")
+    files.recover(path / DATASET)
+    found.record = _record(path, found)
     if (path / DATASET).exists():
         try:
             found.ds = files.read(path / DATASET)
@@ -95,8 +101,12 @@ def _folder(path: Path) -> Contents:
             found.missing.append(f"the dataset cannot be read ({e}), so there are no checks and no examples")
     elif (path / EFFECTS).exists():
         found.missing.append(f"there is no {DATASET}/, so there are no checks and no examples")
-    found.table = _table(path / EFFECTS, found, NEEDED)
-    found.record = _record(path, found)
+    if found.ds is None:
+        found.table = _table(path / EFFECTS, found, NEEDED)
+    else:
+        found.table = on_disk.read_effects(path, found.record, files.fingerprint(path / DATASET))
+        if found.table is None and (path / EFFECTS).exists():
+            found.missing.append(f"{EFFECTS} is not of the rows beside it, so the effects were estimated again")
     found.audit = _table(path / AUDIT, found)
     if (path / AUDIT_PICTURE).exists():
         found.audit_picture = (path / AUDIT_PICTURE).read_bytes()
@@ -143,6 +153,6 @@ def _estimate(found: Contents) -> None:
         found.missing.append("nothing is scored yet, so there are no effects: `ratekit score` adds rewards")
         return
     try:
-        found.table = estimate(found.ds)
+        found.table = estimate(found.ds, by=found.record.get("by"))
     except InputError as e:
         found.missing.append(f"there are no effects: {e}")

@@ -7,56 +7,66 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ratekit.attributes import ATTRIBUTES
+from ratekit.audits.results import Audit, checked_rows
 from ratekit.conclusions import Verdict, unchecked
 from ratekit.diagnostics.diagnose import examine
-from ratekit.errors import InputError, WorkError, shorten
+from ratekit.errors import InputError
 from ratekit.escaping import as_html, visible
+from ratekit.files import replace_file
 from ratekit.reports.contents import Contents, gather
 from ratekit.reports.examples import examples
 from ratekit.reports.figures import check_figures, effects_figures, png, reward_figures
 from ratekit.reports.provenance import provenance
-from ratekit.reports.tables import audit_tables, plain_table
+from ratekit.reports.tables import audit_tables
 from ratekit.reports.words import findings, question, subjects, summary
 from ratekit.schema import ATTRIBUTE, NEEDED_BY, columns_of
+from ratekit.tables import table_html, table_of
 from ratekit.textdiff import STYLE
 
 if TYPE_CHECKING:
     import pandas as pd
 
 REPORT = "report.html"
-CHECKED_ROWS = 1000  # of each attribute: measuring texts takes some milliseconds each
 DETAILS = {
     "reward_model": "reward model", "ci_low": "from", "ci_high": "to", "se": "SE", "p_value": "p",
     "n_clusters": "prompts", "n_dropped": "dropped", "reward_sd": "reward SD",
 }  # fmt: skip
 
 
-def report(run: str | Path, out: str | Path | None = None) -> Path:
-    """Write the report of a run and give its path.
+def report(run: str | Path | Audit, out: str | Path | None = None) -> Path:
+    """Write the report of an audit and give its path.
 
+    Parameters
+    ----------
+    run : Audit, str or Path
+        An audit, the folder that it left (or a merge's, with its audit.csv), a saved dataset, or a file of scored rows;
+        what is lacking is said on the page.
+    out : str or Path, optional
+        The file to write, or a folder for report.html; by default in the audit's folder, or beside the dataset.
+
+    Returns
+    -------
+    Path
+        Of the page: one file with its figures inside, which runs no script and asks no network for anything. Everything
+        from the data is shown and never obeyed.
+
+    Raises
+    ------
+    InputError
+        There is nothing to report.
+    WorkError
+        The page cannot be written.
+
+    Examples
+    --------
     >>> import ratekit as rk
     >>> rk.report("runs/reviews-length")  # doctest: +SKIP
     PosixPath('runs/reviews-length/report.html')
-
-    run  the folder that `ratekit run` or `ratekit demo` left (dataset/, effects.csv, run.json, a merge's audit.csv), a
-         saved dataset, or a file of scored rows; what it lacks is said on the page
-    out  the file to write, or a folder for report.html; by default in the run's folder, or beside the dataset
-
-    The page is one file: figures are inside it, it runs no script and asks no network for anything. Everything from the
-    data is shown and never obeyed. Raises InputError where there is nothing to report, WorkError where the page cannot
-    be written.
     """
     found = gather(run)
-    target = _target(Path(run), found, out)
+    target = _target(found.where if isinstance(run, Audit) else Path(run), found, out)
     page = render(found)
-    new = target.with_name(f".{target.name}.new")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        new.write_text(page, encoding="utf-8")
-        new.replace(target)
-    except OSError as e:
-        raise WorkError(f"{target} cannot be written: {shorten(e.strerror or e, 80)}") from None
-    return target
+    return replace_file(target, lambda new: new.write_text(page, encoding="utf-8"))
 
 
 def _target(run: Path, found: Contents, out: str | Path | None) -> Path:
@@ -76,6 +86,7 @@ def render(found: Contents) -> str:
         lstrip_blocks=True, finalize=lambda value: value if hasattr(value, "__html__") else visible(str(value)),
     )  # fmt: skip
     environment.filters["text"] = lambda text, limit=20_000: Markup(as_html(str(text), limit))
+    environment.filters["table"] = lambda found: Markup(table_html(found, limit=300))
     environment.filters["made"] = Markup  # for what ratekit itself has made of a text, escaped
     return environment.get_template("page.html.j2").render(**_parts(found))
 
@@ -99,7 +110,7 @@ def _parts(found: Contents) -> dict[str, Any]:
         "checks": list(check_figures(checks)) if checks is not None else [],
         "rewards": list(reward_figures(sample, table)) if checks is not None and table is not None else [],
         "examples": _examples(found),
-        "details": plain_table(_details(table), DETAILS) if table is not None else None,
+        "details": table_of(_details(table), missing="") if table is not None else None,
         "audit": audit_tables(found.audit) if found.audit is not None else None,
         "audit_picture": png(found.audit_picture) if found.audit_picture else None,
         "provenance": provenance(found, datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")),
@@ -115,7 +126,7 @@ def _checks(found: Contents) -> tuple[Any, pd.DataFrame | None, list[Verdict]]:
     if not set(NEEDED_BY["diagnose"]) <= set(columns_of(found.ds)):
         found.missing.append("the data hold no rewritten texts, so the rewrites cannot be checked or shown")
         return None, None, bare
-    sample = _sample(found.ds)
+    sample = checked_rows(found.ds)
     try:
         return sample, *examine(sample, found.table, by=_by(found.table))
     except InputError as e:
@@ -141,21 +152,10 @@ def _examples(found: Contents) -> list[Any]:
         return []
 
 
-def _sample(ds: Any) -> Any:
-    """At most `CHECKED_ROWS` rows of each attribute, drawn at random but always alike."""
-    import numpy as np
-
-    names = np.asarray(ds[ATTRIBUTE], dtype=object)
-    rng = np.random.default_rng(0)
-    kept = [np.flatnonzero(names == name) for name in dict.fromkeys(names)]
-    kept = [rows if len(rows) <= CHECKED_ROWS else rng.choice(rows, CHECKED_ROWS, replace=False) for rows in kept]
-    rows = np.sort(np.concatenate(kept))
-    return ds if len(rows) == len(ds) else ds.select(rows)
-
-
 def _details(table: pd.DataFrame) -> pd.DataFrame:
     kept = table.drop(columns=[c for c in ("n_treated", "n_untreated") if c in table])
-    return kept.assign(estimator=kept["estimator"].str.replace("_", " "), estimand=kept["estimand"].str.upper())
+    said = kept.assign(estimator=kept["estimator"].str.replace("_", " "), estimand=kept["estimand"].str.upper())
+    return said.rename(columns={c: DETAILS.get(c, c.replace("_", " ")) for c in said})
 
 
 def _subtitle(found: Contents) -> str:

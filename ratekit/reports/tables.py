@@ -1,40 +1,16 @@
-"""Tables as the page shows them: texts, with an estimate and its interval in one cell."""
+"""The audit of a merge as tables: an estimate and its interval in one cell."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from ratekit.tables import Table, cell
 
 if TYPE_CHECKING:
     import pandas as pd
 
 LOW, HIGH = "_ci_low", "_ci_high"
 WITH = ("_se", LOW, HIGH, "_p_adjusted")  # what stands beside an estimate, under the estimate's own name
-
-
-class Table(NamedTuple):
-    """A table as texts; `numeric` says of each column whether it holds numbers."""
-
-    columns: list[str]
-    numeric: list[bool]
-    rows: list[list[str]]
-
-
-def plain_table(table: pd.DataFrame, names: dict[str, str] | None = None) -> Table:
-    """A table as texts: numbers to four digits, missing ones empty.
-
-    >>> import pandas as pd
-    >>> plain_table(pd.DataFrame({"model": ["a"], "loss": [0.123456]}))
-    Table(columns=['model', 'loss'], numeric=[False, True], rows=[['a', '0.1235']])
-    """
-    rows = [[_cell(value) for value in row] for row in table.itertuples(index=False)]
-    numeric = [table[c].dtype.kind in "fiu" for c in table.columns]
-    return Table([(names or {}).get(c, str(c).replace("_", " ")) for c in table.columns], numeric, rows)
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return "" if value != value else f"{value:.4g}"
-    return "" if value is None else str(value)
 
 
 def audit_tables(table: pd.DataFrame) -> tuple[Table, Table | None]:
@@ -67,4 +43,4 @@ def _estimate(row: Any, name: str) -> str:
     if value != value or value is None:
         return ""
     known = low is not None and low == low and high == high
-    return f"{value:.3g} [{low:.3g}, {high:.3g}]" if known else _cell(value)
+    return f"{value:.3g} [{low:.3g}, {high:.3g}]" if known else cell(value, "")

@@ -12,8 +12,8 @@ from ratekit.conclusions import label as label_of
 from ratekit.diagnostics import sensitivity
 from ratekit.errors import shorten
 from ratekit.plots.look import grouping
-from ratekit.reports.tables import Table
 from ratekit.stages import standardize
+from ratekit.tables import Table
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,7 +8,6 @@ The experiments themselves are literals in experiments/registry.py.
 experiment.py   what an experiment is made of
 facts.py        what the authors published, as tables
 pipeline.py     every stage in order, in a folder that can be gone on from
-remains.py      what a run leaves behind in its folder
 sweeps.py       one confounding at several strengths, with the truth beside
 verdicts.py     ours beside theirs
 share.py        the dataset card, and the way to the hub

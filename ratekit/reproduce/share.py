@@ -7,7 +7,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ratekit import __version__, files, runfolder
+from ratekit import __version__, files
+from ratekit.audits import folder as on_disk
 from ratekit.errors import InputError, WorkError, shorten
 from ratekit.redaction import redact
 from ratekit.reproduce.experiment import Experiment
@@ -73,9 +74,8 @@ def _cost(rewriting: dict[str, Any]) -> str:
 
 def write_card(folder: Path, experiment: Experiment, record: dict[str, Any], ds: Dataset) -> Path:
     """Write the card beside the dataset of a run."""
-    path = folder / runfolder.DATASET / CARD
-    path.write_text(card(experiment, record, ds), encoding="utf-8")
-    return path
+    path = folder / on_disk.DATASET / CARD
+    return files.replace_file(path, lambda new: new.write_text(card(experiment, record, ds), encoding="utf-8"))
 
 
 def push(folder: Path, repo: str, private: bool = True) -> str:
@@ -85,14 +85,14 @@ def push(folder: Path, repo: str, private: bool = True) -> str:
     """
     from huggingface_hub import HfApi
 
-    if not (folder / runfolder.DATASET / CARD).exists():
+    if not (folder / on_disk.DATASET / CARD).exists():
         raise InputError(f"{folder} holds no finished run of `ratekit reproduce` to push")
-    ds = files.read(folder / runfolder.DATASET)
+    ds = files.read(folder / on_disk.DATASET)
     with tempfile.TemporaryDirectory(prefix="ratekit-") as out:
         (Path(out) / DATA).parent.mkdir()
         ds.to_parquet(str(Path(out) / DATA))
-        shutil.copy(folder / runfolder.DATASET / CARD, Path(out) / CARD)
-        for name in (runfolder.RECORD, runfolder.EFFECTS):
+        shutil.copy(folder / on_disk.DATASET / CARD, Path(out) / CARD)
+        for name in (on_disk.RECORD, on_disk.EFFECTS):
             shutil.copy(folder / name, Path(out) / name)
         try:
             api = HfApi()

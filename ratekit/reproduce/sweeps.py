@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ratekit.audits.folder import write_picture
 from ratekit.errors import InputError
 from ratekit.groups import reward_matrix
 from ratekit.reproduce.experiment import Sweep
@@ -167,17 +168,14 @@ def true_effects(ds: Dataset, twins: Dataset) -> dict[tuple[Any, ...], float]:
     return found
 
 
-def write_figure(path: Path, table: pd.DataFrame) -> None:
+def write_figure(path: Path, table: pd.DataFrame) -> Path:
     """The estimates along the sweep as a picture."""
-    import matplotlib.pyplot as plt
-
     from ratekit import plots
 
     shown = table[(table["estimand"] == "ate") & (table["reward_sd"] > 0) & table["estimator"].isin(GRADED)]
     if shown.empty:
-        return
+        return path
     figure = plots.sweep(shown)
     if shown["reward_model"].nunique() == 1:
         figure.set_size_inches(6.6, 4.2)  # or the legend would be wider than the one panel
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    return write_picture(path, figure)

@@ -13,7 +13,7 @@ from ratekit.reproduce.sweeps import SIMULATED, STEP
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ratekit.runs import Settings
+    from ratekit.audits import Settings
 
 AGREES, DIFFERS, NOT_COMPARABLE = "agrees", "differs", "not comparable"
 Z = 1.96  # beyond which two estimates differ: 5 % of those that agree do so by chance

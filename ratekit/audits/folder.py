@@ -1,0 +1,176 @@
+"""The folder of an audit.
+
+| what | for whom |
+|---|---|
+| `dataset/` | all rows (`datasets.load_from_disk` opens it); `record.json` in it says how they were made |
+| `effects.csv`, `effects.png` | readers: the table and its picture |
+| `run.json` | readers: the record, with what came of it (verdicts, counts dropped, notes) |
+| `rewrites/`, `scores/` | the caches of replies and of scores |
+
+The record of the rows lies in the dataset's folder and is replaced with it in one step, so neither is ever ahead of the
+other. `run.json` and `effects.csv` come after it and are never relied on where they are of other rows.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ratekit import __version__, files
+from ratekit.errors import InputError, shorten
+from ratekit.tables import as_csv, unquoted
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from datasets import Dataset
+
+log = logging.getLogger("ratekit")
+
+DATASET, EFFECTS, FIGURE, RECORD, ROWS = "dataset", "effects.csv", "effects.png", "run.json", "record.json"
+Record = dict[str, Any]
+
+
+def opened(folder: Path, settings: Mapping[str, Any]) -> tuple[Record, Dataset | None]:
+    """The record and the rows that `folder` holds, or a new record and None.
+
+    Raises InputError where the folder holds something else, or an audit with other settings.
+    """
+    if folder.is_file():
+        raise InputError(f"{folder} is a file; --out takes a folder")
+    record, ds = held(folder)
+    if record is None:
+        if ds is not None:
+            raise InputError(f"{folder} holds a dataset that is of no run (no {RECORD}); choose another --out")
+        return {"settings": dict(settings), "versions": versions()}, None
+    if ds is None and "asked" in record and not (folder / DATASET).exists():
+        return {"settings": dict(settings), "versions": versions()}, None  # cut off before it had rows: binds nobody
+    wanted, before = json.loads(json.dumps(settings)), record["settings"]
+    differing = [k for k in wanted if wanted[k] != before.get(k)]
+    if differing:
+        what = ", ".join(f"{k} {_said(before.get(k))} there, {_said(wanted[k])} here" for k in differing)
+        raise InputError(f"{folder} holds another run ({what}); choose another --out")
+    return record, ds
+
+
+def held(folder: Path) -> tuple[Record | None, Dataset | None]:
+    """The record and the rows of a folder; rows that are not those of the record are left out, which is logged."""
+    files.recover(folder / DATASET)
+    place = folder / DATASET
+    if not place.exists():
+        return (_read(folder / RECORD) if (folder / RECORD).exists() else None), None
+    own = (place / ROWS).exists()
+    record = _read(place / ROWS) if own else _read(folder / RECORD) if (folder / RECORD).exists() else None
+    try:
+        ds = files.read(place)
+    except InputError as e:
+        if record is None:
+            raise
+        log.warning("%s; it is made again", e)
+        return record, None
+    if record is not None and record.get("dataset") != files.fingerprint(place):
+        log.warning("%s is not as it was left: its rows are made again, from the caches where they hold them", place)
+        return record, None
+    return record, ds
+
+
+def begin(folder: Path, record: Record, rewards: list[str]) -> None:
+    """Leave behind what is to be done, so that an audit that is cut off before it has rows can be gone on from."""
+    if not (folder / DATASET).exists():
+        write_record(folder, {**record, "asked": rewards})
+
+
+def write_rows(folder: Path, ds: Dataset, record: Record) -> Path:
+    """Replace `folder`/dataset by these rows and their record."""
+
+    def write(new: Path) -> None:
+        ds.save_to_disk(str(new))
+        record["dataset"] = files.fingerprint(new)
+        (new / ROWS).write_text(_json(record), encoding="utf-8")
+
+    return files.replace_folder(folder / DATASET, write)
+
+
+def write_record(folder: Path, record: Record) -> Path:
+    """Replace run.json."""
+    return files.replace_file(folder / RECORD, lambda new: new.write_text(_json(record), encoding="utf-8"))
+
+
+def write_figure(path: Path, table: pd.DataFrame) -> Path:
+    """The forest of effects as a picture."""
+    from ratekit import plots
+
+    unit = "sd" if table["reward_sd"].gt(0).any() else "reward"
+    return write_picture(path, plots.effects(table, unit=unit).figure)
+
+
+def write_picture(path: Path, figure: Any) -> Path:
+    """A figure as PNG, which closes it."""
+    import matplotlib.pyplot as plt
+
+    try:
+        return files.replace_file(path, lambda new: figure.savefig(new, dpi=150, format="png"))
+    finally:
+        plt.close(figure)
+
+
+def write_effects(
+    folder: Path,
+    table: pd.DataFrame,
+    record: Record | None = None,
+    draw: Callable[[Path, pd.DataFrame], Path] = write_figure,
+) -> list[Path]:
+    """Replace effects.csv and effects.png; the record, where there is one, learns of which rows they are."""
+    text = as_csv(table)
+    path = files.replace_file(folder / EFFECTS, lambda new: new.write_text(text, encoding="utf-8"))
+    if record is not None:
+        record["effects"] = files.fingerprint(path)
+    return [path, draw(folder / FIGURE, table)]
+
+
+def read_effects(folder: Path, record: Mapping[str, Any], dataset: str) -> pd.DataFrame | None:
+    """effects.csv where it is whole and of the rows with this fingerprint; else None."""
+    import pandas as pd
+
+    path = folder / EFFECTS
+    if not path.exists() or record.get("dataset") != dataset or record.get("effects") != files.fingerprint(path):
+        return None
+    table = unquoted(pd.read_csv(path, keep_default_na=False, na_values=[""]))
+    if "reason" in table:
+        table["reason"] = table["reason"].fillna("")
+    table.attrs["notes"] = list(record.get("notes") or [])
+    return table
+
+
+def versions() -> dict[str, str]:
+    """Of Python, ratekit and the packages whose numbers could differ between versions."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": platform.python_version(), "ratekit": __version__}
+    for package in ("datasets", "torch", "transformers", "numpy", "scipy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _json(record: Mapping[str, Any]) -> str:
+    return json.dumps(record, indent=2, ensure_ascii=False, default=str) + "\n"
+
+
+def _read(path: Path) -> Record:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        record["settings"].get("data")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise InputError(f"{path} is not readable; choose another --out") from None
+    assert isinstance(record, dict)
+    return record
+
+
+def _said(value: Any) -> str:
+    return shorten(", ".join(map(repr, value)) if isinstance(value, list) and value else repr(value), 120)

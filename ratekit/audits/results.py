@@ -1,0 +1,185 @@
+"""`Audit`: what was found, as one object that every surface shows."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ratekit import files
+from ratekit.audits import folder as on_disk
+from ratekit.audits.screen import as_html, as_screen
+from ratekit.conclusions import Verdict, unchecked
+from ratekit.diagnostics import verdicts
+from ratekit.errors import InputError
+from ratekit.schema import ATTRIBUTE, NEEDED_BY, columns_of
+from ratekit.stages import estimate
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from datasets import Dataset
+    from matplotlib.axes import Axes
+
+log = logging.getLogger("ratekit")
+
+CHECKED_ROWS = 1000  # of each attribute: measuring texts takes some milliseconds each
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Audit:
+    """An audit: rows, effects, verdicts, and where they come from.
+
+    Attributes
+    ----------
+    dataset : Dataset
+        All rows, with their rewrites and rewards.
+    effects : DataFrame
+        The effects table, as `rk.estimate` gives it.
+    provenance : dict
+        Settings, versions, seeds, models, fingerprints of the data, what the rewriting used and cost, counts dropped.
+    folder : Path or None
+        Where it is on disk.
+
+    Examples
+    --------
+    >>> import ratekit as rk
+    >>> found = rk.audit("reviews", "words", "length", progress=False)
+    >>> found.verdicts[0].word in ("trust", "trust with care", "do not trust", "cannot tell")
+    True
+    """
+
+    dataset: Dataset
+    effects: pd.DataFrame
+    provenance: dict[str, Any] = field(default_factory=dict)
+    folder: Path | None = None
+
+    @cached_property
+    def verdicts(self) -> list[Verdict]:
+        """One record per attribute and reward model: the estimate to read first, and whether to trust it.
+
+        Texts are measured in at most 1,000 rows of each attribute, drawn at random but always alike; the estimates are
+        those of all rows. Without rewrites there is nothing to check, and each verdict is "cannot tell".
+        """
+        if set(NEEDED_BY["diagnose"]) <= set(columns_of(self.dataset)):
+            try:
+                return verdicts(self.checked, self.effects, by=self.groups)
+            except InputError as e:
+                log.info("the rewrites cannot be checked: %s", e)
+        return list(unchecked(self.effects))
+
+    @property
+    def groups(self) -> list[str]:
+        """The columns that the effects are grouped by, each group by itself."""
+        columns = [str(c) for c in self.effects.columns]
+        return [c for c in columns[: columns.index(ATTRIBUTE)] if c in columns_of(self.dataset)]
+
+    @cached_property
+    def checked(self) -> Dataset:
+        """The rows whose texts are looked at closely: all, or a random part that is always the same."""
+        return checked_rows(self.dataset)
+
+    def report(self, path: str | Path | None = None) -> Path:
+        """Write the report, one HTML page that needs no network, and give its path.
+
+        Parameters
+        ----------
+        path : str or Path, optional
+            The file, or a folder for report.html; by default in the audit's folder, or here.
+
+        Raises
+        ------
+        WorkError
+            The page cannot be written.
+        """
+        from ratekit import report
+
+        return report(self, path)
+
+    def plot(self, **how: Any) -> Axes:
+        """The forest of effects; `how` is that of `rk.plots.effects` (estimators, estimand, unit, ax)."""
+        from ratekit import plots
+
+        unit = "sd" if self.effects["reward_sd"].gt(0).any() else "reward"
+        return plots.effects(self.effects, **{"unit": unit, **how})
+
+    def save(self, folder: str | Path) -> Path:
+        """Write dataset/, effects.csv, effects.png and run.json into a folder, and give it.
+
+        Raises
+        ------
+        InputError
+            The folder holds another audit.
+        WorkError
+            It cannot be written.
+        """
+        folder = Path(folder)
+        record = self.provenance
+        if folder != self.folder and (folder / on_disk.DATASET).exists():
+            on_disk.opened(folder, record.get("settings") or {})
+        on_disk.write_rows(folder, self.dataset, record)
+        on_disk.write_effects(folder, self.effects, record)
+        on_disk.write_record(folder, record)
+        return folder
+
+    @classmethod
+    def load(cls, path: str | Path) -> Audit:
+        """The audit in a folder, or of scored rows: a saved dataset or a file.
+
+        Parameters
+        ----------
+        path : str or Path
+            What `save`, `rk.audit(out=...)` or ``ratekit audit`` left, or scored rows.
+
+        Returns
+        -------
+        Audit
+            Its effects are read where they are of these rows, and else estimated again, which is logged.
+
+        Raises
+        ------
+        InputError
+            There is no such folder, or nothing in it can be estimated.
+        """
+        path = Path(path)
+        record, ds, dataset = None, None, ""
+        if path.is_dir() and not any((path / name).exists() for name in ("state.json", "dataset_dict.json")):
+            record, ds = on_disk.held(path)
+            if ds is None:
+                raise InputError(f"{path} holds no audit: there is no readable {on_disk.DATASET}/ in it")
+            dataset = str((record or {}).get("dataset", ""))
+        if ds is None:
+            return cls(ds := files.read(path), estimate(ds))
+        said = _record(path) or record or {}
+        table = on_disk.read_effects(path, said, dataset)
+        if table is None:
+            if (path / on_disk.EFFECTS).exists():
+                log.warning("%s is not of the rows beside it; the effects are estimated again", path / on_disk.EFFECTS)
+            said, table = {**(record or {})}, estimate(ds, by=said.get("by"))
+        return cls(ds, table, {**said}, path)
+
+    def __repr__(self) -> str:
+        return as_screen(self)
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
+
+
+def _record(folder: Path) -> dict[str, Any] | None:
+    try:
+        return on_disk._read(folder / on_disk.RECORD)
+    except InputError:
+        return None
+
+
+def checked_rows(ds: Any) -> Any:
+    """At most `CHECKED_ROWS` rows of each attribute, drawn at random but always alike."""
+    names = np.asarray(ds[ATTRIBUTE], dtype=object)
+    rng = np.random.default_rng(0)
+    kept = [np.flatnonzero(names == name) for name in dict.fromkeys(names)]
+    kept = [rows if len(rows) <= CHECKED_ROWS else rng.choice(rows, CHECKED_ROWS, replace=False) for rows in kept]
+    rows = np.sort(np.concatenate(kept))
+    return ds if len(rows) == len(ds) else ds.select(rows)

@@ -1,0 +1,437 @@
+"""`audit`: every stage in order, each kept as soon as it is done; the same call goes on where it was cut off."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ratekit.attributes import Attribute, find_attribute
+from ratekit.audits import folder as on_disk
+from ratekit.audits.inputs import attribute_print, changed, data_print, reward_print, rewriter_print
+from ratekit.audits.results import Audit
+from ratekit.errors import InputError
+from ratekit.rewriting import Options, make_rewriter
+from ratekit.rewriting.chains import rows_of
+from ratekit.rewriting.chat import ChatRewriter
+from ratekit.rewriting.cost import Meter, Plan, Prices
+from ratekit.rewriting.rules import RULES
+from ratekit.rewriting.stream import plan_chains
+from ratekit.schema import (
+    ATTRIBUTE,
+    REWARD_PREFIX,
+    REWRITE_STATUS,
+    REWRITES,
+    TREATED,
+    columns_of,
+    reward_columns,
+    reward_name,
+)
+from ratekit.scoring import default_name, find_reward
+from ratekit.scoring.base import Reward
+from ratekit.sources.loading import load
+from ratekit.stages import estimate, label, rewrite, score
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from datasets import Dataset
+
+log = logging.getLogger("ratekit")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the rows and rewrites of an audit; two audits with equal settings have equal rewrites.
+
+    Attributes
+    ----------
+    data : Any
+        A name, a path, a hub id, or rows in memory.
+    attributes : sequence of str or Attribute
+        What is varied; () for what the data carry.
+    rewriter : str or callable, optional
+        A spec, or a rewriter; by default the rewrites that the data carry, else rules.
+    options : Options
+        How an LLM is asked.
+    experiment, labeller : str, optional
+        Of `ratekit.reproduce`; then it says what the rows and labels are.
+    """
+
+    data: Any
+    attributes: Sequence[str | Attribute] = ()
+    data_files: Any = None
+    split: str | None = None
+    columns: Mapping[str, str] | None = None
+    duplicates: str | None = None
+    label_column: str | None = None
+    positive: Sequence[str] | None = None
+    rewriter: Any = None
+    depth: int | None = None
+    n: int | None = None
+    seed: int = 0
+    options: Options = field(default_factory=Options)
+    experiment: str | None = None
+    labeller: str | None = None
+
+    def record(self) -> dict[str, Any]:
+        """The settings as JSON can hold them; what is in memory by what it is."""
+        paths = [self.data_files] if isinstance(self.data_files, str | Path) else self.data_files
+        held = f"rows in memory ({type(self.data).__name__})"
+        asked = {_recorded(name): value for name, value in self.options.asked.items()}
+        asked |= {"judged": True} if self.options.judged else {}
+        return {
+            "data": str(self.data) if isinstance(self.data, str | Path) else held,
+            "attributes": [a.name if isinstance(a, Attribute) else a for a in self.attributes],
+            "data_files": None if paths is None else [str(path) for path in paths],
+            "split": self.split, "columns": dict(self.columns) if self.columns else None,
+            "duplicates": self.duplicates, "label_column": self.label_column,
+            "positive": list(self.positive) if self.positive else None,
+            "rewriter": _spec(self.rewriter), "depth": self.depth, "n": self.n,
+            "seed": self.seed, "experiment": self.experiment, "labeller": self.labeller,
+            **asked,
+        }  # fmt: skip
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Settings:
+        """The settings that `record` said, as names."""
+        own = {f.name: record[f.name] for f in fields(cls) if f.name in record and f.name != "options"}
+        asked = {f.name: record[_recorded(f.name)] for f in fields(Options) if _recorded(f.name) in record}
+        return cls(**own, options=Options(**asked))
+
+    def inputs(self) -> dict[str, str]:
+        """The fingerprint of everything that the rows and rewrites depend on."""
+        attributes = [find_attribute(a) for a in self.attributes]
+        labeller = {} if self.labeller is None else {"labeller": rewriter_print(f"hf:{self.labeller}")}
+        return {
+            "data": data_print(self.data, self.data_files), "rewriter": rewriter_print(self.rewriter), **labeller,
+            **{f"attribute {a.name}": attribute_print(a) for a in attributes},
+        }  # fmt: skip
+
+
+def _recorded(option: str) -> str:
+    """The name of an option among the settings, which have a seed of their own."""
+    return "llm_seed" if option == "seed" else option
+
+
+def _spec(rewriter: Any) -> str | None:
+    return None if rewriter is None else str(getattr(rewriter, "__name__", rewriter))
+
+
+def audit(
+    data: Any,
+    rewards: str | Path | Reward | Sequence[str | Path | Reward] | Mapping[str, str | Path | Reward] = (),
+    attributes: str | Attribute | Sequence[str | Attribute] = (),
+    *,
+    rewriter: Any = None,
+    depth: int | None = None,
+    n: int | None = None,
+    seed: int = 0,
+    out: str | Path | None = None,
+    data_files: str | Path | Sequence[str | Path] | None = None,
+    split: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    duplicates: str | None = None,
+    label_column: str | None = None,
+    positive: Sequence[str] | None = None,
+    cache: str | Path | None = None,
+    options: Options | None = None,
+    meter: Meter | None = None,
+    trust_remote_code: bool = False,
+    progress: bool = True,
+) -> Audit:
+    """What do these rewards reward? Load, label, rewrite twice, score, estimate and check, in one call.
+
+    Parameters
+    ----------
+    data : Any
+        Prompts and responses: a DataFrame, a Dataset, a list of dicts, a path, a hub id, "reviews", a name in
+        `rk.SOURCES`. What has rewrites or rewards keeps them.
+    rewards : str, Path, callable, sequence or mapping
+        One or several: "vader", a model folder, a hub id, a callable; a mapping gives names. () for those that the data
+        carry.
+    attributes : str, Attribute or sequence
+        What is varied. () for what the data carry.
+    rewriter : str or callable, optional
+        "rules", "openai:MODEL", "hf:MODEL", ...; by default the rewrites that the data carry, else rules.
+    depth : int, optional
+        Rewrites in a chain: 2 is RATE, 3 adds the drift test. By default 2, or what the data carry.
+    n, seed : int
+        A random sample of `n` rows; whole prompts are drawn.
+    out : str or Path, optional
+        A folder in which each stage is kept as soon as it is done; the same call goes on where it was cut off. Where an
+        input has changed since (a file, a model's weights, a function's code), what came of it is made again, and that
+        is logged.
+    data_files, split, columns, duplicates
+        As in `rk.load`.
+    label_column, positive
+        As in `rk.label`.
+    cache : str or Path, optional
+        Folder of an LLM's replies; by default in `out`, else the user's.
+    options : Options, optional
+        How an LLM is asked.
+    meter : Meter, optional
+        Counts what is used, and holds the budget.
+
+    Returns
+    -------
+    Audit
+        The rows, the effects table, a verdict for each attribute and reward, and where they come from.
+
+    Raises
+    ------
+    InputError
+        For a wrong call or data that cannot be read; before any work where that can be known.
+    WorkError
+        Where the work fails; what was finished is in `out` and in the caches.
+
+    Examples
+    --------
+    >>> import pandas as pd, ratekit as rk
+    >>> texts = rk.load("reviews", attribute="length")["response"]
+    >>> df = pd.DataFrame({"prompt": [f"Review {i}" for i in range(len(texts))], "response": texts})
+    >>> found = rk.audit(df, "vader", "length", rewriter="rules", progress=False)
+    >>> [(v.attribute, v.reward_model) for v in found.verdicts]
+    [('length', 'vader')]
+    """
+    settings = Settings(
+        data, one_or_more(attributes), data_files, split, columns, duplicates, label_column, positive, rewriter, depth,
+        n, seed, options or Options(),
+    )  # fmt: skip
+    folder = None if out is None else Path(out)
+    replies = cache or (folder / "rewrites" if folder is not None else None)
+
+    def rows(meter: Meter) -> Dataset:
+        return rewritten(labelled(settings), settings.options, cache=replies, meter=meter, progress=progress)
+
+    return carry_out(
+        folder, settings, rewards, rows, meter=meter, trust_remote_code=trust_remote_code, progress=progress
+    )
+
+
+def carry_out(
+    folder: Path | None,
+    settings: Settings,
+    rewards: Any,
+    rows: Callable[[Meter], Dataset],
+    *,
+    table: Callable[[Dataset], pd.DataFrame] | None = None,
+    by: str | None = None,
+    draw: Callable[[Path, pd.DataFrame], Path] = on_disk.write_figure,
+    about: Mapping[str, Any] | None = None,
+    specs: Mapping[str, str] | None = None,
+    meter: Meter | None = None,
+    trust_remote_code: bool = False,
+    progress: bool = True,
+) -> Audit:
+    """What is still to be done of an audit: rows, rewards, effects; what `folder` holds and is not stale stays.
+
+    Parameters
+    ----------
+    folder : Path or None
+        Where each stage is kept.
+    rows : callable
+        Gives the rewritten rows; asked where there are none, or where they are stale or not finished.
+    table : callable, optional
+        The effects of the rows; by default those of `rk.estimate`, of each group of `by`.
+    draw : callable
+        ``draw(path, table)`` makes the picture.
+    about : mapping, optional
+        What else the record says.
+    specs : mapping, optional
+        What the record says of a reward; by default its spec, or the name of a callable.
+
+    Raises
+    ------
+    InputError
+        The folder holds another audit.
+    """
+    begun = time.monotonic()
+    named = names_of(rewards)
+    inputs = settings.inputs()
+    record: dict[str, Any] = {"settings": settings.record(), "versions": on_disk.versions()}
+    ds: Dataset | None = None
+    if folder is not None:
+        record, ds = on_disk.opened(folder, record["settings"])
+    stale = changed(record.get("inputs") or {}, inputs)
+    if ds is not None and stale:
+        log.warning("changed since this run was made: %s; its rows are made again", ", ".join(stale))
+    if ds is None or stale or settings.options.retry_failed or (record.get("rewriting") or {}).get("stopped"):
+        if folder is not None:
+            on_disk.begin(folder, record, [r if isinstance(r, str) else name for name, r in named.items()])
+        meter = meter or Meter()
+        ds = rows(meter)
+        kept = [reward_name(c) for c in reward_columns(columns_of(ds))]
+        record |= {
+            "inputs": inputs, "n_rows": len(ds), "rewriting": meter.record(),
+            "rewards": dict.fromkeys(kept, "carried by the data"), "reward_prints": {},
+        }  # fmt: skip
+        _keep(folder, ds, record)
+    prints = record.setdefault("reward_prints", {})
+    for name, reward in named.items():
+        now, spec = (
+            reward_print(reward),
+            (specs or {}).get(name) or _spec(reward if isinstance(reward, str | Path) else name),
+        )
+        if REWARD_PREFIX + name in columns_of(ds) and record["rewards"].get(name) == spec:
+            if not changed({name: prints.get(name, "")}, {name: now}):
+                continue
+            log.warning("%s has changed since this run was made; it is scored again", name)
+        ds = score(
+            ds, reward, name=name, cache=None if folder is None else folder / "scores",
+            trust_remote_code=trust_remote_code, progress=progress,
+        )  # fmt: skip
+        record["rewards"][name], prints[name] = spec, now
+        _keep(folder, ds, record)
+    by = by if by in columns_of(ds) else None
+    effects = table(ds) if table is not None else estimate(ds, by=by)
+    record |= {"notes": list(effects.attrs.get("notes", [])), "dropped": dropped(ds), "by": by, **(about or {})}
+    record["seconds"] = round(record.get("seconds", 0.0) + time.monotonic() - begun, 1)
+    if folder is not None:
+        on_disk.write_effects(folder, effects, record, draw)
+        on_disk.write_record(folder, record)
+    return Audit(ds, effects, record, folder)
+
+
+def _keep(folder: Path | None, ds: Dataset, record: dict[str, Any]) -> None:
+    if folder is not None:
+        on_disk.write_rows(folder, ds, record)
+        on_disk.write_record(folder, record)
+
+
+def one_or_more(given: Any) -> tuple[Any, ...]:
+    """One thing, or several, as a tuple.
+
+    >>> one_or_more("length"), one_or_more(["length", "sentiment"])
+    (('length',), ('length', 'sentiment'))
+    """
+    return tuple(given) if isinstance(given, list | tuple) else (given,)
+
+
+def names_of(rewards: Any) -> dict[str, Any]:
+    """Each reward under the name of its column; InputError for an unknown reward or a name that two would share.
+
+    >>> names_of(["vader", "words"])
+    {'vader': 'vader', 'words': 'words'}
+
+    Called before any work is done, so that a misspelt reward is not found after the rewriting.
+    """
+    if isinstance(rewards, Mapping):
+        named = dict(rewards)
+    else:
+        several = one_or_more(rewards)
+        names = [default_name(reward) for reward in several]
+        for name in names:
+            if names.count(name) > 1:
+                raise InputError(f"two rewards are called {name!r}, and one would replace the other; rename a folder")
+        named = dict(zip(names, several, strict=True))
+    for reward in named.values():
+        if not callable(reward):
+            find_reward(reward)
+    return named
+
+
+class Labelled(NamedTuple):
+    """The labelled rows of one attribute, and how they are to be rewritten."""
+
+    rows: Dataset
+    attribute: Attribute | None
+    rewriter: Any
+    depth: int
+
+
+def rewritten(
+    parts: Iterable[Labelled],
+    options: Options,
+    *,
+    cache: str | Path | None = None,
+    meter: Meter | None = None,
+    progress: bool = True,
+) -> Dataset:
+    """The rows of all attributes, rewritten; those whose rewriter is None are taken as they are."""
+    from datasets import concatenate_datasets
+
+    meter = meter or Meter()
+    done = [
+        part.rows if part.rewriter is None or part.attribute is None else rewrite(
+            part.rows, part.attribute, part.rewriter, part.depth, cache=cache, options=options, meter=meter,
+            progress=progress,
+        )
+        for part in parts
+    ]  # fmt: skip
+    return done[0] if len(done) == 1 else concatenate_datasets(done)
+
+
+def planned(
+    parts: Iterable[Labelled], options: Options, *, cache: str | Path | None = None, prices: Prices | None = None
+) -> dict[str, Plan]:
+    """What `rewritten` would ask an LLM for, by attribute; makes no request.
+
+    Raises InputError for a rewriter that asks none.
+    """
+    plans = {}
+    for part in parts:
+        spec = part.rewriter
+        if spec is None or part.attribute is None:
+            raise InputError("a dry run is for rewriters that ask an LLM; these rows are taken as they are")
+        made = make_rewriter(spec, part.attribute, cache=cache, options=options) if isinstance(spec, str) else spec
+        if not isinstance(made, ChatRewriter):
+            raise InputError(f"a dry run is for rewriters that ask an LLM; {spec!r} makes no call")
+        rows = rows_of(part.rows, made.needs_prompt)
+        plans[part.attribute.name] = plan_chains(made, rows, part.depth, prices)
+    return plans
+
+
+def labelled(settings: Settings) -> Iterator[Labelled]:
+    """The labelled rows of each attribute, how they are rewritten and how often."""
+    for attribute in map(find_attribute, settings.attributes):
+        ds = _rows(settings, attribute)
+        have = columns_of(ds)
+        if TREATED in have and ATTRIBUTE not in have:
+            ds = ds.add_column(ATTRIBUTE, [attribute.name] * len(ds))
+        named = settings.label_column is not None or settings.positive is not None
+        if named or TREATED not in have or any(a != attribute.name for a in ds[ATTRIBUTE]):
+            ds = label(ds, attribute, label_column=settings.label_column, positive=settings.positive)
+        rewriter = settings.rewriter or _default_rewriter(ds, attribute.name)
+        depth = settings.depth
+        if depth is None:
+            depth = max((len(r or []) for r in ds[REWRITES]), default=2) if rewriter == "replay" else 2
+        yield Labelled(ds, attribute, rewriter, depth)
+    if not settings.attributes:
+        ds = _rows(settings, None)
+        missing = [c for c in (ATTRIBUTE, TREATED, REWRITES) if c not in columns_of(ds)]
+        if missing:
+            raise InputError(f"which attribute? The data carry no column {missing[0]!r}; give one, as in 'length'")
+        yield Labelled(ds, None, None, 0)
+
+
+def _rows(settings: Settings, attribute: Attribute | None) -> Dataset:
+    return load(
+        settings.data, attribute=attribute, data_files=settings.data_files, split=settings.split,
+        columns=settings.columns, duplicates=settings.duplicates, n=settings.n, seed=settings.seed,
+    )  # fmt: skip
+
+
+def _default_rewriter(ds: Dataset, attribute: str) -> str:
+    if REWRITES in columns_of(ds):
+        return "replay"
+    if attribute in RULES:
+        return "rules"
+    raise InputError(
+        f"which rewriter? The data carry no rewrites and there are no rules for {attribute!r}; "
+        "give --rewriter openai:MODEL or replay:PATH"
+    )
+
+
+def dropped(ds: Any) -> dict[str, Any]:
+    """How each rewrite ended, and how many rewards each model lacks."""
+    found: dict[str, Any] = {"rewrites": {}, "rewards": {}}
+    columns = columns_of(ds)
+    if REWRITE_STATUS in columns:
+        found["rewrites"] = dict(Counter(s for row in ds[REWRITE_STATUS] for s in row or ()))
+    for column in reward_columns(columns):
+        found["rewards"][reward_name(column)] = sum(r is None for row in ds[column] for r in row or (None,))
+    return found

@@ -1,0 +1,258 @@
+"""Commands that look at scored data: checks, contrasts, what lies behind an effect, what would overturn it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ratekit.cli import options as given
+from ratekit.cli.tables import Format, show
+from ratekit.escaping import visible
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def report(
+    data: given.Rows,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write, or folder for report.html. [default: in the audit's folder]")
+    ] = None,
+) -> None:
+    """One HTML page: verdicts, figures, checks, examples.
+
+    And where it all comes from; the page needs no network to be read.
+    """
+    from ratekit.reports import report as write
+
+    print(f"written: {write(data, out)}")
+
+
+def diagnose(data: given.Rows, format: given.TableFormat = Format.table) -> None:
+    """Check what RATE assumes: compliance, drift, failures."""
+    from ratekit.diagnostics import diagnose as checks
+    from ratekit.sources import as_dataset
+
+    table = checks(as_dataset(data))
+    if format is not Format.table:
+        show(table, format)
+        return
+    verdicts = table[table["check"] == "verdict"]
+    show(_without(table[table["check"] != "verdict"], "about", "words", "p_value"), format)
+    for row in verdicts.itertuples():
+        print("\n" + visible(f"{row.attribute}: {row.group}; {row.words}"))
+
+
+def contrast(
+    data: given.Rows,
+    first: Annotated[str, typer.Argument(help="A reward model in the data.")],
+    second: Annotated[str, typer.Argument(help="The one it is held against.")],
+    estimator: given.Estimator = "rate",
+    unit: given.Unit = "sd",
+    format: given.TableFormat = Format.table,
+) -> None:
+    """One reward model's effect minus another's, paired.
+
+    Both are held to the same rewrites.
+    """
+    from ratekit.diagnostics import contrast as differ
+    from ratekit.sources import as_dataset
+
+    show(differ(as_dataset(data), first, second, estimator=estimator, unit=unit), format)
+
+
+def sensitivity(data: given.Rows, format: given.TableFormat = Format.table) -> None:
+    """How wrong a rewriter would have to be to overturn it.
+
+    In reward SDs, for each effect.
+    """
+    from ratekit.diagnostics import sensitivity as tipping
+    from ratekit.sources import as_dataset
+    from ratekit.stages import estimate
+
+    table = tipping(estimate(as_dataset(data)))
+    if format is Format.table:
+        kept = ["attribute", "reward_model", "estimator", "estimand", "estimate", "se"]
+        table = table[[c for c in table.columns if c in kept or "tips_" in c]]
+    show(table, format)
+
+
+def heterogeneity(
+    data: given.Rows,
+    by: Annotated[list[str], typer.Option("--by", help="A column of groups (may be repeated, to cross them).")],
+    estimator: given.Estimator = "rate",
+    format: given.TableFormat = Format.table,
+) -> None:
+    """Whether the effect is the same in every group."""
+    from ratekit.diagnostics import heterogeneity as differs
+    from ratekit.sources import as_dataset
+
+    show(differs(as_dataset(data), by, estimator=estimator), format)
+
+
+def spillover(data: given.Rows, format: given.TableFormat = Format.table) -> None:
+    """What else the rewrites changed, and what that adds.
+
+    Words, sentiment, readability, faults.
+    """
+    from ratekit.diagnostics import spillover as spilt
+    from ratekit.sources import as_dataset
+
+    table = spilt(as_dataset(data))
+    if format is Format.table:
+        kept = ["attribute", "measure", "shift", "se", "p_value", "shift_sd", "reward_model", "through", "through_se"]
+        table = table[[c for c in [*kept, "n"] if c in table]]
+    show(table, format)
+
+
+def dose_response(
+    data: given.Rows,
+    bins: Annotated[int, typer.Option(help="Parts of equal size, from the smallest change to the largest.")] = 5,
+    format: given.TableFormat = Format.table,
+) -> None:
+    """The effect by how much the rewrite changed the text.
+
+    Per word, per point of sentiment.
+    """
+    from ratekit.diagnostics import dose_response as curve
+    from ratekit.sources import as_dataset
+
+    show(curve(as_dataset(data), bins=bins), format)
+
+
+def warranted(
+    data: given.Rows,
+    human: Annotated[
+        str, typer.Option(help="Column of what people chose: treated, untreated, tie.")
+    ] = "human_preference",
+    format: given.TableFormat = Format.table,
+) -> None:
+    """Whether a model wants the attribute more than people do."""
+    from ratekit.diagnostics import warranted as justified
+    from ratekit.sources import as_dataset
+
+    table = justified(as_dataset(data), human)
+    if format is not Format.table:
+        show(table, format)
+        return
+    kept = ["attribute", "reward_model", "model_rate", "human_rate", "skew", "skew_low", "skew_high", "p_value", "n"]
+    show(table[kept], format)
+    for row in table.itertuples():
+        print("\n" + visible(f"{row.attribute}, {row.reward_model}: {row.words}"))
+
+
+def plan(
+    data: given.Rows,
+    se: Annotated[float | None, typer.Option(help="The standard error wanted.")] = None,
+    apart: Annotated[tuple[str, str] | None, typer.Option(help="Two reward models to be told apart instead.")] = None,
+    difference: Annotated[float | None, typer.Option(help="The least to be told; --apart needs it.")] = None,
+    power: Annotated[float, typer.Option(help="Chance to tell them apart.")] = 0.8,
+    estimator: given.Estimator = "rate",
+    estimand: given.Estimand = "ate",
+    unit: given.Unit = "sd",
+    format: given.TableFormat = Format.table,
+) -> None:
+    """How many more rows for a standard error.
+
+    Or for telling two reward models apart.
+    """
+    from ratekit.diagnostics import plan as planned
+    from ratekit.sources import as_dataset
+
+    show(
+        planned(
+            as_dataset(data), se, apart=apart, difference=difference, power=power, estimator=estimator,
+            estimand=estimand, unit=unit,
+        ),
+        format,
+    )  # fmt: skip
+
+
+def sequential(
+    data: given.Rows,
+    estimator: given.Estimator = "rate",
+    estimand: given.Estimand = "ate",
+    format: given.TableFormat = Format.table,
+) -> None:
+    """Whether one may stop rewriting, however often one looks.
+
+    Rows in order of arrival.
+    """
+    from ratekit.diagnostics import sequential as looks
+    from ratekit.sources import as_dataset
+
+    show(looks(as_dataset(data), estimator=estimator, estimand=estimand), format)
+
+
+def attributes(format: given.TableFormat = Format.table) -> None:
+    """The attributes that ratekit knows, with their phrases."""
+    import pandas as pd
+
+    from ratekit.attributes import ATTRIBUTES
+
+    rows = [{"attribute": a.name, "treated": a.treated, "untreated": a.untreated} for a in ATTRIBUTES.values()]
+    show(pd.DataFrame(rows), format)
+
+
+def check_reward(
+    model: Annotated[str, typer.Argument(help="A model folder or a hub id.")],
+    adapter: given.Adapter = None,
+    revision: Annotated[str | None, typer.Option(help="Of a hub model.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help='A JSON file {"prompt", "response", "score"} with the card\'s own example.')
+    ] = None,
+    trust_remote_code: given.Trust = False,
+    format: given.TableFormat = Format.table,
+) -> None:
+    """Check how a reward model is run, and what it sees.
+
+    Equal scores for any batch, order and path; its template; its end; what it cuts off.
+    """
+    from ratekit.errors import WorkError
+    from ratekit.scoring.check_reward import FAIL
+    from ratekit.scoring.check_reward import check_reward as check
+    from ratekit.scoring.model import RewardModel
+
+    card = _reference(reference)
+    reward = RewardModel(model, adapter, revision=revision, dtype=dtype, trust_remote_code=trust_remote_code)
+    table = check(reward, reference=card)
+    show(table, format)
+    failed = table.loc[table["result"] == FAIL, "check"].tolist()
+    if failed:
+        raise WorkError(f"{model} failed {len(failed)} of {len(table)} checks: {'; '.join(failed)}")
+
+
+def calibrate(
+    reward: Annotated[str, typer.Argument(help="vader, words, a model folder, a hub id or FILE.py:NAME.")],
+    n: Annotated[int, typer.Option("--n", min=1, help="Reviews in each of three worlds; five texts each.")] = 300,
+    seed: given.Seed = 0,
+    format: given.TableFormat = Format.table,
+) -> None:
+    """Grade the estimators where the true effects are known."""
+    from ratekit.simulate import calibrate as grade
+
+    table = grade(given.own(reward), n=n, seed=seed, progress=True)
+    if format is Format.table:
+        kept = ["attribute", "estimator", "truth", "estimate", "ci_low", "ci_high", "covers", "bias", "reward_sd"]
+        table = table[table["estimand"] == "ate"][kept]
+    show(table, format)
+
+
+def _without(table: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    return table.drop(columns=[c for c in columns if c in table])
+
+
+def _reference(path: Path | None) -> tuple[object, str, float] | None:
+    from ratekit.errors import InputError
+
+    if path is None:
+        return None
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        return card["prompt"], str(card["response"]), float(card["score"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise InputError(f"{path}: a JSON object with prompt, response and score was expected") from None

@@ -1,0 +1,96 @@
+"""The options that several commands have: one name and one meaning each, in every command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ratekit.cli.tables import Format
+from ratekit.userfiles import is_object_spec, load_object
+
+DATA = "DATA"
+Rows = Annotated[
+    Path, typer.Argument(metavar=DATA, help="Rows: an audit's folder, a saved dataset, Parquet, CSV or JSON Lines.")
+]
+Source = Annotated[
+    str, typer.Argument(metavar=DATA, help="A file, a folder, a hub id, reviews, imdb, hh-rlhf, helpsteer or eli5.")
+]
+SourceOption = Annotated[
+    str, typer.Option("--data", help="A file, a folder, a hub id, reviews, imdb, hh-rlhf, helpsteer or eli5.")
+]
+DataFiles = Annotated[
+    list[Path] | None,
+    typer.Option("--data-files", help="A file in the source's schema, instead of the hub (may be repeated)."),
+]
+Split = Annotated[str | None, typer.Option("--split", help="Of a hub dataset or a DatasetDict. [default: train]")]
+Column = Annotated[
+    list[str] | None,
+    typer.Option("--column", help="A column by another name: response=answer (may be repeated)."),
+]
+LabelColumn = Annotated[
+    str | None,
+    typer.Option("--label-column", help="Label by this column, not by the attribute's own label or measure."),
+]
+Positive = Annotated[
+    list[str] | None,
+    typer.Option("--positive", help="Value of --label-column in the treated rows (may be repeated)."),
+]
+Duplicates = Annotated[
+    str | None,
+    typer.Option("--duplicates", help="Repeated responses: error (files), drop (public sources) or keep."),
+]
+AttributeName = Annotated[
+    str, typer.Option("--attribute", "-a", help="What is varied: see `ratekit attributes`, or FILE.py:NAME.")
+]
+AttributeNames = Annotated[
+    list[str] | None,
+    typer.Option("--attribute", "-a", help="What is varied: see `ratekit attributes`, or FILE.py:NAME (repeatable)."),
+]
+RewriterSpec = Annotated[
+    str | None,
+    typer.Option(
+        "--rewriter",
+        help="rules, replay, replay:PATH, openai:MODEL, batch:MODEL, hf:MODEL or FILE.py:NAME. "
+        "[default: replay if the data carry rewrites, else rules]",
+    ),
+]
+Depth = Annotated[
+    int | None,
+    typer.Option("--depth", min=1, help="Rewrites in a chain: 2 is RATE, 3 adds the drift test. [default: 2]"),
+]
+RewardNames = Annotated[
+    list[str],
+    typer.Option(
+        "--reward",
+        "-r",
+        help="vader, words, a model folder, a hub id, judge:MODEL, pairwise:MODEL,FILE, dpo:POLICY,REFERENCE, "
+        "served:URL or FILE.py:NAME (may be repeated).",
+    ),
+]
+SomeRewards = Annotated[
+    list[str] | None, typer.Option("--reward", "-r", help="Only this reward model (may be repeated).")
+]
+Cache = Annotated[Path | None, typer.Option("--cache", help="Folder of what was paid for; it is not asked again.")]
+Adapter = Annotated[
+    str | None, typer.Option("--adapter", help="How a model is read: chat, pair, ... [default: known or guessed]")
+]
+Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with a model.")]
+N = Annotated[int | None, typer.Option("--n", min=1, help="A random sample of so many rows (whole prompts).")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Of what is drawn at random.")]
+By = Annotated[list[str] | None, typer.Option("--by", help="A column: each of its groups by itself (may be repeated).")]
+Estimator = Annotated[str, typer.Option("--estimator", help="naive, single_rewrite, rate, rate_late, ...")]
+Estimand = Annotated[str, typer.Option("--estimand", help="ate, att or atu.")]
+Unit = Annotated[str, typer.Option("--unit", help="sd (each in its own reward's SDs) or reward.")]
+Full = Annotated[bool, typer.Option("--full", help="The whole effects table instead of the screen.")]
+TableFormat = Annotated[Format, typer.Option("--format", help="How the table is printed.")]
+
+
+def own(spec: Any) -> Any:
+    """What FILE.py:NAME names; anything else is given back as it is.
+
+    >>> own("length")
+    'length'
+    """
+    return load_object(spec) if is_object_spec(spec) else spec

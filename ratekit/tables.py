@@ -1,0 +1,205 @@
+"""A table as text: for a terminal, for Markdown, for a page, for a spreadsheet and for a program.
+
+`Table` is the one form in which cells are texts already; each renderer takes it and makes what is in it safe to show.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ratekit.errors import shorten
+from ratekit.escaping import as_html, visible
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WIDEST = 200  # characters of a cell on a terminal: a name may be as long as a response
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the beginning of a formula
+
+
+class Table(NamedTuple):
+    """A table as texts; `numeric` says of each column whether it holds numbers."""
+
+    columns: list[str]
+    numeric: list[bool]
+    rows: list[list[str]]
+
+
+def table_of(frame: pd.DataFrame, names: Mapping[str, str] | None = None, missing: str = "-") -> Table:
+    """A DataFrame as texts.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Any.
+    names : mapping of str to str, optional
+        What a column is called where it is shown.
+    missing : str
+        For NaN and None.
+
+    Returns
+    -------
+    Table
+        Numbers to four digits.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> table_of(pd.DataFrame({"model": ["a"], "loss": [0.123456]}))
+    Table(columns=['model', 'loss'], numeric=[False, True], rows=[['a', '0.1235']])
+    """
+    columns = [(names or {}).get(c, str(c)) for c in frame.columns]
+    numeric = [len(frame) > 0 and all(_is_number(v) for v in frame.iloc[:, i]) for i in range(len(columns))]
+    return Table(columns, numeric, [[cell(v, missing) for v in row] for row in frame.itertuples(index=False)])
+
+
+def cell(value: Any, missing: str = "-") -> str:
+    """One value as text, on one line.
+
+    >>> cell(0.123456), cell(float("nan")), cell(3), cell("two\\nlines")
+    ('0.1235', '-', '3', 'two lines')
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return missing
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1e5 else f"{value:.6g}"
+    return " ".join(str(value).split())
+
+
+def as_text(table: Table, widest: int = WIDEST) -> str:
+    """Columns side by side for a terminal; numbers to the right, control characters as signs.
+
+    >>> print(as_text(Table(["model", "n"], [False, True], [["a", "3"], ["bcdefgh", "12"]])))
+    model     n
+    a         3
+    bcdefgh  12
+    """
+    lines = [[shorten(visible(c), widest) for c in line] for line in [table.columns, *table.rows]]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(table.columns))]
+    return "\n".join(
+        "  ".join(c.rjust(w) if n else c.ljust(w) for c, w, n in zip(line, widths, table.numeric, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def as_markdown(table: Table) -> str:
+    """A table of Markdown; markup and bars in cells are shown, not obeyed.
+
+    >>> print(as_markdown(Table(["n"], [True], [["3"], ["<b>|"]])))
+    | n |
+    |--:|
+    | 3 |
+    | &lt;b&gt;\\| |
+    """
+    first, *rest = [[_plain_markdown(c) for c in line] for line in [table.columns, *table.rows]]
+    rule = "|" + "|".join("--:" if n else "---" for n in table.numeric) + "|"
+    return "\n".join(["| " + " | ".join(first) + " |", rule, *("| " + " | ".join(line) + " |" for line in rest)])
+
+
+def _plain_markdown(text: str) -> str:
+    return html.escape(visible(text), quote=False).replace("|", "\\|")
+
+
+def table_html(table: Table, *, limit: int = 400, raw: Sequence[str] = (), label: str = "") -> str:
+    """A table of HTML without a style of its own.
+
+    Parameters
+    ----------
+    table : Table
+        Its cells are escaped and cut at `limit` characters.
+    limit : int
+        Characters of a cell.
+    raw : sequence of str
+        Columns whose cells are HTML that ratekit itself has made.
+    label : str
+        What the table is, for those who cannot see it.
+
+    Returns
+    -------
+    str
+        ``<table>``; a number's cells have the class ``n``, each cell its column's name as ``data-name``.
+
+    Examples
+    --------
+    >>> table_html(Table(["n"], [True], [["<3"]])).partition("<tbody>")[2]
+    '<tr><td data-name="n" class="n">&lt;3</td></tr></tbody></table>'
+    """
+    kinds = [' class="n"' if n else "" for n in table.numeric]
+    kept = [c in raw for c in table.columns]
+    head = "".join(f'<th scope="col"{k}>{_text(c, limit)}</th>' for c, k in zip(table.columns, kinds, strict=True))
+    body = "".join(
+        "<tr>" + "".join(
+            f'<td data-name="{html.escape(name[:120])}"{k}>{c if r else _text(c, limit)}</td>'
+            for name, c, k, r in zip(table.columns, row, kinds, kept, strict=True)
+        ) + "</tr>" for row in table.rows
+    )  # fmt: skip
+    named = f' aria-label="{html.escape(label)}"' if label else ""
+    return f"<table{named}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _text(text: str, limit: int) -> str:
+    plain = text.isascii() and text.isprintable() and len(text) <= limit
+    return html.escape(text) if plain else as_html(text, limit)
+
+
+def as_csv(frame: pd.DataFrame) -> str:
+    """A DataFrame as CSV: numbers to the last digit, texts that a spreadsheet would run as a formula quoted by `'`.
+
+    >>> import pandas as pd
+    >>> print(as_csv(pd.DataFrame({"name": ["a", "=1+1"], "x": [0.1, -2.0]})), end="")
+    name,x
+    a,0.1
+    '=1+1,-2.0
+    """
+    shown = frame.copy()
+    for i, kind in enumerate(frame.dtypes):
+        if kind.kind not in "fiub":
+            shown.isetitem(i, [_quoted(v) for v in frame.iloc[:, i]])
+    return shown.set_axis([_quoted(c) for c in frame.columns], axis=1).to_csv(index=False)
+
+
+def _quoted(value: Any) -> Any:
+    return "'" + value if isinstance(value, str) and value.startswith(FORMULA) else value
+
+
+def unquoted(frame: pd.DataFrame) -> pd.DataFrame:
+    """A DataFrame read from what `as_csv` wrote, its texts as they were.
+
+    >>> import pandas as pd
+    >>> unquoted(pd.DataFrame({"name": ["a", "'=1+1"]}))["name"].tolist()
+    ['a', '=1+1']
+    """
+    out = frame.copy()
+    for i in range(frame.shape[1]):
+        values = frame.iloc[:, i].tolist()
+        if any(isinstance(v, str) and v.startswith("'") and v[1:].startswith(FORMULA) for v in values):
+            quoted = [isinstance(v, str) and v.startswith("'") and v[1:].startswith(FORMULA) for v in values]
+            out.isetitem(i, [v[1:] if q else v for v, q in zip(values, quoted, strict=True)])
+    return out
+
+
+def as_json(frame: pd.DataFrame) -> str:
+    """A DataFrame as a JSON list of row objects, NaN and infinities as null.
+
+    >>> import pandas as pd
+    >>> as_json(pd.DataFrame({"n": [3], "se": [float("nan")]}))
+    '[{"n": 3, "se": null}]'
+    """
+    return json.dumps([{k: _plain(v) for k, v in row.items()} for row in frame.to_dict("records")], allow_nan=False)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _plain(value: Any) -> Any:
+    """A value that JSON can hold: numpy scalars as Python's, NaN and infinities as null."""
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

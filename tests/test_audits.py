@@ -1,0 +1,219 @@
+"""One audit out: what it holds and shows, and that nothing on disk is believed that is cut or stale."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import ratekit as rk
+from ratekit import files
+from ratekit.errors import InputError, WorkError
+
+
+@pytest.fixture(scope="module")
+def frame():
+    texts = rk.load("reviews", attribute="length")["response"][:60]
+    return pd.DataFrame({"prompt": [f"Review {i}" for i in range(len(texts))], "response": texts})
+
+
+def small(frame, rewards="words", attributes="length", **how):
+    return rk.audit(frame, rewards, attributes, rewriter="rules", progress=False, **how)
+
+
+# --- what it holds and shows -----------------------------------------------------------------------------
+
+
+def test_an_audit_of_a_frame_is_what_the_stages_give(frame):
+    found = small(frame, ["words", "vader"])
+    ds = rk.load("reviews", attribute="length")
+    ds = ds.select(range(60)).remove_columns([c for c in ds.column_names if c not in ("prompt_id", "response")])
+    ds = ds.remove_columns("prompt_id").add_column("prompt_id", [str(i) for i in range(60)])
+    ds = ds.add_column("prompt", list(frame["prompt"]))
+    ds = rk.rewrite(rk.label(ds, "length"), "length", "rules", progress=False)
+    by_hand = rk.estimate(rk.score(rk.score(ds, "words", progress=False), "vader", progress=False))
+    numbers = list(by_hand.select_dtypes("number").columns)
+    np.testing.assert_allclose(found.effects[numbers], by_hand[numbers])
+    assert [(v.attribute, v.reward_model) for v in found.verdicts] == [("length", "words"), ("length", "vader")]
+
+
+def test_attributes_and_rewards_share_rows_and_each_text_is_scored_once(frame):
+    seen = []
+
+    def counted(prompts, responses):
+        seen.extend(zip(map(str, prompts), responses, strict=True))
+        return [float(len(r)) for r in responses]
+
+    found = small(frame, [counted], ["length", "starts-with-vowel"])
+    assert set(found.dataset["attribute"]) == {"length", "starts-with-vowel"}
+    assert len(found.dataset) == 120
+    assert len(seen) == len(set(seen))
+    assert found.effects["attribute"].nunique() == 2
+
+
+def test_it_fits_on_a_screen_whatever_it_holds(frame):
+    long = {f"{'x' * 60}-{i}\x1b[31m<b>": (lambda p, r, i=i: [float(len(x) + i) for x in r]) for i in range(40)}
+    for rewards in ("words", long):
+        found = small(frame, rewards)
+        lines = repr(found).split("\n")
+        assert len(lines) <= 25
+        assert max(map(len, lines)) <= 100
+        assert "\x1b" not in repr(found)
+        page = found._repr_html_()
+        assert "<b>" not in page
+        assert page.count("<svg") == len(found.verdicts)
+
+
+def test_the_report_and_the_plot_show_the_same_audit(frame, tmp_path):
+    found = small(frame)
+    page = found.report(tmp_path / "page.html").read_text()
+    assert "What does words really reward?" in page
+    assert found.plot().get_title() is not None
+
+
+# --- on disk ---------------------------------------------------------------------------------------------
+
+
+def test_what_is_saved_is_loaded(frame, tmp_path):
+    found = small(frame, {"=words": "words"})
+    again = rk.Audit.load(found.save(tmp_path / "a"))
+    pd.testing.assert_frame_equal(again.effects, found.effects)
+    assert again.dataset.to_dict() == found.dataset.to_dict()
+    assert again.provenance["settings"] == found.provenance["settings"]
+    assert "'=words" in (tmp_path / "a" / "effects.csv").read_text()  # no formula for a spreadsheet
+
+
+@pytest.mark.parametrize("fault", ["cut", "stale", "gone"])
+def test_a_table_that_is_not_of_the_rows_is_estimated_again(frame, tmp_path, fault):
+    found = small(frame, ["words", "vader"], out=tmp_path / "a")
+    path = tmp_path / "a" / "effects.csv"
+    lines = path.read_text().splitlines(keepends=True)
+    if fault == "gone":
+        path.unlink()
+    else:
+        path.write_text("".join(lines[: len(lines) // 2] if fault == "cut" else [lines[0], *lines[-3:]]))
+    pd.testing.assert_frame_equal(rk.Audit.load(tmp_path / "a").effects, found.effects)
+
+
+class Dead(BaseException):
+    """The process is gone."""
+
+
+class Death:
+    """Lets so many file operations pass, then none."""
+
+    OPERATIONS = ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "shutil.rmtree")
+
+    def __init__(self):
+        self.place, self.left, self.passed = None, None, 0
+        sys.addaudithook(self)
+
+    def __call__(self, event, arguments):
+        if self.place is None or event not in self.OPERATIONS:
+            return
+        path = arguments[0]
+        if not isinstance(path, str | bytes) or str(self.place) not in str(path):
+            return
+        if event == "open" and not (isinstance(arguments[1], str) and set(arguments[1]) & set("wax+")):
+            return
+        if self.left is not None and self.passed >= self.left:
+            raise Dead
+        self.passed += 1
+
+    def run(self, place, work, left=None):
+        """How many operations passed, and what `work` gave; None where it died."""
+        self.place, self.left, self.passed = place, left, 0
+        try:
+            return work()
+        except Dead:
+            return None
+        finally:
+            self.place = None
+
+
+DEATH = Death()
+
+
+def test_death_after_any_file_operation_leaves_the_old_folder_or_the_new_one(tmp_path):
+    def write(text):
+        def into(new):
+            new.mkdir()
+            for name in "ab":
+                (new / name).write_text(text)
+
+        return into
+
+    def state(place):
+        files.recover(place / "x")
+        return {p.name: p.read_text() for p in (place / "x").iterdir()} if (place / "x").exists() else None
+
+    def begun(name, old):
+        (tmp_path / name).mkdir()
+        if old:
+            files.replace_folder(tmp_path / name / "x", write("old"))
+        return tmp_path / name
+
+    place = begun("count", True)
+    DEATH.run(place, lambda: files.replace_folder(place / "x", write("new")))
+    n = DEATH.passed
+    assert n >= 8
+    old, new = {"a": "old", "b": "old"}, {"a": "new", "b": "new"}
+    ends = []
+    for left in range(n):
+        place = begun(f"x{left}", True)
+        assert DEATH.run(place, lambda place=place: files.replace_folder(place / "x", write("new")), left) is None
+        DEATH.run(place, lambda place=place: files.recover(place / "x"), 1)  # and once more while it is mended
+        ends.append(state(place))
+        assert ends[-1] in (old, new)
+        files.replace_folder(place / "x", write("new"))
+        assert [p.name for p in place.iterdir()] == ["x"]
+        assert state(place) == new
+    assert old in ends
+    assert new in ends
+
+
+def test_a_full_disk_leaves_the_old_file_and_no_rest(tmp_path):
+    files.replace_file(tmp_path / "a", lambda new: new.write_text("old"))
+
+    def full(new):
+        new.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    for replace in (files.replace_file, files.replace_folder):
+        with pytest.raises(WorkError, match="a cannot be written: No space left"):
+            replace(tmp_path / "a", full)
+        assert [p.name for p in tmp_path.iterdir()] == ["a"]
+        assert (tmp_path / "a").read_text() == "old"
+
+
+def test_names_from_data_are_names_of_one_file():
+    names = [
+        "..",
+        "../../etc/passwd",
+        "a/b",
+        "a--b",
+        "a:b",
+        "a\\b",
+        "",
+        ".",
+        "x" * 300,
+        "x" * 301,
+        "\x00",
+        "con\n",
+        "é",
+    ]
+    made = [files.file_name(name) for name in names]
+    assert len(set(made)) == len(made)
+    for name in made:
+        assert name not in ("", ".", "..")
+        assert len(name) <= 80
+        assert not set(name) & set('/\\:*?"<>|\x00\n')
+        assert not name.startswith(".")
+
+
+def test_a_file_where_a_folder_is_meant_is_refused(frame, tmp_path):
+    (tmp_path / "a").write_text("")
+    with pytest.raises(InputError, match="is a file"):
+        small(frame, out=tmp_path / "a")
