@@ -30,9 +30,11 @@ def reward_matrix(ds: Any, column: str) -> NDArray[np.float64]:
     import pyarrow as pa
 
     if isinstance(ds, pd.DataFrame):
+        cells = ds[column].tolist()
+        arrays = any(isinstance(v, np.ndarray) for v in cells[:1000])  # of to_pandas: their NaN is a null
         try:
-            array = pa.array(ds[column].tolist(), from_pandas=False)
-        except (pa.ArrowException, TypeError):
+            array = pa.array(cells, from_pandas=arrays)
+        except (pa.ArrowException, TypeError, ValueError, OverflowError):
             raise InputError(f"column {column!r} holds something that is not a list of numbers") from None
     else:
         array = ds.with_format("arrow")[column]
@@ -88,6 +90,14 @@ def refuse_null(values: Any, column: str) -> None:
         raise InputError(f"row {null[0] + 1}: {column!r} is null")
 
 
+def _refuse_nested(values: Any, column: str) -> None:
+    """Raise InputError naming the first row that holds a list or a record where one value is meant."""
+    if values.dtype == object:
+        for row, value in enumerate(values, 1):
+            if isinstance(value, list | dict | set | tuple | np.ndarray):
+                raise InputError(f"row {row}: {column!r} holds {shorten(value)!r}; one value was expected, not several")
+
+
 def treated_bools(values: Any) -> NDArray[np.bool_]:
     """`treated` as bools: true and false, 0 and 1, yes and no, in any case. Raises InputError with the row."""
     refuse_null(values, TREATED)
@@ -123,7 +133,10 @@ def groups(ds: Any, by: str | Sequence[str] | None = None) -> Iterator[Group]:
     frame = plain_columns(ds, list(dict.fromkeys([PROMPT_ID, ATTRIBUTE, TREATED, *columns])))
     if len(frame) == 0:
         raise InputError("the dataset has no rows")
+    for column in dict.fromkeys([PROMPT_ID, ATTRIBUTE, *columns]):
+        _refuse_nested(frame[column], column)
     refuse_null(frame[PROMPT_ID], PROMPT_ID)
+    refuse_null(frame[ATTRIBUTE], ATTRIBUTE)
     treated = treated_bools(frame[TREATED])
     clusters = pd.factorize(frame[PROMPT_ID].astype(str))[0].astype(np.int64)
     for key, index in frame.groupby([*columns, ATTRIBUTE], sort=False, dropna=False).indices.items():
@@ -135,6 +148,18 @@ def chains(ds: Any) -> list[list[str | None]]:
     """The texts of each row: the response and its rewrites; chains may differ in length."""
     frame = plain_columns(ds, [RESPONSE, REWRITES])
     texts: list[list[str | None]] = []
-    for response, rewrites in zip(frame[RESPONSE], frame[REWRITES], strict=True):
-        texts.append([response, *([] if rewrites is None else rewrites)])
+    for row, (response, rewrites) in enumerate(zip(frame[RESPONSE], frame[REWRITES], strict=True), 1):
+        chain = [response, *_sequence(rewrites, row)]
+        if not all(text is None or isinstance(text, str) for text in chain) or response is None:
+            raise InputError(f"row {row}: the response and its rewrites are texts; got {shorten(chain)!r}")
+        texts.append(chain)
     return texts
+
+
+def _sequence(value: Any, row: int) -> list[Any]:
+    """The rewrites of a row; a missing list is none."""
+    if value is None or (isinstance(value, float) and np.isnan(value)):
+        return []
+    if isinstance(value, str | dict) or not hasattr(value, "__iter__"):
+        raise InputError(f"row {row}: {REWRITES!r} holds {shorten(value)!r}; a list of texts was expected")
+    return list(value)

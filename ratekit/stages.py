@@ -311,7 +311,7 @@ def estimate(
     """
     import pandas as pd
 
-    if not isinstance(ds, pd.DataFrame):
+    if not isinstance(ds, pd.DataFrame) or _is_written(ds):
         ds = as_dataset(ds)
     require(ds, "estimate")
     if uncertainty not in UNCERTAINTIES:
@@ -410,6 +410,11 @@ def _name(estimator: str, estimands: list[str]) -> str:
     if set(estimands) == set(ESTIMATORS[estimator].estimands):
         return estimator
     return f"{estimator} {' and '.join(e.upper() for e in estimands)}"
+
+
+def _is_written(frame: pd.DataFrame) -> bool:
+    """Whether the rewards are texts, as pandas reads them from a CSV."""
+    return any(isinstance(v, str) for c in reward_columns(columns_of(frame)) for v in frame[c].tolist())
 
 
 def _pooling(ds: Any, groups: list[str]) -> list[str]:
