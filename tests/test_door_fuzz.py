@@ -47,11 +47,13 @@ def oracle(rows):
     if first[True] and first[False]:
         naive = sum(first[True]) / len(first[True]) - sum(first[False]) / len(first[False])
     differences = [
-        (r["reward/r"][2] - r["reward/r"][1]) * (1 if r["treated"] else -1)
+        ((r["reward/r"][2] - r["reward/r"][1]) * (1 if r["treated"] else -1), r["treated"])
         for r in rows
         if len(r["reward/r"]) > 2 and r["reward/r"][1] is not None and r["reward/r"][2] is not None
     ]
-    return {"naive": naive, "rate": sum(differences) / len(differences) if differences else None}
+    sides = {sign for _, sign in differences}
+    rate = sum(d for d, _ in differences) / len(differences) if len(sides) == 2 else None
+    return {"naive": naive, "rate": rate}
 
 
 def spelt(rows, draw):
@@ -142,7 +144,7 @@ def checked(given, expected=None, calls=(rk.estimate, rk.diagnose)):
             table = call(given)
         except InputError as e:
             one_line(e)
-            if expected is not None and call is rk.estimate and "nothing can be estimated" not in str(e):
+            if call is rk.estimate and any(v is not None for v in (expected or {}).values()):
                 raise AssertionError(f"refused: {e}") from e
             continue
         if call is rk.diagnose:
@@ -150,8 +152,8 @@ def checked(given, expected=None, calls=(rk.estimate, rk.diagnose)):
         assert not np.isinf(table["estimate"]).any()
         for estimator, value in (expected or {}).items():
             found = table[(table["estimator"] == estimator) & (table["estimand"] == "ate")]["estimate"]
-            assert len(found) in (0, 1)
-            if len(found) and value is not None:
+            if value is not None:
+                assert len(found) == 1, estimator
                 assert found.item() == pytest.approx(value, abs=1e-5), estimator
 
 
@@ -205,7 +207,7 @@ def files(n, folder, start=0):
 
 
 def test_odd_tables_give_the_oracles_number_or_one_line(tmp_path):
-    tables(120, tmp_path)
+    tables(80, tmp_path)
 
 
 def test_damaged_files_are_read_or_refused_in_one_line(tmp_path):
@@ -217,7 +219,7 @@ def test_the_oracle_would_notice(tmp_path, monkeypatch):
 
     monkeypatch.setattr(loading, "treated_bools", lambda values: np.array([bool(v) for v in values]))
     with pytest.raises(AssertionError, match="seed"):
-        tables(60, tmp_path)
+        tables(20, tmp_path)
 
 
 @pytest.mark.slow
