@@ -15,6 +15,7 @@ import ratekit as rk
 from ratekit.errors import WorkError
 from ratekit.rewriting import Options
 from ratekit.rewriting.base import Reply, Rewrite
+from ratekit.rewriting.cost import Meter
 from ratekit.rewriting.judge import judge
 from ratekit.rewriting.prompts import CONTEXT_TEMPLATE, TEMPLATE, checked, messages, template_hash
 
@@ -313,6 +314,8 @@ def test_an_unchanged_text_stays_in_its_chain_and_is_scored():
     table = rk.estimate(ds)
     assert set(table[table["estimator"] == "rate"]["n_dropped"]) == {0}
     assert table.loc[(table["estimator"] == "rate") & (table["estimand"] == "ate"), "n"].item() == 20
+    (succeeded,) = (c for c in rk.verdicts(ds)[0].checks if c.name == "succeeded")
+    assert succeeded.value == 1.0
 
 
 @pytest.mark.parametrize(
@@ -390,3 +393,9 @@ def test_a_template_without_its_fields_is_refused(template, says):
 def test_the_hash_tells_templates_apart():
     assert template_hash(TEMPLATE) != template_hash(CONTEXT_TEMPLATE)
     assert template_hash(TEMPLATE) == template_hash(str(TEMPLATE))
+
+
+def test_a_slow_pace_is_not_shown_as_none():
+    meter = Meter(replies=3)
+    meter.started -= 120
+    assert meter.shown().startswith("1.5 replies/min")

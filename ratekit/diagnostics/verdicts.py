@@ -48,6 +48,7 @@ from ratekit.errors import InputError
 from ratekit.estimators import ESTIMATORS, Bools, Floats, Ints, pooled_sd, row_values, rows_used
 from ratekit.groups import SIDE, reward_matrix
 from ratekit.measures import Measure
+from ratekit.rewriting.base import USABLE
 from ratekit.schema import ATTRIBUTE, columns_of, require, reward_columns, reward_name
 from ratekit.sources.loading import as_dataset
 from ratekit.stages import estimate
@@ -256,7 +257,7 @@ def _of_texts(seen: Evidence, estimator: str) -> Iterator[Check]:
     yield _check("clusters", n_clusters, f"there are only {n_clusters} clusters" if n_clusters > 1 else few,
                  f"there are {n_clusters} clusters")  # fmt: skip
     passes = range(1, depth + 1)
-    ok = [share_interval(np.array([s == "ok" for s in seen.status(k)], float), seen.clusters) for k in passes]
+    ok = [share_interval(np.array([s in USABLE for s in seen.status(k)], float), seen.clusters) for k in passes]
     worst = min(ok, default=Interval(0.0, 0.0, 0.0, 0))
     yield _check("succeeded", worst, f"in the worst pass only {worst.value:.0%} of the rewrites succeeded",
                  f"{worst.value:.0%} of the rewrites succeeded")  # fmt: skip

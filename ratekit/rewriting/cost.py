@@ -106,7 +106,8 @@ class Meter:
         '2M tokens in, 1.5k out, cost 2.003'
         """
         rate = self.replies / max(time.monotonic() - self.started, 1e-9)
-        parts = [f"{rate:.1f} replies/s", f"{_short(self.tokens_in)} tokens in", f"{_short(self.tokens_out)} out"]
+        pace = f"{rate:.1f} replies/s" if rate >= 1 else f"{60 * rate:.2g} replies/min"
+        parts = [pace, f"{_short(self.tokens_in)} tokens in", f"{_short(self.tokens_out)} out"]
         if self.cost is not None:
             parts.append(f"cost {self.cost:.4g}{' (estimated)' if self.estimated else ''}")
         return ", ".join(parts)

@@ -114,7 +114,7 @@ def card(
     treated = row.get(TREATED)
     rewards = {reward_name(c): row[c] for c in reward_columns(row) if row[c] is not None}
     parts = [_prompt(row.get(PROMPT))]
-    for k, text in enumerate(texts):
+    for k in range(len(texts)):
         side = side_of(treated, k)
         status = statuses[k] if k < len(statuses) else "ok"
         body, compared = _body(texts, k, against, limit, status)
@@ -123,7 +123,7 @@ def card(
             head += f'<span class="rk-tag">{side if k == 0 else "to " + side}</span>'
         if compared:
             head += f'<span class="rk-faint">{compared}</span>'
-        if text is None and k:
+        if status != "ok" and k:
             head += f'<span class="rk-tag">{html.escape(visible(status))}</span>'
         bars = "".join(_bar(name, values, k, (ranges or {}).get(name)) for name, values in rewards.items())
         kind = {"treated": " rk-on", "untreated": " rk-off"}.get(side, "")
