@@ -131,13 +131,15 @@ class Folder(Mapping[str, "Tensor"]):
         self._where: dict[str, Path] = {}
         self._described: dict[str, tuple[Shape, str]] = {}
         listed = self._listed() if weights is None else {}
-        for shard in [weights] if weights else self._shards(listed):
-            file = file_in(self.path, shard)
+        files = {shard: file_in(self.path, shard) for shard in ([weights] if weights else self._shards(listed))}
+        for shard, file in files.items():
             if file is None:
                 raise InputError(
                     f"{self.path} lacks {shard}"
                     + (f", which {INDEX} lists" if listed else f"; it{self._pickled()}" if self._pickled() else "")
                 )
+        for shard, file in files.items():
+            assert file is not None
             try:
                 with safe_open(file, framework="pt") as f:
                     for name in f.keys():  # noqa: SIM118 (no mapping)
