@@ -144,7 +144,7 @@ def test_pairs_are_checked(given, said):
 
 
 def test_pairs_may_be_conversations():
-    from ratekit.merging.pairs import read_pairs
+    from ratekit.merging.metrics import read_pairs
 
     turn = {"role": "user", "content": "Hi"}
     sides = [[turn, {"role": "assistant", "content": text}] for text in ("Hello!", "Go away.")]
@@ -260,7 +260,7 @@ def test_an_audit_that_was_cut_off_goes_on(data, pairs, tmp_path):
     other = Linear()  # other weights have other scores, under the same names
     rk.merging.audit({**MODELS, "kind": weights(0.0, 1.0, 0.0)}, data, wanted, reward_of=other, **settings)
     assert other.made > 0
-    assert {"audit.csv", "audit.png", "audit.json", "scores"} == {p.name for p in tmp_path.iterdir()}
+    assert {"audit.csv", "audit.json", "scores"} == {p.name for p in tmp_path.iterdir()}
 
 
 def test_a_method_that_fails_leaves_a_row_with_a_note(data, monkeypatch, tmp_path):
@@ -288,6 +288,64 @@ def test_a_member_that_rewards_nothing_is_told_and_the_rest_is_kept(data, pairs)
     assert table.loc["flat", "accuracy"] == 0.5
     assert np.isnan(table.loc["flat", "length"])
     assert np.isfinite(table.loc["linear", "length"])
+
+
+@pytest.mark.parametrize(("treated", "estimand"), [(True, "att"), (False, "atu")])
+def test_one_sided_rows_have_the_effect_on_their_own_side(treated, estimand, data, pairs):
+    """As the published double rewrites are: every response on one side of the attribute."""
+    one = data.filter(lambda t, a: t is treated and a == "length", input_columns=["treated", "attribute"])
+    table = rk.merging.audit(MODELS, one, pairs=pairs, reward_of=Linear(), unit="reward", progress=False)
+    table = table.set_index("model")
+    assert set(table["length_estimand"].dropna()) == {estimand}
+    ds = rk.score(one, Linear()(MODELS["long"]), name="long", progress=False)
+    effects = rk.estimate(ds)
+    wanted = effects[(effects.estimator == "rate") & (effects.estimand == estimand)].iloc[0]
+    assert table.loc["long", "length"] == pytest.approx(wanted.estimate)
+    assert table["accuracy"].notna().all()
+    assert np.isfinite(table.loc["linear", "length - kind"])
+
+
+def test_what_cannot_be_had_is_said_before_anything_is_scored(data, pairs):
+    linear = Linear()
+    one = data.filter(lambda t: t, input_columns=["treated"])
+    bare = data.map(lambda row: {"rewrites": row["rewrites"][:1]})
+    for rows, options, said in (
+        (one, {"estimand": "ate"}, "length: rate has no ate here"),
+        (one, {"estimator": "naive"}, "naive has no"),
+        (bare, {}, "rate has no ate here"),
+    ):
+        with pytest.raises(InputError, match=said):
+            rk.merging.audit(MODELS, rows, pairs=pairs, reward_of=linear, **options)
+    assert linear.made == 0
+    # One attribute that has no effect leaves the other, and accuracy and loss, as they are.
+    both = data.filter(lambda t, a: t or a == "length", input_columns=["treated", "attribute"])
+    table = rk.merging.audit(
+        MODELS, both, pairs=pairs, reward_of=linear, estimand="ate", barrier_points=0, progress=False
+    )
+    assert table["length"].notna().all()
+    assert table["sentiment"].isna().all()
+    assert table["accuracy"].notna().all()
+    assert table["note"].str.contains("sentiment: rate has no ate here").all()
+
+
+def test_only_what_failed_is_blank(data, pairs):
+    mute = {text for row in data if row["attribute"] == "sentiment" for text in row["rewrites"]}
+
+    class Silent(Linear):
+        """Scores no rewrite of one attribute."""
+
+        def __call__(self, state):
+            reward = super().__call__(state)
+            return lambda p, r: np.where([x in mute for x in r], np.nan, reward(p, r))
+
+    table = rk.merging.audit(MODELS, data, pairs=pairs, reward_of=Silent(), barrier_points=0, progress=False)
+    table = table.set_index("model")
+    assert table["sentiment"].isna().all()
+    assert table.loc[["long", "kind", "linear"], ["length", "accuracy", "loss"]].notna().all(axis=None)
+    assert "sentiment: no effect can be estimated" in table.loc["linear", "note"]
+    only = data.filter(lambda a: a == "sentiment", input_columns=["attribute"])
+    with pytest.raises(WorkError, match=r"nothing could be measured: .*sentiment"):
+        rk.merging.audit(MODELS, only, reward_of=Silent(), progress=False)
 
 
 def test_a_wrong_call_is_refused_before_anything_is_scored(data, pairs, tmp_path):
@@ -365,7 +423,7 @@ def test_the_taxonomy_names_every_method_and_nothing_else():
     public = dir(rk.merging)
     for here in [t.here for t in techniques] + [a.here for a in taxonomy.ASPECTS.values()]:
         assert not here or here.startswith("merge(") or here in public, here
-    assert "not at hand" in taxonomy.__doc__
+    assert "working definitions" in " ".join(taxonomy.__doc__.split())
 
 
 def test_no_public_name_is_a_modules():

@@ -9,10 +9,12 @@ import typer
 from typer.core import TyperGroup
 
 from ratekit.cli.tables import Format, show
+from ratekit.errors import WorkError
 
 if TYPE_CHECKING:
     import pandas as pd
 
+FIGURE = "audit.png"
 MODELS = "models"  # the command that is meant where none is named
 
 
@@ -74,6 +76,9 @@ def audit(
     base: Base = None,
     pairs: Annotated[Path | None, typer.Option(help="Preference pairs: a table with prompt, chosen, rejected.")] = None,
     estimator: Annotated[str, typer.Option(help="Which estimator.")] = "rate",
+    estimand: Annotated[
+        str | None, typer.Option(help="ate, att or atu. [default: what the rows have: ate, or that of their one class]")
+    ] = None,
     unit: Annotated[str, typer.Option(help="sd (each in its own reward's SDs) or reward.")] = "sd",
     barrier_points: Annotated[
         int, typer.Option(min=0, help="Points within each line at which the loss is taken; 0: no barrier.")
@@ -86,14 +91,19 @@ def audit(
     The same call again goes on where it was cut off.
     """
     from ratekit.cli.pipeline import say_paths
-    from ratekit.merging.auditing import FIGURE, TABLE
+    from ratekit.merging.auditing import TABLE
     from ratekit.merging.auditing import audit as audited
+    from ratekit.plots import merges
     from ratekit.sources import as_dataset
 
     table = audited(
         model, as_dataset(data), method or ["linear"], attribute, base=base, pairs=pairs, out=out, estimator=estimator,
-        unit=unit, barrier_points=barrier_points, seed=seed,
+        estimand=estimand, unit=unit, barrier_points=barrier_points, seed=seed,
     )  # fmt: skip
+    try:
+        merges(table, unit).savefig(out / FIGURE, dpi=150)
+    except OSError as e:
+        raise WorkError(f"{out / FIGURE} cannot be written ({e.strerror}); the table and the scores are kept") from None
     show(compact(table) if format is Format.table else table, format)
     if format is Format.table:
         say_paths([out / TABLE, out / FIGURE])

@@ -4,13 +4,6 @@
 # permutations
 from .alignment import align as align
 from .auditing import audit as audit
-from .ensembles import ensemble as ensemble
-from .ensembles import greedy as greedy
-from .ensembles import wise_ft as wise_ft
-from .information import fisher as fisher
-from .information import fisher_information as fisher_information
-from .information import gram_matrices as gram_matrices
-from .information import regmean as regmean
 from .landscape import barrier as barrier
 from .landscape import bezier as bezier
 from .landscape import direction as direction
@@ -19,6 +12,13 @@ from .landscape import direction as direction
 from .landscape import line as line
 from .landscape import nonlinearity as nonlinearity
 from .landscape import profile as profile
+from .learned import ensemble as ensemble
+from .learned import fisher as fisher
+from .learned import fisher_information as fisher_information
+from .learned import gram_matrices as gram_matrices
+from .learned import greedy as greedy
+from .learned import regmean as regmean
+from .learned import wise_ft as wise_ft
 from .mergers import merge as merge
 from .methods import METHODS as METHODS
 
@@ -28,11 +28,11 @@ from .metrics import Instrument as Instrument
 from .metrics import accuracy_metric as accuracy_metric
 from .metrics import effect_metric as effect_metric
 from .metrics import loss_metric as loss_metric
+from .metrics import reward_from as reward_from
 from .probes import connectivity as connectivity
 from .probes import convexity as convexity
 from .probes import determinism as determinism
 from .probes import directedness as directedness
-from .rewards import reward_from as reward_from
 from .solve import zero_effect as zero_effect
 from .states import check_states as check_states
 from .states import combine as combine

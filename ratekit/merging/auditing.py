@@ -13,22 +13,27 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ratekit.checkpoints import Model, State
+from ratekit.checkpoints import Folder, Model, State
 from ratekit.diagnostics.contrasts import contrast
 from ratekit.errors import InputError, WorkError, shorten
 from ratekit.estimators import Floats
 from ratekit.groups import reward_matrix
-from ratekit.merging.candidates import BEST, ENSEMBLE, Methods, Row, Scored, architecture, candidates
-from ratekit.merging.ensembles import ensemble
-from ratekit.merging.metrics import Estimate, Instrument
-from ratekit.merging.rewards import RewardOf, reward_from
+from ratekit.lora import open_model
+from ratekit.merging.learned import LEARNED, ensemble, learned
+from ratekit.merging.mergers import Plan
+from ratekit.merging.methods import METHODS, recipe
+from ratekit.merging.metrics import Estimate, Instrument, RewardOf, reward_from
 from ratekit.merging.states import line_state, named
 from ratekit.schema import ATTRIBUTE, REWARD_PREFIX
+from ratekit.scoring.base import NOT_FINITE, OK, Reward, Scores
+from ratekit.scoring.loading import weights_hash
 from ratekit.scoring.store import ScoreStore
 
 if TYPE_CHECKING:
@@ -37,7 +42,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ratekit")
 
-TABLE, FIGURE, RECORD, SCORES = "audit.csv", "audit.png", "audit.json", "scores"
+BASE, ENSEMBLE, BEST = "base", "ensemble", "best single"
+Methods = Sequence[str] | Mapping[str, str | Model]
+
+TABLE, RECORD, SCORES = "audit.csv", "audit.json", "scores"
 
 
 def audit(
@@ -51,7 +59,7 @@ def audit(
     out: str | Path | None = None,
     reward_of: RewardOf | str | Path | None = None,
     estimator: str = "rate",
-    estimand: str = "ate",
+    estimand: str | None = None,
     unit: str = "sd",
     barrier_points: int = 3,
     seed: int = 0,
@@ -69,23 +77,26 @@ def audit(
     attributes      which of the dataset's; default all
     base            the model that the members were tuned from: a row of its own, and what task vectors are taken from
     pairs           preference pairs (columns prompt, chosen, rejected); without them no accuracy, loss and barrier
-    out             a folder for audit.csv, audit.png, audit.json and the scores, from which the same call goes on
+    out             a folder for audit.csv, audit.json and the scores, from which the same call goes on
     reward_of       what a state dict is loaded into: a model folder, or a function that makes a reward of a state dict;
                     by default the first folder among the models. A function's scores are kept where it has a
                     `fingerprint`, a word that tells it from others
+    estimand        by default what the rows have: the ATE, or the effect on the one class that they are of
     unit            "sd", each model's own reward SDs, for their scales differ; or "reward"
     barrier_points  points within each line at which the loss is taken; 0 leaves the barrier out
     seed            of methods that draw
 
     Columns: model, kind (member, base, best_single, ensemble, merge), method; accuracy, loss and barrier, the first two
-    with _se, _ci_low and _ci_high; for each attribute its effect, and `<attribute> - <member>`, the paired contrast on
-    the rewrites that both were scored on, each with _se, _ci_low, _ci_high, contrasts with _p_adjusted (Benjamini and
-    Hochberg over the table) too; note. `barrier` is the largest over the members of max_t [L(t) - chord] on the
-    straight line from the member to this model (for a member: to the other members; landscape.py). The output ensemble
-    has no weights and no log-odds for a scale, so no barrier and no loss. "best single" repeats the member of highest
-    accuracy, chosen on these pairs.
+    with _se, _ci_low and _ci_high; for each attribute its effect, `<attribute>_estimand`, and `<attribute> - <member>`,
+    the paired contrast on the rewrites that both were scored on, each with _se, _ci_low, _ci_high, contrasts with
+    _p_adjusted (Benjamini and Hochberg over the table) too; note. `barrier` is the largest over the members of
+    max_t [L(t) - chord] on the straight line from the member to this model (for a member: to the other members;
+    landscape.py). The output ensemble has no weights and no log-odds for a scale, so no barrier and no loss. "best
+    single" repeats the member of highest accuracy, chosen on these pairs.
 
-    A method that fails leaves a row with a note; a wrong call raises InputError before any text is scored.
+    A method that fails leaves a row with a note, and a quantity that cannot be had a blank with a note. A wrong call,
+    and rows from which no effect can be estimated, raise InputError before any text is scored; a table without a number
+    raises WorkError.
     """
     given = named(models)
     if len(given) < 2:
@@ -93,39 +104,42 @@ def audit(
     if reward_of is None or isinstance(reward_of, str | Path):
         reward_of = reward_from(reward_of if reward_of is not None else architecture(given, base))
     instrument = Instrument(reward_of, dataset, pairs, attributes, estimator=estimator, estimand=estimand, unit=unit)
-    rows = candidates(given, base, methods, seed, instrument, progress)
     folder = _opened(out)
+    rows = candidates(given, base, methods, seed, instrument, progress)
     how = getattr(reward_of, "fingerprint", None)
     if folder is not None and how is None:
         log.info("audit: a plain function reads the weights, and nothing tells it from another: scores are not kept")
     work = _Work(instrument, rows, folder / SCORES if folder and how else None, how or "", barrier_points, progress)
     work.run()
     table = work.table()
+    numbers = [*instrument.names[:2], "accuracy", *instrument.estimands]
+    if not table.reindex(columns=numbers).notna().any(axis=None):
+        raise WorkError(f"nothing could be measured: {shorten('; '.join(table['note'].unique()), 200)}")
     if folder is not None:
         settings = {
             "models": list(given), "base": base is not None, "attributes": instrument.attributes,
-            "methods": [row.name for row in rows if row.kind == "merge"], "estimator": estimator, "estimand": estimand,
-            "unit": unit, "barrier_points": barrier_points, "seed": seed, "n_pairs": len(instrument.pairs),
+            "methods": [row.name for row in rows if row.kind == "merge"],
+            "estimator": estimator,
+            "estimand": instrument.estimands, "unit": unit, "barrier_points": barrier_points, "seed": seed,
+            "n_pairs": len(instrument.pairs),
         }  # fmt: skip
         write(folder, table, settings)
     return table
 
 
 def write(folder: Path, table: pd.DataFrame, settings: Mapping[str, Any]) -> list[Path]:
-    """Write audit.csv, audit.png and audit.json into a folder."""
+    """Write audit.csv and audit.json into a folder."""
     from ratekit import __version__
-    from ratekit.merging.figure import draw
 
     try:
         new = folder / f".{TABLE}.new"
         table.to_csv(new, index=False)
         new.replace(folder / TABLE)
-        draw(table, folder / FIGURE, settings["unit"])
         record = {**settings, "ratekit": __version__}
         (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     except OSError as e:
         raise WorkError(f"{folder} cannot be written ({e.strerror}); the scores in it are kept") from None
-    return [folder / TABLE, folder / FIGURE, folder / RECORD]
+    return [folder / TABLE, folder / RECORD]
 
 
 def _opened(out: str | Path | None) -> Path | None:
@@ -139,6 +153,124 @@ def _opened(out: str | Path | None) -> Path | None:
     except OSError as e:
         raise InputError(f"{folder} cannot be made: {e.strerror}") from None
     return folder
+
+
+# --- the models ----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Row:
+    """A model of the table: how it is named, what made it, and how its weights are had when they are needed."""
+
+    name: str
+    kind: str
+    identity: str
+    weights: Callable[[], State]
+    members: list[str] = field(default_factory=list)
+    method: str = ""
+
+    @cached_property
+    def state(self) -> State:
+        """The weights, made once; `forget` gives the memory back."""
+        return self.weights()
+
+    def forget(self) -> None:
+        """Give the weights' memory back."""
+        self.__dict__.pop("state", None)
+
+
+class Scored:
+    """The reward of a model that is made only where the store lacks a score: its identity names it before."""
+
+    def __init__(self, name: str, identity: str, how: str, make: Callable[[], Reward]) -> None:
+        self.name, self._make = name, make
+        self.fingerprint = {"model": "merge", "revision": identity, "adapter": how, "dtype": "as made"}
+
+    @cached_property
+    def reward(self) -> Reward:
+        """The model itself, loaded."""
+        return self._make()
+
+    def __call__(self, prompts: Sequence[Any], responses: Sequence[str]) -> Floats:
+        """Rewards (n,)."""
+        return self.scores(prompts, responses).rewards
+
+    def scores(self, prompts: Sequence[Any], responses: Sequence[str]) -> Scores:
+        """Rewards and statuses."""
+        detailed = getattr(self.reward, "scores", None)
+        if detailed is not None:
+            found: Scores = detailed(prompts, responses)
+            return found
+        rewards = np.asarray(self.reward(prompts, responses), float)
+        finite = np.isfinite(rewards)
+        statuses = [OK if f else NOT_FINITE for f in finite]
+        return Scores(np.where(finite, rewards, np.nan), statuses, {}, np.zeros(len(rewards), np.int64))
+
+
+def architecture(models: Mapping[str, Model], base: Model | None) -> Path:
+    """The first folder among the models, whose config and tokenizer tell how a state dict is read."""
+    for model in [*models.values(), base]:
+        if isinstance(model, str | Path):
+            opened = open_model(model, base)
+            return opened.path if isinstance(opened, Folder) else Path(model)
+    raise InputError("state dicts alone do not say how they are read: give reward_of=, a model folder or a function")
+
+
+def candidates(
+    models: dict[str, Model],
+    base: Model | None,
+    methods: Methods,
+    seed: int,
+    instrument: Instrument,
+    progress: bool = False,
+) -> list[Row]:
+    """Every model of the table that has weights; all is checked, nothing is merged."""
+    wanted = dict(methods) if isinstance(methods, Mapping) else {word: word for word in methods}
+    taken = {BASE, ENSEMBLE, BEST}
+    for label in [*models, *wanted]:
+        if label in taken:
+            raise InputError(
+                f"{label!r} is the name of a row already; give it another, in a mapping name -> model or method"
+            )
+        taken.add(label)
+    opened = {name: open_model(model, base) for name, model in models.items()}
+    of_base = open_model(base) if base is not None else None
+    plans = {label: _plan(what, models, base, seed, instrument, progress) for label, what in wanted.items()}
+    hashes = {name: weights_hash(state) for name, state in opened.items()}
+    base_hash = weights_hash(of_base) if of_base is not None else ""
+    rows = [Row(n, "member", hashes[n], lambda s=s: s, [m for m in opened if m != n]) for n, s in opened.items()]  # type: ignore[misc]
+    if of_base is not None:
+        rows.append(Row(BASE, "base", base_hash, lambda: of_base, list(opened)))
+    for label, what in wanted.items():
+        made, weights = plans[label]
+        key = weights_hash(weights()) if made is None else _key([made, [*hashes.values()], base_hash])
+        rows.append(Row(label, "merge", key, weights, list(opened), what if isinstance(what, str) and made else ""))
+    return rows
+
+
+def _plan(
+    what: str | Model, models: dict[str, Model], base: Model | None, seed: int, instrument: Instrument, progress: bool
+) -> tuple[Any, Callable[[], State]]:
+    """What a merge is made by besides the models (None for one made elsewhere), and how its weights are had."""
+    if what in LEARNED if isinstance(what, str) else False:
+        name = str(what)
+        if not instrument.pairs:
+            raise InputError(f"{name} looks at preference pairs: give pairs=")
+        if name != "greedy" and not hasattr(instrument.reward_of, "plain"):
+            raise InputError(f"{name} looks into the network: give model folders, not a function of state dicts")
+        Plan(models, "soup", base)  # do they belong together?
+        opened: dict[str, Model] = {model: open_model(what, base) for model, what in models.items()}
+        return [name, repr(instrument.pairs)], lambda: learned(name, opened, instrument)
+    if not isinstance(what, str) or (what.partition(":")[0] not in METHODS and Path(what).is_dir()):
+        state = open_model(what)
+        return None, lambda: state
+    name, params = recipe(what)
+    plan = Plan(models, name, base, seed=seed, params=params)
+    return [name, plan.params, plan.seed, plan.record()["mergekit"]], lambda: dict(plan.tensors(progress))
+
+
+def _key(what: Any) -> str:
+    return hashlib.blake2b(json.dumps(what).encode(), digest_size=16).hexdigest()
 
 
 # --- the work ------------------------------------------------------------------------------------------------
@@ -157,6 +289,7 @@ class _Work:
         self.pairs: dict[str, Floats] = {}
         self.between: dict[tuple[str, str], list[float]] = {}
         self.notes: dict[str, str] = {}
+        self.failed: set[str] = set()  # of which nothing could be scored
 
     def run(self) -> None:
         """Score the members, the base and every merge, and the points between."""
@@ -178,7 +311,8 @@ class _Work:
                 except WorkError as e:
                     if row.kind != "merge":
                         raise
-                    self.notes[row.name] = shorten(e, 200)
+                    self._note(row.name, e)
+                    self.failed.add(row.name)
                     self.pairs.pop(row.name, None)
                     log.warning("audit: %s is left out: %s", row.name, e)
                 finally:
@@ -186,7 +320,13 @@ class _Work:
         try:
             self._ensemble([row.name for row in self.rows if row.kind == "member"])
         except InputError as e:
-            self.notes[ENSEMBLE] = shorten(e, 200)
+            self._note(ENSEMBLE, e)
+            self.failed.add(ENSEMBLE)
+
+    def _note(self, name: str, why: object) -> None:
+        said = shorten(why, 200)
+        if said not in self.notes.get(name, ""):
+            self.notes[name] = f"{self.notes[name]}; {said}" if name in self.notes else said
 
     def _reward(self, name: str, identity: str, state: Callable[[], State]) -> Scored:
         return Scored(name, identity, self.how, lambda: self.instrument.reward_of(state()))
@@ -234,14 +374,10 @@ class _Work:
 
         of: dict[str, dict[str, Any]] = {}
         for name in [*(row.name for row in self.rows), ENSEMBLE]:
-            if name in self.notes:
-                continue
-            try:
+            if name not in self.failed:
                 of[name] = self._measured(name)
-            except InputError as e:  # one model's rewards may not vary, or be missing
-                self.notes[name] = shorten(e, 200)
         for row in self.rows:
-            if len(self.ts) and row.name in of and all(m in of for m in row.members):
+            if len(self.ts) and all("loss" in of.get(m, {}) for m in [row.name, *row.members]):
                 of[row.name]["barrier"] = self._barrier(row, of)
         of.get(ENSEMBLE, {}).update({f"loss{end}": np.nan for end in ("", *ENDS)})
         members = [row.name for row in self.rows if row.kind == "member"]
@@ -250,31 +386,42 @@ class _Work:
         kinds = [(row.name, row.kind, row.method) for row in self.rows]
         place = sum(kind != "merge" for _, kind, _ in kinds)
         kinds.insert(place, (ENSEMBLE, "ensemble", ""))
-        best = max((m for m in members if m in of and self.pairs), key=lambda m: of[m]["accuracy"], default=None)
+        best = max((m for m in members if "accuracy" in of.get(m, {})), key=lambda m: of[m]["accuracy"], default=None)
         if best is not None:
             kinds.insert(place, (BEST, "best_single", ""))
-            of[BEST], self.notes[BEST] = of[best], best
+            of[BEST] = of[best]
+            self.notes[BEST] = f"{best}; {self.notes[best]}" if best in self.notes else best
         found = [
             {"model": name, "kind": kind, "method": method, **of.get(name, {}), "note": self.notes.get(name, "")}
             for name, kind, method in kinds
         ]
         table = pd.DataFrame(found)
         own = [f"{name}{end}" for name in ("accuracy", "loss") for end in ("", *ENDS)]
-        effects = [f"{a}{end}" for a in self.instrument.attributes for end in ("", *ENDS)]
+        effects = [f"{a}{end}" for a in self.instrument.attributes for end in ("", *ENDS, "_estimand")]
         against = [f"{a} - {m}{end}" for a in self.instrument.attributes for m in members
                    for end in ("", *ENDS, "_p_adjusted")]  # fmt: skip
         columns = ["model", "kind", "method", *own, "barrier", *effects, *against, "note"]
         return table.reindex(columns=columns)
 
     def _measured(self, name: str) -> dict[str, Any]:
-        found: dict[str, Estimate] = {}
+        """All that the scores of one model show; what they do not is noted."""
+        found: dict[str, Any] = {}
         if name in self.pairs:
             both = self.pairs[name]
-            found |= self.instrument.of_margins(both[:, 0] - both[:, 1])
-        if self.dataset is not None:
-            effects = self.instrument.of_scored(self.dataset, name)
-            found |= {key.removeprefix("effect/"): e for key, e in effects.items()}
-        return {k: v for key, e in found.items() for k, v in _spread(key, e).items()}
+            try:
+                for key, e in self.instrument.of_margins(both[:, 0] - both[:, 1]).items():
+                    found |= _spread(key, e)
+            except InputError as e:
+                self._note(name, e)
+        for why in self.instrument.lacking.values():
+            self._note(name, why)
+        for attribute, estimand in self.instrument.estimands.items():
+            try:
+                found |= _spread(attribute, self.instrument.effect(self.dataset, name, attribute))
+                found[f"{attribute}_estimand"] = estimand
+            except InputError as e:  # one model's rewards may not vary, or be missing
+                self._note(name, e)
+        return found
 
     def _barrier(self, row: Row, of: Mapping[str, Mapping[str, Any]]) -> float:
         heights = [0.0]
@@ -292,11 +439,18 @@ class _Work:
             for member in members:
                 if member == name or member not in of:
                     continue
-                rows = contrast(
-                    self.dataset, name, member, estimator=self.instrument.estimator, unit=self.instrument.unit
-                )
-                for row in rows[rows["estimand"] == self.instrument.estimand].itertuples():
-                    key = f"{getattr(row, ATTRIBUTE)} - {member}"
+                try:
+                    rows = contrast(
+                        self.dataset, name, member, estimator=self.instrument.estimator, unit=self.instrument.unit
+                    )
+                except InputError as e:
+                    self._note(name, f"against {member}: {e}")
+                    continue
+                for row in rows.itertuples():
+                    attribute = str(getattr(row, ATTRIBUTE))
+                    if row.estimand != self.instrument.estimands.get(attribute):
+                        continue
+                    key = f"{attribute} - {member}"
                     of[name] |= _spread(key, Estimate(row.estimate, row.se, row.ci_low, row.ci_high, row.n))
                     p_values.append((name, key, row.p_value))
         known = [p for p in p_values if np.isfinite(p[2])]

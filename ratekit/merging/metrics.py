@@ -9,6 +9,8 @@ everything off one scoring.
 
 from __future__ import annotations
 
+import hashlib
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,8 +22,6 @@ from ratekit.checkpoints import State
 from ratekit.errors import InputError, unknown
 from ratekit.estimators import ESTIMANDS, ESTIMATORS, Floats, clustered_mean, effects
 from ratekit.groups import Group, groups, reward_matrix
-from ratekit.merging.pairs import read_pairs
-from ratekit.merging.rewards import RewardOf, reward_from
 from ratekit.schema import (
     ATTRIBUTE,
     PROMPT,
@@ -30,6 +30,7 @@ from ratekit.schema import (
     REWARD_PREFIX,
     REWRITES,
     TREATED,
+    as_conversation,
     require,
 )
 from ratekit.scoring.base import Reward
@@ -39,7 +40,12 @@ from ratekit.scoring.store import ScoreStore
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from ratekit.scoring.model import RewardModel
+
+log = logging.getLogger("ratekit")
+
 Metric = Callable[[State], float]
+RewardOf = Callable[[State], Reward]
 NAME = "model"  # of the reward column while one state is measured
 
 
@@ -60,17 +66,36 @@ class Instrument:
     >>> measure(state)["effect/length"].value  # doctest: +SKIP
     0.41
 
-    reward_of   a model folder, or a function that makes a reward of a state dict
-    dataset     labelled and rewritten rows, for the effects
-    pairs       preference pairs (`read_pairs`), for loss and accuracy
-    attributes  which of the dataset's; default all
-    estimator   a name in `rk.ESTIMATORS`; estimand "ate", "att" or "atu"
-    unit        "sd", the reward's own SDs (the pooled within-class SD of the original responses), or "reward"
+    Parameters
+    ----------
+    reward_of : str, Path or callable
+        A model folder, or a function that makes a reward of a state dict.
+    dataset : Dataset, optional
+        Labelled and rewritten rows, for the effects.
+    pairs : optional
+        Preference pairs (`read_pairs`), for loss and accuracy.
+    attributes : sequence of str, optional
+        Which of the dataset's; all by default.
+    estimator : str
+        A name in `rk.ESTIMATORS`.
+    estimand : {"ate", "att", "atu"}, optional
+        By default what the rows of an attribute have: "ate" where they are of both classes, else the effect on the
+        class that they are of. `estimands` says which.
+    unit : {"sd", "reward"}
+        The reward's own SDs (the pooled within-class SD of the original responses), or reward units.
 
+    Raises
+    ------
+    InputError
+        Where there is nothing to measure: no pairs, and rows (all of one class, not rewritten far enough) from which
+        no attribute's effect can be estimated. Nothing is scored before that is known.
+
+    Notes
+    -----
     Quantities, in the order of `names`: "loss" is the mean of -log sigmoid(r_chosen - r_rejected) (Bradley and Terry
     1952), "accuracy" the share of pairs with r_chosen > r_rejected (a tie counts half), "effect/<name>" an effect.
-    Intervals are clustered by prompt. In unit "sd" the SD is taken as known, as `rk.standardize` does; `rk.contrast`
-    on `score`'s dataset counts its uncertainty too. A call gives a dict of `Estimate`; each text is scored once.
+    Intervals are clustered by prompt. `rk.contrast` on `score`'s dataset compares two models on the same rows. A call
+    gives a dict of `Estimate`; each text is scored once.
     """
 
     def __init__(
@@ -81,12 +106,12 @@ class Instrument:
         attributes: Sequence[str] | None = None,
         *,
         estimator: str = "rate",
-        estimand: str = "ate",
+        estimand: str | None = None,
         unit: str = "sd",
     ) -> None:
         if estimator not in ESTIMATORS:
             raise unknown("estimator", estimator, ESTIMATORS)
-        if estimand not in ESTIMATORS[estimator].estimands:
+        if estimand is not None and estimand not in ESTIMATORS[estimator].estimands:
             raise unknown(
                 "estimand", estimand, ESTIMANDS, f"{estimator} has {', '.join(ESTIMATORS[estimator].estimands)}"
             )
@@ -95,16 +120,43 @@ class Instrument:
         if dataset is None and pairs is None:
             raise InputError("nothing to measure: give a dataset with rewrites, preference pairs, or both")
         self.reward_of = reward_from(reward_of) if isinstance(reward_of, str | Path) else reward_of
-        self.estimator, self.estimand, self.unit = estimator, estimand, unit
+        self.estimator, self.unit = estimator, unit
         self.pairs = read_pairs(pairs) if pairs is not None else []
         self.dataset = _rows_of(dataset, attributes) if dataset is not None else None
         self.attributes = list(dict.fromkeys(self.dataset[ATTRIBUTE])) if self.dataset is not None else []
+        self.estimands, self.lacking = self._had(estimand) if self.dataset is not None else ({}, {})
 
     @property
     def names(self) -> list[str]:
         """The quantities, in order."""
         of_pairs = ["loss", "accuracy"] if self.pairs else []
-        return [*of_pairs, *(f"effect/{a}" for a in self.attributes)]
+        return [*of_pairs, *(f"effect/{a}" for a in self.estimands)]
+
+    def _had(self, asked: str | None) -> tuple[dict[str, str], dict[str, str]]:
+        """The estimand of each attribute's effect, and why there is none of the others: tried on made-up rewards."""
+        assert self.dataset is not None
+        rng = np.random.default_rng(0)
+        chains = self.dataset[REWRITES]
+        depth = 1 + max(len(chain or ()) for chain in chains)
+        rewards = np.full((len(chains), depth), np.nan)
+        for row, chain in enumerate(chains):
+            known = [True, *(text is not None for text in chain or ())]
+            rewards[row, : len(known)] = np.where(known, rng.normal(size=len(known)), np.nan)
+        found, lacking = {}, {}
+        for group in groups(self.dataset):
+            name, treated = str(group.labels[ATTRIBUTE]), group.treated
+            own = "ate" if treated.any() and not treated.all() else "att" if treated.any() else "atu"
+            estimate, why = self._found(rewards[group.rows], group, asked or own)
+            if estimate is not None:
+                found[name] = asked or own
+            else:
+                lacking[name] = f"{name}: {self.estimator} has no {asked or own} here ({why})"
+        if not found:
+            more = f" (and {len(lacking) - 1} more)" if len(lacking) > 1 else ""
+            raise InputError(f"no effect can be estimated from these rows: {next(iter(lacking.values()))}{more}")
+        for why in lacking.values():
+            log.warning("merging: %s; its effect is left out", why)
+        return found, lacking
 
     def __call__(self, state: State) -> dict[str, Estimate]:
         """Every quantity of one model."""
@@ -161,19 +213,30 @@ class Instrument:
         return {**found, "accuracy": share._replace(ci_low=low, ci_high=high)}
 
     def of_scored(self, ds: Any, name: str) -> dict[str, Estimate]:
-        """The effects that a scored dataset shows of the reward `name`."""
+        """The effects that a scored dataset shows of the reward `name`. InputError where one cannot be had."""
+        return {f"effect/{attribute}": self.effect(ds, name, attribute) for attribute in self.estimands}
+
+    def effect(self, ds: Any, name: str, attribute: str) -> Estimate:
+        """One of `of_scored`."""
         matrix = reward_matrix(ds, REWARD_PREFIX + name)
-        return {f"effect/{g.labels[ATTRIBUTE]}": self._effect(matrix[g.rows], g) for g in groups(ds)}
+        group = next(g for g in groups(ds) if g.labels[ATTRIBUTE] == attribute)
+        return self._effect(matrix[group.rows], group)
 
     def _effect(self, r: Floats, group: Group) -> Estimate:
-        found = effects(r, group.treated, group.clusters)
-        e = found.get(self.estimator, self.estimand)
-        if e is not None and self.unit == "sd":
+        attribute = str(group.labels[ATTRIBUTE])
+        e, why = self._found(r, group, self.estimands[attribute])
+        if e is None:
+            raise InputError(f"{attribute}: no effect can be estimated ({why})")
+        if self.unit == "sd":
             return Estimate(e.estimate_sd, e.se_sd, e.ci_low_sd, e.ci_high_sd, e.n)
-        if e is not None:
-            return Estimate(e.estimate, e.se, e.ci_low, e.ci_high, e.n)
-        why = next(x.why for x in found.left_out if (x.estimator, x.estimand) == (self.estimator, self.estimand))
-        raise InputError(f"{group.labels[ATTRIBUTE]}: no effect can be estimated ({why})")
+        return Estimate(e.estimate, e.se, e.ci_low, e.ci_high, e.n)
+
+    def _found(self, r: Floats, group: Group, estimand: str) -> tuple[Any, str]:
+        """The effect of that estimand, or None and why there is none."""
+        found = effects(r, group.treated, group.clusters)
+        e = found.get(self.estimator, estimand)
+        left_out = (x.why for x in found.left_out if (x.estimator, x.estimand) == (self.estimator, estimand))
+        return e, "" if e is not None else next(left_out, "the rows are of one class")
 
 
 class _Metric:
@@ -199,7 +262,7 @@ def effect_metric(
     attribute: str,
     *,
     estimator: str = "rate",
-    estimand: str = "ate",
+    estimand: str | None = None,
     unit: str = "sd",
 ) -> _Metric:
     """The effect of an attribute on the reward that a state dict gives, as a metric.
@@ -241,3 +304,109 @@ def _mean(values: Floats, codes: Any) -> Estimate:
     mean = clustered_mean(values, codes)
     low, high, _ = mean.interval()
     return Estimate(mean.value, mean.se, low, high, len(values))
+
+
+# --- what a state dict is loaded into ----------------------------------------------------------------------------
+
+
+def reward_from(
+    folder: str | Path,
+    *,
+    adapter: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    trust_remote_code: bool = False,
+) -> RewardOf:
+    """A function that makes a reward of a state dict: loaded into the architecture of `folder`, read as that is read.
+
+    >>> reward = reward_from("rm-a")(state)  # doctest: +SKIP
+    >>> reward(["Why?"], ["Because."]).shape  # doctest: +SKIP
+    (1,)
+    """
+    return _RewardFrom(Path(folder).expanduser(), adapter, device, dtype, trust_remote_code)
+
+
+class _RewardFrom:
+    """What `reward_from` gives; `fingerprint` names all but the weights that a score depends on."""
+
+    def __init__(
+        self, folder: Path, adapter: str | None, device: str | None, dtype: str | None, trust_remote_code: bool
+    ) -> None:
+        self.folder, self.adapter, self.device, self.dtype, self.trust = (
+            folder,
+            adapter,
+            device,
+            dtype,
+            trust_remote_code,
+        )
+        self._found: Any = None
+
+    def __call__(self, state: State) -> Reward:
+        return self._made(state, "auto")
+
+    def plain(self, state: State) -> RewardModel:
+        """The model with its layers as `transformers` made them, for those who look into it."""
+        return self._made(state, "padded")
+
+    def _made(self, state: State, path: str) -> RewardModel:
+        from ratekit.scoring.model import RewardModel
+
+        model = RewardModel(
+            self.folder, self._found or self.adapter, device=self.device, dtype=self.dtype, path=path, weights=state,
+            trust_remote_code=self.trust,
+        )  # fmt: skip
+        self._found = model.adapter  # guessed, and said, once
+        return model
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the folder's config, tokenizer, template and code, and of how they are read."""
+        import torch
+
+        on = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        digest = hashlib.blake2b(repr((self.adapter, self.dtype, on)).encode(), digest_size=16)
+        for path in sorted(self.folder.glob("*")) if self.folder.is_dir() else []:
+            if path.suffix in (".json", ".jinja", ".py", ".txt", ".model") and "safetensors" not in path.name:
+                digest.update(path.name.encode() + path.read_bytes())
+        return digest.hexdigest()
+
+
+# --- preference pairs --------------------------------------------------------------------------------------------
+
+
+def read_pairs(pairs: Any) -> list[tuple[Any, str, str]]:
+    """(prompt, chosen, rejected) of each preference pair.
+
+    >>> read_pairs([{"prompt": "Hi", "chosen": "Hello!", "rejected": "Go away."}])
+    [('Hi', 'Hello!', 'Go away.')]
+
+    pairs  a Dataset, a DataFrame, a list of such objects, or a path to a table: columns prompt, chosen, rejected. The
+           responses are strings; conversations that hold the prompt too are split at their last turn
+
+    Raises InputError for a missing column and a pair without text.
+    """
+    if isinstance(pairs, str | Path):
+        pairs = files.read(pairs)
+    if hasattr(pairs, "to_dict") and not hasattr(pairs, "features"):
+        pairs = pairs.to_dict("records")
+    rows = list(pairs)
+    if not rows:
+        raise InputError("no preference pairs were given")
+    found = []
+    for number, row in enumerate(rows, 1):
+        for column in ("chosen", "rejected"):
+            if column not in row:
+                have = ", ".join(row)
+                raise InputError(
+                    f"preference pairs have the columns prompt, chosen and rejected; no {column!r} in {have}"
+                )
+        sides = [row["chosen"], row["rejected"]]
+        prompt = row.get(PROMPT)
+        if all(isinstance(side, Sequence) and not isinstance(side, str) and len(side) for side in sides):
+            turns = [as_conversation(side) for side in sides]
+            prompt = prompt if prompt is not None else turns[0][:-1]
+            sides = [t[-1]["content"] for t in turns]
+        if prompt is None or not all(isinstance(side, str) and side.strip() for side in sides):
+            raise InputError(f"pair {number}: a prompt and two responses (strings) were expected")
+        found.append((prompt, *sides))
+    return found

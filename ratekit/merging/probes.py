@@ -1,8 +1,12 @@
 """Four questions about a loss landscape, each answered in numbers: convexity, determinism, directedness, connectivity.
 
-The four aspects are named by the survey "Deep Model Merging" (Khan et al. 2024, arXiv 2410.12927). Its own working
-definitions were not at hand: those here are reconstructed from the papers named in each docstring. Any metric may stand
-for the loss, a RATE effect too.
+The four names are those of the survey "Deep Model Merging" (Khan et al. 2024, arXiv 2410.12927). Each is measured by a
+working definition of this module: convexity by the gap of Jensen's inequality over mixes of the models (after Gueta et
+al. 2023, arXiv 2302.04863), determinism by the barrier between runs that part at a step (Frankle et al. 2019, arXiv
+1912.05671), directedness by the angles between task vectors and by what the metric does along them and along random
+directions (after He et al. 2019, arXiv 1902.00744), connectivity by the loss barrier of the best path found (Garipov et
+al. 2018, arXiv 1802.10026; Entezari et al. 2021, arXiv 2110.06296). Any metric may stand for the loss, a RATE effect
+too.
 """
 
 from __future__ import annotations
@@ -145,8 +149,8 @@ def directedness(
     metric  a loss, or a RATE effect: along whose task vectors does it move, and does it along any direction?
     n       random directions for each model
 
-    The least certain of the four readings: after He et al. 2019 (asymmetric valleys, arXiv 1902.00744: some directions
-    matter and others do not) and task vectors (Ilharco et al. 2022, arXiv 2212.04089). Random directions have the task
+    Working definition after He et al. 2019 (asymmetric valleys, arXiv 1902.00744: some directions matter and others do
+    not) and task vectors (Ilharco et al. 2022, arXiv 2212.04089). Random directions have the task
     vector's norm in each tensor (after the filter normalisation of Li et al. 2017, arXiv 1712.09913).
     """
     import pandas as pd

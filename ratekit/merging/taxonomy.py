@@ -1,8 +1,8 @@
 """The classes of model merging, with what ratekit offers of each: a notebook's table of contents.
 
 The three classes and the names of the four aspects are those of Khan et al., "Deep Model Merging" (arXiv 2410.12927).
-The survey's body was not at hand: which technique belongs to which class, and the working definitions of the aspects,
-are reconstructed from the works named, and not the survey's own words.
+Which class a technique stands in is decided here, by what the paper named beside it does; the aspects have working
+definitions of this package, each from the papers named beside it. Neither is quoted from the survey.
 
     for technique in TAXONOMY["ensembling"]:
         print(technique.name, technique.reference, technique.here)
@@ -93,7 +93,7 @@ ASPECTS: dict[str, Aspect] = {
         "determinism",
     ),
     "mode directedness": Aspect(
-        "a few directions govern loss and behaviour (of the four readings the least certain)",
+        "a few directions govern loss and behaviour",
         "He et al. 2019, arXiv 1902.00744; task vectors",
         "directedness",
     ),

@@ -5,6 +5,7 @@ heat.py        `heatmap`: attributes by reward models; `spillover`: attributes b
 rewards.py     `densities` of rewards along the chain, `dose_response`
 checks.py      `drift` and `balance`, as `rk.diagnose` found them
 truth.py       `sweep` along a confounder, `coverage` of intervals
+merges.py      `merges`: members, ensemble and merges, as `rk.merging.audit` compared them
 mitigation.py  `before_after` a mitigation, beside what people prefer
 look.py        colours, shapes, axes and units of all of them
 """
@@ -15,11 +16,12 @@ from ratekit.plots.checks import balance, drift
 from ratekit.plots.forest import effects, naive_vs_rate
 from ratekit.plots.heat import heatmap, spillover
 from ratekit.plots.look import MARKS, SHOWN, Mark
+from ratekit.plots.merges import merges
 from ratekit.plots.mitigation import before_after
 from ratekit.plots.rewards import densities, dose_response
 from ratekit.plots.truth import coverage, sweep
 
 __all__ = [
     "MARKS", "SHOWN", "Mark", "balance", "before_after", "coverage", "densities", "dose_response", "drift", "effects",
-    "heatmap", "naive_vs_rate", "spillover", "sweep",
+    "heatmap", "merges", "naive_vs_rate", "spillover", "sweep",
 ]  # fmt: skip

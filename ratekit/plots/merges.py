@@ -1,8 +1,7 @@
-"""The audit's picture: one panel for the accuracy, one for each attribute's effect; a line a model."""
+"""What merging does to what reward models reward: a panel for the accuracy, one for each attribute's effect."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,13 +21,25 @@ MARKS = {
 }
 
 
-def figure(table: pd.DataFrame, unit: str = "sd") -> Figure:
-    """Accuracy and effects with their intervals, a line a model; the band is where the members' effects lie."""
+def merges(table: pd.DataFrame, unit: str = "sd") -> Figure:
+    """Accuracy and effects with their intervals, a line a model; the band is where the members' effects lie.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As `rk.merging.audit` makes it.
+    unit : {"sd", "reward"}
+        In which its effects are.
+
+    Examples
+    --------
+    >>> figure = merges(table)  # doctest: +SKIP
+    """
     import matplotlib.pyplot as plt
     import seaborn as sns
 
     effects = [c.removesuffix("_se") for c in table.columns if c.endswith("_se") and " - " not in c]
-    effects = [c for c in effects if c not in ("accuracy", "loss")]
+    effects = [c for c in effects if c not in ("accuracy", "loss") and table[c].notna().any()]
     panels = [*(["accuracy"] if table["accuracy"].notna().any() else []), *effects]
     shown = table[table["kind"] != "best_single"].reset_index(drop=True)
     with sns.axes_style("white"):
@@ -57,19 +68,11 @@ def _panel(ax: Axes, rows: pd.DataFrame, panel: str, unit: str) -> None:
         if np.isfinite(row[f"{panel}_ci_low"]):
             ax.plot([row[f"{panel}_ci_low"], row[f"{panel}_ci_high"]], [place, place], color=color, lw=1.8)
         ax.plot(row[panel], place, marker, color=color, ms=6.2, mec="white", mew=0.8)
-    ax.set_xlabel("accuracy on pairs" if panel == "accuracy" else f"effect of {panel} ({unit})")
+    estimand = next(iter(rows[f"{panel}_estimand"].dropna()), "ate") if f"{panel}_estimand" in rows else "ate"
+    on = "" if estimand == "ate" else f"{estimand.upper()}, "
+    ax.set_xlabel("accuracy on pairs" if panel == "accuracy" else f"effect of {panel} ({on}{unit})")
     ax.grid(axis="x", color="0.9", lw=0.7)
     ax.set_axisbelow(True)
     ax.tick_params(axis="y", length=0)
     for side in ("top", "right", "left"):
         ax.spines[side].set_visible(False)
-
-
-def draw(table: pd.DataFrame, path: Path, unit: str = "sd") -> Path:
-    """Write the picture."""
-    import matplotlib.pyplot as plt
-
-    drawn = figure(table, unit)
-    drawn.savefig(path, dpi=150)
-    plt.close(drawn)
-    return path
