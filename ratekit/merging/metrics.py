@@ -346,7 +346,7 @@ class _RewardFrom:
 
     def plain(self, state: State) -> RewardModel:
         """The model with its layers as `transformers` made them, for those who look into it."""
-        return self._made(state, "padded")
+        return self._made(state, "single")
 
     def _made(self, state: State, path: str) -> RewardModel:
         from ratekit.scoring.model import RewardModel

@@ -51,6 +51,7 @@ class Forward:
         Tokens in a forward pass; by default 2048 on a CPU, and what the free memory allows on a GPU.
     path
         "auto" takes the first of packed, padded and single that `check` finds exact; a name insists on that one.
+        "single" also leaves the layers as they are, for those who look into the model.
     """
 
     def __init__(self, model: Any, readout: Readout, budget: int | None = None, path: str = "auto") -> None:
@@ -105,7 +106,8 @@ class Forward:
         elif reasons:
             log.info("%s: texts are padded, for packed ones are not exact (%s)", name, reasons["packed"])
         self.pruned = self.path == "packed" and bool(self._made_fast(prune_last_layer, texts, alone))
-        self.n_prepacked = int(self.model.device.type == "cpu" and self._made_fast(prepack, texts, alone))
+        if self.model.device.type == "cpu" and self.wanted != "single":
+            self.n_prepacked = self._made_fast(prepack, texts, alone)
 
     def _readable(self, texts: Sequence[Encoded], name: str) -> tuple[list[Encoded], NDArray[np.float64]]:
         """The texts that the model's own forward takes, and what it gives for them one by one."""
