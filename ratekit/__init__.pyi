@@ -24,6 +24,7 @@ from .attributes import Attribute as Attribute
 # the whole study
 from .audits.results import Audit as Audit
 from .audits.study import audit as audit
+from .diagnostics import adjusted as adjusted
 from .diagnostics import contrast as contrast
 
 # what to ask of the result
@@ -31,6 +32,7 @@ from .diagnostics import diagnose as diagnose
 from .diagnostics import dose_response as dose_response
 from .diagnostics import heterogeneity as heterogeneity
 from .diagnostics import plan as plan
+from .diagnostics import refusal_bounds as refusal_bounds
 from .diagnostics import sensitivity as sensitivity
 from .diagnostics import sequential as sequential
 from .diagnostics import spillover as spillover

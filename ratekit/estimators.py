@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from ratekit.augmentation import LEAST, augmented
 from ratekit.errors import InputError
 
 Floats = NDArray[np.float64]
@@ -555,6 +556,7 @@ def effects(
     level: float = 0.95,
     *,
     unpaired: bool = False,
+    features: Floats | None = None,
 ) -> Effects:
     """Every estimate that the rewards allow, in the order of `ESTIMATORS`, and a record of what is left out.
 
@@ -584,6 +586,9 @@ def effects(
         Of the confidence intervals.
     unpaired
         Compute `se_unpaired` too, the two-sample SE that ignores that rows are pairs.
+    features
+        (n, p) of the originals: rows without the rewards of a rewrite are then predicted from them and the prediction
+        is corrected (`augmentation.augmented`), so that `n` counts all rows and `n_dropped` those predicted.
 
     Returns
     -------
@@ -622,6 +627,13 @@ def effects(
             by_rows[key] = rows
         of = (r if whole else r[complete])[:, : max(passes) + 1]
         values = estimator.values(of, rows.w, rows.codes)
+        if features is not None and not estimator.classes and not whole:
+            few = [side for side in (True, False) if (w == side).any() and (rows.w == side).sum() < LEAST]
+            if few:
+                why = f"under {LEAST} rewritten rows of a class, too few to predict the others from"
+                left_out += [LeftOut(name, estimand, why) for estimand in estimator.estimands]
+                continue
+            values, rows = _predicted(values, complete, w, codes, features), Rows(w, codes, n_codes)
         parts = rows.parts(values, rounding * float(np.abs(of[:, passes]).max()), estimator.classes)
         for estimand in estimator.estimands:
             part = parts.get(estimand)
@@ -631,7 +643,7 @@ def effects(
                 continue
             n1 = 0 if estimand == "atu" else rows.n_treated
             n0 = 0 if estimand == "att" else len(rows.w) - rows.n_treated
-            of_class = {"ate": len(w), "att": int(w.sum()), "atu": int((~w).sum())}[estimand]
+            lacking = {"ate": ~complete, "att": ~complete & w, "atu": ~complete & ~w}[estimand]
             low, high, p = t_interval(part.value, part.se, part.df, level)
             sd = scale.divide(part.value, part.scores, part.df, level) if part.se > 0 else None
             if sd is None:
@@ -643,11 +655,22 @@ def effects(
             other = _two_sample(of, rows.w, estimator, estimand) if unpaired else float("nan")
             found.append(
                 Effect(
-                    name, estimand, part.value, se, low, high, p, n1 + n0, n1, n0, part.n_clusters, of_class - n1 - n0,
+                    name, estimand, part.value, se, low, high, p, n1 + n0, n1, n0, part.n_clusters, int(lacking.sum()),
                     part.df, *sd, part.largest, other,
                 )
             )  # fmt: skip
     return Effects(tuple(found), tuple(left_out), scale.sd)
+
+
+def _predicted(values: Floats, complete: Bools, w: Bools, clusters: Ints, features: Floats) -> Floats:
+    """Values of all rows, class by class, from those of the complete ones."""
+    known = np.full(len(w), np.nan)
+    known[complete] = values
+    for side in (True, False):
+        of = w == side
+        if of.any():
+            known[of] = augmented(known[of], features[of], clusters[of])[0]
+    return known
 
 
 def rows_used(estimator: Estimator, rewards: Floats) -> tuple[tuple[int, ...], Bools]:

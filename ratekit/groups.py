@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratekit.errors import InputError, shorten, unknown
-from ratekit.estimators import LARGEST, Bools, Ints
-from ratekit.schema import ATTRIBUTE, PROMPT_ID, RESPONSE, REWRITES, TREATED, columns_of
+from ratekit.estimators import LARGEST, Bools, Floats, Ints
+from ratekit.measures import MEASURES, measured
+from ratekit.schema import ATTRIBUTE, PROMPT, PROMPT_ID, RESPONSE, REWRITES, TREATED, columns_of, prompt_text
 
 SIDE = {True: "treated", False: "untreated"}
 
@@ -142,6 +143,15 @@ def groups(ds: Any, by: str | Sequence[str] | None = None) -> Iterator[Group]:
     for key, index in frame.groupby([*columns, ATTRIBUTE], sort=False, dropna=False).indices.items():
         key = key if isinstance(key, tuple) else (key,)
         yield Group(dict(zip([*columns, ATTRIBUTE], key, strict=True)), index, treated[index], clusters[index])
+
+
+def original_features(ds: Any, r0: Floats) -> Floats:
+    """What is known of every original, (n, p): measures of the response, words of the prompt, its reward r0 (n,)."""
+    frame = plain_columns(ds, [PROMPT, RESPONSE])
+    responses = [[text] for text in frame[RESPONSE]]
+    prompts = [[prompt_text(p)] for p in frame[PROMPT]]
+    columns = [measured(measure, responses, name)[:, 0] for name, measure in MEASURES.items()]
+    return np.stack([*columns, measured(MEASURES["words"], prompts, "words")[:, 0], r0], axis=1)
 
 
 def chains(ds: Any) -> list[list[str | None]]:

@@ -21,7 +21,7 @@ import numpy as np
 from ratekit.attributes import Attribute, by_column, describe, find_attribute, is_known, measure_of
 from ratekit.errors import InputError, WorkError, unknown
 from ratekit.estimators import ESTIMATORS, Effects, Floats, LeftOut, effects
-from ratekit.groups import Group, chains, groups, plain_columns, reward_matrix
+from ratekit.groups import Group, chains, groups, original_features, plain_columns, reward_matrix
 from ratekit.measures import Measure, measured
 from ratekit.recommendation import recommended
 from ratekit.resampling import UNCERTAINTIES, resampled
@@ -34,6 +34,7 @@ from ratekit.rewriting.replay import Replay
 from ratekit.schema import (
     ATTRIBUTE,
     MEASURE_PREFIX,
+    PROMPT,
     RESPONSE,
     REWARD_PREFIX,
     REWARD_STATUS_PREFIX,
@@ -262,6 +263,7 @@ def estimate(
     draws: int = 10_000,
     seed: int = 0,
     measures: Mapping[str, Measure] | None = None,
+    sample: str = "complete",
 ) -> pd.DataFrame:
     """The effects table: every reward column, every estimator that the depth allows, one row per estimate.
 
@@ -293,6 +295,11 @@ def estimate(
     measures
         {attribute: texts -> numbers}, what an attribute's dose is measured by where `rk.ATTRIBUTES` does not say; used
         for `recommended` where the rows hold three rewrites or more.
+    sample
+        "complete": each estimator uses the rows that have the rewards it needs. "two-phase": the rows hold all
+        originals and the rewrites of a part; what the others' differences would be is predicted from their texts and
+        rewards and the prediction is corrected (`ratekit.augmentation`), for a smaller SE, and for refusals that depend
+        on what is seen. `n` then counts all rows and `n_dropped` those predicted.
 
     Returns
     -------
@@ -320,6 +327,12 @@ def estimate(
         raise InputError(f"draws={draws}: at least one was expected")
     if not 0 < level < 1:
         raise InputError(f"level={level}: a number between 0 and 1 was expected, as in 0.95")
+    if sample not in SAMPLES:
+        raise unknown("kind of sample", sample, SAMPLES)
+    if sample == "two-phase":
+        require(ds, "estimate", [PROMPT, RESPONSE])
+        if uncertainty != "analytic":
+            raise InputError(f"sample='two-phase' has analytic standard errors alone, not uncertainty={uncertainty!r}")
     columns = [find_reward(ds, r) for r in rewards] if rewards else reward_columns(columns_of(ds))
     parts = list(groups(ds, by))
     doses = _own_measures(ds, parts, measures)
@@ -328,10 +341,12 @@ def estimate(
     notes = _pooling(ds, [by] if isinstance(by, str) else list(by or []))
     for column in columns:
         matrix = reward_matrix(ds, column)
+        known = original_features(ds, matrix[:, 0]) if sample == "two-phase" and matrix.shape[1] else None
         for group, own in zip(parts, doses, strict=True):
             labels = {**group.labels, "reward_model": reward_name(column)}
             r, w, codes = matrix[group.rows], group.treated, group.clusters
-            found = effects(r, w, codes, level, unpaired=se_unpaired)
+            seen = None if known is None else known[group.rows]
+            found = effects(r, w, codes, level, unpaired=se_unpaired, features=seen)
             best = recommended(found, r, w, codes, own)
             if uncertainty != "analytic":
                 found = resampled(found, r, w, codes, uncertainty, draws, seed, level)
@@ -363,6 +378,7 @@ _BEFORE_SD = (
     "n_clusters", "n_dropped",
 )  # fmt: skip
 _AFTER_SD = ("df", "estimate_sd", "se_sd", "ci_low_sd", "ci_high_sd")
+SAMPLES = ("complete", "two-phase")
 LARGE_CLUSTER = 0.2  # share of the rows
 
 

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "ratekit"
 # DESIGN's floors. A module may import from its own floor or a lower one; the graph has no cycle.
 FLOORS = {
     0: "errors schema columns userfiles files escaping redaction store tables",
-    1: "estimators recommendation resampling measures attributes textdiff",
+    1: "augmentation estimators recommendation resampling measures attributes textdiff",
     2: "groups sources checkpoints lora rewriting scoring",
     3: "stages diagnostics conclusions simulate merging",
     4: "audits plots",

@@ -4,6 +4,7 @@ evidence.py     what was seen of the texts: measures, content kept, repeats, fai
 verdicts.py     `verdicts`: the rules, the checks by them, and a word for each attribute and reward model
 diagnose.py     `diagnose`: evidence, checks and verdicts as one table
 contrasts.py    `contrast` two reward models, `heterogeneity` of groups, `sensitivity`: what would overturn an effect
+adjustment.py   `adjusted`: RATE at no change of other measures; `refusal_bounds`: what refused rows could hide
 spillover.py    `spillover` onto other measures, `dose_response` per unit of the measure
 people.py       `warranted`: is the sensitivity what people want?
 planning.py     `plan` more rewrites, `sequential` looks
@@ -11,6 +12,7 @@ planning.py     `plan` more rewrites, `sequential` looks
 
 from __future__ import annotations
 
+from ratekit.diagnostics.adjustment import adjusted, refusal_bounds
 from ratekit.diagnostics.contrasts import contrast, heterogeneity, sensitivity
 from ratekit.diagnostics.diagnose import diagnose
 from ratekit.diagnostics.people import warranted
@@ -19,6 +21,7 @@ from ratekit.diagnostics.spillover import dose_response, spillover
 from ratekit.diagnostics.verdicts import verdicts
 
 __all__ = [
-    "contrast", "diagnose", "dose_response", "heterogeneity", "plan", "sensitivity", "sequential", "spillover",
+    "adjusted", "contrast", "diagnose", "dose_response", "heterogeneity", "plan",
+    "refusal_bounds", "sensitivity", "sequential", "spillover",
     "verdicts", "warranted",
 ]  # fmt: skip

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import stats
 
+from ratekit.augmentation import LEAST, augmented
 from ratekit.diagnostics.contrasts import contrast
 from ratekit.errors import InputError, unknown
-from ratekit.estimators import ESTIMANDS, ESTIMATORS, clustered_mean, pooled_sd, row_values
-from ratekit.groups import Group, groups, reward_matrix
+from ratekit.estimators import ESTIMANDS, ESTIMATORS, Floats, clustered_mean, pooled_sd, row_values, rows_used
+from ratekit.groups import Group, groups, original_features, reward_matrix
 from ratekit.resampling import TUNED_FOR, confidence_sequence
 from ratekit.schema import ATTRIBUTE, columns_of, require, reward_columns, reward_name
 
@@ -33,6 +34,7 @@ def plan(
     estimator: str = "rate",
     estimand: str = "ate",
     unit: str = "sd",
+    two_phase: bool = False,
 ) -> pd.DataFrame:
     """How many rows, and rewrites, for a given standard error, or for telling two reward models apart.
 
@@ -46,12 +48,16 @@ def plan(
     apart       two reward models: rows for a test at 1 - level that tells them apart with this power
     difference  the least that is to be told, in the same units: with `apart` it has to be given, for rows that were
                 counted by the difference that they happened to show have less power than was asked for
+    two_phase   say too what `estimate(sample="two-phase")` would need: rewrites of a part of the originals at hand
     estimator   a name in `rk.ESTIMATORS`, estimand "ate", "att" or "atu"
 
     From what the rows at hand vary by: n_needed = n (se_now / se_wanted)^2, at the present rows per prompt and share
     of treated rows. Columns: attribute, reward_model, estimator, estimand, se_now, se_wanted, n, n_needed, n_more,
     prompts_more, rewrites_more (the passes that the estimator reads, for each further row). For `apart` se_wanted =
-    |difference| / (z(1 - alpha/2) + z(power)). The SE itself is estimated from n rows: expect n_needed to be right
+    |difference| / (z(1 - alpha/2) + z(power)). With `two_phase` also explained, the share R^2 of the
+    differences' variance that the originals predict, and rows_two_phase, how many of the N originals at hand need
+    rewrites for the same SE: N (1 - R^2) / (N/n_needed - R^2), where n_needed < N (NaN elsewhere).
+    The SE itself is estimated from n rows: expect n_needed to be right
     within about 2/sqrt(2n), 14 % at 100 rows.
     """
     import pandas as pd
@@ -79,7 +85,7 @@ def plan(
     if apart is not None:
         rows = _apart(ds, apart, float(difference or 0), power, level, estimator, estimand, unit)
     else:
-        rows = _single(ds, float(se or 0), estimator, estimand, unit)
+        rows = _single(ds, float(se or 0), estimator, estimand, unit, two_phase)
     passes = max(ESTIMATORS[estimator].passes)
     found = []
     for row in rows:
@@ -92,6 +98,10 @@ def plan(
                     "rewrites_more": more * passes}  # fmt: skip
         else:
             row |= dict.fromkeys(("n_needed", "n_more", "prompts_more", "rewrites_more"), math.nan)
+        if two_phase and "explained" in row:
+            originals, explained = row.pop("rows_two_phase"), row.pop("explained")
+            saved = originals / row["n_needed"] - explained if row["n_needed"] < originals else math.nan
+            row |= {"explained": explained, "rows_two_phase": originals * (1 - explained) / saved}
         found.append(row)
     if not found:
         raise InputError(
@@ -101,10 +111,24 @@ def plan(
     return pd.DataFrame(found)
 
 
-def _single(ds: Any, wanted: float, estimator: str, estimand: str, unit: str) -> list[dict[str, Any]]:
+def _explained(known: Floats, r: Floats, group: Group, estimator: str, estimand: str) -> float:
+    """The share of the differences' variance that the originals predict; the smaller class counts by its rows."""
+    _, used = rows_used(ESTIMATORS[estimator], r)
+    shares = []
+    for side in (True, False):
+        of = used & (group.treated == side)
+        if of.sum() >= LEAST and estimand in ("ate", "att" if side else "atu"):
+            values = row_values(r[of], group.treated[of], group.clusters[of], estimator, "att" if side else "atu")[0]
+            shares.append((int(of.sum()), augmented(values, known[of], group.clusters[of])[1]))
+    total = sum(n for n, _ in shares)
+    return sum(n * share for n, share in shares) / total if total else math.nan
+
+
+def _single(ds: Any, wanted: float, estimator: str, estimand: str, unit: str, two_phase: bool) -> list[dict[str, Any]]:
     rows = []
     for column in reward_columns(columns_of(ds)):
         matrix = reward_matrix(ds, column)
+        known = original_features(ds, matrix[:, 0]) if two_phase and matrix.shape[1] else None
         for group in groups(ds):
             r = matrix[group.rows]
             if estimand == "ate" and (group.treated.all() or not group.treated.any()):
@@ -122,6 +146,9 @@ def _single(ds: Any, wanted: float, estimator: str, estimand: str, unit: str) ->
             rows.append({**group.labels, "reward_model": reward_name(column), "estimator": estimator,
                          "estimand": estimand, "se_now": se / scale if se > 0 else math.nan, "se_wanted": wanted,
                          "n": len(values), "n_clusters": n_clusters})  # fmt: skip
+            if known is not None:
+                rows[-1] |= {"explained": _explained(known[group.rows], r, group, estimator, estimand),
+                             "rows_two_phase": len(group.rows)}  # fmt: skip
     return rows
 
 

@@ -1,0 +1,142 @@
+"""Two-phase estimates, RATE adjusted for what else moved, bounds for refusals: known truths and their controls."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.api as sm
+
+import ratekit as rk
+from ratekit.augmentation import augmented
+from ratekit.estimators import clustered_mean, effects
+
+
+def test_two_phases_are_right_where_refusals_depend_on_what_is_seen_and_complete_rows_are_not():
+    rng = np.random.default_rng(0)
+    covered, plain, n = 0, 0, 300
+    for _ in range(60):
+        x = rng.normal(size=(n, 2))
+        d = 1 + 0.8 * x[:, 0] + 0.7 * rng.normal(size=n)
+        refused = rng.random(n) > 1 / (1 + np.exp(-(1 + 1.2 * x[:, 0])))
+        psi, _ = augmented(np.where(refused, np.nan, d), x, np.arange(n))
+        low, high, _ = clustered_mean(psi, np.arange(n)).interval()
+        covered += low <= 1 <= high
+        low, high, _ = clustered_mean(d[~refused], np.arange((~refused).sum())).interval()
+        plain += low <= 1 <= high
+    assert covered >= 52
+    assert plain <= 20
+
+
+def test_nothing_missing_changes_nothing():
+    rng = np.random.default_rng(1)
+    x, d = rng.normal(size=(80, 3)), rng.normal(size=80)
+    psi, explained = augmented(d, x, np.arange(80))
+    np.testing.assert_allclose(psi, d)
+    assert explained < 0.2  # features that tell nothing
+    rewards = np.stack([d, np.zeros(80), d], axis=1)
+    w = np.arange(80) % 2 == 0
+    plain = effects(rewards, w)
+    assert repr(effects(rewards, w, features=x)) == repr(plain)
+
+
+def two_phase_frame(n=600, share=0.3, seed=2):
+    """The effect depends on the number of words, all originals are there, a part is rewritten."""
+    rng = np.random.default_rng(seed)
+    w = np.arange(n) % 2 == 0
+    length = rng.integers(5, 60, n)
+    d = 0.02 * length + 0.2 * rng.normal(size=n)
+    rewritten = rng.random(n) < share
+    sign = np.where(w, 1, -1)
+    frame = pd.DataFrame({
+        "prompt_id": np.arange(n).astype(str), "prompt": "Say it.", "response": ["word " * k for k in length],
+        "attribute": "x", "treated": w,
+        "reward/rm": [[0.0, 0.0, v] if k else [0.0, None, None] for v, k in zip((sign * d).tolist(), rewritten, strict=True)],
+    })  # fmt: skip
+    return frame, d
+
+
+def test_originals_that_are_not_rewritten_make_the_interval_narrower():
+    frame, d = two_phase_frame()
+    complete, both = (
+        rk.estimate(frame, sample=sample).query("estimator == 'rate' and estimand == 'ate'").iloc[0]
+        for sample in ("complete", "two-phase")
+    )
+    assert both["se"] < 0.75 * complete["se"]
+    assert abs(both["estimate"] - d.mean()) < 3 * both["se"]
+    assert (both["n"], both["n_dropped"]) == (600, complete["n_dropped"])
+    planned = rk.plan(frame, se=complete["se"], unit="reward", two_phase=True).iloc[0]
+    assert planned["n_needed"] == complete["n"]
+    assert planned["explained"] == pytest.approx(1 - 0.04 / d.var(), abs=0.1)
+    assert planned["rows_two_phase"] < 0.5 * complete["n"]
+
+
+def test_two_phases_need_texts_and_analytic_errors_and_enough_rows():
+    frame, _ = two_phase_frame()
+    with pytest.raises(rk.InputError, match="two-phase"):
+        rk.estimate(frame, sample="two-phase", uncertainty="bootstrap")
+    with pytest.raises(rk.InputError, match="did you mean 'two-phase'"):
+        rk.estimate(frame, sample="two-phases")
+    few, _ = two_phase_frame(n=60, share=0.3)
+    table = rk.estimate(few, sample="two-phase")
+    assert set(table["estimator"]) == {"naive"}
+    assert any("too few to predict the others from" in note for note in table.attrs["notes"])
+
+
+def polished(asymmetry, n=600, seed=3):
+    """A rewriter that polishes towards one side by more, seen by a measure; the attribute itself is worth nothing."""
+    rng = np.random.default_rng(seed)
+    w = np.arange(n) % 2 == 0
+    sign = np.where(w, 1.0, -1.0)
+    polish = asymmetry + 0.5 * rng.normal(size=n)  # in the change from the first rewrite to the second
+    d = polish + 0.2 * rng.normal(size=n)
+    values = {}
+    texts = [[f"a{i}", f"b{i}", f"c{i}"] for i in range(n)]
+    for i, (first, second, third) in enumerate(texts):
+        values |= {first: 0.0, second: 0.0, third: float(sign[i] * polish[i])}
+    frame = pd.DataFrame({
+        "prompt_id": np.arange(n).astype(str), "prompt": "p", "response": [t[0] for t in texts],
+        "rewrites": [t[1:] for t in texts], "attribute": "x", "treated": w,
+        "reward/rm": [[0.0, 0.0, float(s * v)] for s, v in zip(sign, d, strict=True)],
+    })  # fmt: skip
+    return frame, {"polish": lambda given: [values[t] for t in given]}, d, polish
+
+
+def test_adjustment_removes_an_asymmetry_that_a_measure_sees(monkeypatch):
+    monkeypatch.setattr("ratekit.attributes.MEASURES", {})
+    frame, measures, d, polish = polished(0.4)
+    row = rk.adjusted(frame, measures=measures).query("estimand == 'ate'").iloc[0]
+    fit = sm.OLS(d, sm.add_constant(polish)).fit(cov_type="HC2")
+    assert row["rate"] == pytest.approx(d.mean())
+    assert row["adjusted"] == pytest.approx(fit.params[0])
+    assert row["se"] == pytest.approx(fit.bse[0], rel=0.01)
+    assert abs(row["rate"]) > 0.3  # the control: RATE has all of the asymmetry
+    assert row["ci_low"] < 0 < row["ci_high"]
+    assert row["spillover"] == pytest.approx(row["rate"] - row["adjusted"])
+    assert row["at_reliability"] == pytest.approx(row["rate"] - 2 * row["spillover"])
+    assert row["share"] == pytest.approx(row["spillover"] / row["rate"])
+    with pytest.raises(rk.InputError, match="reliability=0"):
+        rk.adjusted(frame, reliability=0)
+
+
+def test_bounds_hold_what_refused_rows_hide():
+    rng = np.random.default_rng(5)
+    d = rng.uniform(0, 1, 400)
+    refused = d > 0.8  # those that react most
+    frame = pd.DataFrame({
+        "prompt_id": np.arange(400).astype(str), "attribute": "x", "treated": True,
+        "reward/rm": [[0.0, None, None] if gone else [0.0, 0.0, float(v)] for v, gone in zip(d, refused, strict=True)],
+    })  # fmt: skip
+    row = rk.refusal_bounds(frame).iloc[0]
+    kept, share = d[~refused], refused.mean()
+    assert row["share_dropped"] == pytest.approx(share)
+    assert row["bound_low"] == pytest.approx((1 - share) * kept.mean() + share * kept.min())
+    assert row["bound_high"] == pytest.approx((1 - share) * kept.mean() + share * kept.max())
+    assert row["ci_low"] < row["bound_low"] < row["bound_high"] < row["ci_high"]
+    assert row["estimate"] == pytest.approx(kept.mean())
+    assert row["ci_high"] > d.mean() - 0.05
+    whole = rk.refusal_bounds(frame[~refused]).iloc[0]
+    assert whole["bound_low"] == pytest.approx(whole["bound_high"])
+    assert whole["bound_low"] == pytest.approx(whole["estimate"])
+    with pytest.raises(rk.InputError, match="naive"):
+        rk.refusal_bounds(frame, estimator="naive")
