@@ -47,11 +47,11 @@ def two_phase_frame(n=600, share=0.3, seed=2):
     length = rng.integers(5, 60, n)
     d = 0.02 * length + 0.2 * rng.normal(size=n)
     rewritten = rng.random(n) < share
-    sign = np.where(w, 1, -1)
+    moved = (np.where(w, 1, -1) * d).tolist()
     frame = pd.DataFrame({
         "prompt_id": np.arange(n).astype(str), "prompt": "Say it.", "response": ["word " * k for k in length],
         "attribute": "x", "treated": w,
-        "reward/rm": [[0.0, 0.0, v] if k else [0.0, None, None] for v, k in zip((sign * d).tolist(), rewritten, strict=True)],
+        "reward/rm": [[0.0, 0.0, v] if k else [0.0, None, None] for v, k in zip(moved, rewritten, strict=True)],
     })  # fmt: skip
     return frame, d
 

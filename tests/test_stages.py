@@ -432,3 +432,29 @@ def test_diagnose_sees_the_drift_of_length_and_not_of_sentiment():
     drift = {a: t[(t.check == "drift") & t.about.isin(["own", "reward/words"])] for a, t in checks.items()}
     assert (drift["length"].value.abs() > 20).all()
     assert (drift["sentiment"].value.abs() < 1).all()
+
+
+def test_an_estimator_is_added_as_one_literal(monkeypatch, tmp_path, capsys):
+    from ratekit.cli import main
+    from ratekit.estimators import ESTIMATORS, Estimator
+
+    halved = Estimator(
+        "half of rate", "RATE, halved", "*", "#CC79A7", (1, 2),
+        lambda r, w, clusters: np.where(w, 0.5, -0.5) * (r[:, 2] - r[:, 1]), lambda m, _: (m[..., 2] - m[..., 1]) / 2,
+        arms=(2, 1),
+    )  # fmt: skip
+    monkeypatch.setitem(ESTIMATORS, "rate_halved", halved)
+    ds = scored("length", words=words)
+    table = rk.estimate(ds)
+    whole, half = pick(table, "rate"), pick(table, "rate_halved")
+    assert (half.estimate, half.se) == pytest.approx((whole.estimate / 2, whole.se / 2))
+    drawn = pick(rk.estimate(ds, uncertainty="bootstrap", draws=200), "rate_halved")
+    assert drawn.se == pytest.approx(half.se, rel=0.3)
+    ax = rk.plots.effects(table, estimators=("rate", "rate_halved"))
+    assert "RATE, halved" in [t.get_text() for t in ax.get_legend().get_texts()]
+    assert "RATE, halved" in rk.plots.heatmap(table, estimator="rate_halved").get_title(loc="left")
+    assert set(rk.contrast(ds, "words", "words", estimator="rate_halved")["estimator"]) == {"rate_halved"}
+    assert rk.sequential(ds, estimator="rate_halved")["estimator"].item() == "rate_halved"
+    ds.save_to_disk(tmp_path / "ds")
+    assert main(["estimate", str(tmp_path / "ds"), "--format", "csv"]) == 0
+    assert ",rate_halved,ate," in capsys.readouterr().out

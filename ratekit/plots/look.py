@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -35,7 +35,21 @@ class Mark(NamedTuple):
     hollow: bool = False
 
 
-MARKS: dict[str, Mark] = {name: Mark(e.label, e.color, e.marker, e.hollow) for name, e in ESTIMATORS.items()}
+class _Marks(Mapping[str, Mark]):
+    """How each of `ESTIMATORS` is drawn, in their order."""
+
+    def __getitem__(self, name: str) -> Mark:
+        e = ESTIMATORS[name]
+        return Mark(e.label, e.color, e.marker, e.hollow)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(ESTIMATORS)
+
+    def __len__(self) -> int:
+        return len(ESTIMATORS)
+
+
+MARKS = _Marks()
 SHOWN = ("naive", "single_rewrite", "rate")
 ESTIMANDS = {"ate": "Average treatment effect", "att": "Effect on the treated", "atu": "Effect on the untreated"}
 UNITS = {"sd": "reward SDs", "reward": "reward units"}
@@ -209,7 +223,7 @@ def key(ax: Axes, marks: Iterable[Mark]) -> None:
     )  # fmt: skip
 
 
-def marks_of(table: pd.DataFrame, among: Mapping[str, Mark] | Sequence[str] = tuple(MARKS)) -> list[str]:
+def marks_of(table: pd.DataFrame, among: Iterable[str] = MARKS) -> list[str]:
     """The estimators of the table, in the order of `among`."""
     have = set(table["estimator"])
     return [name for name in among if name in have]
