@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 STAMP := $(VENV)/.installed
 
-.PHONY: demo docs test test-slow test-browser test-lowest lint coverage clean
+.PHONY: demo docs test test-slow test-browser test-lowest lint coverage mutants clean
 .DELETE_ON_ERROR:
 
 $(STAMP): pyproject.toml constraints.txt
@@ -53,6 +53,10 @@ docs: $(STAMP)
 coverage: $(STAMP)
 	$(BIN)/python experiments/coverage.py
 	$(BIN)/python experiments/coverage_wider.py
+
+# Faults planted in the statistics, one at a time: which of them do the tests not notice?
+mutants: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/mutants.py
 
 clean:
 	rm -rf $(VENV) .venv-lowest .venv-lowest.txt demo docs/_build docs/api docs/notebooks .pytest_cache .mypy_cache .ruff_cache
