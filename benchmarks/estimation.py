@@ -118,9 +118,7 @@ def main() -> None:
     ours, theirs, drawn, se = compare(lambda: bootstrap(r, w, c, draws=args.draws), by_scipy, args.rounds)
     ratio_se = float(np.std(drawn["rate", "ate"], ddof=1)) / se
     print(f"bootstrap, {args.bootstrap_rows:,} rows in {len(sums):,} clusters, {args.draws:,} draws:")
-    print(
-        f"  bootstrap, all {len(drawn) - 1} estimates and the SD {ours:.2f} s; scipy.stats.bootstrap, one {theirs:.2f} s;"
-    )
+    print(f"  bootstrap, {len(drawn) - 1} estimates {ours:.2f} s; scipy.stats.bootstrap, one {theirs:.2f} s;")
     print(f"  ratio {theirs / ours:.1f}; peak memory {peak:.0f} MiB ({before:.0f} before); SEs {ratio_se:.3f}")
 
     sample = world.sample(args.rows, seed=0, depth=2)
