@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 STAMP := $(VENV)/.installed
 
-.PHONY: demo docs test test-slow test-browser test-lowest lint coverage mutants clean
+.PHONY: demo docs torture test test-slow test-browser test-lowest lint coverage mutants clean
 .DELETE_ON_ERROR:
 
 $(STAMP): pyproject.toml constraints.txt
@@ -61,5 +61,5 @@ mutants: $(STAMP)
 clean:
 	rm -rf $(VENV) .venv-lowest .venv-lowest.txt demo docs/_build docs/api docs/notebooks .pytest_cache .mypy_cache .ruff_cache
 
-torture:  ## what is lost when runs are stopped and caches damaged: two tables, some minutes, loopback only
-	.venv/bin/python benchmarks/torture.py
+torture: $(STAMP)  ## what is lost when runs are stopped and caches damaged: two tables, some minutes, loopback only
+	$(BIN)/python benchmarks/torture.py

@@ -10,7 +10,6 @@ Everything is drawn from one seed. The server is that of the tests: it counts wh
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import random
 import signal
@@ -18,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -173,24 +172,25 @@ def damaged(damage: Callable[[bytes, random.Random], bytes], trials: int = 200, 
         return found
 
 
-def table(rows: dict[str, dict[str, int]]) -> str:
-    """Rows as a Markdown table."""
-    names = list(next(iter(rows.values())))
-    head = "| | " + " | ".join(names) + " |\n|---|" + "---:|" * len(names)
-    return head + "\n" + "\n".join(f"| {k} | " + " | ".join(str(v[n]) for n in names) + " |" for k, v in rows.items())
+def show(rows: Iterable[tuple[str, dict[str, int]]]) -> None:
+    """Rows of a Markdown table, each as soon as it is known."""
+    head = True
+    for name, row in rows:
+        if head:
+            print(f"| | {' | '.join(row)} |\n|---|{'---:|' * len(row)}", flush=True)
+        head = False
+        print(f"| {name} | {' | '.join(map(str, row.values()))} |", flush=True)
+    print(flush=True)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="?", choices=["all", "stops", "damage"], default="all")
     parser.add_argument("--rows", type=int, default=600)
-    parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     logging.getLogger("ratekit").setLevel(logging.CRITICAL)  # each damage is said
-    tables: dict[str, dict[str, dict[str, int]]] = {}
     if given.what in ("all", "damage"):
-        tables["damage"] = {damage.__name__: damaged(damage) for damage in DAMAGES}
+        show((damage.__name__, damaged(damage)) for damage in DAMAGES)
     if given.what in ("all", "stops"):
-        tables["stops"] = {how: stopped(how, given.rows) for how in ("Ctrl-C", "SIGTERM", "quota", "401", "budget")}
-        tables["stops"]["SIGKILL x 20"] = killed()
-    print(json.dumps(tables) if given.json else "\n\n".join(table(rows) for rows in tables.values()))
+        show((how, stopped(how, given.rows)) for how in ("SIGTERM", "quota", "401", "Ctrl-C", "budget"))
+        show([("SIGKILL x 20", killed())])
