@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     import typer
 
     from ratekit.cli.app import app
-    from ratekit.errors import InputError, Terminated, WorkError
+    from ratekit.errors import InputError, WorkError
 
     # typer carries a click of its own in some versions and imports it in others; this is public in both.
     usage_error, click_error = cast("tuple[type[Any], type[Any]]", typer.BadParameter.__mro__[1:3])
@@ -51,8 +51,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _say(e.format_message().rstrip() + where, 2)
     except click_error as e:
         return _say(e.format_message(), e.exit_code)
-    except Terminated:
-        return _say("ended by SIGTERM; what was finished is kept", 143)
     except (KeyboardInterrupt, typer.Abort):
         return _say("stopped; what was finished is kept", 130)
     except BrokenPipeError:

@@ -282,6 +282,8 @@ class Run:
         self.error: BaseException | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         self.stopping = self.ended = False
+        # Not the thread's own join: one that a signal interrupts takes the thread for ended (Python 3.11).
+        self.finished = threading.Event()
         self.thread = threading.Thread(target=self._thread, name="ratekit-openai", daemon=True)
 
     # --- from outside ---
@@ -292,9 +294,9 @@ class Run:
 
     def wait(self, tick: Callable[[], None]) -> None:
         """Until it has ended; `tick` is called meanwhile."""
-        while self.thread.is_alive():
-            self.thread.join(0.2)
+        while not self.finished.wait(0.2):
             tick()
+        tick()
 
     def stop(self) -> int:
         """Begin nothing new; how many requests are under way, which are waited for."""
@@ -306,7 +308,7 @@ class Run:
         """End it now, if it has not ended; what arrived was given."""
         self.stopping = True
         self._in_loop(self._cut)
-        self.thread.join()
+        self.finished.wait()
 
     def check(self) -> None:
         """Raise what ended it early."""
@@ -314,7 +316,7 @@ class Run:
             raise self.error
 
     def _in_loop(self, call: Callable[[], None]) -> None:
-        if self.thread.is_alive() and self.loop is not None:
+        if not self.finished.is_set() and self.loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop closed in the meantime
                 self.loop.call_soon_threadsafe(call)
 
@@ -327,6 +329,7 @@ class Run:
             self.error = self.error or e
         finally:
             self.on_end()
+            self.finished.set()
 
     async def _main(self) -> None:
         import anyio
