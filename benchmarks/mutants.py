@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import copy
 import importlib
 import os
 import random
@@ -85,21 +84,27 @@ def plant(node: ast.AST, kind: str) -> None:
             node.func.attr = name  # type: ignore[attr-defined]
 
 
-def faults(module: str) -> list[tuple[int, str, str, ast.Module]]:
-    """Every fault of a module: its line, what it says before and after, and the tree that holds it."""
-    source = (ROOT / (module.replace(".", "/") + ".py")).read_text(encoding="utf-8")
-    tree = ast.parse(source)
-    found, seen = [], set()
-    for i, (node, kind) in enumerate(list(places(tree))):
-        changed = copy.deepcopy(tree)
-        target, _ = list(places(changed))[i]
-        before = ast.unparse(target)
-        plant(target, kind)
-        where = (node.lineno, node.col_offset, kind)  # type: ignore[attr-defined]
-        if where not in seen:  # functions inside functions are walked twice
-            seen.add(where)
-            found.append((node.lineno, before, ast.unparse(target), ast.fix_missing_locations(changed)))  # type: ignore[attr-defined]
-    return found
+def parsed(module: str) -> ast.Module:
+    """The syntax tree of a module."""
+    return ast.parse((ROOT / (module.replace(".", "/") + ".py")).read_text(encoding="utf-8"))
+
+
+def faults(module: str) -> list[int]:
+    """The places of a module where a fault can be planted, by their number in `places`."""
+    seen: dict[tuple[int, int, str], int] = {}
+    for i, (node, kind) in enumerate(places(parsed(module))):
+        seen.setdefault((node.lineno, node.col_offset, kind), i)  # type: ignore[attr-defined]
+    return list(seen.values())  # functions inside functions are walked twice
+
+
+def planted(module: str, place: int) -> tuple[str, ast.Module]:
+    """The module with the fault at that place, and its line before and after."""
+    tree = parsed(module)
+    node, kind = list(places(tree))[place]
+    before = ast.unparse(node)
+    plant(node, kind)
+    said = f"{module}:{node.lineno}: {before}  ->  {ast.unparse(node)}"  # type: ignore[attr-defined]
+    return said, ast.fix_missing_locations(tree)
 
 
 def put(module: str, tree: ast.Module) -> None:
@@ -146,14 +151,15 @@ def main() -> None:
         importlib.import_module(module)
     for heavy in ("ratekit.cli", "ratekit.plots", "statsmodels.api"):  # what the tests import, once for all children
         importlib.import_module(heavy)
-    every = [(module, *fault) for module in args.modules for fault in faults(module)]
+    every = [(module, place) for module in args.modules for place in faults(module)]
     drawn = random.Random(args.seed).sample(every, min(args.n, len(every)))
     survivors = []
     started = time.monotonic()
-    for i, (module, line, before, after, tree) in enumerate(drawn, start=1):
+    for i, (module, place) in enumerate(drawn, start=1):
+        said, tree = planted(module, place)
         if survives(module, tree):
-            survivors.append(f"{module}:{line}: {before}  ->  {after}")
-            print(f"SURVIVES {survivors[-1]}", flush=True)
+            survivors.append(said)
+            print(f"SURVIVES {said}", flush=True)
         if i % 10 == 0:
             print(f"{i} of {len(drawn)} faults, {time.monotonic() - started:.0f} s", flush=True)
     print(f"{len(drawn) - len(survivors)} of {len(drawn)} faults found ({len(every)} can be planted)")
