@@ -217,3 +217,116 @@ def test_a_file_where_a_folder_is_meant_is_refused(frame, tmp_path):
     (tmp_path / "a").write_text("")
     with pytest.raises(InputError, match="is a file"):
         small(frame, out=tmp_path / "a")
+
+
+# --- nothing older than its inputs -----------------------------------------------------------------------
+
+
+def test_what_came_of_a_changed_input_is_made_again_and_said(frame, tmp_path, caplog):
+    path, own = tmp_path / "a.jsonl", tmp_path / "own.py"
+    own.write_text("def shift(prompts, responses):\n    return [len(r) + SHIFT for r in responses]\nSHIFT = 0\n")
+    frame.to_json(path, orient="records", lines=True)
+
+    def again(data=path):
+        from ratekit.userfiles import load_object
+
+        caplog.clear()
+        found = rk.audit(
+            data, [load_object(f"{own}:shift")], "length", rewriter="rules", out=tmp_path / "out", progress=False
+        )
+        return found, [r.getMessage() for r in caplog.records if "changed" in r.getMessage()]
+
+    first, said = again()
+    assert said == []
+    assert again()[1] == []
+    frame.iloc[:30].to_json(path, orient="records", lines=True)
+    second, said = again()
+    assert said == ["changed since this run was made: data; its rows are made again"]
+    assert (len(first.dataset), len(second.dataset)) == (60, 30)
+    own.write_text(own.read_text().replace("SHIFT = 0", "SHIFT = 70"))
+    third, said = again()
+    assert said == ["shift has changed since this run was made; it is scored again"]
+    shifted = np.array([r[0] for r in third.dataset["reward/shift"]])
+    np.testing.assert_allclose(shifted, [r[0] + 70 for r in second.dataset["reward/shift"]])
+
+
+def test_a_dataset_that_somebody_changed_is_not_believed(frame, tmp_path, caplog):
+    first = small(frame, out=tmp_path / "a")
+    shard = next((tmp_path / "a" / "dataset").glob("data-*.arrow"))
+    damaged = bytearray(shard.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    shard.write_bytes(damaged)
+    again = small(frame, out=tmp_path / "a")
+    assert "is not as it was left" in caplog.text
+    pd.testing.assert_frame_equal(again.effects, first.effects)
+
+
+def test_death_after_any_file_operation_of_an_audit_costs_nothing(frame, tmp_path, monkeypatch):
+    """The same call again gives what an undisturbed one gives, wherever the one before it died."""
+    monkeypatch.setattr("ratekit.audits.folder.write_picture", lambda path, figure: path)  # the slow part
+    monkeypatch.setattr("ratekit.plots.effects", lambda table, **how: type("Axes", (), {"figure": None}))
+    few = frame.iloc[:12]
+
+    def work(place, rewards=("words",)):
+        return small(few, list(rewards), out=place)
+
+    def whole(place):
+        return {p.name for p in place.iterdir()}, (place / "effects.csv").read_text()
+
+    calm = tmp_path / "calm"
+    DEATH.run(calm, lambda: work(calm))
+    n = DEATH.passed
+    assert n > 20
+    work(calm, ("words", "vader"))
+    for left in range(0, n, 3):
+        place = tmp_path / f"x{left}"
+        assert DEATH.run(place, lambda place=place: work(place), left) is None
+        DEATH.run(place, lambda place=place: work(place, ("words", "vader")), n - left)  # and again, later on
+        found = work(place, ("words", "vader"))
+        assert all(v is not None for row in found.dataset["rewrites"] for v in row)
+        names, text = whole(place)
+        assert text == whole(calm)[1]
+        assert names - whole(calm)[0] <= {name for name in names if name.endswith(".new")}
+
+
+# --- the commands ----------------------------------------------------------------------------------------
+
+
+def commands():
+    import typer
+
+    from ratekit.cli.app import app
+
+    found = typer.main.get_command(app)
+    return {name: command for name, command in found.commands.items() if not hasattr(command, "commands")}
+
+
+def test_an_option_of_the_llm_is_an_option_of_every_command_that_asks_one():
+    from dataclasses import fields
+
+    from ratekit.rewriting import Options
+
+    for name in ("audit", "run", "rewrite", "reproduce"):
+        flags = {flag for p in commands()[name].params for flag in p.opts}
+        for f in fields(Options):
+            assert ("--llm-seed" if f.name == "seed" else f"--{f.name.replace('_', '-')}") in flags
+
+
+def test_every_command_has_a_group_a_short_help_and_two_examples():
+    for name, command in commands().items():
+        assert len(command.get_short_help_str(limit=200)) < 60, name
+        assert command.rich_help_panel, name
+        assert len(command.epilog.splitlines()) == 2, name
+        assert all(line.startswith(f"ratekit {name}".removesuffix("run")) for line in command.epilog.splitlines())
+
+
+def test_an_option_has_one_name_in_every_command():
+    flags, names = {}, {}
+    for command in commands().values():
+        for p in command.params:
+            if p.param_type_name == "option":
+                flags.setdefault(p.name.rstrip("_"), set()).add(tuple(p.opts))
+                for flag in p.opts:
+                    names.setdefault(flag, set()).add(p.name.rstrip("_"))
+    assert {name: found for name, found in flags.items() if len(found) > 1} == {}
+    assert {flag: found for flag, found in names.items() if len(found) > 1} == {}

@@ -181,13 +181,21 @@ def _code(thing: Any, seen: dict[int, Any]) -> Iterator[str]:
 def _uses(function: types.FunctionType, seen: dict[int, Any]) -> Iterator[str]:
     """What a function names of its own package: helpers and constants that its result hangs on."""
     own = (function.__module__ or "").split(".")[0]
-    for name in function.__code__.co_names:
+    for name in _names(function.__code__):
         value = function.__globals__.get(name)
         if isinstance(value, types.FunctionType) and (value.__module__ or "").split(".")[0] == own:
             yield from _code(value, seen)
         elif isinstance(value, str | int | float | bool | tuple | frozenset):
             yield name
             yield from _code(value, seen)
+
+
+def _names(code: types.CodeType) -> Iterator[str]:
+    """The global names of a function and of the functions and comprehensions in it."""
+    yield from code.co_names
+    for inner in code.co_consts:
+        if isinstance(inner, types.CodeType):
+            yield from _names(inner)
 
 
 def _full(cell: Any) -> bool:

@@ -91,7 +91,7 @@ def rewrite(
     seed: given.Seed = 0,
     cache: given.Cache = None,
 ) -> None:
-    """Label the data and rewrite each response to the other side and back."""
+    """Label the data, rewrite each response there and back."""
     from ratekit import files
     from ratekit.audits.study import labelled, planned, rewritten
 
@@ -121,7 +121,7 @@ def score(
     adapter: given.Adapter = None,
     trust_remote_code: given.Trust = False,
 ) -> None:
-    """Score every response and every rewrite with each reward model.
+    """Score responses and rewrites with each reward model.
 
     On several GPUs under `accelerate launch`. The same call again scores only what is new: scores are kept in
     OUT/scores, or in --cache.
