@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 STAMP := $(VENV)/.installed
 
-.PHONY: demo docs torture test test-slow test-browser test-lowest lint coverage mutants clean
+.PHONY: demo docs torture test test-slow test-browser test-lowest lint coverage mutants verdicts clean
 .DELETE_ON_ERROR:
 
 $(STAMP): pyproject.toml constraints.txt
@@ -57,6 +57,10 @@ coverage: $(STAMP)
 # Faults planted in the statistics, one at a time: which of them do the tests not notice?
 mutants: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/mutants.py
+
+# How often a verdict is wrong, in worlds with known truth: experiments/verdicts.md.
+verdicts: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python experiments/verdicts.py
 
 clean:
 	rm -rf $(VENV) .venv-lowest .venv-lowest.txt demo docs/_build docs/api docs/notebooks .pytest_cache .mypy_cache .ruff_cache

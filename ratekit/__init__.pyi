@@ -25,6 +25,7 @@ from .attributes import Attribute as Attribute
 from .audits.results import Audit as Audit
 from .audits.study import audit as audit
 from .diagnostics import adjusted as adjusted
+from .diagnostics import compare_counterfactuals as compare_counterfactuals
 from .diagnostics import contrast as contrast
 
 # what to ask of the result

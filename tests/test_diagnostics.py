@@ -574,3 +574,37 @@ def test_plan_for_a_contrast_needs_the_difference_that_is_looked_for():
     frame = of(NumericWorld().sample(60, seed=1))
     with pytest.raises(rk.InputError, match="apart= needs difference="):
         rk.plan(frame, apart=("rm", "rm"))
+
+
+# --- people's counterfactuals ------------------------------------------------------------------------------
+
+
+def test_peoples_counterfactuals_stand_beside_rate_with_a_paired_test():
+    rng = np.random.default_rng(0)
+    w = np.arange(60) % 2 == 0
+    s = np.where(w, 1.0, -1.0)
+    r = rng.standard_normal((60, 3)) + np.array([0, -1, 0]) * s[:, None] * 1.5
+    human = r[:, 0] - s * (1.0 + 0.1 * rng.standard_normal(60))
+    ds = frame({"rm": r}, w, edited=[None if i == 7 else h for i, h in enumerate(human)])
+    table = rk.compare_counterfactuals(ds, "edited").set_index("estimator")
+    kept = np.arange(60) != 7
+    by_people, rate = (s * (r[:, 0] - human))[kept], (s * (r[:, 2] - r[:, 1]))[kept]
+    assert table.loc["human", "estimate"] == pytest.approx(by_people.mean())
+    assert table.loc["rate", "minus_human"] == pytest.approx((rate - by_people).mean())
+    assert table.loc["rate", "p_value"] == pytest.approx(stats.ttest_rel(rate, by_people).pvalue)
+    assert (table["n_dropped"] == 1).all()
+    same = rk.compare_counterfactuals(frame({"rm": r}, w, edited=r[:, 1]), "edited").set_index("estimator")
+    assert same.loc["single_rewrite", "minus_human"] == 0
+    assert np.isnan(same.loc["single_rewrite", "p_value"])
+
+
+def test_peoples_counterfactuals_as_texts_are_scored():
+    ds = rk.score(rk.load("reviews", attribute="length"), "words", progress=False).to_pandas()
+    ds["edited"] = [rewrites[0] for rewrites in ds["rewrites"]]
+    table = rk.compare_counterfactuals(ds, "edited").set_index("estimator")
+    assert table.loc["human", "estimate"] == pytest.approx(table.loc["single_rewrite", "estimate"])
+    with pytest.raises(rk.InputError, match="no column 'cad'"):
+        rk.compare_counterfactuals(ds, "cad")
+    ds["edited"] = None
+    with pytest.raises(rk.InputError, match="null in every row"):
+        rk.compare_counterfactuals(ds, "edited")

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ratekit.conclusions import Verdict
-from ratekit.diagnostics.evidence import Evidence, evidence
+from ratekit.diagnostics.evidence import Evidence, evidence, statuses_of
 from ratekit.diagnostics.verdicts import judged
 from ratekit.estimators import Bools, Floats, clustered_mean, convergence, pooled_sd
-from ratekit.groups import SIDE, reward_matrix
+from ratekit.groups import SIDE, chains, reward_matrix
 from ratekit.measures import Measure
 from ratekit.resampling import adjust
 from ratekit.schema import ATTRIBUTE, columns_of, require, reward_columns, reward_name
@@ -99,8 +99,15 @@ def examine(
     found = list(evidence(ds, measures, by))
     verdicts = judged(found, ds, table, by, measures)
     parts = []
+    texts, statuses = chains(ds), statuses_of(ds)
     for seen in found:
-        rows = [*_status(seen), *_on_target(seen), *_off_target(seen), *_reward_drift(seen, rewards)]
+        alike = np.array([_alike(texts[i]) for i in seen.rows])
+        rows = [
+            *_status([statuses[i] for i in seen.rows], seen.depth),
+            *_on_target(seen, alike),
+            *_off_target(seen),
+            *_reward_drift(seen, rewards),
+        ]
         part = _adjusted(pd.DataFrame(rows, columns=list(COLUMNS[1:])))
         mine = [v for v in verdicts if {**v.by, ATTRIBUTE: v.attribute} == _said(seen)]
         last = pd.DataFrame([row for v in mine for row in _judged(v, len(seen.rows))], columns=list(COLUMNS[1:]))
@@ -145,11 +152,18 @@ def _row(
             "n": len(values), "words": words}  # fmt: skip
 
 
-def _status(seen: Evidence) -> Iterator[dict[str, Any]]:
+def _alike(chain: list[str | None]) -> float:
+    """Likeness of the rewrite of the rewrite to the original, 0 to 1."""
+    from rapidfuzz import fuzz
+
+    return fuzz.ratio(chain[0], chain[2]) / 100 if len(chain) > 2 and chain[0] and chain[2] is not None else np.nan
+
+
+def _status(statuses: list[list[str]], depth: int) -> Iterator[dict[str, Any]]:
     """Shares of "ok", and of each failure, per rewrite."""
-    n = len(seen.rows)
-    for k in range(1, seen.depth + 1):
-        found = seen.status(k)
+    n = len(statuses)
+    for k in range(1, depth + 1):
+        found = [s[k - 1] if len(s) >= k else "missing" for s in statuses]
         for status, count in sorted(Counter(found).items(), key=lambda item: item[0] != "ok"):
             name = f"rewrite {k}" if status == "ok" else f"rewrite {k}, {status}"
             yield {"check": "status", "group": name, "about": status, "value": count / n, "n": n,
@@ -159,10 +173,8 @@ def _status(seen: Evidence) -> Iterator[dict[str, Any]]:
                    "words": f"0 of {n}"}  # fmt: skip
 
 
-def _on_target(group: Evidence) -> list[dict[str, Any]]:
+def _on_target(group: Evidence, alike: Floats) -> list[dict[str, Any]]:
     """Compliance and dose per direction and pass, drift of the attribute's own measure, what is kept, similarity."""
-    from rapidfuzz import fuzz
-
     rows = []
     m = group.own
     sd = _sd(m, group.treated)
@@ -181,14 +193,11 @@ def _on_target(group: Evidence) -> list[dict[str, Any]]:
             rows.append(_row("dose", name, "own", moved, codes, sd, f"towards {towards}", _size(m)))
         rows += [{**row, "words": group.unit} for row in _drift(m, own, group, "own", SIDE[side], sd)]
         for k in range(1, group.depth + 1):
-            kept = group.kept(k)
+            kept = group.kept[:, k - 1]
             used = own & np.isfinite(kept)
             if used.any():
                 name = f"{SIDE[side]}, rewrite {k}"
                 rows.append(_row("content", name, "words shared with its source", kept[used], group.clusters[used]))
-        alike = np.array([
-            fuzz.ratio(c[0], c[2]) / 100 if len(c) > 2 and c[0] and c[2] is not None else np.nan for c in group.texts
-        ])  # fmt: skip
         used = own & np.isfinite(alike)
         if used.any():
             rows.append(

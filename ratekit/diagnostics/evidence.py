@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from ratekit.attributes import measure_of, off_target
 from ratekit.estimators import Bools, Floats, Ints, clustered_mean
 from ratekit.groups import chains, groups
 from ratekit.measures import Measure, measured
+from ratekit.rewriting.base import USABLE
 from ratekit.schema import ATTRIBUTE, REWRITE_STATUS, columns_of
 
 LEVEL = 0.95
@@ -58,10 +59,14 @@ class Evidence:
         The attribute and the values of the `by` columns.
     rows, treated, clusters
         As in `ratekit.groups.Group`, shape (n,).
-    texts
-        Of each row the response and its rewrites.
-    statuses
-        Of each row the status of its rewrites, or None where the data have none.
+    ok
+        Which rewrites succeeded, (n, depth).
+    kept
+        Share of the words of a rewrite and its source that they have in common (`shared_words`), (n, depth); NaN where
+        there is no rewrite.
+    repeated
+        1 where a rewrite says what its source says, or what the rewrite of another source says in that pass, else 0;
+        (n, depth), NaN where there is no rewrite.
     unit
         Name of the attribute's own measure; None without one.
     own
@@ -74,8 +79,9 @@ class Evidence:
     rows: Ints
     treated: Bools
     clusters: Ints
-    texts: list[list[str | None]]
-    statuses: list[list[str]] | None
+    ok: Bools
+    kept: Floats
+    repeated: Floats
     unit: str | None
     own: Floats
     others: dict[str, Floats]
@@ -83,54 +89,63 @@ class Evidence:
     @property
     def depth(self) -> int:
         """The passes of the longest chain."""
-        return max((len(chain) for chain in self.texts), default=1) - 1
-
-    def status(self, k: int) -> list[str]:
-        """The status of rewrite k of every row; "missing" where the chain ends before it."""
-        if self.statuses is None:
-            return ["ok" if len(c) > k and c[k] is not None else "missing" for c in self.texts]
-        return [s[k - 1] if len(s) >= k else "missing" for s in self.statuses]
-
-    def kept(self, k: int) -> Floats:
-        """Share of the words of the shorter of rewrite k and its source that stand in the other; (n,)."""
-        return np.array([shared_words(c[k - 1], c[k]) if len(c) > k else np.nan for c in self.texts])
-
-    def repeated(self, k: int) -> Floats:
-        """1 where rewrite k says what its source says, or what another source's rewrite k says; (n,)."""
-        pairs = [(_plain(c[k - 1]), _plain(c[k])) if len(c) > k else (None, None) for c in self.texts]
-        sources: dict[str, set[str]] = {}
-        for source, text in pairs:
-            if source is not None and text is not None:
-                sources.setdefault(text, set()).add(source)
-        return np.array([
-            np.nan if text is None or source is None else float(text == source or len(sources[text]) > 1)
-            for source, text in pairs
-        ])  # fmt: skip
+        return self.ok.shape[1]
 
 
 def evidence(
     ds: Any, measures: Mapping[str, Measure] | None = None, by: str | Sequence[str] | None = None
 ) -> Iterator[Evidence]:
     """The evidence of each attribute (and group), in order of appearance."""
-    texts = chains(ds)
-    statuses = None
-    if REWRITE_STATUS in columns_of(ds):
-        statuses = [list(s) if s is not None else [] for s in ds[REWRITE_STATUS]]
+    texts, statuses = chains(ds), statuses_of(ds)
     for group in groups(ds, by):
         name = str(group.labels[ATTRIBUTE])
         mine = [texts[i] for i in group.rows]
         own = measure_of(name, measures, ds)
+        depth = max(map(len, mine), default=1) - 1
+        said = [statuses[i] for i in group.rows]
         yield Evidence(
             labels=group.labels,
             rows=group.rows,
             treated=group.treated,
             clusters=group.clusters,
-            texts=mine,
-            statuses=None if statuses is None else [statuses[i] for i in group.rows],
+            ok=np.array([[len(s) > k and s[k] in USABLE for k in range(depth)] for s in said], bool).reshape(-1, depth),
+            kept=_by_pass(mine, depth, lambda sources, rewrites: list(map(shared_words, sources, rewrites))),
+            repeated=_by_pass(mine, depth, _repeats),
             unit=None if own is None else _unit(own),
             own=np.empty((len(mine), 0)) if own is None else measured(own, mine, f"the measure of {name}"),
             others={other: measured(m, mine, other) for other, m in off_target(name, measures, ds).items()},
         )
+
+
+def statuses_of(ds: Any) -> list[list[str]]:
+    """The status of each rewrite of each row; "ok" and "missing" by their texts where the data have none."""
+    if REWRITE_STATUS in columns_of(ds):
+        return [list(s) if s is not None else [] for s in ds[REWRITE_STATUS]]
+    return [["missing" if text is None else "ok" for text in chain[1:]] for chain in chains(ds)]
+
+
+Texts = list["str | None"]
+
+
+def _by_pass(texts: list[Texts], depth: int, look: Callable[[Texts, Texts], Sequence[float]]) -> Floats:
+    """What `look` says of the sources and the rewrites of each pass, (n, depth)."""
+    out = np.full((len(texts), depth), np.nan)
+    for k in range(depth):
+        sources = [chain[k] if len(chain) > k + 1 else None for chain in texts]
+        out[:, k] = look(sources, [chain[k + 1] if len(chain) > k + 1 else None for chain in texts])
+    return out
+
+
+def _repeats(sources: Texts, rewrites: Texts) -> list[float]:
+    pairs = [(_plain(source), _plain(text)) for source, text in zip(sources, rewrites, strict=True)]
+    of: dict[str, set[str]] = {}
+    for source, text in pairs:
+        if source is not None and text is not None:
+            of.setdefault(text, set()).add(source)
+    return [
+        float("nan") if text is None or source is None else float(text == source or len(of[text]) > 1)
+        for source, text in pairs
+    ]
 
 
 def _unit(measure: Measure) -> str:

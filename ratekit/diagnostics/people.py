@@ -1,17 +1,20 @@
-"""Is a sensitivity what people want? The model's preferences beside people's on the same pairs of texts."""
+"""People beside the model: their preferences on the same pairs, and the counterfactuals that they wrote."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ratekit.errors import InputError, shorten
-from ratekit.estimators import Floats, clustered_mean
+from ratekit.estimators import ESTIMATORS, Bools, Floats, Ints, clustered_mean, row_values, rows_used
 from ratekit.groups import groups, plain_columns, reward_matrix
 from ratekit.resampling import adjust, sign_flip
-from ratekit.schema import columns_of, find_reward, require, reward_columns, reward_name
+from ratekit.schema import PROMPT, as_conversation, columns_of, find_reward, require, reward_columns, reward_name
+from ratekit.scoring import make_reward
+from ratekit.scoring.base import Reward
+from ratekit.sources.loading import as_dataset
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,3 +134,124 @@ def _words(row: dict[str, Any]) -> str:
     if max(-low, high) <= SAME_RATE:
         return f"prefers the treated version about as often as people do ({low:+.0%} to {high:+.0%}){apart}"
     return f"too few pairs to tell whether it prefers the treated version more often ({low:+.0%} to {high:+.0%}){apart}"
+
+
+def compare_counterfactuals(
+    ds: Any,
+    column: str,
+    *,
+    rewards: Mapping[str, Reward | str] | None = None,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """The effect by counterfactuals that people wrote, beside naive, a single rewrite and RATE on the same rows.
+
+    Parameters
+    ----------
+    ds
+        Scored rows.
+    column
+        What people made of each response to bring it to the other side: their texts, which are scored here, or their
+        rewards, numbers, which need no `rewards` and belong to the one reward model of the data. Null where there is
+        none.
+    rewards
+        {name of a reward model of the data: the function, or its name}, to score the texts with; by default each
+        reward model is looked up by its name.
+    level
+        Of the intervals.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per attribute, reward model and estimator ("human", then those that the depth allows): attribute,
+        reward_model, estimator, estimate (ATE, in the reward's units), se, ci_low, ci_high, minus_human (the estimate
+        minus that by people, on the same rows) with difference_se, difference_low, difference_high, p_value (paired, by
+        cluster), n, n_clusters, n_dropped (rows without a counterfactual, or without the rewards that are needed).
+
+    Raises
+    ------
+    InputError
+        For a missing or empty column, and one that is neither texts nor numbers.
+
+    Notes
+    -----
+    The row difference of people's counterfactuals is s (r0 - r_human), as that of a single rewrite. They are no truth
+    either: people change more than they are asked to, too, and by another dose.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> rows = pd.DataFrame({"prompt_id": list("abcd"), "prompt": "", "attribute": "x", "treated": [True, False] * 2,
+    ...     "response": "r", "reward/rm": [[1.0, 0.2, 0.9], [0.1, 1.2, 0.0]] * 2, "edited": [0.1, 1.0, 0.3, 0.9]})
+    >>> compare_counterfactuals(rows, "edited").set_index("estimator")["estimate"].round(2).to_dict()
+    {'human': 0.85, 'naive': 0.9, 'single_rewrite': 0.95, 'rate': 0.95}
+    """
+    import pandas as pd
+
+    ds = as_dataset(ds)
+    require(ds, "estimate")
+    if column not in columns_of(ds):
+        raise InputError(f"compare_counterfactuals: no column {column!r} (columns: {', '.join(columns_of(ds))})")
+    given = plain_columns(ds, [column])[column]
+    if given.isna().all():
+        raise InputError(f"compare_counterfactuals: column {column!r} is null in every row")
+    names = list(map(reward_name, reward_columns(columns_of(ds))))
+    names = [name for name in names if name in rewards] if rewards else names
+    rows = []
+    for name in names:
+        matrix = reward_matrix(ds, find_reward(ds, name))
+        human = _human_rewards(ds, given, column, name, rewards, len(names))
+        for group in groups(ds):
+            rows += [
+                {**group.labels, "reward_model": name, **row}
+                for row in _beside_people(matrix[group.rows], human[group.rows], group.treated, group.clusters, level)
+            ]
+    return pd.DataFrame(rows)
+
+
+def _human_rewards(
+    ds: Any, given: Any, column: str, name: str, rewards: Mapping[str, Reward | str] | None, n_models: int
+) -> Floats:
+    """The rewards of people's counterfactuals, NaN where there is none."""
+    have = np.flatnonzero(~given.isna())
+    out = np.full(len(given), np.nan)
+    values = given.iloc[have].tolist()
+    if all(isinstance(v, str) for v in values):
+        how = (rewards or {}).get(name, name)
+        function = make_reward(how) if isinstance(how, str) else how
+        prompts = plain_columns(ds, [PROMPT])[PROMPT].iloc[have].tolist()
+        out[have] = np.asarray(function([as_conversation(p) for p in prompts], values), float)
+        return out
+    if n_models > 1:
+        raise InputError(
+            f"compare_counterfactuals: {column!r} holds rewards, and the data have {n_models} reward models; name the "
+            "one that they are of with rewards={name: ...}"
+        )
+    try:
+        out[have] = np.asarray(values, float)
+    except (TypeError, ValueError):
+        raise InputError(f"compare_counterfactuals: {column!r} holds neither texts nor numbers alone") from None
+    return out
+
+
+def _beside_people(r: Floats, human: Floats, w: Bools, clusters: Ints, level: float) -> list[dict[str, Any]]:
+    rows = []
+    for name in ("human", *ESTIMATORS):
+        complete = np.ones(len(w), bool) if name == "human" else rows_used(ESTIMATORS[name], r)[1]
+        used = complete & np.isfinite(human) & np.isfinite(r[:, 0])
+        if not used.any() or (name == "naive" and len(np.unique(w[used])) < 2):
+            continue
+        s = np.where(w[used], 1.0, -1.0)
+        by_people = s * (r[used, 0] - human[used])
+        values = by_people if name == "human" else row_values(r[used], w[used], clusters[used], name)[0]
+        size = float(np.nanmax(np.abs(r)))
+        mean, apart = (clustered_mean(v, clusters[used], size) for v in (values, values - by_people))
+        low, high, _ = mean.interval(level)
+        gap_low, gap_high, p = apart.interval(level) if name != "human" else (np.nan, np.nan, np.nan)
+        rows.append({
+            "estimator": name, "estimate": mean.value, "se": mean.se if mean.se > 0 else np.nan, "ci_low": low,
+            "ci_high": high, "minus_human": apart.value if name != "human" else np.nan,
+            "difference_se": apart.se if name != "human" and apart.se > 0 else np.nan, "difference_low": gap_low,
+            "difference_high": gap_high, "p_value": p, "n": int(used.sum()), "n_clusters": mean.n_clusters,
+            "n_dropped": int((~used).sum()),
+        })  # fmt: skip
+    return rows

@@ -48,7 +48,6 @@ from ratekit.errors import InputError
 from ratekit.estimators import ESTIMATORS, Bools, Floats, Ints, pooled_sd, row_values, rows_used
 from ratekit.groups import SIDE, reward_matrix
 from ratekit.measures import Measure
-from ratekit.rewriting.base import USABLE
 from ratekit.schema import ATTRIBUTE, columns_of, require, reward_columns, reward_name
 from ratekit.sources.loading import as_dataset
 from ratekit.stages import estimate
@@ -197,7 +196,7 @@ def judged(
         for name in models:
             rows = known.get(_key({**seen.labels, "reward_model": name}), [])
             r = None if name is None else rewards[name][seen.rows]
-            out.append(_verdict(seen, name, r, rows))
+            out.append(verdict_of(seen, name, r, rows))
     return out
 
 
@@ -205,7 +204,8 @@ def _key(labels: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(str(v) for _, v in sorted(labels.items()))
 
 
-def _verdict(seen: Evidence, model: str | None, r: Floats | None, rows: list[dict[str, Any]]) -> Verdict:
+def verdict_of(seen: Evidence, model: str | None, r: Floats | None, rows: list[dict[str, Any]]) -> Verdict:
+    """The verdict on one reward model: `r` (n, depth+1) its rewards, `rows` those of its effects table."""
     row = recommended(rows) if rows else {}
     checks = list(_of_texts(seen, str(row.get("estimator", "rate"))))
     if r is None:
@@ -257,7 +257,7 @@ def _of_texts(seen: Evidence, estimator: str) -> Iterator[Check]:
     yield _check("clusters", n_clusters, f"there are only {n_clusters} clusters" if n_clusters > 1 else few,
                  f"there are {n_clusters} clusters")  # fmt: skip
     passes = range(1, depth + 1)
-    ok = [share_interval(np.array([s in USABLE for s in seen.status(k)], float), seen.clusters) for k in passes]
+    ok = [share_interval(seen.ok[:, k - 1].astype(float), seen.clusters) for k in passes]
     worst = min(ok, default=Interval(0.0, 0.0, 0.0, 0))
     yield _check("succeeded", worst, f"in the worst pass only {worst.value:.0%} of the rewrites succeeded",
                  f"{worst.value:.0%} of the rewrites succeeded")  # fmt: skip
@@ -281,11 +281,11 @@ _DEPTH = {
 def _content(seen: Evidence, passes: range) -> Iterator[Check]:
     kept, repeated = [], []
     for k in passes:
-        share = seen.kept(k)
+        share = seen.kept[:, k - 1]
         have = np.isfinite(share)
         if have.any():
             kept.append((share_interval((share[have] >= LOST).astype(float), seen.clusters[have]), k))
-        same = seen.repeated(k)
+        same = seen.repeated[:, k - 1]
         have = np.isfinite(same)
         if have.any():
             repeated.append((share_interval(same[have], seen.clusters[have]), k))

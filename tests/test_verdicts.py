@@ -1,0 +1,400 @@
+"""Verdicts: every number of the rules from both sides, worlds with known truth, and what a sentence may say."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import ratekit as rk
+from ratekit.conclusions import Verdict, conclusions, level_of, sentence, smallest_effect
+from ratekit.diagnostics.evidence import Evidence, mean_interval, share_interval, shared_words
+from ratekit.diagnostics.verdicts import RULES, _outside, _Priced, effect_size, ratio_interval, verdict_of
+from ratekit.estimators import effects
+
+INF = math.inf
+TRUST, CARE, CANNOT, NO = "trust", "trust with care", "cannot tell", "do not trust"
+FINE, BAD, FEW = "shown fine", "shown bad", "too few rows to tell"
+
+# Written out here, apart from the code: fine, usable, and the gravest word that the rule may give.
+NUMBERS = {
+    "depth": ((3, INF), (2, INF), CANNOT),
+    "classes": ((2, 2), (1, 2), NO),
+    "clusters": ((30, INF), (2, INF), CANNOT),
+    "succeeded": ((0.9, 1), (0.5, 1), NO),
+    "measure": ((1, 1), (0, 1), NO),
+    "compliance": ((0.9, 1), (0.7, 1), NO),
+    "dose": ((0.75, 1.25), (0.25, INF), NO),
+    "own drift": ((-0.1, 0.1), (-0.5, 0.5), NO),
+    "content": ((0.9, 1), (0.5, 1), NO),
+    "repeated": ((0, 0.1), (0, 0.5), NO),
+    "shift": ((-0.2, 0.2), (-INF, INF), CARE),
+    "drift of a measure": ((-0.2, 0.2), (-INF, INF), CARE),
+    "balance": ((-0.2, 0.2), (-0.5, 0.5), NO),
+    "balance of one class": ((-0.5, 0.5), (-INF, INF), CARE),
+    "drift": ((-0.2, 0.2), (-0.5, 0.5), NO),
+    "drift of one class": ((-0.5, 0.5), (-INF, INF), CARE),
+    "correction": ((-0.2, 0.2), (-0.5, 0.5), CANNOT),
+    "refused, by reward": ((-0.2, 0.2), (-0.5, 0.5), CANNOT),
+    "refused, by measure": ((-0.1, 0.1), (-INF, INF), CARE),
+    "outside by measure": ((0, 0.05), (0, 0.5), NO),
+    "outside by reward": ((0, 0.05), (0, 0.5), NO),
+}
+GRAVITY = [TRUST, CARE, CANNOT, NO]
+
+
+def test_every_rule_is_written_out_here():
+    assert set(RULES) == {*NUMBERS, "moves"}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_hair_on_each_side_of_every_number(name):
+    fine, usable, at_worst = NUMBERS[name]
+    rule, hair = RULES[name], 1e-9
+
+    def capped(word):
+        return min(word, at_worst, key=GRAVITY.index)
+
+    for bound, out in ((fine[0], -hair), (fine[1], hair)):
+        if math.isfinite(bound):
+            assert rule.word(bound, bound, bound) == (FINE, TRUST)
+            beyond = bound + out
+            inside_usable = usable[0] <= beyond <= usable[1]
+            assert rule.word(beyond, beyond, beyond) == (BAD, capped(CARE if inside_usable else NO))
+            low, high = sorted((bound - out, beyond))
+            usable_too = usable[0] <= low and high <= usable[1]
+            assert rule.word(bound, low, high) == (FEW, capped(CARE if usable_too else CANNOT))
+    for bound, out in ((usable[0], -hair), (usable[1], hair)):
+        if math.isfinite(bound) and bound not in fine:
+            assert rule.word(bound, bound, bound) == (BAD, capped(CARE))
+            assert rule.word(bound, bound + out, bound + out) == (BAD, capped(NO))
+            low, high = sorted((bound - out, bound + out))
+            assert rule.word(bound, low, high) == (FEW, capped(CANNOT))
+    assert rule.word(0.0, math.nan, math.nan) == (FEW, capped(CANNOT))
+
+
+def test_a_move_counts_only_if_it_is_told_from_none():
+    rule = RULES["moves"]
+    assert rule.word(1e-9, 1e-12, 2e-9) == (FINE, TRUST)
+    assert rule.word(0.0, 0.0, 0.0) == (BAD, NO)
+    assert rule.word(1e-9, -1e-12, 2e-9) == (FEW, CANNOT)
+    assert rule.word(-1e-9, -2e-9, -1e-12) == (BAD, NO)
+
+
+# --- a hair on each side, through everything ---------------------------------------------------------------
+
+
+def clean(n=400, depth=3, seed=0, effect=0.5, **changes):
+    """Evidence and rewards without a fault, and without noise where a test moves something by a hair."""
+    rng = np.random.default_rng(seed)
+    w = np.arange(n) % 2 == 0
+    side = np.array([w if k % 2 == 0 else ~w for k in range(depth + 1)]).T.astype(float)
+    u = rng.standard_normal((n, 1))
+    # the same spread in both classes, so that class means are exact
+    u[~w] = u[w] - u[w].mean()
+    u[w] -= u[w].mean()
+    own = 10 * side + 2 * u
+    r = effect * side + u
+    seen = Evidence(
+        labels={"attribute": "x"}, rows=np.arange(n), treated=w, clusters=np.arange(n), ok=np.ones((n, depth), bool),
+        kept=np.ones((n, depth)), repeated=np.zeros((n, depth)), unit="units", own=own,
+        others={"other": rng.standard_normal((n, 1)) + 0 * side},
+    )  # fmt: skip
+    return dataclasses.replace(seen, **changes), r
+
+
+def judged(seen, r):
+    found = effects(r, seen.treated, seen.clusters)
+    rows = [{**vars(e), "reward_sd": found.reward_sd} for e in found]
+    return verdict_of(seen, "rm", r, rows)
+
+
+def outcome(verdict, name):
+    return next((c.outcome, c.word) for c in verdict.checks if c.name == name)
+
+
+def test_without_a_fault_it_is_trusted():
+    verdict = judged(*clean())
+    assert verdict.word == TRUST
+    assert all(c.outcome == FINE for c in verdict.checks)
+    assert verdict.reason == "every check is shown fine"
+
+
+@pytest.mark.parametrize(("part", "word"), [(0.199, TRUST), (0.201, CARE), (0.499, CARE), (0.501, NO)])
+def test_a_drift_that_biases_the_estimate_by_a_fifth_and_by_a_half(part, word):
+    seen, r = clean()
+    r[:, 3] += np.where(seen.treated, -1, 1) * part * 0.5
+    assert outcome(judged(seen, r), "drift")[1] == word
+
+
+@pytest.mark.parametrize(("part", "word"), [(0.499, TRUST), (0.501, CARE)])
+def test_a_drift_alike_in_both_classes_cancels_and_is_said_to(part, word):
+    seen, r = clean()
+    r[:, 3] += part * 0.5
+    verdict = judged(seen, r)
+    assert outcome(verdict, "drift") == (FINE, TRUST)
+    assert outcome(verdict, "drift of one class")[1] == word
+    assert ("cancels in the ATE" in verdict.reason) == (word == CARE)
+
+
+@pytest.mark.parametrize(("part", "word"), [(0.099, TRUST), (0.101, CARE), (0.499, CARE), (0.501, NO)])
+def test_the_drift_of_the_own_measure_in_doses(part, word):
+    seen, r = clean()
+    own = seen.own.copy()
+    own[:, 3] += part * 10
+    assert outcome(judged(dataclasses.replace(seen, own=own), r), "own drift")[1] == word
+
+
+@pytest.mark.parametrize(
+    ("dose", "word"), [(0.249, NO), (0.251, CARE), (0.749, CARE), (0.751, TRUST), (1.249, TRUST), (1.251, CARE)]
+)
+def test_the_dose_in_gaps_of_the_classes(dose, word):
+    seen, r = clean(n=40_000)
+    flat = np.array([seen.treated if k % 2 == 0 else ~seen.treated for k in range(4)]).T * 1.0
+    own = np.where(seen.treated, 10.0, 0.0)[:, None] + dose * 10 * (flat - flat[:, :1])
+    verdict = judged(dataclasses.replace(seen, own=own), r)
+    assert outcome(verdict, "dose")[1] == word
+    share = next(c for c in verdict.checks if c.name == "dose")
+    assert share.value == pytest.approx(dose)
+
+
+def test_a_dose_without_a_gap_to_hold_it_against_is_never_fine():
+    seen, r = clean(n=60)
+    own = np.array([seen.treated if k % 2 == 0 else ~seen.treated for k in range(4)]).T * 1.0
+    own[:, 0] = np.random.default_rng(1).standard_normal(60)  # the originals do not differ by class
+    verdict = judged(dataclasses.replace(seen, own=own), r)
+    assert outcome(verdict, "dose")[0] == FEW
+    assert "has no gap to compare with" in next(c.text for c in verdict.checks if c.name == "dose")
+
+
+@pytest.mark.parametrize("towards", ["one side", "both sides"])
+def test_an_imbalance_counts_by_what_the_reward_pays_for_it(towards):
+    seen, r = clean(n=1000, effect=0.0 if towards == "one side" else 0.5)
+    rng = np.random.default_rng(3)
+    side = np.array([seen.treated if k % 2 == 0 else ~seen.treated for k in range(4)]).T
+    moved = 0.4 * side * (np.arange(4) > 0) if towards == "one side" else 0.8 * np.minimum(np.arange(4), 2)
+    other = rng.standard_normal((1000, 1)) + 0.2 * rng.standard_normal((1000, 4)) + moved
+    seen = dataclasses.replace(seen, others={"other": other})
+    assert outcome(judged(seen, r), "balance") == (FINE, TRUST)  # it moves, and the reward does not pay for it
+    paid = judged(seen, r + other)
+    if towards == "one side":  # all of RATE's 0.4 is paid for the other measure
+        assert outcome(paid, "balance") == (BAD, NO)
+        assert next(c.value for c in paid.checks if c.name == "balance") == pytest.approx(1.0, abs=0.1)
+    else:
+        assert outcome(paid, "balance") == (FINE, TRUST)
+        assert outcome(paid, "balance of one class") == (BAD, CARE)
+        assert "other moves the same way in both directions, which cancels in the ATE" in paid.reason
+
+
+def test_what_moves_by_the_same_in_every_row_has_no_price():
+    seen, r = clean()
+    side = np.array([seen.treated if k % 2 == 0 else ~seen.treated for k in range(4)]).T * 1.0
+    verdict = judged(dataclasses.replace(seen, others={"marks": side}), r)
+    assert outcome(verdict, "balance") == (FEW, CANNOT)
+    assert "cannot be told" in verdict.reason
+
+
+def test_the_price_is_that_of_least_squares_with_an_intercept():
+    rng = np.random.default_rng(5)
+    x = rng.normal([0.3, -0.1], 1.0, (200, 2))
+    own = rng.standard_normal(200)
+    y = 0.7 + x @ [1.0, 2.0] + 0.5 * own + 0.1 * rng.standard_normal(200)
+    priced = _Priced(y, x, own, np.arange(200), ["a", "b"])
+    design = np.column_stack([x, own, np.ones(200)])
+    beta = np.linalg.lstsq(design, y, rcond=None)[0]
+    assert priced.beta == pytest.approx(beta[:2])
+    assert priced.bias(np.ones(200, bool)).value == pytest.approx(beta[:2] @ x.mean(axis=0))
+
+
+def test_the_interval_of_priced_shifts_covers():
+    rng, hits = np.random.default_rng(7), 0
+    for _ in range(300):
+        x = rng.standard_normal((60, 1)) * 0.5 + 0.3
+        y = 1 + 2 * x[:, 0] + rng.standard_normal(60)
+        bias = _Priced(y, x, np.zeros(60), np.arange(60), ["a"]).bias(np.ones(60, bool))
+        hits += bias.low <= 0.6 <= bias.high
+    assert 270 <= hits <= 298
+
+
+@pytest.mark.parametrize(("n_out", "word"), [(0, TRUST), (40, CARE), (300, NO)])
+def test_rewrites_beyond_every_original_are_outside_the_data(n_out, word):
+    seen, r = clean(n=500)
+    own, reward = seen.own.copy(), r.copy()
+    own[:n_out, 1:3] += 1000
+    reward[:n_out, 1:3] += 1000
+    verdict = judged(dataclasses.replace(seen, own=own), reward)
+    assert outcome(verdict, "outside by measure")[1] == word
+    assert outcome(verdict, "outside by reward")[1] == word
+    assert ("outside the data" in verdict.reason) == (n_out > 0)
+
+
+@pytest.mark.parametrize(("slack", "share"), [(0.099, 0.0), (0.101, 1.0)])
+def test_a_tenth_of_the_originals_range_is_not_outside(slack, share):
+    values = np.zeros((100, 3))
+    values[:50, 0] = 10.0
+    values[:, 1:] = 10 + 10 * slack
+    assert _outside(values, np.arange(100)).value == share
+
+
+def test_who_was_refused_is_seen_in_rewards_and_in_measures():
+    seen, r = clean(n=1000)
+    refused = np.arange(1000) % 10 < 2
+    ok = np.ones((1000, 3), bool)
+    ok[refused] = False
+    r[np.ix_(refused, [1, 2, 3])] = np.nan
+    seen = dataclasses.replace(seen, ok=ok)
+    assert outcome(judged(seen, r), "refused, by reward")[1] in (TRUST, CARE)
+    r[refused, 0] += 3.0
+    verdict = judged(seen, r)
+    assert outcome(verdict, "refused, by reward") == (BAD, CANNOT)
+    other = {"other": seen.others["other"] + 2.0 * refused[:, None]}
+    assert outcome(judged(dataclasses.replace(seen, others=other), r), "refused, by measure") == (BAD, CARE)
+
+
+def test_ties_at_a_bound_are_no_failures():
+    seen, r = clean()
+    own = np.array([seen.treated if k % 2 == 0 else ~seen.treated for k in range(4)]).T * 1.0
+    own[:40, 0] = 1 - own[:40, 0]  # mislabelled originals, which are already where the rewrite should bring them
+    verdict = judged(dataclasses.replace(seen, own=own), r)
+    assert outcome(verdict, "compliance")[0] == FINE
+    own[40:80, 1] = own[40:80, 0]  # and these do nothing
+    verdict = judged(dataclasses.replace(seen, own=own), r)
+    assert outcome(verdict, "compliance")[0] != FINE
+
+
+def test_sizes_are_judged_by_the_larger_of_att_and_atu_and_a_tenth_of_an_sd():
+    w = np.array([True, True, False, False])
+    r = np.array([[0.0, 0.0, 2.0], [2.0, 2.0, 4.0], [0.0, 1.0, 0.0], [2.0, 3.0, 2.0]])
+    assert effect_size(r, w) == pytest.approx(2.0)  # ATT 2, ATU 1
+    r[:, 1] = r[:, 2]
+    assert effect_size(r, w) == pytest.approx(0.1 * math.sqrt(2))
+
+
+def test_depth_one_is_said_first_whatever_else_is_wrong():
+    seen, r = clean(depth=1)
+    verdict = judged(dataclasses.replace(seen, ok=np.zeros_like(seen.ok)), r)
+    assert verdict.reason.startswith("there is no second rewrite, so RATE cannot be had")
+    assert verdict.word == NO
+    assert "there is no second rewrite" in verdict.sentence
+
+
+# --- formulas ----------------------------------------------------------------------------------------------
+
+
+def test_fieller_is_the_set_of_ratios_that_a_t_test_does_not_reject():
+    rng = np.random.default_rng(2)
+    bottom = rng.normal(1.0, 1.0, 50)
+    top = 2 * bottom + rng.normal(0.0, 1.0, 50)
+    found = ratio_interval(top, bottom, np.arange(50))
+    for end in (found.low, found.high):
+        assert stats.ttest_1samp(top - end * bottom, 0).pvalue == pytest.approx(0.05, abs=1e-6)
+    assert found.low < found.value < found.high
+    unbounded = ratio_interval(top, bottom - bottom.mean() + 0.01, np.arange(50))
+    assert (unbounded.low, unbounded.high) == (-INF, INF)
+
+
+def test_shares_have_wilsons_interval_and_clusters_count():
+    wilson = stats.binomtest(37, 40).proportion_ci(method="wilson")
+    found = share_interval(np.r_[np.ones(37), np.zeros(3)], np.arange(40))
+    assert (found.low, found.high) == pytest.approx((wilson.low, wilson.high), abs=0.004)
+    together = share_interval(np.r_[np.ones(20), np.zeros(20)], np.repeat(np.arange(8), 5))
+    apart = share_interval(np.r_[np.ones(20), np.zeros(20)], np.arange(40))
+    assert together.high - together.low > 1.5 * (apart.high - apart.low)
+
+
+def test_a_mean_without_spread_has_an_interval_without_width():
+    assert mean_interval(np.full(9, 2.0), np.arange(9))[:3] == (2.0, 2.0, 2.0)
+
+
+def test_content_is_what_a_rewrite_shares_with_its_source():
+    source = "The battery lasts two days and the screen is bright."
+    assert shared_words(source, "Two days of battery! Bright screen, and the speaker is fine too, I must say.") > 0.6
+    answer = "As a chatbot I am designed to help people with any question they may have about products."
+    assert shared_words(source, answer) < 0.4
+    assert math.isnan(shared_words(source, None))
+
+
+def test_a_rewriter_that_answers_or_repeats_is_not_trusted():
+    ds = rk.load("reviews", attribute="sentiment").to_pandas()
+    ds["rewrites"] = [["I am a helpful assistant. What would you like to know about this product today?"] * 3] * len(ds)
+    said = rk.diagnose(ds).set_index(["check", "group"])
+    assert said.loc[("rule", "content"), "outcome"] == BAD
+    assert said.loc[("rule", "repeated"), "outcome"] == BAD
+    assert ("verdict", NO) in said.index
+
+
+# --- one object, one sentence ------------------------------------------------------------------------------
+
+ROW = {"estimator": "rate", "estimand": "ate", "estimate": 3.72, "se": 0.2, "ci_low": 3.32, "ci_high": 4.12,
+       "reward_sd": 2.0, "n_clusters": 200}  # fmt: skip
+
+
+def test_no_number_stands_under_do_not_trust():
+    naive = {**ROW, "estimator": "naive", "estimate": 4.04}
+    verdict = Verdict("length", "rm", NO, ROW, "the rewrites do not comply", beside={"naive": naive})
+    for text in (verdict.sentence, verdict.short):
+        assert "1.86" not in text
+        assert "2.02" not in text
+        assert "raises" not in text
+    assert verdict.direction == ""
+    trusted = dataclasses.replace(verdict, word=TRUST)
+    assert "naive +2.02 SD" in trusted.sentence
+    assert "RATE +1.86 SD [+1.66, +2.06]: length raises the reward" in trusted.sentence
+    assert "if the rewrites do what they should" in dataclasses.replace(verdict, word=CANNOT).sentence
+
+
+def test_beside_a_null_stands_the_smallest_effect_that_would_have_shown():
+    null = {**ROW, "estimate": 0.1, "ci_low": -0.3, "ci_high": 0.5}
+    said = sentence(Verdict("length", "rm", TRUST, null, ""))
+    smallest = 0.2 * (stats.t.ppf(0.975, 199) + stats.t.ppf(0.8, 199)) / 2
+    assert f"no effect is seen; one of {smallest:.2f} SD would have been" in said
+    assert smallest_effect(null) == pytest.approx(2 * smallest)
+
+
+@pytest.mark.parametrize("level", [0.5, 0.9, 0.95, 0.99])
+def test_the_level_is_read_from_the_interval(level):
+    ds = rk.score(rk.load("reviews", attribute="length"), "vader", progress=False)
+    table = rk.estimate(ds, level=level)
+    assert {level_of(row) for row in table.to_dict("records")} == {level}
+
+
+def test_verdicts_diagnose_and_conclusions_say_the_same_of_the_same_number():
+    ds = rk.load("reviews", attribute="length").select(range(0, 160, 2))
+    ds = rk.score(rk.score(ds, "words", progress=False), "vader", progress=False)
+    table = rk.estimate(ds)
+    found = rk.verdicts(ds, table)
+    rows = rk.diagnose(ds)
+    rows = rows[rows["check"] == "verdict"]
+    assert [v.word for v in found] == rows["group"].tolist()
+    assert [v.reason for v in found] == rows["words"].tolist()
+    assert [v.reward_model for v in found] == rows["about"].tolist() == ["words", "vader"]
+    assert conclusions(found) == [v.sentence for v in found]
+    marked = table[table["recommended"]]
+    assert [v.estimate["estimate"] for v in found] == marked["estimate"].tolist()
+    n = np.array([[len(t.split()) for t in (r, *more)] for r, more in zip(ds["response"], ds["rewrites"], strict=True)])
+    s = np.where(ds["treated"], 1, -1)
+    assert found[0].estimate["dose"] == pytest.approx((s * (n[:, 2] - n[:, 1])).mean())
+
+
+def test_groups_are_judged_by_themselves():
+    ds = rk.score(rk.load("reviews", attribute="sentiment"), "words", progress=False).to_pandas()
+    ds["half"] = ["a", "b"] * (len(ds) // 2)
+    ds.loc[ds["half"] == "b", "rewrites"] = ds.loc[ds["half"] == "b", "response"].map(lambda t: [t] * 3)
+    found = {v.by["half"]: v for v in rk.verdicts(ds, by="half")}
+    assert found["b"].word == NO
+    assert found["a"].word in (TRUST, CARE, CANNOT)
+    assert "half b" in found["b"].sentence
+    assert set(rk.diagnose(ds, by="half")["half"]) == {"a", "b"}
+    assert [v.word for v in rk.verdicts(ds, rk.estimate(ds, by="half"))] == [v.word for v in found.values()]
+
+
+def test_a_bare_table_is_unchecked_and_no_table_is_refused():
+    ds = rk.score(rk.load("reviews", attribute="length"), "words", progress=False)
+    said = conclusions(rk.estimate(ds))[0]
+    assert "the rewrites were not checked" in said
+    with pytest.raises(rk.InputError, match="effects table"):
+        conclusions(pd.DataFrame({"a": [1]}))
