@@ -576,6 +576,14 @@ def test_plan_for_a_contrast_needs_the_difference_that_is_looked_for():
         rk.plan(frame, apart=("rm", "rm"))
 
 
+def test_a_contrast_without_scored_originals_says_what_to_do():
+    r = np.column_stack([np.full(20, np.nan), np.random.default_rng(0).standard_normal((20, 2))])
+    ds = frame({"a": r, "b": 2 * r}, np.arange(20) % 2 == 0)
+    with pytest.raises(rk.InputError, match="originals are not scored, so give their SDs by sd_pass=2"):
+        rk.contrast(ds, "a", "b")
+    assert len(rk.contrast(ds, "a", "b", sd_pass=2)) == 3
+
+
 # --- people's counterfactuals ------------------------------------------------------------------------------
 
 

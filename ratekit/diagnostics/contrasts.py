@@ -108,7 +108,12 @@ def contrast(
                 "n_dropped": len(have) - int(have.sum()),
             })  # fmt: skip
     if not rows:
-        raise InputError(f"contrast: no row has the rewards that {estimator} needs from both {first} and {second}")
+        hint = ""
+        if unit == "sd" and sd_pass == 0 and not (np.isfinite(a[:, 0]) & np.isfinite(b[:, 0])).any():
+            hint = "; the originals are not scored, so give their SDs by sd_pass=2, or use unit='reward'"
+        raise InputError(
+            f"contrast: no row has the rewards that {estimator} needs from both {first} and {second}{hint}"
+        )
     table = pd.DataFrame(rows)
     table.insert(list(table.columns).index("p_value") + 1, "p_adjusted", np.nan)
     table = adjust(table)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets
 
 from ratekit.attributes import ATTRIBUTES, Attribute
-from ratekit.conclusions import conclusions
 from ratekit.errors import InputError, unknown
 from ratekit.measures import Measure
 from ratekit.rewriting import Options
@@ -310,7 +309,7 @@ class AttributeLab(StaticView):
             return
         unit = "sd" if table["reward_sd"].gt(0).any() else "reward"
         self.picture.value = board.forest(table, unit=unit)
-        said = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in conclusions(table))
+        said = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in (v.short for v in self.version.verdicts))
         verdict = trials.verdict_of(self.version)
         self.result.value = block(f"{said}<p>Can it be trusted? {html.escape(verdict)}.</p>", "rk-result")
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ratekit.attributes import Attribute
-from ratekit.diagnostics.diagnose import diagnose
+from ratekit.conclusions import Verdict
+from ratekit.diagnostics.diagnose import diagnose, examine
 from ratekit.errors import WorkError
 from ratekit.escaping import as_html, visible
 from ratekit.measures import Measure
@@ -132,7 +133,7 @@ def rewritten(
 
 @dataclass(frozen=True)
 class Version:
-    """A draft and what came of it; `table` is the effects table once it was estimated on `n` rows."""
+    """A draft and what came of it; `table` and `verdicts` are there once it was estimated on `n` rows."""
 
     name: str
     draft: Draft
@@ -141,13 +142,18 @@ class Version:
     checks: pd.DataFrame
     places: tuple[int, ...]
     table: pd.DataFrame | None = None
+    verdicts: tuple[Verdict, ...] = ()
     n: int = 0
 
 
 def checked(ds: Dataset, attribute: Attribute, measures: Mapping[str, Measure] | None = None) -> pd.DataFrame:
     """`rk.diagnose` with the attribute's own measure and the user's."""
+    return diagnose(ds, measures=_with_own(attribute, measures))
+
+
+def _with_own(attribute: Attribute, measures: Mapping[str, Measure] | None) -> dict[str, Measure]:
     own = {attribute.name: attribute.measure} if attribute.measure is not None else {}
-    return diagnose(ds, measures={**(measures or {}), **own})
+    return {**(measures or {}), **own}
 
 
 def scored(ds: Dataset, reward: str | Reward, name: str) -> Dataset:
@@ -165,7 +171,10 @@ def estimated(
     rows = rewritten(taken(drawn, list(range(len(drawn)))), version.attribute, rewriter, depth, cache, progress, prices)
     progress(len(rows), len(rows), "scoring")
     rows = scored(rows, reward, reward_name)
-    return replace(version, table=estimate(rows), checks=checked(rows, version.attribute, measures), n=len(rows))
+    every = _with_own(version.attribute, measures)
+    table = estimate(rows, measures=every)
+    checks, said = examine(rows, table, measures=every)
+    return replace(version, table=table, checks=checks, verdicts=tuple(said), n=len(rows))
 
 
 def cost_in_words(ds: Dataset, rewriter: Rewriter | Replay, n: int, depth: int, prices: Prices | None = None) -> str:
