@@ -19,7 +19,7 @@ from ratekit import files
 from ratekit.audits import Settings
 from ratekit.cli import main
 from ratekit.errors import InputError, WorkError
-from ratekit.reproduce.experiment import experiments, get_experiment
+from ratekit.reproduce.experiment import classified, experiments, get_experiment
 from ratekit.reproduce.pipeline import prepared, run, settings_of
 from ratekit.reproduce.share import push
 from ratekit.reproduce.sweeps import correlated, misspelt
@@ -211,11 +211,14 @@ def models(tmp_path_factory):
 def test_every_architecture_scores_an_experiment_and_the_labels_can_be_a_classifiers(made, models, tmp_path):
     finished = offline(
         "hh-rlhf-sentiment", made, tmp_path / "run", list(models.values()), n=12, trust_remote_code=True,
-        labeller=models["distilbert-base-uncased-finetuned-sst-2-english"],
+        labeller="vader",
     )  # fmt: skip
     plain = finished.table[~finished.table["reward_model"].str.contains("/")]
     assert set(plain["reward_model"]) == set(models)
-    assert (plain.groupby("reward_model")["n"].max() == 12).all()
+    ds = files.read(finished.folder)
+    assert (plain.groupby("reward_model")["n"].max() == len(ds)).all()
+    by_model = classified(str(models["distilbert-base-uncased-finetuned-sst-2-english"]))(ds)
+    assert [type(label) for label in by_model] == [bool] * len(ds)
     assert (plain.loc[plain["estimator"] == "single_rewrite", "estimate"].abs() > 1e-6).all()
     beside = compare(finished.experiment, finished.settings, plain)
     assert set(beside.loc[beside["reward_model"].str.contains("Qwen"), "why"]) == {
