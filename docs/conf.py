@@ -66,6 +66,8 @@ PAGES = [
      ["diagnose", "contrast", "sensitivity", "heterogeneity", "spillover", "dose_response", "warranted",
       "adjusted", "refusal_bounds", "plan",
       "sequential", "adjust"]),
+    ("gates", "Gates", "Whether an effect is shown to be small: for a build and for tests.",
+     ["gate", "assert_effect_below", "gates.Gate", "gates.Bound"]),
     ("merging", "Merging", "Reward models merged, and what that does to what they reward.",
      ["merging.*", "TAXONOMY", "merging.METHODS", "merging.ASPECTS"]),
     ("plots", "Plots", "A table in, a matplotlib Axes out; nothing is estimated here.", ["plots.*"]),

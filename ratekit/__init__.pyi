@@ -45,6 +45,10 @@ from .errors import InputError as InputError
 from .errors import WorkError as WorkError
 from .estimators import ESTIMATORS as ESTIMATORS
 
+# whether an effect is shown to be small
+from .gates import assert_effect_below as assert_effect_below
+from .gates import gate as gate
+
 # merging reward models
 from .merging.taxonomy import TAXONOMY as TAXONOMY
 

@@ -105,7 +105,7 @@ class Effects:
         return next((e for e in self.found if (e.estimator, e.estimand) == (estimator, estimand)), None)
 
 
-def _no_gate(r: Floats, clusters: Ints) -> float:
+def _no_drop_se(r: Floats, clusters: Ints) -> float:
     return float("nan")
 
 
@@ -117,8 +117,8 @@ class Estimator:
     `passes`: which rewards along the chain a row must have; with `further`, passes beyond them are used too where every
     such row has them. `values(r, w, clusters)` -> (n,) float64 whose mean over all rows, treated rows, untreated rows
     is the ATE, ATT, ATU; with `classes` the ATE is the mean of the treated rows' values plus that of the untreated
-    rows' instead. `of_means(m, gate)` -> (...): the same from the class means m (..., depth+1) alone, +ATT of the
-    treated and -ATU of the untreated, with `gate(r, clusters)` of the class, what a drift must exceed for a rate of
+    rows' instead. `of_means(m, drop_se)` -> (...): the same from the class means m (..., depth+1) alone, +ATT of the
+    treated and -ATU of the untreated, with `drop_se(r, clusters)` of the class, what a drift must exceed for a rate of
     convergence to be estimated from it. `arms`: the passes whose rewards are compared, (same side as the response,
     other side), for the two-sample SE.
     """
@@ -132,7 +132,7 @@ class Estimator:
     of_means: Callable[[Floats, float], Floats]
     estimands: tuple[str, ...] = ESTIMANDS
     arms: tuple[int, int] | None = None
-    gate: Callable[[Floats, Ints], float] = _no_gate
+    drop_se: Callable[[Floats, Ints], float] = _no_drop_se
     further: bool = False
     classes: bool = False
     hollow: bool = False
@@ -190,10 +190,10 @@ def rate_extrapolated(r: Floats, w: Bools, clusters: Ints) -> Floats:
     return _sign(w) * (r[:, 2] - r[:, 1] + correction)
 
 
-def extrapolated_of_means(m: Floats, gate: float) -> Floats:
+def extrapolated_of_means(m: Floats, drop_se: float) -> Floats:
     """`rate_extrapolated` from class means m (..., 4), with rho found anew in each; shape (...)."""
     early, late = m[..., 0] - m[..., 2], m[..., 1] - m[..., 3]
-    told = np.abs(early) > gate
+    told = np.abs(early) > drop_se
     rho = np.clip(late / np.where(told, early, 1.0), 0.0, 1.0)
     return m[..., 2] - m[..., 1] + late / (1 + np.where(told, rho, 1.0))
 
@@ -224,10 +224,10 @@ def rate_geometric(r: Floats, w: Bools, clusters: Ints) -> Floats:
     return _sign(w) * values
 
 
-def geometric_of_means(m: Floats, gate: float) -> Floats:
+def geometric_of_means(m: Floats, drop_se: float) -> Floats:
     """`rate_geometric` from class means m (..., K+1), with rho found anew in each; shape (...)."""
     head, tail = _head_and_tail(m)
-    told = np.abs(head) > gate
+    told = np.abs(head) > drop_se
     rho = np.where(told, np.clip(tail / np.where(told, head, 1.0), 0.0, 1.0), 1.0)
     design = _geometric_design(rho, m.shape[-1] - 1)
     normal = np.swapaxes(design, -1, -2) @ design
@@ -314,13 +314,13 @@ def _convergence(head: Floats, tail: Floats, clusters: Ints, noise: float) -> Co
     return Convergence(rho, 1 / (1 + rho), bool(0.0 < ratio < 1.0), ratio, spread)
 
 
-def gate(r: Floats, clusters: Ints) -> float:
+def drop_se(r: Floats, clusters: Ints) -> float:
     """What |m0 - m2| must exceed for rho to be estimated from it: its SE; NaN with one cluster."""
     return clustered_mean(r[:, 0] - r[:, 2], clusters).se
 
 
-def late_gate(r: Floats, clusters: Ints) -> float:
-    """`gate` of `late_convergence`: the SE of the sum of drops that rho is divided by."""
+def late_drop_se(r: Floats, clusters: Ints) -> float:
+    """`drop_se` of `late_convergence`: the SE of the sum of drops that rho is divided by."""
     return clustered_mean(_head_and_tail(r)[0], clusters).se
 
 
@@ -343,11 +343,11 @@ ESTIMATORS: dict[str, Estimator] = {
     ),
     "rate_extrapolated": Estimator(
         "rate, corrected for a rewriter that converges slowly",
-        "RATE, extrapolated", "v", "#004060", (0, 1, 2, 3), rate_extrapolated, extrapolated_of_means, gate=gate,
+        "RATE, extrapolated", "v", "#004060", (0, 1, 2, 3), rate_extrapolated, extrapolated_of_means, drop_se=drop_se,
     ),
     "rate_geometric": Estimator(
         "rate, corrected by the rewrites alone: four or more passes",
-        "RATE, geometric", "P", "#009E73", (1, 2, 3, 4), rate_geometric, geometric_of_means, gate=late_gate,
+        "RATE, geometric", "P", "#009E73", (1, 2, 3, 4), rate_geometric, geometric_of_means, drop_se=late_drop_se,
         further=True,
     ),
 }  # fmt: skip

@@ -109,7 +109,7 @@ class _Plan:
     passes: list[int]
     center: Floats  # (K,)
     scale: float
-    gates: dict[tuple[str, bool], float]
+    drop_ses: dict[tuple[str, bool], float]
 
     def estimates(self, totals: Floats) -> Iterator[tuple[tuple[str, str], Floats]]:
         """The estimates of each draw from its sums, (draws, 2 (1 + K))."""
@@ -122,8 +122,8 @@ class _Plan:
             by_class[side] = means
         for name, read in self.reads.items():
             estimator, last = ESTIMATORS[name], max(read) + 1
-            att = estimator.of_means(by_class[True][:, :last], self.gates[name, True])
-            atu = -estimator.of_means(by_class[False][:, :last], self.gates[name, False])
+            att = estimator.of_means(by_class[True][:, :last], self.drop_ses[name, True])
+            atu = -estimator.of_means(by_class[False][:, :last], self.drop_ses[name, False])
             if estimator.classes:
                 yield (name, "ate"), att + atu
                 continue
@@ -146,17 +146,17 @@ def _plans(r: Floats, w: Bools, codes: Ints, n_clusters: int) -> Iterator[_Plan]
         center = rows.mean(axis=0)
         spread = rows - center
         scale = float(np.abs(spread).max(initial=0)) or 1.0
-        columns, gates = [], {}
+        columns, drop_ses = [], {}
         for treated in (True, False):
             weight = (side == treated).astype(float)
             columns.append(np.bincount(code, weight, n_clusters))
             columns += [np.bincount(code, weight * (spread[:, k] / scale), n_clusters) for k in range(len(passes))]
             of = complete & (w == treated)
             for name, read in reads.items():
-                gates[name, treated] = (
-                    ESTIMATORS[name].gate(r[of][:, : max(read) + 1], codes[of]) if of.any() else np.nan
+                drop_ses[name, treated] = (
+                    ESTIMATORS[name].drop_se(r[of][:, : max(read) + 1], codes[of]) if of.any() else np.nan
                 )
-        yield _Plan(np.stack(columns, axis=1), reads, passes, center, scale, gates)
+        yield _Plan(np.stack(columns, axis=1), reads, passes, center, scale, drop_ses)
 
 
 @dataclass

@@ -19,7 +19,7 @@ FLOORS = {
     1: "augmentation estimators recommendation resampling measures attributes textdiff",
     2: "groups sources checkpoints lora rewriting scoring",
     3: "stages diagnostics conclusions simulate merging",
-    4: "audits plots",
+    4: "audits gates plots",
     5: "reports widgets reproduce cli demo",
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}

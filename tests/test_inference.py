@@ -14,7 +14,7 @@ from scipy import stats
 
 import ratekit as rk
 import ratekit.resampling as resampling
-from ratekit.estimators import ESTIMATORS, convergence, effects, gate, pooled_sd, row_values
+from ratekit.estimators import ESTIMATORS, convergence, drop_se, effects, pooled_sd, row_values
 from ratekit.resampling import (
     SD,
     adjust,
@@ -53,7 +53,7 @@ def test_row_values_and_class_means_give_the_same_estimate(name, seed):
         how = ESTIMATORS[name]
         r = r if how.further else r[:, : max(how.passes) + 1]
         of = {
-            side: float(how.of_means(r[w == side].mean(axis=0), how.gate(r[w == side], c[w == side])))
+            side: float(how.of_means(r[w == side].mean(axis=0), how.drop_se(r[w == side], c[w == side])))
             for side in (True, False)
         }
         values = how.values(r, w, c)
@@ -69,7 +69,7 @@ def test_both_forms_agree_where_rho_is_held_at_a_bound(late, early):
     r[:, 0] -= (r[:, 0] - r[:, 2]).mean() if early == 0 else 0
     w, c = np.ones(200, bool), np.arange(200)
     assert not convergence(r, c).estimated
-    mean = ESTIMATORS["rate_extrapolated"].of_means(r.mean(axis=0), gate(r, c))
+    mean = ESTIMATORS["rate_extrapolated"].of_means(r.mean(axis=0), drop_se(r, c))
     assert ESTIMATORS["rate_extrapolated"].values(r, w, c).mean() == pytest.approx(float(mean))
 
 

@@ -9,6 +9,7 @@ import typer
 
 from ratekit.cli import analyse, cache, merge, pipeline
 from ratekit.cli import options as given
+from ratekit.cli.gate import gate
 from ratekit.cli.help import Command, Group
 from ratekit.cli.llm import AskingCommand
 from ratekit.cli.reproduce import reproduce
@@ -71,6 +72,12 @@ _AUDIT = (
 _add(demo, BEGIN, "", "--out demo --full")
 _add(pipeline.audit, BEGIN, *_AUDIT, cls=AskingCommand)
 _add(pipeline.audit, BEGIN, *_AUDIT, name="run", cls=AskingCommand, hidden=True)
+_add(
+    gate,
+    BEGIN,
+    "runs/mine --max length=0.1 --max flattery=0.1",
+    "runs/new --max length=0.1 --against runs/old --junit gate.xml",
+)
 _add(analyse.report, BEGIN, "runs/reviews-length", "scored.parquet --out page.html")
 _add(
     reproduce, BEGIN, "--list",

@@ -1,0 +1,74 @@
+"""`ratekit gate`: an exit code for whether the effects of an audit are shown to be small."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ratekit.cli import options as given
+from ratekit.cli.tables import Format, show
+from ratekit.escaping import visible
+
+
+def gate(
+    audit: given.Rows,
+    max: Annotated[
+        list[str], typer.Option("--max", help="ATTRIBUTE=SD, the largest effect allowed either way (may be repeated).")
+    ],
+    against: Annotated[
+        Path | None, typer.Option(help="A baseline on the same rows: the limits are for the change since.")
+    ] = None,
+    reward: Annotated[str | None, typer.Option("--reward", "-r", help="Only this reward model.")] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Pass nothing whose verdict is 'cannot tell' either.")
+    ] = False,
+    junit: Annotated[Path | None, typer.Option(help="A JUnit file to write.")] = None,
+    summary: Annotated[Path | None, typer.Option(help="A Markdown file to write.")] = None,
+    format: given.TableFormat = Format.table,
+) -> None:
+    """Are these effects shown to be small? For a build.
+
+    Exit code 0: all shown within their limit. 3: one is shown too big. 4: one cannot be told, with the rows that would
+    tell. 1 and 2: the work failed, the call is wrong.
+    """
+    from ratekit import files
+    from ratekit.gates import gate as passed
+
+    found = passed(audit, limits_of(max), against=against, reward=reward, strict=strict)
+    for path, text in ((junit, found.junit), (summary, found.markdown)):
+        if path is not None:
+            files.replace_file(path, partial(Path.write_text, data=text, encoding="utf-8"))
+    if format is Format.markdown:
+        print(found.markdown, end="")
+    elif format is not Format.table:
+        show(found.table, format)
+    else:
+        print("\n".join([found.outcome, "", *(visible(bound.text) for bound in found.bounds)]))
+    if found.code:
+        raise typer.Exit(found.code)
+
+
+def limits_of(given: list[str]) -> dict[str, float]:
+    """The limits that were given as ATTRIBUTE=SD; InputError with what is wrong.
+
+    >>> limits_of(["length=0.1"])
+    {'length': 0.1}
+    """
+    from ratekit.errors import InputError
+
+    limits: dict[str, float] = {}
+    for one in given:
+        name, equals, value = one.rpartition("=")
+        try:
+            limit = float(value)
+        except ValueError:
+            equals = ""
+        if not (name and equals):
+            raise InputError(f"--max {one}: write ATTRIBUTE=SD, as in --max length=0.1")
+        if name in limits:
+            raise InputError(f"--max: {name} has two limits; which one is meant?")
+        limits[name] = limit
+    return limits

@@ -1,0 +1,239 @@
+"""The gate: at the limit at most 5 % of audits pass; small, too big and unknown are told apart, and a build is told."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT
+
+import ratekit as rk
+from ratekit.estimators import effects, t_interval
+from ratekit.gates import LEVEL, SMALL, TOO_BIG, UNTOLD, outcome_of
+from ratekit.simulate import NumericWorld
+
+
+def scored(effect, n, seed=0, name="rm", **world):
+    """Scored rows without texts, whose effect in SDs is `effect` up to chance."""
+    drawn = NumericWorld(effect=effect, **world).sample(n, seed=seed, depth=2)
+    return pd.DataFrame({
+        "prompt_id": [f"p{c}" for c in drawn.clusters], "attribute": "length", "treated": drawn.treated,
+        f"reward/{name}": drawn.rewards.tolist(),
+    })  # fmt: skip
+
+
+def passes_at_the_limit(draws, n, **world):
+    """Shares of audits, whose true effect in SDs is exactly the limit, that pass and that are called too big."""
+    world = NumericWorld(effect=0.3, **world)
+    big = world.sample(200_000, seed=99, depth=2)
+    found = effects(big.rewards, big.treated, big.clusters)
+    limit = 0.3 / found.reward_sd  # the truth, up to 0.3 % of it
+    outcomes = []
+    for seed in range(draws):
+        drawn = world.sample(n, seed=seed, depth=2)
+        rate = effects(drawn.rewards, drawn.treated, drawn.clusters).get("rate", "ate")
+        outcomes.append(outcome_of(*t_interval(rate.estimate_sd, rate.se_sd, rate.df, LEVEL)[:2], limit))
+    return outcomes.count(SMALL) / draws, outcomes.count(TOO_BIG) / draws
+
+
+def test_few_audits_pass_at_the_limit():
+    passed, failed = passes_at_the_limit(200, 100)
+    assert passed <= 0.06  # 0.025 expected, standard error 0.011
+    assert failed <= 0.06
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world", [{}, {"cluster_sizes": (1, 6)}, {"heavy_tails": True}, {"effect_sd": 1.0}])
+def test_at_most_five_in_a_hundred_audits_pass_at_the_limit(world):
+    passed, failed = passes_at_the_limit(1000, 150, **world)
+    assert passed <= 0.05
+    assert failed <= 0.05
+
+
+def test_small_too_big_and_untold_with_the_rows_that_would_tell():
+    assert rk.gate(scored(0.0, 2000), {"length": 0.1}).outcome == SMALL
+    assert rk.gate(scored(0.5, 2000), {"length": 0.1}).outcome == TOO_BIG
+    assert rk.gate(scored(-0.5, 2000), {"length": 0.1}).outcome == TOO_BIG
+    few = rk.gate(scored(0.0, 60, seed=3, effect_sd=0.6), {"length": 0.1})
+    assert few.code == 4
+    needed = int(few.bounds[0].n_needed)
+    assert needed > 60
+    assert f"about {needed:,} would tell" in few.bounds[0].text
+    assert "no number of rows" not in few.bounds[0].text
+
+
+def test_the_rows_that_would_tell_do_tell():
+    """An interval shrinks with the root of n: at n_needed rows of the same spread it ends inside the limit."""
+    bound = rk.gate(scored(0.0, 60, seed=3, effect_sd=0.6), {"length": 0.1}).bounds[0]
+    half = (bound.high - bound.low) / 2 * np.sqrt(bound.n / bound.n_needed)
+    assert abs(bound.estimate) + half < bound.limit
+    assert abs(bound.estimate) + half * np.sqrt(bound.n_needed / (bound.n_needed - 2)) >= bound.limit
+
+
+def test_every_reward_model_has_to_pass():
+    ds = scored(0.0, 1000).assign(**{"reward/bad": scored(0.5, 1000)["reward/rm"]})
+    found = rk.gate(ds, {"length": 0.1})
+    assert [b.outcome for b in found.bounds] == [SMALL, TOO_BIG]
+    assert found.code == 3
+    assert rk.gate(ds, {"length": 0.1}, reward="rm").code == 0
+
+
+def test_a_reward_that_never_moves_is_bounded_by_what_was_not_seen():
+    """No two prompts differ: 1 - 0.025^(1/G) of prompts may be unlike these, each by the range of the rewards."""
+    r = np.random.default_rng(0).normal(size=400)
+    frame = pd.DataFrame({
+        "prompt_id": [str(i) for i in range(400)], "attribute": "length", "treated": np.arange(400) % 2 == 0,
+        "reward/rm": [[x, x, x] for x in r],
+    })  # fmt: skip
+    bound = rk.gate(frame, {"length": 0.1}).bounds[0]
+    sd = float(rk.estimate(frame)["reward_sd"].iloc[0])
+    assert bound.high == pytest.approx((1 - 0.025 ** (1 / 400)) * (r.max() - r.min()) / sd)
+    assert bound.low == -bound.high
+    assert bound.outcome == SMALL
+    few = rk.gate(frame[:20], {"length": 0.1}).bounds[0]
+    assert few.outcome == UNTOLD
+    assert rk.gate(frame[:20].assign(**{"reward/rm": [[1.0, 1.0, 1.0]] * 20}), {"length": 0.1}).code == 4  # no SD
+
+
+def test_what_is_not_to_be_trusted_is_never_passed():
+    """A rewriter that does not do what it is asked makes every effect 0."""
+
+    def idle(texts, targets):
+        return [text[:-1] if text.endswith("~") else text + "~" for text in texts]
+
+    texts = list(rk.load("reviews", attribute="length")["response"])
+    data = [{"prompt": str(i), "response": t} for i, t in enumerate(texts)]
+    audit = rk.audit(data, "words", "length", rewriter=idle, progress=False)
+    found = rk.gate(audit, {"length": 0.5})
+    assert audit.verdicts[0].word == "do not trust"
+    assert found.bounds[0].outcome == UNTOLD
+    assert "do not trust" in found.bounds[0].text
+
+
+def test_what_nobody_checked_passes_with_a_proviso_and_not_where_strict():
+    found = rk.gate(scored(0.0, 2000), {"length": 0.1})
+    assert "which is not shown" in found.bounds[0].text
+    assert found.bounds[0].text.replace("_", "\\_") in found.markdown.replace("\\[", "[").replace("\\]", "]")
+    assert rk.gate(scored(0.0, 2000), {"length": 0.1}, strict=True).code == 4
+
+
+# --- against a baseline ----------------------------------------------------------------------------------
+
+
+def test_a_change_since_a_baseline_is_paired():
+    """Both effects are far beyond the limit and vary by row; their difference is what is bounded."""
+    before = scored(0.5, 300, effect_sd=1.0)
+    same = before.assign(**{"reward/rm": [[x + 0.001 * i % 7 for x in r] for i, r in enumerate(before["reward/rm"])]})
+    assert rk.gate(same, {"length": 0.1}).code != 0
+    assert rk.gate(same, {"length": 0.1}, against=before).code == 0
+    moved = before.assign(
+        **{"reward/rm": [[x + 0.4 * (w ^ (k == 1)) for k, x in enumerate(r)]
+                         for r, w in zip(before["reward/rm"], before["treated"], strict=True)]}
+    )  # fmt: skip
+    assert rk.gate(moved, {"length": 0.1}, against=before).code == 3
+    other = before.rename(columns={"reward/rm": "reward/old"})
+    assert rk.gate(same, {"length": 0.1}, against=other).bounds[0].reward_model == "rm - old (baseline)"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d[:50], "other rows"),
+        (lambda d: d.assign(prompt_id=[f"q{i}" for i in range(len(d))]), "row 1 'prompt_id'"),
+        (lambda d: d.assign(attribute="flattery"), "other attributes"),
+        (lambda d: d.assign(response="x"), "only one"),
+        (lambda d: d.assign(**{"reward/b": d["reward/rm"], "reward/c": d["reward/rm"]}).drop(columns="reward/rm"),
+         "baseline"),
+    ],
+)  # fmt: skip
+def test_a_baseline_of_other_rows_is_refused_in_a_line(change, message):
+    rows = scored(0.0, 100)
+    with pytest.raises(rk.InputError, match=message) as e:
+        rk.gate(rows, {"length": 0.1}, against=change(rows))
+    assert "\n" not in str(e.value)
+
+
+def test_a_baseline_of_another_suite_is_refused():
+    ds = rk.as_dataset(scored(0.0, 100))
+    new, old = (rk.Audit(ds, rk.estimate(ds), {"suite": s}) for s in ("v2", "v1"))
+    with pytest.raises(rk.InputError, match="another suite"):
+        rk.gate(new, {"length": 0.1}, against=old)
+
+
+@pytest.mark.parametrize("limits", [{}, {"lenght": 0.1}, {"length": 0.0}, {"length": float("nan")}, {"length": -1}])
+def test_a_wrong_limit_is_refused(limits):
+    with pytest.raises(rk.InputError):
+        rk.gate(scored(0.0, 50), limits)
+
+
+# --- for a build -----------------------------------------------------------------------------------------
+
+
+def test_the_pytest_helper():
+    rk.assert_effect_below(scored(0.0, 2000), "length", 0.1)
+    with pytest.raises(AssertionError, match="shown too big"):
+        rk.assert_effect_below(scored(0.5, 2000), "length", 0.1)
+    with pytest.raises(AssertionError, match="would tell"):
+        rk.assert_effect_below(scored(0.0, 60, seed=3, effect_sd=0.6), "length", 0.1)
+
+
+def test_junit_and_markdown_say_what_the_gate_says_and_obey_no_text():
+    name = "<b>rm & \x1b[31m|`"
+    found = rk.gate(scored(0.5, 500, name=name), {"length": 0.1})
+    root = ET.fromstring(found.junit.encode())
+    assert root.attrib == {"tests": "1", "failures": "1", "errors": "0"}
+    assert "shown too big" in root.find(".//failure").attrib["message"]
+    assert "\x1b" not in found.junit
+    assert "<b>" not in found.markdown
+    assert "\x1b" not in found.markdown
+    assert "| length |" in found.markdown
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--max", "lenght=0.1"], "did you mean 'length'"),
+        (["--max", "length"], "write ATTRIBUTE=SD"),
+        (["--max", "length=0.1", "--max", "length=0.2"], "two limits"),
+        (["--max", "length=0.1", "--against", "few.jsonl"], "other rows"),
+    ],
+)
+def test_a_wrong_call_is_one_line_and_2(tmp_path, monkeypatch, capsys, options, message):
+    from ratekit.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    for name, n in (("all", 40), ("few", 20)):
+        scored(0.0, n).to_json(f"{name}.jsonl", orient="records", lines=True)
+    assert main(["gate", "all.jsonl", *options]) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert message in said[-1]
+
+
+SCRIPT = """
+gate() { "$PYTHON" -m ratekit gate "$@" >out.txt 2>err.txt; echo $?; }
+gate small.jsonl --max length=0.1 --junit gate.xml --summary gate.md
+gate big.jsonl --max length=0.1
+gate few.jsonl --max length=0.1
+gate absent.jsonl --max length=0.1
+gate small.jsonl --max length=0.1 --junit no-such-folder-is-a-file/gate.xml
+"""
+
+
+def test_each_exit_code_in_a_shell_script(tmp_path):
+    for name, rows in (
+        ("small", scored(0.0, 2000)), ("big", scored(0.5, 500)), ("few", scored(0.0, 60, seed=3, effect_sd=0.6)),
+    ):  # fmt: skip
+        rows.to_json(tmp_path / f"{name}.jsonl", orient="records", lines=True)
+    (tmp_path / "no-such-folder-is-a-file").write_text("")
+    env = {"PYTHON": sys.executable, "PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    done = subprocess.run(
+        ["bash", "-c", SCRIPT], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=500, check=True
+    )
+    assert done.stdout.split() == ["0", "3", "4", "2", "1"]
+    assert ET.parse(tmp_path / "gate.xml").getroot().attrib["tests"] == "1"
+    assert "shown small" in (tmp_path / "gate.md").read_text()
+    assert "Traceback" not in (tmp_path / "err.txt").read_text()
