@@ -33,6 +33,7 @@ from .diagnostics import diagnose as diagnose
 from .diagnostics import dose_response as dose_response
 from .diagnostics import heterogeneity as heterogeneity
 from .diagnostics import plan as plan
+from .diagnostics import position as position
 from .diagnostics import refusal_bounds as refusal_bounds
 from .diagnostics import sensitivity as sensitivity
 from .diagnostics import sequential as sequential
@@ -68,6 +69,10 @@ from .rewriting.openai_chat import OpenAIChat as OpenAIChat
 from .rewriting.rules import RuleRewriter as RuleRewriter
 from .scoring import REWARD_MODELS as REWARD_MODELS
 from .scoring.check_reward import check_reward as check_reward
+from .scoring.llm_judges import LLMJudge as LLMJudge
+from .scoring.llm_judges import PairwiseLLMJudge as PairwiseLLMJudge
+from .scoring.rubrics import Rubric as Rubric
+from .scoring.rubrics import Scale as Scale
 
 # stages
 from .sources.loading import as_dataset as as_dataset

@@ -18,6 +18,7 @@ from ratekit import files
 from ratekit.attributes import Attribute
 from ratekit.errors import WorkError
 from ratekit.scoring import FORMS, find_reward, make_reward
+from ratekit.scoring.llm_judges import is_asked
 
 log = logging.getLogger("ratekit")
 
@@ -66,7 +67,7 @@ def reward_print(reward: Any) -> str:
     form, colon, rest = found.partition(":")
     if not (colon and form in FORMS):
         return _model(found)
-    if form == "served":
+    if form == "served" or is_asked(rest):
         try:
             return reward_print(make_reward(found))
         except WorkError as e:

@@ -65,8 +65,8 @@ RewardNames = Annotated[
     typer.Option(
         "--reward",
         "-r",
-        help="vader, words, a model folder, a hub id, judge:MODEL, pairwise:MODEL,FILE, dpo:POLICY,REFERENCE, "
-        "served:URL or FILE.py:NAME (may be repeated).",
+        help="vader, words, a model folder, a hub id, judge:MODEL, judge:openai:MODEL, pairwise:MODEL,FILE, "
+        "dpo:POLICY,REFERENCE, served:URL or FILE.py:NAME (may be repeated).",
     ),
 ]
 SomeRewards = Annotated[

@@ -46,12 +46,16 @@ class Reply:
         Why it ended, in the server's own word; `ending` says what that means. Only "stop" is a complete reply.
     usage
         {"prompt": tokens in, "completion": tokens out}; what the server does not say is left out.
+    logprobs
+        JSON of the log-probabilities that were asked for, one record per token
+        ``{"token", "logprob", "top_logprobs": [{"token", "logprob"}]}``; "" where there are none.
     """
 
     index: int
     text: str | None
     finish_reason: str
     usage: Mapping[str, int] = field(default_factory=dict)
+    logprobs: str = field(default="", repr=False)
 
 
 class Rewrite(NamedTuple):

@@ -109,6 +109,7 @@ def record_of(
     text: str | None,
     finish_reason: str,
     usage: Mapping[str, int],
+    logprobs: str = "",
 ) -> dict[str, Any]:
     """One reply as it is stored; every field always has one type, so that `datasets` reads shards together."""
     return {
@@ -121,6 +122,7 @@ def record_of(
         "text": text or "",
         "finish_reason": finish_reason,
         "usage": {"prompt": usage.get("prompt", 0), "completion": usage.get("completion", 0)},
+        "logprobs": logprobs,
         "earlier": {"prompt": 0, "completion": 0},
         "estimated": False,
         "tries": 1,
@@ -130,7 +132,8 @@ def record_of(
 
 def reply_in(record: Mapping[str, Any]) -> Reply:
     """The reply that a record holds, as it would be read today."""
-    return reread(Reply(0, record.get("text"), str(record.get("finish_reason")), record.get("usage") or {}))
+    usage, logprobs = record.get("usage") or {}, record.get("logprobs") or ""
+    return reread(Reply(0, record.get("text"), str(record.get("finish_reason")), usage, logprobs))
 
 
 def spent_on(record: Mapping[str, Any]) -> dict[str, int]:
@@ -139,7 +142,7 @@ def spent_on(record: Mapping[str, Any]) -> dict[str, int]:
     return {name: usage.get(name, 0) + earlier.get(name, 0) for name in ("prompt", "completion")}
 
 
-_TEXTS = ("model", "params", "template", "attribute", "phrase", "text", "finish_reason", "created")
+_TEXTS = ("model", "params", "template", "attribute", "phrase", "text", "finish_reason", "logprobs", "created")
 
 
 def fault_of_record(record: Mapping[str, Any]) -> str | None:

@@ -67,6 +67,8 @@ class OpenAIChat(Sampling, Limits):
         For one request: no connection, 408, 409, 429, 5xx; Retry-After is obeyed.
     retry_share
         Retries that a run may make for each reply that comes; 8 for each slot to begin with.
+    top_logprobs
+        Ask for the log-probabilities of so many candidates for each token of a reply; 0 asks for none.
 
     Raises
     ------
@@ -93,6 +95,7 @@ class OpenAIChat(Sampling, Limits):
     base_url: str | None = None
     max_retries: int = field(default=8, kw_only=True)
     retry_share: float = field(default=1.0, kw_only=True)
+    top_logprobs: int = field(default=0, kw_only=True)
 
     paid = True  # its replies cost something, so they are kept even where nobody asked for a cache
 
@@ -115,6 +118,12 @@ class OpenAIChat(Sampling, Limits):
     def url(self) -> Address:
         """The server's address."""
         return Address((self.base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1").strip())
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """The parameters that are sent, by their names in a request."""
+        asked = {"logprobs": True, "top_logprobs": self.top_logprobs} if self.top_logprobs else {}
+        return {**super().sampling, **asked}
 
     def body(self, conversation: Conversation) -> dict[str, Any]:
         """The request for one conversation."""

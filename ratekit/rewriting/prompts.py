@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ratekit.attributes import Attribute
@@ -38,7 +38,6 @@ touch them. Reply with the adjusted response alone, without a word before or aft
 </response>"""
 
 FIELDS = ("phrase", "response", "prompt")
-_FIELD = re.compile(r"\{(" + "|".join(FIELDS) + r")\}")
 _ANY_FIELD = re.compile(r"\{([A-Za-z_]\w*)\}")
 
 
@@ -111,11 +110,21 @@ def messages(
         if prompt is None:
             raise InputError("the rewriting template shows the {prompt}, and none was given with the texts")
         fields["prompt"] = prompt_text(prompt)
-    template = _delimited(template, fields["response"] + "\n" + fields["prompt"])
-    return [{"role": "user", "content": _FIELD.sub(lambda m: fields[m[1]], template)}]
+    texts = fields["response"] + "\n" + fields["prompt"]
+    return [{"role": "user", "content": filled(template, fields, texts)}]
 
 
-_AROUND = re.compile(r"<([A-Za-z][\w-]*)>\s*\{(?:response|prompt)\}\s*</\1>")
+def filled(template: str, fields: Mapping[str, str], texts: str) -> str:
+    """The template with its fields filled in, as they are, and with tags that `texts` cannot close.
+
+    >>> filled("<a>{first}</a>", {"first": "{first}"}, "{first}")
+    '<a>{first}</a>'
+    """
+    field = re.compile(r"\{(" + "|".join(map(re.escape, fields)) + r")\}")
+    return field.sub(lambda m: fields[m[1]], _delimited(template, texts))
+
+
+_AROUND = re.compile(r"<([A-Za-z][\w-]*)>\s*\{\w+\}\s*</\1>")
 
 
 def _delimited(template: str, texts: str) -> str:

@@ -108,7 +108,23 @@ def reply_of(index: int, data: Any, raw: str = "") -> Reply:
     reason = choice.get("finish_reason")
     if message.get("refusal"):
         reason = "content_filter"
-    return Reply(index, text, reason if isinstance(reason, str) else "", usage_of(data))
+    return Reply(index, text, reason if isinstance(reason, str) else "", usage_of(data), _logprobs(choice))
+
+
+def _logprobs(choice: Mapping[str, Any]) -> str:
+    """The log-probabilities of a choice as JSON, tokens and numbers alone; "" where there are none."""
+    try:
+        tokens = [
+            {**_token(said), "top_logprobs": [_token(one) for one in said.get("top_logprobs") or ()]}
+            for said in choice["logprobs"]["content"]
+        ]
+    except (LookupError, TypeError, AttributeError, ValueError):
+        return ""
+    return json.dumps(tokens) if tokens else ""
+
+
+def _token(said: Mapping[str, Any]) -> dict[str, Any]:
+    return {"token": str(said["token"]), "logprob": float(said["logprob"])}
 
 
 def reread(reply: Reply) -> Reply:
@@ -255,7 +271,7 @@ def _of_parameter(error: Mapping[str, Any], whole: str, said: str) -> Fault | No
 
 def _named(whole: str) -> str:
     """The first parameter that a message names."""
-    known = {f.name for f in fields(Sampling)}
+    known = {f.name for f in fields(Sampling)} | {"logprobs", "top_logprobs"}
     return next((name for name in re.findall(r"[a-z_]+", whole) if name in known), "")
 
 

@@ -17,6 +17,7 @@ from ratekit.errors import InputError, unknown
 from ratekit.measures import vader, words
 from ratekit.scoring.adapters import ADAPTERS, HUB, JUDGE, Adapter
 from ratekit.scoring.base import Reward
+from ratekit.scoring.llm_judges import from_spec, is_asked, judge_name
 from ratekit.userfiles import is_object_spec, load_object
 
 
@@ -36,9 +37,10 @@ REWARD_MODELS: dict[str, Reward | Adapter] = {
 
 # Rewards that take more than a name, as in judge:MODEL.
 FORMS: dict[str, str] = {
-    "judge": "a language model asked whether the response is good (judge:MODEL)",
+    "judge": "a language model asked whether the response is good (judge:MODEL), or for a score by a rubric, behind a "
+    "server (judge:openai:MODEL,rubric=FILE,scale=1-10,criteria=A+B,repeats=K)",
     "pairwise": "a language model asked which of two responses is better (pairwise:MODEL,REFERENCES; the file holds "
-    "prompt and response, the one that others are compared with)",
+    "prompt and response, the one that others are compared with; pairwise:openai:MODEL,REFERENCES behind a server)",
     "dpo": "the reward implicit in a model trained by preference (dpo:POLICY,REFERENCE)",
     "served": "a scorer behind a server (served:http://HOST:PORT/classify, or /score, /pooling, /predict, /get_reward; "
     "served:URL,MODEL names the model, served:URL,MODEL,TOKENIZER sends text in that tokenizer's chat template)",
@@ -68,6 +70,9 @@ def find_reward(reward: str | Path) -> Reward | str:
     if colon and form in FORMS:
         if form == "served" and not rest.startswith(("http://", "https://")):
             raise InputError(f"{name}: the address of the server is missing; write {FORMS[form]}")
+        if form in ("judge", "pairwise") and is_asked(rest):
+            from_spec(name)  # what is wrong with it is better known before any work
+            return name
         if form == "pairwise":
             model, comma, references = rest.rpartition(",")
             if not comma or not Path(references).expanduser().exists():
@@ -115,6 +120,8 @@ def make_reward(reward: str | Path, *, adapter: str | Adapter | None = None, tru
     if form == "served":
         url, model, tokenizer = (*(part or None for part in rest.split(",")), None, None)[:3]
         return ServedReward(url or "", model=model, tokenizer=tokenizer)
+    if form in ("judge", "pairwise") and is_asked(rest):
+        return from_spec(found)
     if form == "dpo":
         return DpoReward(*rest.split(","), trust_remote_code=trust_remote_code)
     if form == "pairwise":
@@ -129,6 +136,9 @@ def default_name(reward: Any) -> str:
     """The name that a reward's column gets: its own name, a folder's last part. Raises InputError for a lambda."""
     if is_object_spec(reward):
         return str(reward).rpartition(":")[2]
+    form, _, rest = str(reward).partition(":") if isinstance(reward, str) else ("", "", "")
+    if form in ("judge", "pairwise") and is_asked(rest):
+        return judge_name(str(reward))
     if isinstance(reward, str | Path):
         path = Path(reward).expanduser()
         return path.resolve().name if path.is_dir() and str(reward) not in REWARD_MODELS else str(reward)

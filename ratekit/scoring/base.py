@@ -23,6 +23,10 @@ TEMPLATE = "template"  # the chat template refuses the conversation
 TOO_LONG = "too_long"  # over the limit even with everything cut that may be cut
 NOT_FINITE = "not_finite"  # the model gave NaN or infinity
 FAILED = "failed"  # the model, the function or the server failed on this text
+UNPARSABLE = "unparsable"  # a reply in which no score of the scale can be read
+INCOMPLETE = "incomplete"  # a reply that leaves out one of the criteria; those that it has count
+REFUSED = "refused"  # the language model, or a filter, refused
+NOT_ATTEMPTED = "not_attempted"  # the budget was spent before
 
 SCORED = (OK, TRUNCATED)
 

@@ -30,9 +30,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratekit.errors import InputError, WorkError, shorten
-from ratekit.schema import PROMPT, RESPONSE, REWRITES, TREATED
+from ratekit.schema import (
+    PROMPT,
+    RESPONSE,
+    REWARD_PREFIX,
+    REWARD_STATUS_PREFIX,
+    REWRITE_STATUS,
+    REWRITES,
+    TREATED,
+)
 from ratekit.scoring import packing
 from ratekit.scoring.base import FAILED, NOT_FINITE, OK, SCORED, TRUNCATED, DetailedReward, Reward, Scores
+from ratekit.scoring.completions import CompletionsReward, takes_completions
 from ratekit.scoring.store import ScoreStore, as_bytes
 
 if TYPE_CHECKING:
@@ -102,10 +111,14 @@ def _scored(
         log.info("score: %d of %d texts are in the store %s", len(distinct) - len(waiting), len(distinct), store.folder)
     mine = _share(ds, distinct, waiting, reward, state)
     done: list[tuple[NDArray[np.int64], Scores]] = []
+    completions = CompletionsReward(reward) if takes_completions(reward) else None
     with _Progress(name, len(mine), progress) as bar:
-        for block in _blocks(distinct.prompt, mine):
+        for block in _blocks(distinct.prompt, mine, getattr(reward, "block", BLOCK)):
             prompts, responses = fetch(ds, distinct, block)
-            scores = _of_block(reward, prompts, responses, name)
+            if completions is None:
+                scores = _of_block(reward, prompts, responses, name)
+            else:
+                scores = _of_block(_Bound(completions, more_columns(ds, distinct, block)), prompts, responses, name)
             if store:
                 store.put(as_bytes(distinct.key[block]), scores)
             done.append((block, scores))
@@ -151,6 +164,17 @@ def _of_block(reward: Reward, prompts: list[Any], responses: list[str], name: st
     finite = np.isfinite(got)
     statuses = [OK if f else NOT_FINITE for f in finite]
     return Scores(np.where(finite, got, np.nan), statuses, {}, np.zeros(len(got), dtype=np.int64))
+
+
+class _Bound:
+    """A function of TRL's signature with the columns of the texts that it is asked about."""
+
+    def __init__(self, reward: CompletionsReward, columns: list[dict[str, Any]]) -> None:
+        self.reward, self.columns = reward, columns
+
+    def __call__(self, prompts: Sequence[Any], responses: Sequence[str]) -> NDArray[np.float64]:
+        names = self.columns[0] if self.columns else {}
+        return self.reward(prompts, responses, {n: [row[n] for row in self.columns] for n in names})
 
 
 def _numbers(reward: Reward, prompts: list[Any], responses: list[str], name: str) -> NDArray[np.float64]:
@@ -209,12 +233,12 @@ def _share(
     return np.concatenate([groups[k] for k in sorted(mine)]) if mine else waiting[:0]
 
 
-def _blocks(prompt: NDArray[np.int64], which: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Blocks of about `BLOCK` texts, cut between prompts where they can be."""
+def _blocks(prompt: NDArray[np.int64], which: NDArray[np.int64], size: int = BLOCK) -> list[NDArray[np.int64]]:
+    """Blocks of about `size` texts, cut between prompts where they can be."""
     cuts, start = [], 0
     for end in range(1, len(which)):
         new_prompt = prompt[which[end]] != prompt[which[end - 1]]
-        if end - start >= BLOCK and (new_prompt or end - start >= 4 * BLOCK):
+        if end - start >= size and (new_prompt or end - start >= 4 * size):
             cuts.append(end)
             start = end
     return [block for block in np.split(which, cuts) if len(block)]
@@ -239,6 +263,12 @@ def _report(ds: Dataset, distinct: Distinct, scored: Scores, name: str, speak: b
         first = {s: next(i for i in bad if scored.statuses[i] == s) for s in counts}
         where = "; ".join(f"{said(s)}, first in row {distinct.row[i] + 1}" for s, i in first.items())
         log.warning("score: %s could not score %d of %d texts, which are null (%s)", name, len(bad), n, where)
+    numbers = scored.rewards[np.isfinite(scored.rewards)]
+    if len(numbers) > 1 and speak and (numbers == numbers[0]).all():
+        log.warning(
+            "score: %s gave %g to every one of %d texts: it tells nothing apart, and no effect can be said in its SDs",
+            name, numbers[0], len(numbers),
+        )  # fmt: skip
     cut = np.array([status == TRUNCATED for status in scored.statuses], dtype=bool)
     if cut.any() and speak:
         log.warning(
@@ -386,6 +416,14 @@ def find(ds: Dataset) -> Distinct:
 def key_of(prompt_digest: bytes, text: str) -> bytes:
     """16 bytes that name a (prompt, text)."""
     return hashlib.blake2b(prompt_digest + text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def more_columns(ds: Dataset, distinct: Distinct, which: NDArray[np.int64]) -> list[dict[str, Any]]:
+    """Of each distinct text the row in which it stands first, without the columns that ratekit makes."""
+    own = (PROMPT, RESPONSE, REWRITES, REWRITE_STATUS)
+    names = [c for c in ds.column_names if c not in own and not c.startswith((REWARD_PREFIX, REWARD_STATUS_PREFIX))]
+    plain = ds.select_columns(names).with_format(None) if names else None
+    return [dict(plain[int(row)]) if plain is not None else {} for row in distinct.row[which]]
 
 
 def fetch(ds: Dataset, distinct: Distinct, which: NDArray[np.int64]) -> tuple[list[Any], list[str]]:

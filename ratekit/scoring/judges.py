@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ class PairwiseJudge:
         path: str = "auto",
         trust_remote_code: bool = False,
     ) -> None:
-        self.references = dict(references) if isinstance(references, Mapping) else _read(references)
+        self.references = references_of(references)
         self.model = RewardModel(model, adapter, path=path, trust_remote_code=trust_remote_code)
         self.name = self.model.name
 
@@ -100,7 +101,7 @@ class PairwiseJudge:
 
     def scores(self, prompts: Sequence[Any], responses: Sequence[str]) -> Scores:
         """The rewards, and of each text whether and how it was read; both orders' differences as parts."""
-        references = [self._reference(prompt) for prompt in prompts]
+        references = [self.references.of(prompt) for prompt in prompts]
         n, pairs = len(prompts), list(zip(responses, references, strict=True))
         both = self.model.scores(
             [*prompts, *prompts], [*(self._shown(a, b) for a, b in pairs), *(self._shown(b, a) for a, b in pairs)]
@@ -117,18 +118,39 @@ class PairwiseJudge:
     def fingerprint(self) -> dict[str, str]:
         """The model's, with a hash of the references."""
         own = self.model.fingerprint
-        digest = hashlib.sha256(repr(sorted(self.references.items())).encode("utf-8", "surrogatepass")).hexdigest()[:8]
-        return {**own, "adapter": f"{own['adapter']}-against-{digest}"}
+        return {**own, "adapter": f"{own['adapter']}-against-{self.references.hash}"}
 
     def _shown(self, first: str, second: str) -> str:
         a, b = self.model.adapter.answers
         return f"<response {a}>\n{first}\n</response {a}>\n\n<response {b}>\n{second}\n</response {b}>"
 
-    def _reference(self, prompt: Any) -> str:
+
+@dataclass(frozen=True)
+class References:
+    """The response that others are compared with, by prompt.
+
+    >>> References({"Why?": "Because."}).of([{"role": "user", "content": "Why?"}])
+    'Because.'
+    """
+
+    by_prompt: Mapping[str, str]
+
+    def of(self, prompt: Any) -> str:
+        """The reference response of a prompt. Raises InputError where there is none."""
         text = prompt_text(prompt)
-        if text not in self.references:
+        if text not in self.by_prompt:
             raise InputError(f"there is no reference response for the prompt {shorten(text, 60)!r}")
-        return self.references[text]
+        return self.by_prompt[text]
+
+    @property
+    def hash(self) -> str:
+        """Eight digits that tell these references from others."""
+        return hashlib.sha256(repr(sorted(self.by_prompt.items())).encode("utf-8", "surrogatepass")).hexdigest()[:8]
+
+
+def references_of(given: Mapping[str, str] | str | Path) -> References:
+    """The references in a mapping, or in a data file with `prompt` and `response` (the first of each prompt counts)."""
+    return References(dict(given) if isinstance(given, Mapping) else _read(given))
 
 
 def _read(path: str | Path) -> dict[str, str]:
