@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import nbformat
 import pytest
 from conftest import ROOT
@@ -99,7 +101,8 @@ def test_an_exported_page_shows_the_widgets_as_they_were(tmp_path, monkeypatch):
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     code = "import ratekit as rk\nrk.widgets.Playground(n=100)"
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
-    NotebookClient(notebook, timeout=120, store_widget_state=False).execute()
+    NotebookClient(notebook, timeout=120).execute()  # with its widgets' state, as nbconvert keeps it
     page, _ = nbconvert.HTMLExporter().from_notebook_node(notebook)
-    assert "Run this cell in Jupyter to move its sliders" in page
-    assert "Estimates beside the true effect" in page
+    seen = re.sub(r"(?s)<script.*?</script>", "", page)  # what a page shows before, and without, any script
+    assert "Run this cell in Jupyter to move its sliders" in seen
+    assert "Estimates beside the true effect" in seen

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import math
+import re
+import statistics
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -13,7 +17,15 @@ from datasets import Dataset
 
 import ratekit as rk
 from ratekit.rewriting.chat import ChatRewriter
-from ratekit.widgets import board, cards, changes, facts, prototypes, scene_picture, scenes, trials
+from ratekit.widgets import (
+    attribute_draft,
+    attribute_trials,
+    dashboard_html,
+    explorer_html,
+    explorer_rows,
+    playground_figure,
+    playground_world,
+)
 from ratekit.widgets.progress import Cancelled, Progress
 
 NASTY = {
@@ -92,14 +104,15 @@ def scored():
 
 @pytest.fixture(scope="module")
 def measured(scored):
-    return changes.off_target_changes(scored)
+    return explorer_rows.off_target_changes(scored)
 
 
 # --- the house -----------------------------------------------------------------------------------------------
 
 
 def test_the_functions_need_no_ipywidgets():
-    modules = ["board", "cards", "changes", "facts", "progress", "prototypes", "scene_picture", "scenes", "trials"]
+    modules = [path.stem for path in (ROOT / "ratekit" / "widgets").glob("*_*.py") if path.stem[0] != "_"]
+    modules = ["progress", *(name for name in modules if name != "attribute_lab")]
     code = (
         "import sys; sys.modules['ipywidgets'] = None\n"
         + "\n".join(f"import ratekit.widgets.{name}" for name in modules)
@@ -119,7 +132,7 @@ def test_ipywidgets_is_imported_in_widgets_alone():
 
 
 def test_the_effects_of_the_rows_average_to_rate(scored):
-    table, effects = facts.facts(scored), rk.estimate(scored)
+    table, effects = explorer_rows.facts(scored), rk.estimate(scored)
     for row in effects.query("estimator == 'rate' and estimand == 'ate'").itertuples():
         mine = table[table.attribute == row.attribute][f"effect/{row.reward_model}"]
         assert mine.mean() == pytest.approx(row.estimate)
@@ -143,9 +156,11 @@ def test_the_off_target_changes_average_to_the_balance_of_diagnose(scored, measu
 
 
 def test_filters_are_what_they_say(scored, measured):
-    table = facts.facts(scored)
-    wanted = facts.Wanted(attribute="length", treated=True, search="SCENE", reward_model="vader", order="effect_high")
-    places = facts.choose(table, wanted, ds=scored)
+    table = explorer_rows.facts(scored)
+    wanted = explorer_rows.Wanted(
+        attribute="length", treated=True, search="SCENE", reward_model="vader", order="effect_high"
+    )
+    places = explorer_rows.choose(table, wanted, ds=scored)
     by_hand = [
         i for i, row in enumerate(scored)
         if row["attribute"] == "length" and row["treated"]
@@ -155,12 +170,14 @@ def test_filters_are_what_they_say(scored, measured):
     assert len(by_hand) > 1
     effects = table["effect/vader"][places]
     assert list(effects) == sorted(effects, reverse=True)
-    tenth = facts.choose(table, facts.Wanted(attribute="length", off_target=0.1), off_target=measured, ds=scored)
-    rest = np.setdiff1d(facts.choose(table, facts.Wanted(attribute="length")), tenth)
+    tenth = explorer_rows.choose(
+        table, explorer_rows.Wanted(attribute="length", off_target=0.1), off_target=measured, ds=scored
+    )
+    rest = np.setdiff1d(explorer_rows.choose(table, explorer_rows.Wanted(attribute="length")), tenth)
     assert len(tenth) == 16
     assert np.abs(measured.change[tenth]).min() >= np.abs(measured.change[rest]).max()
     with pytest.raises(rk.InputError, match="did you mean 'effect'"):
-        facts.choose(table, facts.Wanted(order="efect"))
+        explorer_rows.choose(table, explorer_rows.Wanted(order="efect"))
 
 
 def test_rows_without_an_effect_come_last_and_are_never_the_largest():
@@ -170,12 +187,12 @@ def test_rows_without_an_effect_come_last_and_are_never_the_largest():
         "rewrite_status": [["ok", "refused"], None, None, ["ok", "ok"]],
         "reward/r": [[1.0, 2.0, None], [1.0, 2.0, 5.0], None, [1.0, 2.0, 9.0]],
     })  # fmt: skip
-    table = facts.facts(ds)
+    table = explorer_rows.facts(ds)
     assert table["status"].tolist() == ["refused", "ok", "not rewritten", "ok"]
     np.testing.assert_array_equal(table["effect/r"], [np.nan, 3.0, np.nan, -7.0])
-    order = facts.choose(table, facts.Wanted(reward_model="r", order="effect"))
+    order = explorer_rows.choose(table, explorer_rows.Wanted(reward_model="r", order="effect"))
     assert order.tolist() == [3, 1, 0, 2]
-    assert facts.choose(table, facts.Wanted(reward_model="r", effect=0.5)).tolist() == [3]
+    assert explorer_rows.choose(table, explorer_rows.Wanted(reward_model="r", effect=0.5)).tolist() == [3]
 
 
 @pytest.mark.parametrize("kind", ["dataset", "frame", "strings"])
@@ -189,69 +206,69 @@ def test_a_search_reads_every_text_of_a_row(kind):
         columns["prompt"] = ["hier", "", "", ""]
     ds = Dataset.from_dict(columns)
     ds = ds.to_pandas() if kind == "frame" else ds
-    assert facts.found_in(ds, "hier").tolist() == [True, True, True, False]
-    assert facts.found_in(ds, ".*").tolist() == [False, False, False, True]  # words, no pattern
-    assert facts.found_in(ds, "OÙ").tolist() == [kind != "strings", False, False, False]
+    assert explorer_rows.found_in(ds, "hier").tolist() == [True, True, True, False]
+    assert explorer_rows.found_in(ds, ".*").tolist() == [False, False, False, True]  # words, no pattern
+    assert explorer_rows.found_in(ds, "OÙ").tolist() == [kind != "strings", False, False, False]
 
 
 def test_marks_come_back_with_their_rows(scored):
-    found = facts.marked(scored, {9: ("fine", "so be it"), 4: ("nonsense", "")})
+    found = explorer_rows.marked(scored, {9: ("fine", "so be it"), 4: ("nonsense", "")})
     assert found["row"][:] == [4, 9]
     assert found["response"][:] == [scored[4]["response"], scored[9]["response"]]
-    again = facts.marked(found, {1: ("unsure", "second thoughts")})
+    again = explorer_rows.marked(found, {1: ("unsure", "second thoughts")})
     assert again[0]["row"] == 1
     assert again[0]["note"] == "second thoughts"
-    assert facts.marked(scored, {}).column_names == ["row", "verdict", "note"]
+    assert explorer_rows.marked(scored, {}).column_names == ["row", "verdict", "note"]
 
 
 def test_what_cannot_be_explored():
     with pytest.raises(rk.InputError, match="response"):
-        facts.facts(Dataset.from_dict({"text": ["a"]}))
+        explorer_rows.facts(Dataset.from_dict({"text": ["a"]}))
     with pytest.raises(rk.InputError, match="no rows"):
-        facts.facts(Dataset.from_dict({"response": []}))
+        explorer_rows.facts(Dataset.from_dict({"response": []}))
 
 
 # --- cards ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("against", list(cards.AGAINST))
+@pytest.mark.parametrize("against", list(explorer_html.AGAINST))
 def test_a_card_shows_hostile_text_as_text(against):
     ds = nasty_rows()
     for i, row in enumerate(ds):
-        page = assert_only_shows(cards.card(row, against=against) + cards.title(row, i))
+        page = assert_only_shows(explorer_html.card(row, against=against) + explorer_html.title(row, i))
         assert "<img src=x onerror=alert(1)>" in page.text  # the reward's name, as it is
         assert f"<b>{list(NASTY)[i]}</b>" in page.text
-    page = Page(cards.card(ds[0], against="nothing"))
+    page = Page(explorer_html.card(ds[0], against="nothing"))
     assert page.text.count("<script>alert(1)</script>") >= 2
-    assert "more characters" in Page(cards.card(ds[list(NASTY).index("long")])).text
-    assert len(cards.card(ds[list(NASTY).index("long")])) < 60_000
-    assert "⟨U+202E⟩" in Page(cards.card(ds[list(NASTY).index("bidi")])).text
+    assert "more characters" in Page(explorer_html.card(ds[list(NASTY).index("long")])).text
+    assert len(explorer_html.card(ds[list(NASTY).index("long")])) < 60_000
+    assert "⟨U+202E⟩" in Page(explorer_html.card(ds[list(NASTY).index("bidi")])).text
 
 
 def test_a_card_marks_what_changed_and_against_what():
     row = {"response": "a b c", "treated": False, "rewrites": ["a X c", "a b d"], "rewrite_status": ["ok", "ok"]}
 
     def marks(against):
-        return [part.split("<")[0] for part in cards.card(row, against=against).split("<ins>")[1:]]
+        return [part.split("<")[0] for part in explorer_html.card(row, against=against).split("<ins>")[1:]]
 
     assert [m.strip() for m in marks("previous")] == ["X", "b d"]
     assert [m.strip() for m in marks("same side")] == ["d"]
     assert marks("nothing") == []
-    text = Page(cards.card(row)).text
+    text = Page(explorer_html.card(row)).text
     assert text.index("untreated") < text.index("to treated") < text.index("to untreated")
 
 
 def test_a_missing_rewrite_is_said_and_not_scored():
     row = {"response": "a", "treated": True, "rewrites": ["b", None], "rewrite_status": ["ok", "refused"]}
     row["reward/r"] = [1.0, 2.0, None]
-    text = Page(cards.card(row)).text
+    text = Page(explorer_html.card(row)).text
     assert "refused" in text
     assert "not scored" in text
 
 
 def test_bars_start_at_zero_and_share_one_scale():
     row = {"response": "a", "rewrites": ["b"], "reward/r": [-1.0, 3.0]}
-    styles = [v for n, v in Page(cards.card(row, ranges={"r": (-1.0, 3.0)})).attributes if n == "style"]
+    styles = [v for n, v in Page(explorer_html.card(row, ranges={"r": (-1.0, 3.0)})).attributes if n == "style"]
     assert styles[0] == "left:0.0%;width:25.0%"
     assert styles[2] == "left:25.0%;width:75.0%"
 
@@ -260,36 +277,36 @@ def test_bars_start_at_zero_and_share_one_scale():
 
 
 def covered(scene, estimator, estimand="ate"):
-    return not scenes.misses(scenes.play(scene), estimator, estimand)
+    return not playground_world.misses(playground_world.play(scene), estimator, estimand)
 
 
 def test_each_knob_breaks_what_the_theory_says_it_breaks():
     large = {"n": 10_000, "seed": 3}
-    nothing = scenes.Scene(confounding=0.0, **large)
-    assert all(covered(nothing, name) for name in scenes.SHOWN)
-    confounded = scenes.Scene(confounding=0.8, **large)
+    nothing = playground_world.Scene(confounding=0.0, **large)
+    assert all(covered(nothing, name) for name in playground_world.SHOWN)
+    confounded = playground_world.Scene(confounding=0.8, **large)
     assert not covered(confounded, "naive")
     assert not covered(confounded, "single_rewrite")
     assert covered(confounded, "rate")
-    slow = scenes.Scene(confounding=0.8, rho=0.5, **large)
+    slow = playground_world.Scene(confounding=0.8, rho=0.5, **large)
     assert not covered(slow, "rate")
     assert covered(slow, "rate_extrapolated")
-    played = scenes.play(slow)
+    played = playground_world.play(slow)
     # xi_weight a rho (rho - 1), a the mean residue of the class: Imperfections' own theory
     for estimand, sign, mean_xi in (("att", 1, 0.2), ("atu", -1, 1.8)):
         bias = played.estimate("rate", estimand).estimate - played.truth[estimand]
         assert bias == pytest.approx(sign * -0.5 * mean_xi * 0.5 * (0.5 - 1), abs=0.02)
-    one_way = scenes.play(scenes.Scene(asymmetry=0.4, **large))
+    one_way = playground_world.play(playground_world.Scene(asymmetry=0.4, **large))
     assert one_way.estimate("rate", "ate").estimate - 0.5 == pytest.approx(-0.5 * 0.4, abs=0.02)
-    assert scenes.Scene(interaction=0.3, confounding=0.0).world().truth()["ate"] == pytest.approx(0.5 + 0.3)
+    assert playground_world.Scene(interaction=0.3, confounding=0.0).world().truth()["ate"] == pytest.approx(0.5 + 0.3)
 
 
 def test_the_picture_draws_the_numbers():
-    played = scenes.play(scenes.Scene(rho=0.5, n=2000))
-    html = scene_picture.draw(played)
+    played = playground_world.play(playground_world.Scene(rho=0.5, n=2000))
+    html = playground_figure.draw(played)
     assert_only_shows(html)
     drawn = [float(v) for n, v in Page(html).attributes if n == "data-estimate"]
-    assert drawn == pytest.approx([played.estimate(name, "ate").estimate for name in scenes.SHOWN], abs=1e-6)
+    assert drawn == pytest.approx([played.estimate(name, "ate").estimate for name in playground_world.SHOWN], abs=1e-6)
     r, w = played.sample.rewards, played.sample.treated
     means = [float(v) for n, v in Page(html).attributes if n == "data-mean"]
     assert means == pytest.approx([*r[w].mean(axis=0), *r[~w].mean(axis=0)], abs=1e-6)
@@ -298,14 +315,14 @@ def test_the_picture_draws_the_numbers():
 
 
 def test_words_and_table_say_what_is_missed():
-    played = scenes.play(scenes.Scene(confounding=0.8, rho=0.5, n=5000))
-    said = " ".join(scenes.in_words(played))
+    played = playground_world.play(playground_world.Scene(confounding=0.8, rho=0.5, n=5000))
+    said = " ".join(playground_world.in_words(played))
     assert "Naive is off by +1.19" in said  # z_weight c + xi_weight (-2 c) = 1.2, and chance
     assert "extrapolated estimate removes that" in said
-    assert Page(scenes.table_html(played)).text.count("misses it") == 3
-    assert "(ATE)" in scenes.table_html(played, "att")
+    assert Page(playground_world.table_html(played)).text.count("misses it") == 3
+    assert "(ATE)" in playground_world.table_html(played, "att")
     with pytest.raises(rk.InputError, match="confounding"):
-        scenes.Scene(confounding=2.0)
+        playground_world.Scene(confounding=2.0)
 
 
 # --- prototypes and trials -----------------------------------------------------------------------------------
@@ -314,12 +331,12 @@ def test_words_and_table_say_what_is_missed():
 @pytest.mark.parametrize(
     "draft",
     [
-        prototypes.Draft("length", "longer", "much shorter", base="length"),
-        prototypes.Draft('it\'s a "name"', "kinder\n", "ruder", measure="sentiment"),
-        prototypes.Draft(
-            "thanks", "more grateful", "less so", measure=prototypes.MENTIONS, mentioned="thank you, thanks"
+        attribute_draft.Draft("length", "longer", "much shorter", base="length"),
+        attribute_draft.Draft('it\'s a "name"', "kinder\n", "ruder", measure="sentiment"),
+        attribute_draft.Draft(
+            "thanks", "more grateful", "less so", measure=attribute_draft.MENTIONS, mentioned="thank you, thanks"
         ),
-        prototypes.Draft("3 things", "more", "less"),
+        attribute_draft.Draft("3 things", "more", "less"),
     ],
 )
 def test_the_code_makes_the_attribute(draft):
@@ -335,30 +352,93 @@ def test_the_code_makes_the_attribute(draft):
     assert made[0].label == wanted.label
 
 
+WORDS = ("please", "kindly")
+PATTERN = re.compile(r"\bthanks?\b", re.IGNORECASE)
+
+
+def count_of(text):
+    return sum(text.lower().count(word) for word in WORDS) + len(PATTERN.findall(text))
+
+
+def courtesy(texts: list[str]) -> list[float]:
+    """Words of courtesy."""
+    return [math.sqrt(count_of(text)) for text in texts]
+
+
+def times(k):
+    return lambda texts: [k * len(text) for text in texts]
+
+
+def nested(weight=2.0):
+    def measure(texts, *, floor=1):
+        return np.array([max(floor, weight * count_of(text)) for text in texts])
+
+    return measure
+
+
+class Counted:
+    def __call__(self, texts):
+        return [len(text) for text in texts]
+
+
+HERE = [lambda texts: [len(text) for text in texts], lambda texts: [-len(text) for text in texts]]
+OF_ONES_OWN = {
+    "imported": courtesy, "a lambda": HERE[0], "another in its line": HERE[1], "a lambda in a call": times(3),
+    "nested": nested(), "of numpy": lambda texts: np.array([len(text) for text in texts]),
+    "np": lambda texts: np.ones(len(texts)), "of ratekit": rk.measures.words,
+    "of the library": lambda texts: [statistics.mean(map(len, text.split())) for text in texts],
+}  # fmt: skip
+WITHOUT_SOURCE = {
+    "an instance": Counted(), "a partial": functools.partial(courtesy), "evaluated": eval("lambda t: [0] * len(t)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*attribute_draft.MEASURES, *OF_ONES_OWN])
+def test_code_with_a_measure_runs_in_a_file_of_its_own_and_measures_alike(name, monkeypatch):
+    monkeypatch.setattr(courtesy, "__module__", "__main__")  # as it is in a notebook
+    draft = attribute_draft.Draft("kind", "kinder", "ruder", measure=name)
+    space: dict = {"__name__": "elsewhere"}
+    exec(draft.code(OF_ONES_OWN), space)
+    (made,) = [v for v in space.values() if isinstance(v, rk.Attribute)]
+    texts = ["Thanks, and please come again.", "I hated it."]
+    np.testing.assert_allclose(made.measure(texts), (OF_ONES_OWN.get(name) or attribute_draft.MEASURES[name][0])(texts))
+
+
+@pytest.mark.parametrize("name", WITHOUT_SOURCE)
+def test_a_measure_without_a_source_is_left_to_be_written(name):
+    space: dict = {}
+    exec(attribute_draft.Draft("kind", "kinder", "ruder", measure=name).code(WITHOUT_SOURCE), space)
+    (made,) = [v for v in space.values() if isinstance(v, rk.Attribute)]
+    with pytest.raises(NotImplementedError, match="write the measure"):
+        made.measure(["a"])  # rather than a number that is not the user's
+
+
 def test_what_is_no_attribute_is_said():
     for draft, words in (
-        (prototypes.Draft("", "a", "b"), "a name is missing"),
-        (prototypes.Draft("x", "", ""), "are missing"),
-        (prototypes.Draft("x", "a", "a"), "the same"),
-        (prototypes.Draft("x", "a", "b", measure=prototypes.MENTIONS), "no word to count"),
+        (attribute_draft.Draft("", "a", "b"), "a name is missing"),
+        (attribute_draft.Draft("x", "", ""), "are missing"),
+        (attribute_draft.Draft("x", "a", "a"), "the same"),
+        (attribute_draft.Draft("x", "a", "b", measure=attribute_draft.MENTIONS), "no word to count"),
     ):
         with pytest.raises(rk.InputError, match=words):
             draft.attribute()
     bare = rk.load("reviews").remove_columns(["attribute", "treated"])
     with pytest.raises(rk.InputError, match="choose what it is measured by"):
-        prototypes.labelled(bare, prototypes.Draft("x", "a", "b").attribute())
+        attribute_draft.labelled(bare, attribute_draft.Draft("x", "a", "b").attribute())
     for text in ("a", "7-3", "10", ""):
         with pytest.raises(rk.InputError, match="rows"):
-            prototypes.read_places(text, 10)
+            attribute_draft.read_places(text, 10)
 
 
 def test_labels_for_a_new_attribute_are_by_its_measure_and_each_response_is_there_once():
     ds = rk.load("reviews")
-    rows = prototypes.labelled(ds, prototypes.Draft("words", "wordier", "terser", measure="words").attribute())
+    rows = attribute_draft.labelled(
+        ds, attribute_draft.Draft("words", "wordier", "terser", measure="words").attribute()
+    )
     assert len(rows) == len({(p, r) for p, r in zip(ds["prompt_id"], ds["response"], strict=True)})
     counts = np.array([len(t.split()) for t in rows["response"]])
     assert set(rows["treated"][i] for i in np.flatnonzero(counts > np.median(counts))) == {True}
-    own = prototypes.labelled(ds, rk.ATTRIBUTES["length"])
+    own = attribute_draft.labelled(ds, rk.ATTRIBUTES["length"])
     assert set(own["attribute"]) == {"length"}
     assert own["treated"] == ds.filter(lambda a: a == "length", input_columns="attribute")["treated"]
 
@@ -372,7 +452,9 @@ def polite(conversations):
         yield rk.Reply(i, text + " Thank you." if wanted else text.replace(" Thank you.", "") + " Meh.", "stop")
 
 
-POLITE = prototypes.Draft("polite", "more polite", "less polite", measure=prototypes.MENTIONS, mentioned="thank you")
+POLITE = attribute_draft.Draft(
+    "polite", "more polite", "less polite", measure=attribute_draft.MENTIONS, mentioned="thank you"
+)
 
 
 @pytest.mark.parametrize("kind", ["chat", "served chat", "callable"])
@@ -416,36 +498,39 @@ def test_what_was_rewritten_before_a_stop_is_not_asked_for_again(kind, tmp_path)
     chat.fingerprint = texts_chat.fingerprint = "toy"
     chats = {"chat": chat, "served chat": Served()}
     rewriter = ChatRewriter(chats[kind], attribute) if kind in chats else texts_chat
-    bound = trials.rewriter_for(rewriter, attribute, cache=tmp_path)
+    bound = attribute_trials.rewriter_for(rewriter, attribute, cache=tmp_path)
     with pytest.raises(Cancelled):
-        trials.rewritten(ds, attribute, bound, 2, tmp_path, progress)
+        attribute_trials.audited(ds, attribute, bound, "words", "words", 2, tmp_path, progress)
     before = len(asked)
     assert 20 <= before < 40
     progress = Progress(lambda done, total, words: None)
-    bound = trials.rewriter_for(rewriter, attribute, cache=tmp_path)
-    done = trials.rewritten(ds, attribute, bound, 2, tmp_path, progress)
+    bound = attribute_trials.rewriter_for(rewriter, attribute, cache=tmp_path)
+    found, _, _ = attribute_trials.audited(ds, attribute, bound, "words", "words", 2, tmp_path, progress)
+    done = found.dataset
     assert done["rewrite_status"] == [["ok", "ok"]] * 40
     assert len(asked) == len(set(map(str, asked)))  # nothing twice
-    cost = trials.cost_in_words(done, bound, 40, 2)
+    cost = attribute_trials.cost_in_words(done, bound, 40, 2)
     assert ("0 calls; 80 more are in the cache" in cost) == (kind in chats)
 
 
 def test_versions_stand_side_by_side_and_hostile_phrases_are_text():
-    attribute = prototypes.Draft("<b>x</b>", "<script>1</script>", "less \u202e", measure="words").attribute()
-    ds = prototypes.labelled(rk.load("reviews"), attribute)
-    places = prototypes.handful(ds, 6)
-    rows = trials.rewritten(
-        facts.taken(ds, places), attribute, rk.RuleRewriter("length"), 2, None, Progress(lambda *a: None)
+    attribute = attribute_draft.Draft("<b>x</b>", "<script>1</script>", "less \u202e", measure="words").attribute()
+    ds = attribute_draft.labelled(rk.load("reviews"), attribute)
+    places = attribute_draft.handful(ds, 6)
+    found = attribute_trials.audited(
+        explorer_rows.taken(ds, places), attribute, rk.RuleRewriter("length"), "words", "words", 2, None,
+        Progress(lambda *a: None),
+    )  # fmt: skip
+    version = attribute_trials.Version("v1", POLITE, attribute, *found, found[0].dataset, tuple(places))
+    page = assert_only_shows(
+        attribute_trials.comparison([version, version]) + attribute_trials.side_by_side([version], places[0])
     )
-    rows = trials.scored(rows, "words", "words")
-    version = trials.Version("v1", POLITE, attribute, rows, trials.checked(rows, attribute), tuple(places))
-    page = assert_only_shows(trials.comparison([version, version]) + trials.side_by_side([version], places[0]))
     assert page.text.count("<script>1</script>") == 2
     assert "off target: sentiment" in page.text
     assert "off target: words" not in page.text  # its own measure
     assert "100%" in page.text
-    assert "not tried on this row" in trials.side_by_side([version], 99_999)
-    assert "No version yet" in trials.comparison([])
+    assert "not tried on this row" in attribute_trials.side_by_side([version], 99_999)
+    assert "No version yet" in attribute_trials.comparison([])
 
 
 def test_a_cost_in_money_comes_before_any_call():
@@ -455,7 +540,9 @@ def test_a_cost_in_money_comes_before_any_call():
         raise AssertionError("a call was made")
         yield
 
-    said = trials.cost_in_words(ds, ChatRewriter(never, rk.ATTRIBUTES["length"]), 50, 2, trials.Prices(1.0, 1.0))
+    said = attribute_trials.cost_in_words(
+        ds, ChatRewriter(never, rk.ATTRIBUTES["length"]), 50, 2, attribute_trials.Prices(1.0, 1.0)
+    )
     assert said.startswith("50 rows: 100 calls;")
     assert "money 0." in said
 
@@ -466,7 +553,7 @@ def test_a_cost_in_money_comes_before_any_call():
 def test_the_cells_are_the_estimates(scored):
     table = rk.estimate(scored)
     for estimator in ("naive", "rate"):
-        shown = board.cells(table, estimator=estimator, estimand="ate", unit="reward")
+        shown = dashboard_html.cells(table, estimator=estimator, estimand="ate", unit="reward")
         assert len(shown) == 4
         for cell in shown:
             row = table.query(
@@ -476,16 +563,16 @@ def test_the_cells_are_the_estimates(scored):
             assert float(cell.words.rstrip("*")) == pytest.approx(row.estimate, abs=0.006)
             assert cell.words.endswith("*") == (row.p_value < 0.05)
     # colour says the sign and the size, and the ink can be read on it
-    strongest = max(board.cells(table), key=lambda c: float(c.words.rstrip("*")))
+    strongest = max(dashboard_html.cells(table), key=lambda c: float(c.words.rstrip("*")))
     assert strongest.color == "#2166ac"
     assert strongest.ink == "#ffffff"
     few = table[(table.attribute == "length") | (table.reward_model == "vader")]
-    assert [c.words for c in board.cells(few)].count("–") == 1
+    assert [c.words for c in dashboard_html.cells(few)].count("–") == 1
 
 
 def test_all_that_stands_behind_a_number(scored):
     table = rk.estimate(scored)
-    text = Page(board.behind(board.select(table, "length", "words"), unit="reward")).text
+    text = Page(dashboard_html.behind(dashboard_html.select(table, "length", "words"), unit="reward")).text
     rate = table.query(
         "attribute == 'length' and reward_model == 'words' and estimator == 'rate' and estimand == 'ate'"
     ).iloc[0]

@@ -14,7 +14,7 @@ from test_widgets import NASTY, Page, assert_only_shows, nasty_rows
 import ratekit as rk
 from ratekit.rewriting.chat import ChatRewriter
 from ratekit.widgets import AttributeLab, EffectsDashboard, Explorer, Playground
-from ratekit.widgets.work import Cancelled, Worker
+from ratekit.widgets.shared import Cancelled, Worker
 
 WIDGETS = (Explorer, Playground, AttributeLab, EffectsDashboard)
 
@@ -50,7 +50,18 @@ def test_no_name_of_ours_hides_one_of_ipywidgets(widget):
     assert not hidden
 
 
-def test_every_widget_leaves_something_to_see_where_no_kernel_runs(scored):
+def displayed(widget, monkeypatch):
+    """What a cell's output holds of it: the forms of what is left, and those of the live view."""
+    outputs = []
+    monkeypatch.setattr("IPython.display.display", lambda data, **how: outputs.append((data, how)))
+    widget._ipython_display_()
+    assert all(how["raw"] for _, how in outputs)
+    (left, how), (live, _) = outputs
+    assert how["display_id"]  # so that it can be renewed
+    return left, live
+
+
+def test_every_widget_leaves_something_to_see_where_no_kernel_runs(scored, monkeypatch):
     lab = AttributeLab(scored, "rules", "vader", attribute="length")
     lab.try_it()
     table = rk.estimate(scored)
@@ -58,13 +69,31 @@ def test_every_widget_leaves_something_to_see_where_no_kernel_runs(scored):
         (Explorer(scored), "320 rows"), (Playground(), "covers the truth"), (lab, "longer"),
         (EffectsDashboard(table), "sentiment"),
     ):  # fmt: skip
-        bundle = widget._repr_mimebundle_()
-        assert "application/vnd.jupyter.widget-view+json" in bundle
-        page = assert_only_shows(bundle["text/html"])
+        left, live = displayed(widget, monkeypatch)
+        assert "application/vnd.jupyter.widget-view+json" in live
+        assert "application/vnd.jupyter.widget-view+json" not in left  # no front end can prefer it
+        assert f"rk-still-{widget.model_id}" in left["text/html"]
+        assert f".rk-still-{widget.model_id} {{ display: none; }}" in shown(widget)  # the live view hides it
+        page = assert_only_shows(left["text/html"])
         assert words in page.text
         assert "Run this cell in Jupyter" in page.text
-        assert "Jupyter" in bundle["text/plain"]
-        assert len(bundle["text/html"]) < 300_000
+        assert "Jupyter" in live["text/plain"]
+        assert len(left["text/html"]) < 300_000
+
+
+def test_what_a_lab_and_a_dashboard_leave_follows_them(scored, monkeypatch):
+    class Handle:
+        def update(self, data, raw):
+            renewed.append(data["text/html"])
+
+    renewed = []
+    lab = AttributeLab(scored, "rules", "vader", attribute="length")
+    board = EffectsDashboard(rk.estimate(scored))
+    lab._left = board._left = Handle()
+    lab.try_it()
+    assert "moved towards treated when asked" in renewed[-1]
+    board.attribute.value = "length"
+    assert "Attribute: length" in renewed[-1]
 
 
 # --- work ----------------------------------------------------------------------------------------------------
@@ -259,10 +288,10 @@ def test_a_lab_from_two_phrases_to_code(scored):
     page = assert_only_shows(lab.compared.value)
     assert "more polite, keeping every mistake" in page.text
     kept = [
-        [chain[0].startswith(text) for text, chain in zip(v.ds["response"], v.ds["rewrites"], strict=True)]
+        [chain[0].startswith(text) for text, chain in zip(v.tried["response"], v.tried["rewrites"], strict=True)]
         for v in lab.versions
     ]
-    asked_up = [not treated for treated in lab.versions[0].ds["treated"]]
+    asked_up = [not treated for treated in lab.versions[0].tried["treated"]]
     assert all(k for k, up in zip(kept[1], asked_up, strict=True) if up)  # the second version keeps the mistakes
     assert not all(k for k, up in zip(kept[0], asked_up, strict=True) if up)  # the first does not
     assert "money" in lab.cost.value
@@ -271,8 +300,11 @@ def test_a_lab_from_two_phrases_to_code(scored):
     lab.estimate()
     assert lab.version.n == 40
     assert bytes(lab.picture.value).startswith(b"\x89PNG")
-    assert "Can it be trusted?" in lab.result.value
-    assert "[" in Page(lab.compared.value).text.split("RATE effect")[1]
+    verdict = lab.version.verdict
+    assert verdict == lab.version.audit.verdicts[0]  # the one that every surface shows
+    assert verdict.sentence in Page(lab.result.value).text
+    assert verdict.grounds[:390] in Page(lab.compared.value).text  # why, beside the word
+    assert "[" in Page(lab.compared.value).text.split("effect in reward SDs")[1]
     assert "0 calls; 80 more are in the cache" in lab.cost.value  # the estimate's rewrites need not be made again
     space: dict = {}
     exec(lab.code, space)
@@ -294,8 +326,11 @@ def test_the_lab_says_what_is_wrong_and_goes_on(scored):
     lab.treated.value = ""
     press(lab.try_button)
     assert "treated is missing" in lab.worker.said.value
-    lab.base.value = "formality"  # there are no rules for it
+    lab.base.value = "harmlessness"
+    lab.rules.value = ()
+    lab.name.value = "no rules for it"
     lab.rows.value = "0-3"
+    lab.measure.value = "words"
     press(lab.try_button)
     assert "no rules rewrite" in lab.worker.said.value
     assert lab.versions == []
@@ -361,6 +396,50 @@ def test_the_lab_shows_hostile_rows_as_text():
         lab.row_shown.value = place
         assert_only_shows(shown(lab))
     assert_only_shows(lab.static())
+
+
+@pytest.mark.parametrize("name", ["hedging", "emoji", "citations", "lists", "exclamation", "numbers-as-words"])
+def test_a_lab_of_rules_works_at_once_and_its_code_runs(name, scored):
+    """Without a language model, on an attribute that no row was made for: the first press of Try gives a version."""
+    lab = AttributeLab(scored, "rules", "words", attribute=name)
+    lab.try_it()
+    assert len(lab.versions) == 1
+    space: dict = {}
+    exec(lab.code, space)
+    made = [v for v in space.values() if isinstance(v, rk.Attribute)]
+    assert [a.name for a in made] == [name]
+    rewritten = lab.version.tried["rewrites"][0][0]
+    assert list(made[0].measure([rewritten])) == list(lab.attribute.measure([rewritten]))
+
+
+@pytest.mark.parametrize("begin", [None, "a new one"])
+def test_a_first_try_does_not_fail(begin, scored):
+    bare = scored.select_columns(["prompt_id", "prompt", "response"])
+    for ds in (scored, bare):
+        lab = AttributeLab(ds, "rules", "words")
+        if begin:
+            lab.base.value = begin
+        lab.try_it()
+        assert lab.versions[0].verdict.word
+        assert lab.picture.layout.display == "none"  # no picture, and so no broken one, before an estimate
+        exec(lab.code, {})
+
+
+def test_rules_are_composed_and_the_code_holds_the_rewriter(scored):
+    lab = AttributeLab(scored, "rules:mend=0.5", "words", attribute="hedging")
+    lab.name.value = "hedged and cited"
+    lab.rules.value = ("hedging", "citations")
+    lab.rows.value = "0-3"
+    lab.try_it()
+    space: dict = {}
+    exec(lab.code, space)
+    for row in lab.version.tried:
+        if not row["treated"]:
+            assert row["rewrites"][0].count(" [1]") == row["rewrites"][0].count(", perhaps") > 0
+    text = "The plot is thin. It drags."
+    (there,) = space["rewriter"]([text], [True])
+    assert there.text == "The plot is thin, perhaps [1]. It drags, perhaps [1]."
+    assert space["rewriter"]([there.text], [False])[0].text == text
 
 
 # --- EffectsDashboard ----------------------------------------------------------------------------------------

@@ -1,10 +1,10 @@
 """Widgets for Jupyter: look at rewrites, play with a world whose truth is known, prototype an attribute, read effects.
 
-explorer.py       `Explorer(ds)`: row by row; cards.py, facts.py, changes.py: what it shows and picks
-playground.py     `Playground()`: sliders over a simulated world; scenes.py, scene_picture.py: the world, its picture
-attribute_lab.py  `AttributeLab(ds, rewriter, reward)`; prototypes.py, trials.py: an attribute's code; versions compared
-dashboard.py      `EffectsDashboard(table)`; board.py: the numbers and pictures behind it
-controls.py, work.py, progress.py   what they share: menus and the static fallback; work in a thread, to be cancelled
+explorer.py       `Explorer(ds)`: row by row; explorer_rows.py picks rows, explorer_html.py shows one
+playground.py     `Playground()`: sliders over a simulated world; playground_world.py, playground_figure.py: its picture
+attribute_lab.py  `AttributeLab(ds, rewriter, reward)`; attribute_draft.py: its code; attribute_trials.py: versions
+dashboard.py      `EffectsDashboard(audit)`; dashboard_html.py: the numbers and pictures behind it
+shared.py         what they share: menus, what is left where no kernel runs, work in a thread; progress.py: its progress
 
 Each widget joins controls to pure functions in a module beside it that needs no ipywidgets. Only here is ipywidgets
 imported, and not before a widget is asked for.

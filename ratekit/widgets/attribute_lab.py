@@ -5,32 +5,37 @@ from __future__ import annotations
 import html
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 
-from ratekit.attributes import ATTRIBUTES, Attribute
+from ratekit.attributes import Attribute
 from ratekit.errors import InputError, unknown
+from ratekit.escaping import as_html
 from ratekit.measures import Measure
 from ratekit.rewriting import Options
 from ratekit.rewriting.base import Rewriter
 from ratekit.rewriting.chat import ChatRewriter
 from ratekit.rewriting.cost import Prices
 from ratekit.rewriting.replay import Replay
+from ratekit.rewriting.rules import SUITE
+from ratekit.schema import ATTRIBUTE, columns_of
 from ratekit.scoring import default_name, find_reward
 from ratekit.scoring.base import Reward
-from ratekit.widgets import board, cards, facts, prototypes, trials
-from ratekit.widgets.controls import StaticView, block, embedded, menu, picture, row, style, text
+from ratekit.widgets import attribute_draft, attribute_trials, dashboard_html, explorer_html, explorer_rows
+from ratekit.widgets.attribute_draft import BASES, MENTIONS, OWN, Draft
+from ratekit.widgets.attribute_trials import Version
 from ratekit.widgets.progress import Progress
-from ratekit.widgets.prototypes import MENTIONS, OWN, Draft
-from ratekit.widgets.trials import Version
-from ratekit.widgets.work import Worker
+from ratekit.widgets.shared import StaticView, Worker, block, embedded, menu, picture, row, style, text
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 NEW = "a new one"
+EXAMPLE = Draft("courtesy", "more courteous", "less courteous", measure=MENTIONS, mentioned="please, thank you",
+                rules=("politeness",))  # fmt: skip
 HANDFUL = 6
 _KEPT = "what came back is kept, and trying again goes on from there"
 
@@ -73,9 +78,9 @@ class AttributeLab(StaticView):
         prices: tuple[float, float] | None = None,
         options: Options | None = None,
     ) -> None:
-        facts.facts(ds)  # a dataset with responses, or an error that says what is wrong
-        if attribute is not None and attribute not in ATTRIBUTES:
-            raise unknown("attribute", attribute, ATTRIBUTES)
+        explorer_rows.facts(ds)  # a dataset with responses, or an error that says what is wrong
+        if attribute is not None and attribute not in BASES:
+            raise unknown("attribute", attribute, BASES)
         if isinstance(reward, str):
             find_reward(reward)  # a misspelt reward is better known before any rewriting
         if prices is not None and len(prices) != 2:
@@ -95,27 +100,32 @@ class AttributeLab(StaticView):
         self._make_draft()
         self._make_tabs()
         super().__init__([
-            style(cards.STYLE),
+            style(explorer_html.STYLE),
             row(self.base, self.name),
             row(text_of("Adjust this response so it's ..."), self.treated, text_of("or"), self.untreated),
-            row(self.measure, self.mentioned),
+            row(self.measure, self.mentioned, self.rules),
             row(self.rows, self.others, self.depth, self.try_button),
             self.worker,
             self.tabs,
         ])  # fmt: skip
-        self.base.value = attribute or NEW
+        self.base.value = attribute or _first_of(ds)
         self._pick_rows()
         self._show_versions()
 
     # --- controls ---
 
     def _make_draft(self) -> None:
-        self.base = menu("Begin with", [NEW, *ATTRIBUTES])
+        self.base = menu("Begin with", [NEW, *BASES])
         self.name = _field("Name", "politeness", "200px")
         self.treated = _field("treated", "more polite", "380px")
         self.untreated = _field("untreated", "less polite", "380px")
-        self.measure = menu("Measured by", [OWN, MENTIONS, *self.measures, *prototypes.MEASURES])
+        self.measure = menu("Measured by", [OWN, MENTIONS, *self.measures, *attribute_draft.MEASURES])
         self.mentioned = _field("words", "please, thank you", "300px")
+        self.rules = ipywidgets.SelectMultiple(
+            options=list(SUITE), description="Rewritten by rules", rows=5, tooltip="Several: Ctrl or Shift and a click",
+            style={"description_width": "initial"}, layout={"width": "330px", "max_width": "100%"},
+        )  # fmt: skip
+        self.rules.layout.display = "" if attribute_trials.is_rules(self.rewriter) else "none"
         self.rows = _field("Rows", "0-5, 12", "260px")
         self.others = ipywidgets.Button(description="Other rows", tooltip="Another handful at random")
         self.depth = menu("Rewrites", [("2: there and back", 2), ("3: and there again", 3)])
@@ -140,6 +150,7 @@ class AttributeLab(StaticView):
             description="Estimate", button_style="primary", disabled=True, tooltip="At the cost that is shown"
         )
         self.picture = picture()
+        self.picture.layout.display = "none"  # until there is one
         self.code_shown = text()
         for control in (self.left, self.right, self.row_shown):
             control.observe(self._side_by_side, names="value")
@@ -162,8 +173,9 @@ class AttributeLab(StaticView):
         """What is typed at the moment."""
         base = "" if self.base.value == NEW else self.base.value
         return Draft(
-            self.name.value, self.treated.value, self.untreated.value, base, self.measure.value, self.mentioned.value
-        )
+            self.name.value, self.treated.value, self.untreated.value, base, self.measure.value, self.mentioned.value,
+            tuple(self.rules.value) if attribute_trials.is_rules(self.rewriter) else (),
+        )  # fmt: skip
 
     @property
     def version(self) -> Version:
@@ -197,7 +209,7 @@ class AttributeLab(StaticView):
         """What was tried so far, for where no kernel runs."""
         parts = ["<p>A lab for attributes. Run this cell in Jupyter to write one and to try it.</p>"]
         if self.versions:
-            parts += [self.compared.value, self.code_shown.value]
+            parts += [self.compared.value, self.texts.value, self.code_shown.value]
         if self.picture.value:
             parts.append(embedded(self.picture.value, "Effects of the attribute"))
         return "".join(parts)
@@ -208,9 +220,9 @@ class AttributeLab(StaticView):
         try:
             draft = self.draft
             attribute = draft.attribute(self.measures)
-            ds = prototypes.labelled(self.ds, attribute)
-            places = prototypes.read_places(self.rows.value, len(ds))
-            rewriter = self._rewriter_for(attribute)
+            ds = attribute_draft.labelled(self.ds, attribute)
+            places = attribute_draft.read_places(self.rows.value, len(ds))
+            rewriter = self._rewriter_for(attribute, draft)
         except InputError as e:
             self.worker.fault = e
             self.worker.say(str(e), fault=True)
@@ -227,12 +239,18 @@ class AttributeLab(StaticView):
         self, draft: Draft, attribute: Attribute, ds: Dataset, places: list[int], rewriter: Any, depth: int,
         progress: Progress,
     ) -> Version:  # fmt: skip
-        rows = trials.rewritten(
-            facts.taken(ds, places), attribute, rewriter, depth, self._cache_of(rewriter), progress, self.prices
-        )
-        rows = trials.scored(rows, self.reward, self.reward_name)
-        checks = trials.checked(rows, attribute, self.measures)
-        return Version(f"v{len(self.versions) + 1}", draft, attribute, rows, checks, tuple(places))
+        rows = explorer_rows.taken(ds, places)
+        audit, checks, verdict = self._audited(rows, attribute, rewriter, depth, None, progress)
+        name = f"v{len(self.versions) + 1}"
+        return Version(name, draft, attribute, audit, checks, verdict, audit.dataset, tuple(places))
+
+    def _audited(
+        self, ds: Dataset, attribute: Attribute, rewriter: Any, depth: int, n: int | None, progress: Progress
+    ) -> Any:
+        return attribute_trials.audited(
+            ds, attribute, rewriter, self.reward, self.reward_name, depth, self._cache_of(rewriter), progress, n=n,
+            measures=self.measures, prices=self.prices,
+        )  # fmt: skip
 
     def _add(self, version: Version) -> None:
         self.versions.append(version)
@@ -246,15 +264,16 @@ class AttributeLab(StaticView):
         self._show_versions()
         self._side_by_side()
         self._choose()
+        self.leave()
 
     def _show_versions(self) -> None:
-        self.compared.value = block(trials.comparison(self.versions), "rk-versions")
+        self.compared.value = block(attribute_trials.comparison(self.versions), "rk-versions")
 
     def _side_by_side(self, change: object = None) -> None:
         wanted = dict.fromkeys([self.left.value, self.right.value])
         shown = [v for name in wanted for v in self.versions if v.name == name]
         if shown and isinstance(self.row_shown.value, int):
-            self.texts.value = block(trials.side_by_side(shown, self.row_shown.value), "rk-texts")
+            self.texts.value = block(attribute_trials.side_by_side(shown, self.row_shown.value), "rk-texts")
 
     # --- estimating ---
 
@@ -268,9 +287,9 @@ class AttributeLab(StaticView):
         if not self.versions:
             return
         try:
-            ds = prototypes.labelled(self.ds, self.attribute)
-            rewriter = self._rewriter_for(self.attribute)
-            said = trials.cost_in_words(ds, rewriter, self.n.value, self.depth.value, self.prices)
+            ds = attribute_draft.labelled(self.ds, self.attribute)
+            rewriter = self._rewriter_for(self.attribute, self.version.draft)
+            said = attribute_trials.cost_in_words(ds, rewriter, self.n.value, self.depth.value, self.prices)
         except InputError as e:
             self.cost.value = block(f'<div class="rk-fault">{html.escape(str(e))}</div>', "rk-cost")
             return
@@ -280,46 +299,42 @@ class AttributeLab(StaticView):
     def _start_estimating(self) -> None:
         try:
             version = self.version
-            ds = prototypes.labelled(self.ds, version.attribute)
-            rewriter = self._rewriter_for(version.attribute)
+            ds = attribute_draft.labelled(self.ds, version.attribute)
+            rewriter = self._rewriter_for(version.attribute, version.draft)
         except InputError as e:
             self.worker.fault = e
             self.worker.say(str(e), fault=True)
             return
         n, depth = self.n.value, self.depth.value
-        self.worker.start(
-            lambda progress: trials.estimated(
-                version, ds, rewriter, self.reward, self.reward_name, n, depth, self._cache_of(rewriter), progress,
-                self.measures, self.prices,
-            ),
-            then=self._estimated,
-            name=f"estimate {version.name} on {n} rows:", cancelled=_KEPT,
-        )  # fmt: skip
+
+        def work(progress: Progress) -> Version:
+            audit, checks, verdict = self._audited(ds, version.attribute, rewriter, depth, n, progress)
+            return replace(version, audit=audit, checks=checks, verdict=verdict, n=len(audit.dataset))
+
+        self.worker.start(work, self._estimated, f"estimate {version.name} on {n} rows:", cancelled=_KEPT)
 
     def _estimated(self, version: Version) -> None:
         self.versions = [version if v.name == version.name else v for v in self.versions]
         self._show_versions()
         self._show_result()
         self._show_cost()
+        self.leave()
 
     def _show_result(self) -> None:
-        table = self.version.table
-        if table is None:
-            self.picture.value, self.result.value = b"", ""
-            return
-        unit = "sd" if table["reward_sd"].gt(0).any() else "reward"
-        self.picture.value = board.forest(table, unit=unit)
-        said = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in (v.short for v in self.version.verdicts))
-        verdict = trials.verdict_of(self.version)
-        self.result.value = block(f"{said}<p>Can it be trusted? {html.escape(verdict)}.</p>", "rk-result")
+        version = self.version
+        self.picture.value = dashboard_html.forest(version.audit.effects) if version.n else b""
+        self.picture.layout.display = "" if version.n else "none"
+        self.result.value = block(f"<p>{as_html(version.verdict.sentence)}</p>" if version.n else "", "rk-result")
 
     # --- small things ---
 
-    def _rewriter_for(self, attribute: Attribute) -> Any:
+    def _rewriter_for(self, attribute: Attribute, draft: Draft) -> Any:
         cache = self.cache
         if isinstance(self.rewriter, ChatRewriter) and not getattr(self.rewriter.chat, "paid", False):
             cache = self._own_cache()
-        made = trials.rewriter_for(self.rewriter, attribute, cache=cache, options=self.options)
+        made = attribute_trials.rewriter_for(
+            self.rewriter, attribute, cache=cache, options=self.options, rules=draft.rules
+        )
         if isinstance(made, ChatRewriter):
             self.rewriter = made  # a model is loaded once, not for every version
         return made
@@ -331,9 +346,10 @@ class AttributeLab(StaticView):
         return self.cache or (Path(self._folder.name) if self._folder else None)
 
     def _begin_with(self, change: object = None) -> None:
-        draft = Draft("", "", "") if self.base.value == NEW else prototypes.base_of(self.base.value)
+        draft = EXAMPLE if self.base.value == NEW else attribute_draft.base_of(self.base.value)
         self.name.value, self.treated.value, self.untreated.value = draft.name, draft.treated, draft.untreated
-        self.measure.value = OWN
+        self.measure.value, self.rules.value = draft.measure, draft.rules
+        self.mentioned.value = self.mentioned.value or draft.mentioned
 
     def _show_mentioned(self, change: object = None) -> None:
         self.mentioned.layout.display = "" if self.measure.value == MENTIONS else "none"
@@ -341,10 +357,16 @@ class AttributeLab(StaticView):
     def _pick_rows(self, again: bool = False) -> None:
         self._seed += again
         try:
-            ds = prototypes.labelled(self.ds, self.draft.attribute(self.measures))
-            self.rows.value = ", ".join(map(str, prototypes.handful(ds, HANDFUL, self._seed)))
+            ds = attribute_draft.labelled(self.ds, self.draft.attribute(self.measures))
+            self.rows.value = ", ".join(map(str, attribute_draft.handful(ds, HANDFUL, self._seed)))
         except InputError:  # nothing typed yet: then the first rows will do
             self.rows.value = f"0-{min(HANDFUL, len(self.ds)) - 1}"
+
+
+def _first_of(ds: Any) -> str:
+    """What the lab begins with: an attribute that the data are labelled for, else one whose words nobody lacks."""
+    labelled = ds[ATTRIBUTE] if ATTRIBUTE in columns_of(ds) else []
+    return next((name for name in labelled if name in BASES), "politeness")
 
 
 def _field(name: str, example: str, width: str) -> ipywidgets.Text:

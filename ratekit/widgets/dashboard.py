@@ -9,9 +9,9 @@ import ipywidgets
 
 from ratekit.errors import InputError
 from ratekit.escaping import as_html, visible
-from ratekit.widgets import board
-from ratekit.widgets.board import ALL
-from ratekit.widgets.controls import StaticView, block, embedded, menu, picture, row, style, text
+from ratekit.widgets import dashboard_html
+from ratekit.widgets.dashboard_html import ALL
+from ratekit.widgets.shared import StaticView, block, embedded, menu, picture, row, style, text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,10 +52,12 @@ class EffectsDashboard(StaticView):
         self.explorer: Explorer | None = None
         self.attribute = menu("Attribute", [ALL, *table["attribute"].unique()])
         self.reward_model = menu("Reward model", [ALL, *table["reward_model"].unique()])
-        self.estimand = menu("Effect on", [(words, name) for name, words in board.ESTIMANDS.items()])
+        self.estimand = menu("Effect on", [(words, name) for name, words in dashboard_html.ESTIMANDS.items()])
         has_sd = bool(table["reward_sd"].gt(0).any())
-        self.unit = menu("Unit", [(words, name) for name, words in board.UNITS.items()], "sd" if has_sd else "reward")
-        known = board.estimators_of(table)
+        self.unit = menu(
+            "Unit", [(words, name) for name, words in dashboard_html.UNITS.items()], "sd" if has_sd else "reward"
+        )
+        known = dashboard_html.estimators_of(table)
         some = [name for name in NAIVE_TOO if name in {n for _, n in known}] or [known[0][1]]
         self.estimators = ipywidgets.SelectMultiple(
             options=known, value=some, description="Estimators", rows=len(known),
@@ -90,9 +92,9 @@ class EffectsDashboard(StaticView):
         )
 
     def _draw(self, change: Any = None) -> None:
-        rows = board.select(self.table, self.attribute.value, self.reward_model.value)
+        rows = dashboard_html.select(self.table, self.attribute.value, self.reward_model.value)
         try:
-            self.picture.value = board.forest(
+            self.picture.value = dashboard_html.forest(
                 rows, estimand=self.estimand.value, unit=self.unit.value, estimators=tuple(self.estimators.value)
             )
             fault = ""
@@ -102,9 +104,10 @@ class EffectsDashboard(StaticView):
         self.title.value = block(f"<b>{html.escape(visible(shown))}</b>", "rk-shown")
         self._draw_heat()
         self._draw_rows(change)
+        self.leave()
 
-    def _cells(self) -> list[board.Cell]:
-        return board.cells(
+    def _cells(self) -> list[dashboard_html.Cell]:
+        return dashboard_html.cells(
             self.table, estimator=self.estimator.value, estimand=self.estimand.value, unit=self.unit.value
         )
 
@@ -134,10 +137,10 @@ class EffectsDashboard(StaticView):
             )
             self.numbers.value, self.rows.children = block(f"<p>{words}</p>", "rk-behind"), []
             return
-        of = board.select(self.table, attribute, model)
+        of = dashboard_html.select(self.table, attribute, model)
         title = f"<p><b>{as_html(attribute, 60)}, {as_html(model, 60)}</b></p>"
         hint = "" if self.ds is not None else "<p>EffectsDashboard(table, ds) also shows the responses behind it.</p>"
-        numbers = board.behind(of, estimand=self.estimand.value, unit=self.unit.value)
+        numbers = dashboard_html.behind(of, estimand=self.estimand.value, unit=self.unit.value)
         self.numbers.value = block(title + numbers + hint, "rk-behind")
         if self.ds is None:
             return

@@ -13,9 +13,8 @@ from ratekit.escaping import visible
 from ratekit.groups import reward_matrix
 from ratekit.measures import Measure
 from ratekit.schema import ATTRIBUTE, REWRITES, TREATED, columns_of, reward_columns, reward_name
-from ratekit.widgets import cards, changes, facts
-from ratekit.widgets.controls import StaticView, block, menu, row, style, text
-from ratekit.widgets.work import Worker
+from ratekit.widgets import explorer_html, explorer_rows
+from ratekit.widgets.shared import StaticView, Worker, block, menu, row, style, text
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -46,17 +45,17 @@ class Explorer(StaticView):
     """
 
     def __init__(self, ds: Any, *, measures: Mapping[str, Measure] | None = None) -> None:
-        self.ds, self.table = ds, facts.facts(ds)
-        self.off_target: changes.OffTarget | None = None
+        self.ds, self.table = ds, explorer_rows.facts(ds)
+        self.off_target: explorer_rows.OffTarget | None = None
         self._marks: dict[int, tuple[str, str]] = {}
         self._lock = threading.RLock()
         self._showing = False
         columns = reward_columns(columns_of(ds))
-        self._ranges = cards.reward_ranges({reward_name(c): reward_matrix(ds, c) for c in columns})
+        self._ranges = explorer_html.reward_ranges({reward_name(c): reward_matrix(ds, c) for c in columns})
         self._make_controls()
         self.worker = Worker()
         super().__init__([
-            style(cards.STYLE),
+            style(explorer_html.STYLE),
             row(self.attribute, self.side, self.status, self.mark_filter, self.search),
             row(self.reward_model, self.effect, self.off_target_filter, self.order, self.against),
             self.worker,
@@ -69,7 +68,7 @@ class Explorer(StaticView):
         self._refresh()
         if REWRITES in columns_of(ds) and {ATTRIBUTE, TREATED} <= set(columns_of(ds)):
             self.worker.start(
-                lambda progress: changes.off_target_changes(ds, measures=measures, tick=progress),
+                lambda progress: explorer_rows.off_target_changes(ds, measures=measures, tick=progress),
                 then=self._measured,
                 name="measure off-target changes, rows",
                 cancelled="nothing can be filtered or ordered by them",
@@ -77,10 +76,10 @@ class Explorer(StaticView):
 
     def _make_controls(self) -> None:
         t = self.table
-        self.attribute = menu("Attribute", [facts.ANY, *dict.fromkeys(t[ATTRIBUTE])])
-        self.side = menu("Class", [facts.ANY, "treated", "untreated"])
-        self.status = menu("Status", [facts.ANY, *dict.fromkeys(t["status"])])
-        self.mark_filter = menu("Marks", [facts.ANY, "marked", "not marked"])
+        self.attribute = menu("Attribute", [explorer_rows.ANY, *dict.fromkeys(t[ATTRIBUTE])])
+        self.side = menu("Class", [explorer_rows.ANY, "treated", "untreated"])
+        self.status = menu("Status", [explorer_rows.ANY, *dict.fromkeys(t["status"])])
+        self.mark_filter = menu("Marks", [explorer_rows.ANY, "marked", "not marked"])
         self.search = ipywidgets.Text(
             placeholder="words in prompt, response or rewrites", description="Search", continuous_update=False,
             style={"description_width": "initial"}, layout={"width": "320px", "max_width": "100%"},
@@ -89,14 +88,14 @@ class Explorer(StaticView):
         self.reward_model = menu("Effect on", models or [("no reward yet", "")])
         self.effect = menu("Effect", SHARES)
         self.off_target_filter = menu("Off-target change", SHARES)
-        self.order = menu("Order", [(words, name) for name, words in facts.ORDERS.items()])
-        self.against = menu("Compare with", [(words, name) for name, words in cards.AGAINST.items()])
+        self.order = menu("Order", [(words, name) for name, words in explorer_rows.ORDERS.items()])
+        self.against = menu("Compare with", [(words, name) for name, words in explorer_html.AGAINST.items()])
         self.count = text()
         self.listed = ipywidgets.Select(rows=10, layout={"width": "250px"})
         # JupyterLab keeps the arrow keys to itself, so there are buttons for the keyboard too.
         self.previous = _step("Previous", lambda: self._go(-1))
         self.next = _step("Next", lambda: self._go(+1))
-        self.verdict = menu("Verdict", [UNMARKED, *facts.VERDICTS])
+        self.verdict = menu("Verdict", [UNMARKED, *explorer_rows.VERDICTS])
         self.note = ipywidgets.Text(
             placeholder="a note (Enter keeps it)", description="Note", continuous_update=False,
             style={"description_width": "initial"}, layout={"width": "320px", "max_width": "100%"},
@@ -122,7 +121,7 @@ class Explorer(StaticView):
     @property
     def marks(self) -> Dataset:
         """The marked rows as a Dataset: the data's columns, and row (place in the data), verdict and note."""
-        return facts.marked(self.ds, self._marks)
+        return explorer_rows.marked(self.ds, self._marks)
 
     @property
     def places(self) -> list[int]:
@@ -146,9 +145,9 @@ class Explorer(StaticView):
     def static(self) -> str:
         """The first rows, for where no kernel runs."""
         shown = [int(i) for i in self._places[:2]]
-        pages = [f"<p><b>{cards.title(r, i)}</b></p>{self._card(r, i)}" for i in shown if (r := self.ds_row(i))]
+        pages = [f"<p><b>{explorer_html.title(r, i)}</b></p>{self._card(r, i)}" for i in shown if (r := self.ds_row(i))]
         return (
-            f"<style>{cards.STYLE}</style><p>{len(self.table):,} rows, {len(shown)} shown. "
+            f"<style>{explorer_html.STYLE}</style><p>{len(self.table):,} rows, {len(shown)} shown. "
             "Run this cell in Jupyter to browse, filter and mark them.</p>" + "".join(pages)
         )
 
@@ -160,14 +159,16 @@ class Explorer(StaticView):
     # --- how it follows its controls ---
 
     def _refresh(self, change: object = None) -> None:
-        wanted = facts.Wanted(
+        wanted = explorer_rows.Wanted(
             attribute=self.attribute.value, treated=_SIDES.get(self.side.value), status=self.status.value,
             reward_model=self.reward_model.value or "", effect=self.effect.value,
             off_target=self.off_target_filter.value, search=self.search.value,
             marked=_MARKED.get(self.mark_filter.value), order=self.order.value,
         )  # fmt: skip
         with self._lock:
-            self._places = facts.choose(self.table, wanted, off_target=self.off_target, marks=self._marks, ds=self.ds)
+            self._places = explorer_rows.choose(
+                self.table, wanted, off_target=self.off_target, marks=self._marks, ds=self.ds
+            )
             before = self.listed.value if change is None else None  # another choice of rows begins at its first
             options = [(self._line(int(i)), int(i)) for i in self._places[:LISTED]]
             self._showing = True
@@ -207,11 +208,11 @@ class Explorer(StaticView):
             verdict, note = self._marks.get(place, ("", ""))
             self.verdict.value, self.note.value = verdict or UNMARKED, note
             self._showing = False
-        self.title.value = block(f"<b>{cards.title(found, place)}</b>", "rk-row-title")
+        self.title.value = block(f"<b>{explorer_html.title(found, place)}</b>", "rk-row-title")
         self.body.value = block(self._card(found, place), "rk-row")
 
     def _card(self, found: dict[str, Any], place: int) -> str:
-        return cards.card(
+        return explorer_html.card(
             found, against=self.against.value, ranges=self._ranges, off_target=self.off_target, place=place
         )
 
@@ -226,7 +227,7 @@ class Explorer(StaticView):
         verdict = "" if self.verdict.value == UNMARKED else self.verdict.value
         self.mark(self.listed.value, verdict, self.note.value.strip())
 
-    def _measured(self, found: changes.OffTarget) -> None:
+    def _measured(self, found: explorer_rows.OffTarget) -> None:
         self.off_target = found
         self._refresh()
 

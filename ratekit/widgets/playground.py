@@ -7,8 +7,8 @@ from typing import Any
 
 import ipywidgets
 
-from ratekit.widgets import scene_picture, scenes
-from ratekit.widgets.controls import StaticView, block, menu, row, style, text
+from ratekit.widgets import playground_figure, playground_world
+from ratekit.widgets.shared import StaticView, block, menu, row, style, text
 
 N = (50, 100, 200, 500, 1000, 2000, 5000, 10000)
 
@@ -37,7 +37,9 @@ class Playground(StaticView):
         self, *, confounding: float = 0.6, rho: float = 0.0, asymmetry: float = 0.0, interaction: float = 0.0,
         n: int = 500, seed: int = 0,
     ) -> None:  # fmt: skip
-        scenes.Scene(confounding, rho, asymmetry, interaction, n, seed).world()  # raises for what no slider has
+        playground_world.Scene(
+            confounding, rho, asymmetry, interaction, n, seed
+        ).world()  # raises for what no slider has
         self.seed = seed
         self.confounding = _slider("Confounding", confounding, 0, 1, "what else goes with the attribute")
         self.rho = _slider("Flaws a pass leaves", rho, 0, 1, "0: the rewriter mends all at once; 1: nothing")
@@ -46,7 +48,7 @@ class Playground(StaticView):
         self.n = ipywidgets.SelectionSlider(
             options=sorted({*N, n}), value=n, description="Responses n", style=_LABEL, layout=_WIDE
         )
-        self.estimand = menu("Effect on", [(words, name) for name, words in scenes.ESTIMANDS.items()])
+        self.estimand = menu("Effect on", [(words, name) for name, words in playground_world.ESTIMANDS.items()])
         self.again = ipywidgets.Button(description="Draw again", tooltip="New responses from the same world")
         self.picture, self.words, self.table = text(), text(), text()
         for control in (self.confounding, self.rho, self.asymmetry, self.interaction, self.n, self.estimand):
@@ -59,9 +61,9 @@ class Playground(StaticView):
         self._follow()
 
     @property
-    def scene(self) -> scenes.Scene:
+    def scene(self) -> playground_world.Scene:
         """What the sliders say."""
-        return scenes.Scene(
+        return playground_world.Scene(
             confounding=self.confounding.value, rho=self.rho.value, asymmetry=self.asymmetry.value,
             interaction=self.interaction.value, n=self.n.value, seed=self.seed,
         )  # fmt: skip
@@ -71,16 +73,16 @@ class Playground(StaticView):
         said = ", ".join(f"{name} {value:g}" for name, value in asdict(self.scene).items() if name != "seed")
         return (
             f"<p>A playground at {said}. Run this cell in Jupyter to move its sliders.</p>"
-            f"{scene_picture.images(self.played, self.estimand.value)}{self.words.value}{self.table.value}"
+            f"{playground_figure.images(self.played, self.estimand.value)}{self.words.value}{self.table.value}"
         )
 
     def _follow(self, change: Any = None) -> None:
-        self.played = scenes.play(self.scene)
+        self.played = playground_world.play(self.scene)
         estimand = self.estimand.value
-        self.picture.value = scene_picture.draw(self.played, estimand)
-        sentences = "".join(f"<p>{sentence}</p>" for sentence in scenes.in_words(self.played, estimand))
+        self.picture.value = playground_figure.draw(self.played, estimand)
+        sentences = "".join(f"<p>{sentence}</p>" for sentence in playground_world.in_words(self.played, estimand))
         self.words.value = block(sentences, "rk-words")
-        self.table.value = block(scenes.table_html(self.played, estimand), "rk-table")
+        self.table.value = block(playground_world.table_html(self.played, estimand), "rk-table")
 
     def _draw_again(self, button: Any) -> None:
         self.seed += 1

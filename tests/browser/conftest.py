@@ -5,6 +5,7 @@ Run with `make test-browser`. Skipped, with the reason, where playwright or Chro
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -60,11 +61,11 @@ def open_page(browser):
     """
     contexts = []
 
-    def open_(width: int = 1280, height: int = 1000, allowed: tuple[str, ...] = ("file:",)):
-        context = browser.new_context(viewport={"width": width, "height": height})
+    def open_(width: int = 1280, height: int = 1000, allowed: tuple[str, ...] = ("file:",), scripts: bool = True):
+        context = browser.new_context(viewport={"width": width, "height": height}, java_script_enabled=scripts)
         contexts.append(context)
         page = context.new_page()
-        page.asked, page.faults = [], []
+        page.asked, page.faults, page.runs_scripts = [], [], scripts
         page.on("pageerror", lambda fault: page.faults.append(str(fault)))
 
         def guard(route):
@@ -95,14 +96,24 @@ class Lab:
             assert text.count(old) == 1, f"{notebook.name}: {old!r} stands {text.count(old)} times"
             text = text.replace(old, new)
         (self.folder / notebook.name).write_text(text)
-        page = open_page(width, height, allowed=(self.base, self.base.replace("http", "ws", 1)))
-        page.goto(f"{self.base}/doc/tree/{notebook.name}?token={self.token}&reset", wait_until="domcontentloaded")
-        page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=90_000)
-        page.set_default_timeout(120_000)
+        page = self._page(open_page, notebook.name, width, height)
         # The status line says "idle" too early; Lab's own promises say when the kernel can take work.
         page.evaluate(RUN_ALL)
         faults = page.locator("[data-mime-type='application/vnd.jupyter.error']")
         assert faults.count() == 0, faults.all_inner_texts()
+        return page
+
+    def open(self, open_page, notebook: Path):
+        """The page of `notebook`, of which no cell is run."""
+        if notebook.parent != self.folder:
+            shutil.copy(notebook, self.folder)
+        return self._page(open_page, notebook.name, 1280, 1000)
+
+    def _page(self, open_page, name: str, width: int, height: int):
+        page = open_page(width, height, allowed=(self.base, self.base.replace("http", "ws", 1)))
+        page.set_default_timeout(300_000)
+        page.goto(f"{self.base}/doc/tree/{name}?token={self.token}&reset", wait_until="domcontentloaded")
+        page.wait_for_selector(".jp-Notebook .jp-Cell")
         return page
 
 
@@ -118,7 +129,21 @@ def lab(tmp_path_factory, browser):
     (settings / "default_setting_overrides.json").write_text(
         json.dumps({"@jupyterlab/apputils-extension:notification": quiet})
     )
-    environment = {
+    token = "loopback"
+    arguments = [
+        "jupyter", "lab", "--no-browser", "--ip=127.0.0.1", "--ServerApp.port_retries=0",
+        f"--IdentityProvider.token={token}",
+        f"--ServerApp.root_dir={folder}", "--allow-root", "--LabApp.extension_manager=readonly",
+        "--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+        "--LabApp.expose_app_in_browser=True",
+    ]  # fmt: skip
+    with served(arguments, home, f"/api/status?token={token}") as base:
+        yield Lab(base, token, folder)
+
+
+def environment(home: Path) -> dict[str, str]:
+    """The variables under which Jupyter reads and writes nothing outside of `home`, and takes ratekit from here."""
+    return {
         **os.environ,
         "JUPYTER_CONFIG_DIR": str(home / "config"),
         "JUPYTER_DATA_DIR": str(home / "data"),
@@ -129,35 +154,34 @@ def lab(tmp_path_factory, browser):
         "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
         "HF_HUB_OFFLINE": "1",
     }
+
+
+@contextlib.contextmanager
+def served(arguments: list[str], home: Path, ready: str):
+    """The address of a server of Jupyter's on loopback, which reads and writes nothing outside of `home`."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    token, base, log = "loopback", f"http://127.0.0.1:{port}", home / "jupyter.log"
+    base, log = f"http://127.0.0.1:{port}", home / "jupyter.log"
     with log.open("w") as out:
         server = subprocess.Popen(
-            [
-                sys.executable, "-m", "jupyter", "lab", "--no-browser", "--ip=127.0.0.1", f"--port={port}",
-                "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={folder}",
-                "--allow-root", "--LabApp.extension_manager=readonly", "--LabApp.news_url=None",
-                "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
-                "--LabApp.expose_app_in_browser=True",
-            ],
-            env=environment, stdout=out, stderr=subprocess.STDOUT,
+            [sys.executable, "-m", *arguments, f"--port={port}"],
+            env=environment(home), stdout=out, stderr=subprocess.STDOUT,
         )  # fmt: skip
     try:
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 300
         while True:
             assert server.poll() is None, log.read_text()
             try:
-                urllib.request.urlopen(f"{base}/api/status?token={token}", timeout=2)
+                urllib.request.urlopen(base + ready, timeout=10)
                 break
             except OSError:
                 assert time.monotonic() < deadline, log.read_text()
                 time.sleep(0.25)
-        yield Lab(base, token, folder)
+        yield base
     finally:
         server.terminate()
         try:
-            server.wait(15)
+            server.wait(30)
         except subprocess.TimeoutExpired:
             server.kill()

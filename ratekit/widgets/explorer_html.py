@@ -27,7 +27,7 @@ from ratekit.schema import (
     reward_name,
 )
 from ratekit.textdiff import changed_share, differences_html
-from ratekit.widgets.changes import OffTarget
+from ratekit.widgets.explorer_rows import OffTarget
 
 LIMIT = 4_000  # characters of a text that are shown
 AGAINST = {

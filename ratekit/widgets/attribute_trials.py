@@ -1,6 +1,6 @@
 """Versions of an attribute tried on rows: rewritten so that it can be stopped, costed, estimated, compared. No widgets.
 
-A version is an `Attribute` with the rows that it was tried on, rewritten and scored, and what `rk.diagnose` says.
+A version is an `Attribute` with the audit of the rows that it was tried on.
 """
 
 from __future__ import annotations
@@ -13,27 +13,30 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ratekit.attributes import Attribute
-from ratekit.conclusions import Verdict
-from ratekit.diagnostics.diagnose import diagnose, examine
-from ratekit.errors import WorkError
-from ratekit.escaping import as_html, visible
-from ratekit.measures import Measure
+from ratekit.audits import Audit, audit
+from ratekit.audits.screen import interval
+from ratekit.conclusions import Verdict, label
+from ratekit.diagnostics.diagnose import examine
+from ratekit.errors import InputError, WorkError
+from ratekit.escaping import as_html
+from ratekit.measures import Measure, name_of
 from ratekit.rewriting import Options, make_rewriter
-from ratekit.rewriting.base import FAILED, Reply, Rewrite, Rewriter
+from ratekit.rewriting.base import FAILED, OK, Reply, Rewrite, Rewriter
 from ratekit.rewriting.cache import fingerprint_of
-from ratekit.rewriting.chains import rows_of, with_cache
+from ratekit.rewriting.chains import rewrites_of, rows_of, with_cache
 from ratekit.rewriting.chat import ChatRewriter
 from ratekit.rewriting.cost import Meter, Prices
 from ratekit.rewriting.prompts import template_of
 from ratekit.rewriting.replay import Replay
+from ratekit.rewriting.ruled import composed
+from ratekit.rewriting.rules import RULES, from_spec, mended
 from ratekit.rewriting.stream import plan_chains
 from ratekit.scoring.base import Reward
 from ratekit.sources.loading import sample
-from ratekit.stages import estimate, rewrite, score, standardize
-from ratekit.widgets import cards
-from ratekit.widgets.facts import taken
+from ratekit.tables import Table, table_html
+from ratekit.widgets import explorer_html
+from ratekit.widgets.attribute_draft import Draft
 from ratekit.widgets.progress import Cancelled, Progress
-from ratekit.widgets.prototypes import Draft
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,16 +48,55 @@ _AT_ONCE = 8  # texts handed to a plain rewriter at once
 # --- rewriting that can be stopped -----------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Composed:
+    """A rewriter by several rules, in their order towards the treated side and in reverse towards the other.
+
+    Examples
+    --------
+    >>> Composed(("hedging", "citations"))(["It drags."], [True])[0].text
+    'It drags, perhaps [1].'
+    """
+
+    names: tuple[str, ...]
+    mend: float = 1.0
+    seed: int = 0
+
+    @property
+    def fingerprint(self) -> str:
+        """What the rewrites depend on besides text and target."""
+        return f"rules:{'+'.join(self.names)},mend={self.mend},seed={self.seed}"
+
+    def __call__(self, texts: Sequence[str], targets: Sequence[bool]) -> list[Rewrite]:
+        """Rewrite each text to its target side."""
+        rule = composed(*(RULES[name] for name in self.names))
+        pairs = zip(texts, targets, strict=True)
+        return [Rewrite(rule(mended(text, self.mend, self.seed), target), OK) for text, target in pairs]
+
+
 def rewriter_for(
-    rewriter: str | Rewriter | Replay, attribute: Attribute, *, cache: Any = None, options: Options | None = None
-) -> Rewriter | Replay:
-    """The rewriter with this attribute's phrases. A plain (texts, targets) callable does not read phrases."""
+    rewriter: str | Rewriter | Replay, attribute: Attribute, *, cache: Any = None, options: Options | None = None,
+    rules: tuple[str, ...] = (),
+) -> Rewriter | Replay:  # fmt: skip
+    """The rewriter with this attribute's phrases, or with these rules where it is "rules".
+
+    A plain (texts, targets) callable reads neither. Raises InputError for "rules" where none are chosen and none are
+    known for the attribute.
+    """
+    if is_rules(rewriter) and rules and rules != (attribute.name,):
+        one = from_spec(str(rewriter).partition(":")[2], rules[0])
+        return Composed(rules, one.mend, one.seed)
     if isinstance(rewriter, str):
         rewriter = make_rewriter(rewriter, attribute, cache=cache, options=options)
     if isinstance(rewriter, ChatRewriter):
         own = rewriter.template if rewriter.template != template_of(rewriter.attribute) else ""
         return replace(with_cache(rewriter, cache), attribute=attribute, template=own)
     return rewriter
+
+
+def is_rules(rewriter: Any) -> bool:
+    """Whether the rewriter is "rules", with or without options."""
+    return isinstance(rewriter, str) and rewriter.partition(":")[0] == "rules"
 
 
 class _Watched(Meter):
@@ -99,33 +141,18 @@ class _StoppableRewriter:
             if self.progress.cancelled:  # a failure is not kept in the cache, so it will be asked for again
                 return found + [Rewrite(None, FAILED)] * (len(texts) - len(found))
             block = list(texts[start : start + _AT_ONCE]), list(targets[start : start + _AT_ONCE])
-            found += [Rewrite(*r) for r in self.rewriter(*block)]
+            found += rewrites_of(self.rewriter(*block), block[0])
             self.done += len(block[0])
             self.progress.show(min(self.done, self.total), self.total)
         return found
 
 
-def rewritten(
-    ds: Dataset, attribute: Attribute, rewriter: Rewriter | Replay, depth: int, cache: Any, progress: Progress,
-    prices: Prices | None = None,
-) -> Dataset:  # fmt: skip
-    """`rk.rewrite` with progress, and a stop after which everything that arrived is in the cache."""
-    meter = _Watched(prices)
-    meter.progress, meter.total = progress, len(ds)
+def stoppable(rewriter: Rewriter | Replay, progress: Progress, total: int) -> Rewriter | Replay:
+    """The rewriter, which ends after what it has in hand once the user wants to stop; `total` texts are expected."""
     if isinstance(rewriter, ChatRewriter):
-        if not hasattr(rewriter.chat, "serve"):
-            rewriter = replace(rewriter, chat=_StoppableChat(rewriter.chat, progress))
-    elif not isinstance(rewriter, Replay):
-        rewriter = _StoppableRewriter(rewriter, progress, depth * len(ds))
-    try:
-        ds = rewrite(ds, attribute, rewriter, depth, cache=cache, progress=False, meter=meter)
-    except WorkError:
-        if progress.cancelled:
-            raise Cancelled from None
-        raise
-    if progress.cancelled:
-        raise Cancelled
-    return ds
+        watched = hasattr(rewriter.chat, "serve")  # by the meter
+        return rewriter if watched else replace(rewriter, chat=_StoppableChat(rewriter.chat, progress))
+    return rewriter if isinstance(rewriter, Replay) else _StoppableRewriter(rewriter, progress, total)
 
 
 # --- versions ----------------------------------------------------------------------------------------------------
@@ -133,48 +160,65 @@ def rewritten(
 
 @dataclass(frozen=True)
 class Version:
-    """A draft and what came of it; `table` and `verdicts` are there once it was estimated on `n` rows."""
+    """A draft and what came of it.
+
+    Attributes
+    ----------
+    name, draft, attribute
+        Which version, what was typed, and what it makes.
+    audit
+        Of the rows that it was tried on, or of the `n` rows that it was estimated on (0: it was only tried).
+    checks, verdict
+        What `rk.diagnose` and `rk.verdicts` say of those rows.
+    tried, places
+        The rows that it was tried on, and where they stand in the data.
+    """
 
     name: str
     draft: Draft
     attribute: Attribute
-    ds: Dataset
+    audit: Audit
     checks: pd.DataFrame
+    verdict: Verdict
+    tried: Dataset
     places: tuple[int, ...]
-    table: pd.DataFrame | None = None
-    verdicts: tuple[Verdict, ...] = ()
     n: int = 0
 
 
-def checked(ds: Dataset, attribute: Attribute, measures: Mapping[str, Measure] | None = None) -> pd.DataFrame:
-    """`rk.diagnose` with the attribute's own measure and the user's."""
-    return diagnose(ds, measures=_with_own(attribute, measures))
-
-
-def _with_own(attribute: Attribute, measures: Mapping[str, Measure] | None) -> dict[str, Measure]:
-    own = {attribute.name: attribute.measure} if attribute.measure is not None else {}
-    return {**(measures or {}), **own}
-
-
-def scored(ds: Dataset, reward: str | Reward, name: str) -> Dataset:
-    """The rows with the reward under this name."""
-    return score(ds, reward, name=name, progress=False)
-
-
-def estimated(
-    version: Version, ds: Dataset, rewriter: Rewriter | Replay, reward: str | Reward, reward_name: str, n: int,
-    depth: int, cache: Any, progress: Progress, measures: Mapping[str, Measure] | None = None,
+def audited(
+    ds: Dataset, attribute: Attribute, rewriter: Rewriter | Replay, reward: str | Reward, reward_name: str, depth: int,
+    cache: Any, progress: Progress, *, n: int | None = None, measures: Mapping[str, Measure] | None = None,
     prices: Prices | None = None,
-) -> Version:  # fmt: skip
-    """The version with its effects on `n` rows of the labelled `ds`."""
-    drawn = sample(ds, n)
-    rows = rewritten(taken(drawn, list(range(len(drawn)))), version.attribute, rewriter, depth, cache, progress, prices)
-    progress(len(rows), len(rows), "scoring")
-    rows = scored(rows, reward, reward_name)
-    every = _with_own(version.attribute, measures)
-    table = estimate(rows, measures=every)
-    checks, said = examine(rows, table, measures=every)
-    return replace(version, table=table, checks=checks, verdicts=tuple(said), n=len(rows))
+) -> tuple[Audit, pd.DataFrame, Verdict]:  # fmt: skip
+    """`rk.audit` of labelled rows, with progress, and with a stop after which everything that arrived is in the cache.
+
+    Returns
+    -------
+    tuple
+        The audit, what `rk.diagnose` says of its rows, and its verdict; `measures` are watched off target.
+
+    Raises
+    ------
+    Cancelled
+        The user asked to stop.
+    """
+    meter = _Watched(prices)
+    meter.progress, meter.total = progress, min(n or len(ds), len(ds))
+    watched = stoppable(rewriter, progress, depth * meter.total)
+    try:
+        found = audit(
+            ds, {reward_name: reward}, attribute, rewriter=watched, depth=depth, n=n, cache=cache, meter=meter,
+            progress=False,
+        )  # fmt: skip
+    except (InputError, WorkError):
+        if progress.cancelled:
+            raise Cancelled from None
+        raise
+    if progress.cancelled:
+        raise Cancelled
+    own = {attribute.name: attribute.measure} if attribute.measure is not None else {}
+    checks, verdicts = examine(found.checked, found.effects, measures={**(measures or {}), **own})
+    return found, checks, verdicts[0]
 
 
 def cost_in_words(ds: Dataset, rewriter: Rewriter | Replay, n: int, depth: int, prices: Prices | None = None) -> str:
@@ -201,9 +245,9 @@ def cost_in_words(ds: Dataset, rewriter: Rewriter | Replay, n: int, depth: int, 
 
 
 def comparison(versions: Sequence[Version]) -> str:
-    """Versions side by side: phrases, compliance, off-target balance, similarity, effect. An HTML table.
+    """Versions side by side: phrases, compliance, off-target balance, similarity, verdict and its reason, effect.
 
-    Compliance is the worst of the passes towards a side; balance the larger of the two classes, in SDs.
+    An HTML table. Compliance is the worst of the passes towards a side; balance the larger of the two classes, in SDs.
     """
     if not versions:
         return "<p>No version yet: write two phrases and try them.</p>"
@@ -211,21 +255,20 @@ def comparison(versions: Sequence[Version]) -> str:
     lines: list[tuple[str, list[str]]] = [
         ("towards treated", [as_html(v.attribute.treated, 200) for v in versions]),
         ("towards untreated", [as_html(v.attribute.untreated, 200) for v in versions]),
-        ("measured by", [as_html(getattr(v.attribute.measure, "__name__", "–"), 80) for v in versions]),
-        ("rows", [str(v.n or len(v.ds)) for v in versions]),
+        ("measured by", [as_html(name_of(v.attribute.measure) if v.attribute.measure else "–", 80) for v in versions]),
+        ("rows", [str(v.n or len(v.tried)) for v in versions]),
         ("rewrites that succeeded", [_status(v) for v in versions]),
         ("moved towards treated when asked", [_compliance(v, "towards treated") for v in versions]),
         ("moved towards untreated when asked", [_compliance(v, "towards untreated") for v in versions]),
         ("second rewrite like the response", [_similarity(v) for v in versions]),
-        *((f"off target: {html.escape(visible(n))}", [_balance(v).get(n, "–") for v in versions]) for n in names),
-        ("verdict", [html.escape(_verdict(v)) for v in versions]),
-        ("RATE effect", [_effect(v) for v in versions]),
+        *((f"off target: {as_html(n, 60)}", [_balance(v).get(n, "–") for v in versions]) for n in names),
+        ("verdict", [f"<b>{html.escape(v.verdict.word)}</b>" for v in versions]),
+        ("why", [as_html(v.verdict.grounds, 400) for v in versions]),
+        ("effect in reward SDs", [_effect(v) for v in versions]),
     ]  # fmt: skip
-    head = "".join(f"<th>{html.escape(v.name)}</th>" for v in versions)
-    body = "".join(
-        f'<tr><th class="rk-name">{name}</th>{"".join(f"<td>{cell}</td>" for cell in row)}</tr>' for name, row in lines
-    )
-    return f'<div class="rk-wide"><table><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    columns = ["", *(v.name for v in versions)]
+    table = Table(columns, [False] * len(columns), [[name, *cells] for name, cells in lines])
+    return f'<div class="rk-wide rk-texts">{table_html(table, raw=columns, label="versions")}</div>'
 
 
 def _of(version: Version, check: str) -> pd.DataFrame:
@@ -259,26 +302,12 @@ def _balance(version: Version) -> dict[str, str]:
     return cells
 
 
-def verdict_of(version: Version) -> str:
-    """What `diagnose` says of its rows, in two or three words and why."""
-    found = _of(version, "verdict").iloc[0]
-    return f"{found['group']}, {found['words']}"
-
-
-def _verdict(version: Version) -> str:
-    return str(_of(version, "verdict")["group"].iloc[0])
-
-
 def _effect(version: Version) -> str:
-    if version.table is None:
+    best = version.verdict.estimate
+    if not version.n or not best:
         return "not estimated"
-    has_sd = bool(version.table["reward_sd"].gt(0).any())
-    rows = standardize(version.table) if has_sd else version.table
-    rows = rows[rows["estimator"] == "rate"]
-    if rows.empty:
-        return "–"
-    row = rows.iloc[0]
-    return f"{row.estimate:+.2f} [{row.ci_low:+.2f}, {row.ci_high:+.2f}]{' SD' if has_sd else ''}"
+    other = "" if best["estimator"] == "rate" else f" ({label(str(best['estimator']))})"
+    return html.escape(interval(best) + other)
 
 
 def side_by_side(versions: Sequence[Version], place: int) -> str:
@@ -286,8 +315,8 @@ def side_by_side(versions: Sequence[Version], place: int) -> str:
     columns = []
     for version in versions:
         if place in version.places:
-            found = dict(version.ds[version.places.index(place)])
-            inner = cards.card(found, ranges=None)
+            found = dict(version.tried[version.places.index(place)])
+            inner = explorer_html.card(found, ranges=None)
         else:
             inner = "<p>not tried on this row</p>"
         title = f"<p><b>{html.escape(version.name)}</b></p>"

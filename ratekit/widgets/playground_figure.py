@@ -17,7 +17,7 @@ import numpy as np
 
 from ratekit.estimators import Floats
 from ratekit.plots import MARKS
-from ratekit.widgets.scenes import ESTIMANDS, SHOWN, Played, misses
+from ratekit.widgets.playground_world import ESTIMANDS, SHOWN, Played, misses
 
 DOTS = 60  # responses of a class that are drawn one by one
 LIMITS = (-0.5, 1.75)  # of the estimates' axis at least, so that a slider moves the points and not the axis
@@ -29,7 +29,7 @@ _JITTER = np.random.default_rng(1).uniform(-9, 9, DOTS)  # the same each time: n
 def draw(played: Played, estimand: str = "ate") -> str:
     """The two pictures side by side, or one below the other where the page is narrow.
 
-    >>> from ratekit.widgets.scenes import Scene, play
+    >>> from ratekit.widgets.playground_world import Scene, play
     >>> draw(play(Scene())).count("<svg")
     2
     """

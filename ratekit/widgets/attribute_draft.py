@@ -1,4 +1,4 @@
-"""An attribute in the making: what is typed, which rows it is tried on, its code. No widgets; trials.py tries it."""
+"""An attribute in the making: what is typed, which rows it is tried on, its code. No widgets."""
 
 from __future__ import annotations
 
@@ -11,14 +11,19 @@ import numpy as np
 
 from ratekit.attributes import ATTRIBUTES, Attribute
 from ratekit.errors import InputError, unknown
-from ratekit.measures import Measure, formality, mentions, readability, starts_with_vowel, vader, words
+from ratekit.measures import Measure, formality, mentions, readability, starts_with_vowel, vader, values_of, words
+from ratekit.rewriting.rules import SUITE
 from ratekit.schema import ATTRIBUTE, TREATED, columns_of, require
+from ratekit.sources.loading import without_duplicates
 from ratekit.stages import label
-from ratekit.widgets.facts import taken
+from ratekit.widgets.attribute_code import as_code, identifier
+from ratekit.widgets.explorer_rows import taken
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
+# What an attribute may begin as: the known ones, and those that rules rewrite without a language model.
+BASES: dict[str, Attribute] = {**{name: ruled.attribute for name, ruled in SUITE.items()}, **ATTRIBUTES}
 OWN, MENTIONS = "the attribute's own", "mentions of words"
 # What an attribute may be measured by, and how that is written in code.
 MEASURES: dict[str, tuple[Measure, str]] = {
@@ -35,7 +40,8 @@ MEASURES: dict[str, tuple[Measure, str]] = {
 
 @dataclass(frozen=True)
 class Draft:
-    """What is typed: a name, two phrases, the attribute it began as ("" for a new one), and what it is measured by.
+    """What is typed: a name, two phrases, the attribute it began as ("" for a new one), what it is measured by, and the
+    rules that rewrite it where no language model does.
 
     >>> Draft("thanks", "more grateful", "less grateful", measure=MENTIONS, mentioned="thank, thanks").attribute().name
     'thanks'
@@ -47,6 +53,7 @@ class Draft:
     base: str = ""
     measure: str = OWN
     mentioned: str = ""
+    rules: tuple[str, ...] = ()
 
     def attribute(self, measures: Mapping[str, Measure] | None = None) -> Attribute:
         """The attribute; `measures` are the user's own. Raises InputError for what is missing."""
@@ -58,7 +65,7 @@ class Draft:
         if treated == untreated:
             raise InputError(f"both phrases are {treated!r}, so the two sides would be the same")
         if self.base and self.measure == OWN:
-            return replace(ATTRIBUTES[self.base], name=name, treated=treated, untreated=untreated)
+            return replace(BASES[self.base], name=name, treated=treated, untreated=untreated)
         return Attribute(name, treated, untreated, measure=self._measure(measures or {}))
 
     def _measure(self, measures: Mapping[str, Measure]) -> Measure | None:
@@ -69,8 +76,21 @@ class Draft:
         return MEASURES[self.measure][0] if self.measure in MEASURES else None
 
     def code(self, measures: Mapping[str, Measure] | None = None) -> str:
-        r"""The attribute as Python that makes it anew.
+        r"""The attribute as Python that runs in a file of its own.
 
+        Parameters
+        ----------
+        measures : mapping of str to callable, optional
+            The user's own; one that is chosen is imported, written out with what it needs, or left as a stub that says
+            so.
+
+        Returns
+        -------
+        str
+            Ends in the attribute, and in its rewriter where that is composed of rules.
+
+        Examples
+        --------
         >>> print(Draft("kind", "kinder", "ruder", measure="sentiment").code())
         import ratekit as rk
         <BLANKLINE>
@@ -84,27 +104,43 @@ class Draft:
         self.attribute(measures)  # what is no attribute is no code either
         fields = {"name": self.name.strip(), "treated": self.treated.strip(), "untreated": self.untreated.strip()}
         lines = [f"    {field}={value!r}," for field, value in fields.items()]
-        variable = re.sub(r"\W+", "_", fields["name"]).strip("_").lower() or "attribute"
-        variable = f"_{variable}" if variable[0].isdigit() else variable
+        variable, imports, before = identifier(fields["name"]), ["import ratekit as rk"], ""
+        made = "rk.Attribute("
         if self.base and self.measure == OWN:
-            return "\n".join([
-                "from dataclasses import replace\n", "import ratekit as rk\n",
-                f"{variable} = replace(", f"    rk.ATTRIBUTES[{self.base!r}],  # its label and measure", *lines, ")",
-            ])  # fmt: skip
-        if self.measure == MENTIONS:
+            imports.insert(0, "from dataclasses import replace\n")
+            known = f"rk.ATTRIBUTES[{self.base!r}]"
+            if self.base not in ATTRIBUTES:
+                known = f"SUITE[{self.base!r}].attribute"
+            lines.insert(0, f"    {known},  # its label and measure")
+            made = "replace("
+        elif self.measure == MENTIONS:
             sought = [w.strip() for w in self.mentioned.split(",") if w.strip()]
             lines.append(f"    measure=rk.measures.mentions({', '.join(map(repr, sought))}),")
         elif self.measure in (measures or {}):
-            lines.append(f"    measure={getattr((measures or {})[self.measure], '__name__', self.measure)},  # yours")
+            before, measure = as_code((measures or {})[self.measure], self.measure)
+            before = "\n".join(line for line in before.split("\n") if line != imports[0]).strip("\n")
+            lines.append(f"    measure={measure},")
+            variable += "_attribute" if f"def {variable}(" in before or f"\n{variable} = " in f"\n{before}" else ""
         elif self.measure in MEASURES:
             lines.append(f"    measure={MEASURES[self.measure][1]},")
-        return "\n".join(["import ratekit as rk\n", f"{variable} = rk.Attribute(", *lines, ")"])
+        after = ""
+        if self.rules and self.rules != (fields["name"],):
+            rules = ", ".join(f"SUITE[{name!r}].rule" for name in self.rules)
+            after = (
+                f"\n\nrule = composed({rules})\n\n\ndef rewriter(texts, targets):\n"
+                "    return [rk.Rewrite(rule(text, target), 'ok') for text, target in zip(texts, targets)]"
+            )
+            imports.append("from ratekit.rewriting.ruled import composed")
+        if "SUITE[" in "".join([*lines, after]):
+            imports.append("from ratekit.rewriting.rules import SUITE")
+        source = f"\n{before}\n" if before.startswith(("import ", "from ")) else f"\n\n{before}\n\n" if before else ""
+        return "\n".join([*imports, source, f"{variable} = {made}", *lines, ")"]) + after
 
 
 def labelled(ds: Dataset, attribute: Attribute) -> Dataset:
     """The rows with their labels: the data's own where they are for this attribute, else by its label or measure.
 
-    Raises InputError where nothing says who is treated.
+    Where the measure is 0 for every response, all are untreated. Raises InputError where nothing says who is treated.
     """
     require(ds, "label")
     have = columns_of(ds)
@@ -112,25 +148,20 @@ def labelled(ds: Dataset, attribute: Attribute) -> Dataset:
         own = [i for i, name in enumerate(ds[ATTRIBUTE]) if name == attribute.name]
         if own:
             return taken(ds, own) if len(own) < len(ds) else ds
-        bare = [c for c in have if c in ("rewrites", "rewrite_status") or c.startswith(("reward/", "reward_status/"))]
-        ds = _once(ds.remove_columns([*bare, ATTRIBUTE, TREATED]))
+    gone = ("reward/", "reward_status/", "measure/")
+    bare = [c for c in have if c in (ATTRIBUTE, TREATED, "rewrites", "rewrite_status") or c.startswith(gone)]
+    ds = without_duplicates(ds.remove_columns(bare), "label", "drop")  # each response once, whatever it was made for
     if attribute.label is None and attribute.measure is None:
         raise InputError(
             f"nothing says which responses are {attribute.name!r}: choose what it is measured by (above the median is "
             "treated), or give data with the columns attribute and treated"
         )
+    if attribute.label is None and attribute.measure is not None:
+        values = values_of(attribute.measure, list(ds["response"]), attribute.name)
+        if not np.any(values):  # nobody has it: then the effect on the untreated is there to be seen
+            nobody = replace(attribute, label=lambda rows: [False] * len(rows), one_class=True)
+            return label(ds, nobody)
     return label(ds, attribute)
-
-
-def _once(ds: Dataset) -> Dataset:
-    """Each response once: data of several attributes hold it under each of them."""
-    seen: set[tuple[str, str]] = set()
-    kept = []
-    for i, key in enumerate(zip(map(str, ds["prompt_id"]), ds["response"], strict=True)):
-        if key not in seen:
-            seen.add(key)
-            kept.append(i)
-    return taken(ds, kept) if len(kept) < len(ds) else ds
 
 
 def handful(ds: Dataset, k: int, seed: int = 0) -> list[int]:
@@ -173,8 +204,8 @@ def read_places(text: str, n: int) -> list[int]:
 
 
 def base_of(name: str) -> Draft:
-    """The draft that an attribute of `ATTRIBUTES` begins as."""
-    if name not in ATTRIBUTES:
-        raise unknown("attribute", name, ATTRIBUTES)
-    known = ATTRIBUTES[name]
-    return Draft(known.name, known.treated, known.untreated, base=name)
+    """The draft that an attribute of `BASES` begins as."""
+    if name not in BASES:
+        raise unknown("attribute", name, BASES)
+    known = BASES[name]
+    return Draft(known.name, known.treated, known.untreated, base=name, rules=(name,) if name in SUITE else ())

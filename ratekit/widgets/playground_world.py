@@ -1,4 +1,4 @@
-"""A world with a few knobs, what each estimator says in it, and why, in words. No widgets; scene_picture.py draws.
+"""A world with a few knobs, what each estimator says in it, and why, in words. No widgets; playground_figure.py draws.
 
 A scene is a `NumericWorld`: responses have the attribute W or not, content Z that no rewrite touches, and flaws (typos,
 markup) that each rewrite mends a share of. Confounding ties Z and the flaws to W.

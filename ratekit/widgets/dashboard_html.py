@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ratekit import plots
+from ratekit.estimators import ESTIMATORS
 from ratekit.plots.heat import ABOVE, BELOW
 from ratekit.stages import standardize
 
@@ -39,20 +40,22 @@ def select(table: pd.DataFrame, attribute: str = ALL, reward_model: str = ALL) -
 
 
 def estimators_of(table: pd.DataFrame) -> list[tuple[str, str]]:
-    """(label, name) of the estimators that the table has, in the order of `MARKS`."""
-    return [(mark.label, name) for name, mark in plots.MARKS.items() if name in set(table["estimator"])]
+    """(label, name) of the estimators that the table has, in the order of `ESTIMATORS`."""
+    return [(how.label, name) for name, how in ESTIMATORS.items() if name in set(table["estimator"])]
 
 
 def forest(
-    table: pd.DataFrame, *, estimand: str = "ate", unit: str = "sd", estimators: tuple[str, ...] = plots.SHOWN
+    table: pd.DataFrame, *, estimand: str = "", unit: str = "", estimators: tuple[str, ...] = plots.SHOWN
 ) -> bytes:
-    """The forest of effects as PNG bytes.
+    """The forest of effects as PNG bytes; by default of the first estimand that there is, in SDs where there is one.
 
     Bytes in an image widget, not a figure in an output area: the same in every front end, and nothing races.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    estimand = estimand or next(e for e in ESTIMANDS if e in set(table["estimand"][table["estimator"] != "naive"]))
+    unit = unit or ("sd" if table["reward_sd"].gt(0).any() else "reward")
     n_groups = len(table[["attribute", "reward_model"]].drop_duplicates())
     figure = Figure(figsize=(7.2, 1.3 + n_groups * (0.30 + 0.17 * len(estimators))), layout="constrained")
     FigureCanvasAgg(figure)
@@ -139,8 +142,7 @@ def behind(table: pd.DataFrame, *, estimand: str = "ate", unit: str = "sd") -> s
             f"{row.estimate:+.3g}", _or_none(row.se, ".2g"), interval, _or_none(row.p_value, ".2g"), f"{row.n:,}",
             f"{row.n_treated:,}", f"{row.n_untreated:,}", f"{row.n_clusters:,}", f"{row.n_dropped:,}",
         ]  # fmt: skip
-        mark = plots.MARKS.get(str(row.estimator))
-        label = mark.label if mark else str(row.estimator)
+        label = ESTIMATORS[str(row.estimator)].label
         cells_of = "".join(f"<td>{number}</td>" for number in numbers)
         lines.append(f'<tr><td class="rk-name">{html.escape(label)}</td>{cells_of}</tr>')
     return (
