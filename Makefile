@@ -32,6 +32,7 @@ test-slow: $(STAMP)
 # Notebooks and reports in a real Chromium (apt-get install chromium, or CHROMIUM=path); skipped, with the reason, without.
 test-browser: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser]'
+	-command -v npm >/dev/null && { test -e $(VENV)/axe-core/node_modules/axe-core/axe.min.js || npm install --silent --no-audit --no-fund --ignore-scripts --prefix $(VENV)/axe-core axe-core@4.14.1; }
 	$(BIN)/python -m pytest tests/browser -m browser
 
 # The lowest versions that pyproject.toml allows (uv resolves them): the five lines of the README, and the tests of the way that they take.

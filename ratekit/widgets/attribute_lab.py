@@ -28,7 +28,7 @@ from ratekit.widgets import attribute_draft, attribute_trials, dashboard_html, e
 from ratekit.widgets.attribute_draft import BASES, MENTIONS, OWN, Draft
 from ratekit.widgets.attribute_trials import Version
 from ratekit.widgets.progress import Progress
-from ratekit.widgets.shared import StaticView, Worker, block, embedded, menu, picture, row, style, text
+from ratekit.widgets.shared import StaticView, Worker, block, embedded, menu, row, style, text
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -37,6 +37,7 @@ NEW = "a new one"
 EXAMPLE = Draft("courtesy", "more courteous", "less courteous", measure=MENTIONS, mentioned="please, thank you",
                 rules=("politeness",))  # fmt: skip
 HANDFUL = 6
+EFFECTS_OF = "Effects of the attribute"
 _KEPT = "what came back is kept, and trying again goes on from there"
 
 
@@ -139,7 +140,7 @@ class AttributeLab(StaticView):
         self._show_mentioned()
 
     def _make_tabs(self) -> None:
-        self.compared, self.texts, self.cost, self.result = text(), text(), text(), text()
+        self.compared, self.texts, self.cost, self.picture, self.result = text(), text(), text(), text(), text()
         self.left, self.right, self.row_shown = menu("Left", ["–"]), menu("Right", ["–"]), menu("Row", ["–"])
         self.chosen = menu("Version", ["–"])
         self.n = ipywidgets.IntSlider(
@@ -149,8 +150,6 @@ class AttributeLab(StaticView):
         self.estimate_button = ipywidgets.Button(
             description="Estimate", button_style="primary", disabled=True, tooltip="At the cost that is shown"
         )
-        self.picture = picture()
-        self.picture.layout.display = "none"  # until there is one
         self.code_shown = text()
         for control in (self.left, self.right, self.row_shown):
             control.observe(self._side_by_side, names="value")
@@ -211,7 +210,7 @@ class AttributeLab(StaticView):
         if self.versions:
             parts += [self.compared.value, self.texts.value, self.code_shown.value]
         if self.picture.value:
-            parts.append(embedded(self.picture.value, "Effects of the attribute"))
+            parts.append(self.picture.value)
         return "".join(parts)
 
     # --- trying ---
@@ -322,8 +321,8 @@ class AttributeLab(StaticView):
 
     def _show_result(self) -> None:
         version = self.version
-        self.picture.value = dashboard_html.forest(version.audit.effects) if version.n else b""
-        self.picture.layout.display = "" if version.n else "none"
+        forest = embedded(dashboard_html.forest(version.audit.effects), EFFECTS_OF) if version.n else ""
+        self.picture.value = forest
         self.result.value = block(f"<p>{as_html(version.verdict.sentence)}</p>" if version.n else "", "rk-result")
 
     # --- small things ---

@@ -11,7 +11,7 @@ from ratekit.errors import InputError
 from ratekit.escaping import as_html, visible
 from ratekit.widgets import dashboard_html
 from ratekit.widgets.dashboard_html import ALL
-from ratekit.widgets.shared import StaticView, block, embedded, menu, picture, row, style, text
+from ratekit.widgets.shared import StaticView, block, embedded, menu, row, style, text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,8 +65,8 @@ class EffectsDashboard(StaticView):
         )  # fmt: skip
         best = next((n for n in ("rate", "single_rewrite", "naive") if n in {n for _, n in known}), known[0][1])
         self.estimator = menu("Heat map of", known, best)
-        self.title, self.numbers = text(), text()
-        self.picture = picture()
+        self.title, self.picture, self.numbers = text(), text(), text()
+        self.picture.layout = ipywidgets.Layout(flex="1 1 420px", min_width="0", max_width="780px")
         self.heat = ipywidgets.GridBox()
         self.rows = ipywidgets.VBox()
         for control in (self.attribute, self.reward_model, self.estimand, self.unit, self.estimators, self.estimator):
@@ -88,18 +88,18 @@ class EffectsDashboard(StaticView):
         """The forest and its numbers, for where no kernel runs."""
         return (
             "<p>Effects of attributes on rewards. Run this cell in Jupyter for the menus.</p>"
-            f"{self.title.value}{embedded(self.picture.value, 'Forest of effects')}{self._heat_html()}"
+            f"{self.title.value}{self.picture.value}{self._heat_html()}"
         )
 
     def _draw(self, change: Any = None) -> None:
         rows = dashboard_html.select(self.table, self.attribute.value, self.reward_model.value)
         try:
-            self.picture.value = dashboard_html.forest(
+            forest = dashboard_html.forest(
                 rows, estimand=self.estimand.value, unit=self.unit.value, estimators=tuple(self.estimators.value)
             )
-            fault = ""
+            self.picture.value, fault = embedded(forest, "Forest of effects"), ""
         except InputError as e:
-            self.picture.value, fault = b"", f": {e}"
+            self.picture.value, fault = "", f": {e}"
         shown = f"Attribute: {self.attribute.value}; reward model: {self.reward_model.value}{fault}"
         self.title.value = block(f"<b>{html.escape(visible(shown))}</b>", "rk-shown")
         self._draw_heat()

@@ -91,7 +91,9 @@ class Explorer(StaticView):
         self.order = menu("Order", [(words, name) for name, words in explorer_rows.ORDERS.items()])
         self.against = menu("Compare with", [(words, name) for name, words in explorer_html.AGAINST.items()])
         self.count = text()
-        self.listed = ipywidgets.Select(rows=10, layout={"width": "250px"})
+        self.listed = ipywidgets.Select(
+            rows=10, description="Rows", style={"description_width": "initial"}, layout={"width": "290px"}
+        )
         # JupyterLab keeps the arrow keys to itself, so there are buttons for the keyboard too.
         self.previous = _step("Previous", lambda: self._go(-1))
         self.next = _step("Next", lambda: self._go(+1))

@@ -49,15 +49,15 @@ def row(*children: ipywidgets.Widget) -> ipywidgets.HBox:
     return ipywidgets.HBox(children, layout={"flex_flow": "row wrap", "align_items": "center"})
 
 
-def block(html: str = "", test_id: str = "") -> str:
+def block(inner: str = "", test_id: str = "") -> str:
     """HTML in the widgets' style, findable by `test_id`."""
     found = f' data-testid="{test_id}"' if test_id else ""
-    return f'<div class="rk"{found}>{html}</div>'
+    return f'<div class="rk"{found}>{inner}</div>'
 
 
-def text(html: str = "") -> ipywidgets.HTML:
+def text(inner: str = "") -> ipywidgets.HTML:
     """A widget that shows HTML over the whole width."""
-    return ipywidgets.HTML(html, layout={"width": "100%", "margin": "2px 0"})
+    return ipywidgets.HTML(inner, layout={"width": "100%", "margin": "2px 0"})
 
 
 def style(*more: str) -> ipywidgets.HTML:
@@ -65,15 +65,10 @@ def style(*more: str) -> ipywidgets.HTML:
     return ipywidgets.HTML(f"<style>{STYLE}{''.join(more)}</style>", layout={"display": "none"})
 
 
-def picture(width: str = "760px") -> ipywidgets.Image:
-    """A place for PNG bytes: an image widget is the same in every front end, and nothing is clipped or races."""
-    return ipywidgets.Image(format="png", layout={"max_width": "100%", "width": width})  # a tooltip breaks its view
-
-
 def embedded(png: bytes, alt: str) -> str:
     """A picture as HTML that needs no other file."""
     data = base64.b64encode(png).decode("ascii")
-    return f'<img alt="{alt}" style="max-width:100%" src="data:image/png;base64,{data}">'
+    return f'<img alt="{html.escape(alt)}" style="width:760px;max-width:100%" src="data:image/png;base64,{data}">'
 
 
 # Where the live view stands, what is kept for pages without a kernel is hidden; where it does not, the reverse holds.

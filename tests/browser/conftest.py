@@ -61,8 +61,13 @@ def open_page(browser):
     """
     contexts = []
 
-    def open_(width: int = 1280, height: int = 1000, allowed: tuple[str, ...] = ("file:",), scripts: bool = True):
-        context = browser.new_context(viewport={"width": width, "height": height}, java_script_enabled=scripts)
+    def open_(
+        width: int = 1280, height: int = 1000, allowed: tuple[str, ...] = ("file:",), scripts: bool = True,
+        bypass_csp: bool = False,
+    ):  # fmt: skip
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, java_script_enabled=scripts, bypass_csp=bypass_csp
+        )
         contexts.append(context)
         page = context.new_page()
         page.asked, page.faults, page.runs_scripts = [], [], scripts

@@ -64,13 +64,14 @@ def nothing_is_wrong(page):
 def test_the_quickstart_follows_its_menus_down_to_the_rows(lab, open_page, width):
     changes = [("n_pairs = 1800", "n_pairs = 240")]
     page = lab.run(open_page, NOTEBOOKS / "01_quickstart.ipynb", width=width, changes=changes)
-    picture = page.locator(".widget-image").first
-    before = picture.find_attribute("src")
+    picture = page.locator(".rk-live img[alt^='Forest']").first
+    before = picture.get_attribute("src")
     choose(page, "Attribute", "length")
     settled(page, "rk-shown", "Attribute: length; reward model: all")
     page.wait_for_function(
-        "([i, old]) => i.src !== old && i.complete && i.naturalWidth > 0",
-        arg=[picture.element_handle(), before],
+        "old => { const i = document.querySelector(\".rk-live img[alt^='Forest']\");"
+        " return i && i.src !== old && i.complete && i.naturalWidth > 0; }",
+        arg=before,
         timeout=60_000,
     )
     into_view(picture)
@@ -104,7 +105,7 @@ def test_the_playground_follows_its_sliders(lab, open_page, width):
     shot(page, "04-playground")
 
     def estimate(name):
-        return float(picture.locator(f".rk-{name}").find_attribute("data-estimate"))
+        return float(picture.locator(f".rk-{name}").get_attribute("data-estimate"))
 
     assert estimate("naive") > 1.0
     handle = page.locator(".widget-slider .noUi-handle").first  # confounding
