@@ -19,6 +19,7 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 from docstrings import as_rst  # noqa: E402
+from house import picture  # noqa: E402
 
 import ratekit  # noqa: E402
 
@@ -86,6 +87,7 @@ def generate(app: object) -> None:
     named = {name for *_, names in PAGES for name in names}
     rest = [name for name in ratekit.__all__ if name not in named and not inspect.ismodule(getattr(ratekit, name))]
     pages = [*PAGES, ("more", "More", "What else is public.", rest)] if rest else PAGES
+    (HERE / "architecture.svg").write_text(picture(), encoding="utf-8")
     folder = fresh(HERE / "api")
     for slug, title, about, names in pages:
         directives = "\n".join(directive(name) for name in names if not name.endswith(".*"))

@@ -11,54 +11,29 @@ import sys
 import pytest
 from conftest import ROOT
 
-PACKAGE = ROOT / "ratekit"
+sys.path.insert(0, str(ROOT / "docs"))
 
-# DESIGN's floors. A module may import from its own floor or a lower one; the graph has no cycle.
-FLOORS = {
-    0: "errors schema columns userfiles files escaping redaction store tables",
-    1: "augmentation estimators recommendation resampling measures attributes textdiff",
-    2: "groups sources checkpoints lora rewriting scoring",
-    3: "stages diagnostics conclusions simulate merging",
-    4: "audits gates plots",
-    5: "reports widgets reproduce cli demo",
-}
-FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}
+from house import PACKAGE, floors, imported_modules, imports, picture
 
-
-def module_name(path):
-    parts = path.relative_to(PACKAGE).with_suffix("").parts
-    return ".".join(p for p in parts if p != "__init__")
-
-
-def imported_modules(path):
-    """Every ratekit module that a file imports, at the top or inside a function."""
-    known = {module_name(p) for p in PACKAGE.rglob("*.py")}
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-        else:
-            continue
-        for name in names:
-            if name.startswith("ratekit."):
-                inner = name.removeprefix("ratekit.")
-                while inner and inner not in known:
-                    inner = inner.rpartition(".")[0]
-                if inner:
-                    yield inner
-
-
-MODULES = {
-    module_name(p): set(imported_modules(p)) for p in PACKAGE.rglob("*.py") if module_name(p) not in ("", "__main__")
-}
+MODULES = imports()
+ROWS = [row for floor in floors() for row in floor]
+ROW_OF = {room: number for number, row in enumerate(ROWS) for room in row}
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_imports_go_downwards(module):
-    floor = FLOOR_OF[module.split(".")[0]]
+    room = module.partition(".")[0]
+    assert room in ROW_OF, f"{room} stands on no floor: name it in pyproject.toml under [tool.ratekit]"
     for other in MODULES[module]:
-        assert FLOOR_OF[other.split(".")[0]] <= floor, f"{module} imports {other} from a higher floor"
+        below = other.partition(".")[0]
+        assert below == room or ROW_OF[below] < ROW_OF[room], f"{module} imports {other}, which is no lower room"
+
+
+def test_every_room_stands_on_a_floor_once_and_in_the_picture():
+    rooms = [room for row in ROWS for room in row]
+    assert sorted(rooms) == sorted({module.partition(".")[0] for module in MODULES})
+    drawn = picture()
+    assert all(f">{room}</text>" in drawn for room in rooms)
 
 
 def test_imports_have_no_cycle():
