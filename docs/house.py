@@ -72,7 +72,8 @@ def picture() -> str:
             shade = 0.06 + 0.34 * min(1.0, lines.get(room, 0) / 4000)
             out.append(
                 f'<rect x="{left}" y="{top}" width="{BOX}" height="32" rx="4" fill="#0072b2" '
-                f'fill-opacity="{shade:.2f}" stroke="#0072b2"/><text x="{left + 8}" y="{top + 20}" fill="currentColor">{room}</text>'
+                f'fill-opacity="{shade:.2f}" stroke="#0072b2"/>'
+                f'<text x="{left + 8}" y="{top + 20}" fill="currentColor">{room}</text>'
                 f'<text x="{left + BOX - 6}" y="{top + 20}" fill="#555" font-size="10" text-anchor="end">'
                 f"{lines.get(room, 0):,}</text>"
             )

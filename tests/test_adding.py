@@ -1,0 +1,82 @@
+"""Adding one thing is editing one place: each is added as one literal, and one audit of them walks every surface."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import ratekit as rk
+from ratekit.cli import main
+from ratekit.measures import MEASURES
+from ratekit.rewriting.rules import RULES
+from ratekit.sources.public import Source
+
+
+def exclamations(texts):
+    return [float(t.count("!")) for t in texts]
+
+
+def digits(texts):
+    return [float(sum(c.isdigit() for c in t)) for t in texts]
+
+
+def excited(text, target):
+    return text.rstrip("!. ") + ("!!" if target else ".")
+
+
+def loud(prompts, responses):
+    return [float(r.count("!")) + 0.01 * len(r) for r in responses]
+
+
+def forum_rows(row, index):
+    yield {"prompt_id": f"q{index}", "prompt": row["asked"], "response": row["said"]}
+
+
+@pytest.fixture
+def added(monkeypatch):
+    monkeypatch.setitem(MEASURES, "digits", digits)
+    attribute = rk.Attribute("excitement", "more excited", "calmer", measure=exclamations)
+    monkeypatch.setitem(rk.ATTRIBUTES, "excitement", attribute)
+    monkeypatch.setitem(RULES, "excitement", excited)
+    monkeypatch.setitem(rk.REWARD_MODELS, "loud", loud)
+    source = Source("a forum", "", {"asked": "text", "said": "text"}, forum_rows)
+    monkeypatch.setitem(rk.SOURCES, "forum", source)
+
+
+@pytest.fixture
+def forum(tmp_path):
+    path = tmp_path / "forum.jsonl"
+    rows = [
+        {"asked": f"What of {i}?", "said": f"I saw {i} of them and it was {'great' * (i % 3)} fine{'!' * (i % 2)}"}
+        for i in range(40)
+    ]
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    return path
+
+
+def test_one_literal_each_walks_every_surface(added, forum, tmp_path, capsys):
+    out = tmp_path / "audit"
+    command = ["audit", "--data", "forum", "--data-files", str(forum), "-a", "excitement", "--rewriter", "rules"]
+    assert main([*command, "-r", "loud", "--out", str(out)]) == 0
+    screen = capsys.readouterr().out
+    assert "excitement" in screen and "loud" in screen
+    found = rk.Audit.load(out)
+    rate = found.effects[(found.effects.estimator == "rate") & (found.effects.estimand == "ate")].iloc[0]
+    assert rate.estimate > 1  # two marks against none, each worth 1.01
+    checks = rk.diagnose(found.dataset)
+    assert "digits" in set(checks[checks["check"] == "balance"]["about"])  # a measure that rewrites should leave alone
+    assert "excitement" in repr(found) and "loud" in found._repr_html_()
+    page = found.report(tmp_path / "page.html")
+    text = (page if hasattr(page, "read_text") else tmp_path / "page.html").read_text()
+    assert "excitement" in text and "loud" in text
+    for name in ("rate", "naive"):
+        assert name in set(found.effects.estimator)
+    assert rk.plots.effects(found.effects) is not None
+    assert main(["attributes"]) == 0
+    assert "excitement" in capsys.readouterr().out
+
+
+def test_what_was_not_added_is_unknown(forum, tmp_path, capsys):
+    assert main(["audit", "--data", str(forum), "-a", "excitement", "-r", "words", "--out", str(tmp_path / "o")]) == 2
+    assert "excitement" in capsys.readouterr().err
