@@ -60,16 +60,19 @@ def test_one_literal_each_walks_every_surface(added, forum, tmp_path, capsys):
     command = ["audit", "--data", "forum", "--data-files", str(forum), "-a", "excitement", "--rewriter", "rules"]
     assert main([*command, "-r", "loud", "--out", str(out)]) == 0
     screen = capsys.readouterr().out
-    assert "excitement" in screen and "loud" in screen
+    assert "excitement" in screen
+    assert "loud" in screen
     found = rk.Audit.load(out)
     rate = found.effects[(found.effects.estimator == "rate") & (found.effects.estimand == "ate")].iloc[0]
     assert rate.estimate > 1  # two marks against none, each worth 1.01
     checks = rk.diagnose(found.dataset)
     assert "digits" in set(checks[checks["check"] == "balance"]["about"])  # a measure that rewrites should leave alone
-    assert "excitement" in repr(found) and "loud" in found._repr_html_()
+    assert "excitement" in repr(found)
+    assert "loud" in found._repr_html_()
     page = found.report(tmp_path / "page.html")
     text = (page if hasattr(page, "read_text") else tmp_path / "page.html").read_text()
-    assert "excitement" in text and "loud" in text
+    assert "excitement" in text
+    assert "loud" in text
     for name in ("rate", "naive"):
         assert name in set(found.effects.estimator)
     assert rk.plots.effects(found.effects) is not None
