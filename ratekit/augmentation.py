@@ -32,7 +32,7 @@ def augmented(values: Floats, features: Floats, clusters: Ints, folds: int = 5, 
     >>> d = 1 + 2 * x[:, 0] + 0.1 * rng.normal(size=400)
     >>> seen = np.where(rng.random(400) < 0.4, d, np.nan)
     >>> psi, explained = augmented(seen, x, np.arange(400))
-    >>> abs(psi.mean() - d.mean()) < 0.05 < abs(np.nanmean(seen) - d.mean()), round(explained, 2)
+    >>> bool(abs(psi.mean() - d.mean()) < 0.05 < abs(np.nanmean(seen) - d.mean())), round(explained, 2)
     (True, 1.0)
 
     Parameters

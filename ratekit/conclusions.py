@@ -218,7 +218,7 @@ def smallest_effect(row: Mapping[str, Any], power: float = POWER) -> float:
 
     Examples
     --------
-    >>> round(smallest_effect({"se": 1.0, "n_clusters": 100_000}), 2)
+    >>> round(smallest_effect({"se": 1.0, "n_clusters": 100_000, "level": 0.95}), 2)
     2.8
     """
     df = float(row.get("df", math.nan))

@@ -170,8 +170,8 @@ def share_interval(values: Floats, clusters: Ints, level: float = LEVEL) -> Inte
 
     Examples
     --------
-    >>> [round(x, 3) for x in share_interval(np.ones(16), np.arange(16))]
-    [1.0, 0.806, 1.0, 16]
+    >>> [round(float(x), 3) for x in share_interval(np.ones(16), np.arange(16))]
+    [1.0, 0.806, 1.0, 16.0]
     """
     share, se, n_clusters = clustered_mean(values, clusters)[:3]
     n = len(values)

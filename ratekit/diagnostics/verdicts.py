@@ -667,8 +667,8 @@ def ratio_interval(top: Floats, bottom: Floats, clusters: Ints, level: float = 0
     Examples
     --------
     >>> bottom = np.array([1.0, 2.0, 3.0, 2.0])
-    >>> [round(x, 3) for x in ratio_interval(2 * bottom, bottom, np.arange(4))]
-    [2.0, 2.0, 2.0, 4]
+    >>> [round(float(x), 3) for x in ratio_interval(2 * bottom, bottom, np.arange(4))]
+    [2.0, 2.0, 2.0, 4.0]
     """
     n, g = len(top), len(np.unique(clusters))
     a, b = float(top.mean()), float(bottom.mean())

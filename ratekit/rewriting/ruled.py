@@ -51,9 +51,9 @@ class Ruled:
 def composed(*rules: Rule) -> Rule:
     """Return a rule that applies several: in their order towards the treated side, in reverse towards the other.
 
-    >>> both = composed(RULED["citations"].rule, RULED["hedging"].rule)
+    >>> both = composed(RULED["hedging"].rule, RULED["citations"].rule)
     >>> both("It drags.", True), both(both("It drags.", True), False)
-    ('It drags [1], perhaps.', 'It drags.')
+    ('It drags, perhaps [1].', 'It drags.')
     """
 
     def rule(text: str, target: bool) -> str:

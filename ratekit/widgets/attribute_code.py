@@ -53,7 +53,7 @@ def as_code(function: Callable[..., Any], name: str) -> tuple[str, str]:
     >>> import statistics
     >>> as_code(statistics.mean, "average")
     ('from statistics import mean', 'mean')
-    >>> print(as_code(len.__call__, "count")[0].splitlines()[0])
+    >>> print(as_code(len.__call__, "count")[0].splitlines()[1])
     def count(texts):
     """
     try:
