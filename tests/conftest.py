@@ -10,6 +10,8 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test needs a network; one that asks for it fails at once
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+collect_ignore = ["servers"]  # programs, which import what stands beside them
+
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 

@@ -355,8 +355,8 @@ def test_rewrite_faults():
         rk.rewrite(ds, "length", marked, depth=0)
     with pytest.raises(InputError, match="unknown rewriter 'ruls'; did you mean 'rules'"):
         rk.rewrite(ds, "length", "ruls")
-    with pytest.raises(InputError, match="no rules rewrite 'formality'"):
-        rk.rewrite(rk.label(ds, "formality"), "formality", "rules")
+    with pytest.raises(InputError, match="no rules rewrite 'complexity'"):
+        rk.rewrite(rk.label(ds, "complexity"), "complexity", "rules")
     with pytest.raises(WorkError, match="no rewrite succeeded"):
         rk.rewrite(ds, "length", lambda t, s: [rk.Rewrite(None, "refused")] * len(t), progress=False)
     with pytest.raises(WorkError, match="1 rewrites for 6 texts"):
