@@ -472,7 +472,7 @@ def combined(parts: list[tuple[Floats, float]]) -> tuple[float, float]:
 def wald(gaps: Floats, covariance: Floats, df: float) -> tuple[float, float]:
     """F statistic and p-value that all `gaps` (q,) are 0: Hotelling's T^2 with `df` degrees of freedom.
 
-    >>> [round(x, 4) for x in wald(np.array([2.0]), np.array([[1.0]]), df=10)]  # one gap: the square of t, and its p-value
+    >>> [round(x, 4) for x in wald(np.array([2.0]), np.array([[1.0]]), df=10)]  # the square of t, and its p-value
     [4.0, 0.0734]
 
     NaN where the degrees of freedom are too few or the covariance is singular.
