@@ -355,8 +355,8 @@ def test_rewrite_faults():
         rk.rewrite(ds, "length", marked, depth=0)
     with pytest.raises(InputError, match="unknown rewriter 'ruls'; did you mean 'rules'"):
         rk.rewrite(ds, "length", "ruls")
+    mine = rk.Attribute("mine", "a", "b", label=lambda rows: [len(row["response"]) > 500 for row in rows])
     with pytest.raises(InputError, match="no rules rewrite 'mine'"):
-        mine = rk.Attribute("mine", "a", "b", label=lambda rows: [len(row["response"]) > 500 for row in rows])
         rk.rewrite(rk.label(ds, mine), mine, "rules")
     with pytest.raises(WorkError, match="no rewrite succeeded"):
         rk.rewrite(ds, "length", lambda t, s: [rk.Rewrite(None, "refused")] * len(t), progress=False)
