@@ -92,7 +92,12 @@ class Row(dict[str, Any]):
 def above_median(measure: Measure) -> Label:
     """Treated where the measure is above the dataset's median, or at it where nothing is above.
 
-    Rows without a measure get None. Raises InputError where all rows have one value.
+    Rows without a measure get None.
+
+    Raises
+    ------
+    InputError
+        Where all rows have one value.
     """
 
     def label(rows: Any) -> list[bool | None]:
@@ -169,8 +174,12 @@ def gold(columns: dict[str, float], otherwise: Label | None = None) -> Label:
 def by_column(column: str, positive: Any = None) -> Label:
     """Labels from a column that the user names: `positive` is the value (or values) of the treated rows.
 
-    Without `positive` the column holds true and false, 0 and 1, or the words for them. Raises InputError for any other,
-    and where no row has the positive value.
+    Without `positive` the column holds true and false, 0 and 1, or the words for them.
+
+    Raises
+    ------
+    InputError
+        For any other, and where no row has the positive value.
     """
 
     def label(rows: Any) -> Sequence[bool | None]:

@@ -51,6 +51,8 @@ def is_list(name: str) -> bool:
 def table(rows: Sequence[Mapping[str, Any]], where: str) -> pa.Table:
     """Rows as an Arrow table; a key that a row lacks is null there. Raises InputError.
 
+    Examples
+    --------
     >>> table([{"response": "a"}, {"response": "b", "n": 1}], "here").to_pydict()
     {'response': ['a', 'b'], 'n': [None, 1]}
     """
@@ -120,6 +122,8 @@ def _are_turns(value: Any) -> bool:
 def depth(value: Any) -> int:
     """How deep lists and records stand in one another, counted no further than one beyond `MAX_DEPTH`.
 
+    Examples
+    --------
     >>> depth(1), depth([[1], 2]), depth({"a": []})
     (0, 2, 2)
     """
@@ -195,6 +199,8 @@ _RECORDS = re.compile(r"\s*\[\s*[\[{\"']")  # a list of records, lists or texts
 def from_text(where: str, name: str, cells: Sequence[str | None]) -> Any:
     """One column of a CSV, typed by its name and by all of its cells.
 
+    Examples
+    --------
     >>> from_text("here", "n", ["1", None, "20"]).to_pylist(), from_text("here", "id", ["007", "7"]).to_pylist()
     ([1, None, 20], ['007', '7'])
     >>> from_text("here", "rewrites", ["['a.'\\n 'b.']"]).to_pylist()
@@ -254,10 +260,12 @@ def lists(where: str, name: str, row: int, cell: Any) -> Any:
 def nested(text: str) -> Any:
     """What JSON, Python or numpy wrote as this text. Raises ValueError where it is none of these.
 
+    numpy parts the entries of an array with white space, which Python would read as one joined text.
+
+    Examples
+    --------
     >>> nested('["a", null]'), nested("['a', None]"), nested("['a' None]"), nested("[1.  nan 0.5]")
     (['a', None], ['a', None], ['a', None], [1.0, None, 0.5])
-
-    numpy parts the entries of an array with white space, which Python would read as one joined text.
     """
     try:
         return json.loads(text)
@@ -357,10 +365,15 @@ def _record(text: str, at: int, level: int) -> tuple[dict[str, Any], int]:
 def renaming(names: Sequence[str], columns: Mapping[str, str] | None, where: str) -> dict[str, str]:
     """{theirs: ours} for the columns that get another name; what bore our name before is left out.
 
+    Raises
+    ------
+    InputError
+        For one that the table does not have.
+
+    Examples
+    --------
     >>> renaming(["question", "n"], {"prompt": "question"}, "here")
     {'question': 'prompt'}
-
-    Raises InputError for one that the table does not have.
     """
     for theirs in (columns or {}).values():
         if theirs not in names:

@@ -46,11 +46,13 @@ class Simulated(NamedTuple):
 def simulate_reviews(n: int, seed: int = 0) -> list[Simulated]:
     """`n` reviews whose sentiment and length are independent, put together from sentences of the bundled ones.
 
+    Lengths are log-uniform, up to about 300 words; sentiment is that of the reviews the sentences come from.
+
+    Examples
+    --------
     >>> review = simulate_reviews(1)[0]
     >>> review.n_words == len(review.text.split())
     True
-
-    Lengths are log-uniform, up to about 300 words; sentiment is that of the reviews the sentences come from.
     """
     bundled = load("reviews", attribute="sentiment")
     pool: dict[bool, list[str]] = {True: [], False: []}
@@ -71,10 +73,12 @@ def simulate_reviews(n: int, seed: int = 0) -> list[Simulated]:
 def train_reward_model(folder: str | Path, *, n_pairs: int = 1800, seed: int = 0, progress: bool = True) -> Path:
     """Train the demo's reward model and save it (safetensors, tokenizer, chat template) into `folder`.
 
-    >>> train_reward_model("demo/demo-rm")  # doctest: +SKIP
-
     A one-layer GPT-2 of about 0.3M parameters; the pairs' winners follow Bradley and Terry (1952) with the utility of
     this module's constants, and the loss is -log sigmoid(r_winner - r_loser).
+
+    Examples
+    --------
+    >>> train_reward_model("demo/demo-rm")  # doctest: +SKIP
     """
     import torch
     from tqdm.auto import tqdm

@@ -34,6 +34,8 @@ class Terminated(KeyboardInterrupt):
 def unknown(kind: str, name: object, known: Iterable[str], hint: str = "") -> InputError:
     """An `InputError` that names the nearest known names.
 
+    Examples
+    --------
     >>> print(unknown("attribute", "lenght", ["length", "sentiment"]))
     unknown attribute 'lenght'; did you mean 'length'? Known: length, sentiment
     """
@@ -47,6 +49,8 @@ def unknown(kind: str, name: object, known: Iterable[str], hint: str = "") -> In
 def shorten(text: object, width: int = 60) -> str:
     """One line of `text` for a message: white space folded, the middle cut out.
 
+    Examples
+    --------
     >>> shorten("a very long " * 20, width=20)
     'a very lo...ery long'
     """

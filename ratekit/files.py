@@ -36,6 +36,8 @@ SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 def suffix_of(path: Path) -> str:
     """The suffix that tells the format, without .gz.
 
+    Examples
+    --------
     >>> suffix_of(Path("scored.jsonl.gz"))
     '.jsonl'
     """

@@ -19,13 +19,15 @@ SIDE = {True: "treated", False: "untreated"}
 def reward_matrix(ds: Any, column: str) -> NDArray[np.float64]:
     """The column `reward/<name>` as (n, depth+1) float64; null entries and missing passes are NaN.
 
+    A null means "not scored"; a NaN or infinite value, or one of 1e100 or more, is a fault and raises InputError with
+    its row.
+
+    Examples
+    --------
     >>> import pandas as pd
     >>> reward_matrix(pd.DataFrame({"reward/a": [[1.0, None, 3.0], [4.0]]}), "reward/a")
     array([[ 1., nan,  3.],
            [ 4., nan, nan]])
-
-    A null means "not scored"; a NaN or infinite value, or one of 1e100 or more, is a fault and raises InputError with
-    its row.
     """
     import pandas as pd
     import pyarrow as pa

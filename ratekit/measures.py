@@ -18,6 +18,8 @@ Measure = Callable[[Sequence[str]], ArrayLike]
 def words(texts: Sequence[str]) -> NDArray[np.float64]:
     """Number of white-space separated words.
 
+    Examples
+    --------
     >>> words(["one two  three", ""])
     array([3., 0.])
     """
@@ -27,6 +29,8 @@ def words(texts: Sequence[str]) -> NDArray[np.float64]:
 def vader(texts: Sequence[str]) -> NDArray[np.float64]:
     """VADER compound sentiment, -1 (negative) to 1 (positive); Hutto and Gilbert 2014 (ICWSM).
 
+    Examples
+    --------
     >>> vader(["A wonderful film.", "A film.", "A dreadful film."]).round(2)
     array([ 0.57,  0.  , -0.44])
     """
@@ -44,6 +48,8 @@ def _vader() -> Any:
 def readability(texts: Sequence[str]) -> NDArray[np.float64]:
     """Automated Readability Index: about the US school grade needed; higher is harder (Smith and Senter 1967).
 
+    Examples
+    --------
     >>> readability(["The cat sat.", "Comprehensive documentation accelerates collaborative development."]).round(1)
     array([-4.2, 39.5])
     """
@@ -58,6 +64,8 @@ _FIRST_LETTER = re.compile(r"[^\W\d_]")
 def starts_with_vowel(texts: Sequence[str]) -> NDArray[np.float64]:
     """1 if the first letter is one of a, e, i, o, u, else 0; NaN if there is no letter.
 
+    Examples
+    --------
     >>> starts_with_vowel(["Overall fine", "'It' works", "Fine", "42"])
     array([ 1.,  1.,  0., nan])
     """
@@ -77,6 +85,8 @@ _INFORMAL = re.compile(
 def formality(texts: Sequence[str]) -> NDArray[np.float64]:
     """Minus the informal marks (contractions, slang, exclamations, emoticons) per 100 words; 0 is formal.
 
+    Examples
+    --------
     >>> formality(["It does not suit every reader.", "lol it's super cool!"])
     array([   0., -125.])
     """
@@ -87,10 +97,15 @@ def formality(texts: Sequence[str]) -> NDArray[np.float64]:
 def mentions(*sought: str) -> Measure:
     """A measure that counts how often these words or phrases are said, per 100 words, whatever the case.
 
+    Raises
+    ------
+    InputError
+        Where no word is given.
+
+    Examples
+    --------
     >>> mentions("please", "thank you")(["Thank you. Please sit.", "Sit."])
     array([50.,  0.])
-
-    Raises InputError where no word is given.
     """
     wanted = [w.strip() for w in sought if w.strip()]
     if not wanted:
@@ -108,6 +123,8 @@ def mentions(*sought: str) -> Measure:
 def rate_of(pattern: str, name: str) -> Measure:
     """Return a measure that counts the matches of a regular expression per 100 words; ^ is the start of a line.
 
+    Examples
+    --------
     >>> rate_of(r"^- ", "list items")(["- One\\n- Two", "One, two."]).round()
     array([50.,  0.])
     """
@@ -144,6 +161,8 @@ FAULT = re.compile(
 def faults(texts: Sequence[str]) -> NDArray[np.float64]:
     """Typos, HTML, doubled marks and spaces, and sentences that start small, per 100 words.
 
+    Examples
+    --------
     >>> faults(["Teh plot is thin!!! avoid it.", "The plot is thin. Avoid it."])
     array([50.,  0.])
     """
@@ -158,6 +177,8 @@ MEASURES: dict[str, Measure] = {"words": words, "sentiment": vader, "readability
 def name_of(measure: Measure | None) -> str:
     """The measure's name, for messages and for the data that it was used on; "" for None.
 
+    Examples
+    --------
     >>> name_of(words), name_of(vader)
     ('words', 'vader')
     """
@@ -167,7 +188,10 @@ def name_of(measure: Measure | None) -> str:
 def values_of(measure: Measure, texts: Sequence[str], name: str = "") -> NDArray[np.float64]:
     """The measure of each text, (n,) float64; NaN where there is none.
 
-    Raises InputError for a measure that fails or gives anything but one finite number (or NaN) a text.
+    Raises
+    ------
+    InputError
+        For a measure that fails or gives anything but one finite number (or NaN) a text.
     """
     name = name or name_of(measure)
     texts = list(texts)

@@ -42,6 +42,8 @@ _KEY_LIKE = re.compile(r"(?<![\w-])(?:sk-(?=[\w*-]*\d)[\w*-]{12,}|hf_[A-Za-z0-9]
 class Address(str):
     """A server's address that does not show its secrets where an object is shown.
 
+    Examples
+    --------
     >>> Address("http://me:secret@host:8000/v1?token=x")
     'http://***@host:8000/v1?***'
     """

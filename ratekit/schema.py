@@ -64,6 +64,8 @@ def columns_of(ds: Any) -> list[str]:
 def reward_columns(columns: Iterable[str]) -> list[str]:
     """The columns that hold rewards, in their order.
 
+    Examples
+    --------
     >>> reward_columns(["response", "reward/vader", "reward/words"])
     ['reward/vader', 'reward/words']
     """
@@ -73,10 +75,12 @@ def reward_columns(columns: Iterable[str]) -> list[str]:
 def require(ds: Any, stage: str, columns: Sequence[str] | None = None) -> None:
     """Raise one clear `InputError` unless `ds` has the columns that `stage` reads.
 
+    The error names the missing column, the stage that adds it, and a near-miss among the columns.
+
+    Examples
+    --------
     >>> import pandas as pd
     >>> require(pd.DataFrame({"prompt_id": [], "response": []}), "label")
-
-    The error names the missing column, the stage that adds it, and a near-miss among the columns.
     """
     have = columns_of(ds)
     for column in NEEDED_BY[stage] if columns is None else columns:
@@ -98,6 +102,8 @@ def _missing(column: str, have: list[str], stage: str) -> InputError:
 def listed(columns: Sequence[str], most: int = 20) -> str:
     """Column names for a message, however many and long they are.
 
+    Examples
+    --------
     >>> listed(["prompt", "response"]), listed([f"c{i}" for i in range(1000)], most=3)
     ('prompt, response', 'c0, c1, c2 and 997 more')
     """
@@ -189,6 +195,8 @@ def _joined(parts: Any, where: str) -> str:
 def prompt_text(prompt: Any) -> str:
     r"""The prompt as plain text: one turn as it is, several with their roles.
 
+    Examples
+    --------
     >>> prompt_text([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}])
     'user: Hi\n\nassistant: Hello!'
     """

@@ -60,6 +60,8 @@ def table_of(frame: pd.DataFrame, names: Mapping[str, str] | None = None, missin
 def cell(value: Any, missing: str = "-") -> str:
     """One value as text, on one line.
 
+    Examples
+    --------
     >>> cell(0.123456), cell(float("nan")), cell(3), cell("two\\nlines")
     ('0.1235', '-', '3', 'two lines')
     """
@@ -73,6 +75,8 @@ def cell(value: Any, missing: str = "-") -> str:
 def as_text(table: Table, widest: int = WIDEST) -> str:
     """Columns side by side for a terminal; numbers to the right, control characters as signs.
 
+    Examples
+    --------
     >>> print(as_text(Table(["model", "n"], [False, True], [["a", "3"], ["bcdefgh", "12"]])))
     model     n
     a         3
@@ -89,6 +93,8 @@ def as_text(table: Table, widest: int = WIDEST) -> str:
 def as_markdown(table: Table) -> str:
     """A table of Markdown; markup and bars in cells are shown, not obeyed.
 
+    Examples
+    --------
     >>> print(as_markdown(Table(["n"], [True], [["3"], ["<b>|"]])))
     | n |
     |--:|
@@ -149,6 +155,8 @@ def _text(text: str, limit: int) -> str:
 def as_csv(frame: pd.DataFrame) -> str:
     """A DataFrame as CSV: numbers to the last digit, texts that a spreadsheet would run as a formula quoted by `'`.
 
+    Examples
+    --------
     >>> import pandas as pd
     >>> print(as_csv(pd.DataFrame({"name": ["a", "=1+1"], "x": [0.1, -2.0]})), end="")
     name,x
@@ -169,6 +177,8 @@ def _quoted(value: Any) -> Any:
 def unquoted(frame: pd.DataFrame) -> pd.DataFrame:
     """A DataFrame read from what `as_csv` wrote, its texts as they were.
 
+    Examples
+    --------
     >>> import pandas as pd
     >>> unquoted(pd.DataFrame({"name": ["a", "'=1+1"]}))["name"].tolist()
     ['a', '=1+1']
@@ -185,6 +195,8 @@ def unquoted(frame: pd.DataFrame) -> pd.DataFrame:
 def as_json(frame: pd.DataFrame) -> str:
     """A DataFrame as a JSON list of row objects, NaN and infinities as null.
 
+    Examples
+    --------
     >>> import pandas as pd
     >>> as_json(pd.DataFrame({"n": [3], "se": [float("nan")]}))
     '[{"n": 3, "se": null}]'

@@ -34,12 +34,14 @@ class Piece:
 def word_differences(before: str, after: str) -> list[Piece]:
     """The pieces that lead from `before` to `after`: same and removed make `before`, same and added make `after`.
 
+    Pieces are whole words with the space that follows. Shortest is not promised; completeness is.
+
+    Examples
+    --------
     >>> [(p.kind, p.text) for p in word_differences("a fine film", "a dull film")]
     [('same', 'a '), ('removed', 'fine '), ('added', 'dull '), ('same', 'film')]
     >>> word_differences("same", "same")
     [Piece(kind='same', text='same')]
-
-    Pieces are whole words with the space that follows. Shortest is not promised; completeness is.
     """
     old, new = _WORDS.findall(before), _WORDS.findall(after)
     head = _common(old, new)
@@ -54,6 +56,8 @@ def word_differences(before: str, after: str) -> list[Piece]:
 def changed_share(before: str, after: str) -> float:
     """The share of words, of both texts together, that the other one does not have in its place.
 
+    Examples
+    --------
     >>> changed_share("one two three four", "one two three five")
     0.25
     >>> changed_share("", "")
@@ -70,11 +74,13 @@ def changed_share(before: str, after: str) -> float:
 def differences_html(before: str, after: str, limit: int = 20_000) -> str:
     """The rewrite with its differences marked, as HTML that only shows: removed struck through, added underlined.
 
-    >>> differences_html("a <b> film", "a good film")
-    '<div class="rk-text"><bdi>a <del>&lt;b&gt; </del><ins>good </ins>film</bdi></div>'
-
     Put `STYLE` on the page once. Marks differ by line as well as by colour. Each text is cut at `limit` characters, and
     the cut is said. Everything from the texts is escaped, and control and direction marks are written as signs.
+
+    Examples
+    --------
+    >>> differences_html("a <b> film", "a good film")
+    '<div class="rk-text"><bdi>a <del>&lt;b&gt; </del><ins>good </ins>film</bdi></div>'
     """
     old, old_note = cut(before, limit)
     new, new_note = cut(after, limit)

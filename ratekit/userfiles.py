@@ -14,6 +14,8 @@ from ratekit.errors import InputError, shorten, unknown
 def is_object_spec(spec: object) -> bool:
     """Whether this names an object in a file of Python, as in "mine.py:bullets".
 
+    Examples
+    --------
     >>> is_object_spec("mine.py:bullets"), is_object_spec("openai:gpt-4o-mini")
     (True, False)
     """

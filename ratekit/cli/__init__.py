@@ -22,6 +22,8 @@ class _Shown(logging.Formatter):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with `argv` (default: the process's own) and return its exit code.
 
+    Examples
+    --------
     >>> main(["estimate", "no-such-file.jsonl"])
     2
     """

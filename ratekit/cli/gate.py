@@ -54,6 +54,8 @@ def gate(
 def limits_of(given: list[str]) -> dict[str, float]:
     """The limits that were given as ATTRIBUTE=SD; InputError with what is wrong.
 
+    Examples
+    --------
     >>> limits_of(["length=0.1"])
     {'length': 0.1}
     """

@@ -90,6 +90,8 @@ TableFormat = Annotated[Format, typer.Option("--format", help="How the table is 
 def own(spec: Any) -> Any:
     """What FILE.py:NAME names; anything else is given back as it is.
 
+    Examples
+    --------
     >>> own("length")
     'length'
     """

@@ -28,6 +28,8 @@ def show(table: pd.DataFrame, how: Format = Format.table) -> None:
 def render(table: pd.DataFrame, how: Format) -> str:
     """The table as text.
 
+    Examples
+    --------
     >>> import pandas as pd
     >>> print(render(pd.DataFrame({"n": [3], "se": [0.12345]}), Format.table))
     n      se

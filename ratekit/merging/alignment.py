@@ -35,10 +35,16 @@ SWEEPS = 100  # over the groups; the similarity rises with each, and in practice
 class Alignment:
     """A model put into the order of another.
 
-    state         the aligned weights: the same function
-    permutations  by group of units; unit k of the aligned model is what unit `permutations[group][k]` was
-    distance      Euclidean distance of all weights to the reference, `distance_before` what it was
-    restarts      the distance that each restart came to, the first from the order that was given
+    Parameters
+    ----------
+    state
+        the aligned weights: the same function
+    permutations
+        by group of units; unit k of the aligned model is what unit `permutations[group][k]` was
+    distance
+        Euclidean distance of all weights to the reference, `distance_before` what it was
+    restarts
+        the distance that each restart came to, the first from the order that was given
     """
 
     state: dict[str, torch.Tensor]
@@ -60,24 +66,33 @@ def align(
 ) -> Alignment:
     """Permute the units of `model` so that its weights come as near to those of `reference` as can be found.
 
+    InputError where the two differ in a tensor's name or shape, where a value is not finite, or where the symmetries
+    do not fit.
+
+    Parameters
+    ----------
+    reference, model
+        state dicts or model folders, of one architecture
+    heads
+        key-value heads of a transformer, see `symmetries_of`, which finds what may be permuted; a folder's config says
+        it
+    symmetries
+        of an architecture that it does not know
+    restarts
+        from how many orders to climb: the one given and random ones. The climb ends in a local optimum, and for models
+        trained apart the restarts differ
+    judge
+        which restart is taken: the least value of this metric halfway between `reference` and the aligned model (its
+        loss, say); by default the least distance, which needs no data and foretells little
+
+    Examples
+    --------
     >>> import torch
     >>> _ = torch.manual_seed(0)
     >>> net = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1)).state_dict()
     >>> from ratekit.merging.symmetries import shuffled, symmetries_of
     >>> align(net, shuffled(net, symmetries_of(net), seed=1)).distance
     0.0
-
-    reference, model  state dicts or model folders, of one architecture
-    heads       key-value heads of a transformer, see `symmetries_of`, which finds what may be permuted; a folder's
-                config says it
-    symmetries  of an architecture that it does not know
-    restarts    from how many orders to climb: the one given and random ones. The climb ends in a local optimum, and
-                for models trained apart the restarts differ
-    judge       which restart is taken: the least value of this metric halfway between `reference` and the aligned
-                model (its loss, say); by default the least distance, which needs no data and foretells little
-
-    InputError where the two differ in a tensor's name or shape, where a value is not finite, or where the symmetries
-    do not fit.
     """
     if restarts < 1:
         raise InputError(f"restarts={restarts}: at least one is needed")

@@ -67,25 +67,6 @@ def audit(
 ) -> pd.DataFrame:
     """Members, base, best single, output ensemble and each merge: accuracy, barrier and every attribute's effect.
 
-    >>> table = audit(["rm-a", "rm-b"], ds, ["linear", "ties"], base="base-rm", pairs=pairs)  # doctest: +SKIP
-    >>> table[["model", "accuracy", "barrier", "length", "length - rm-a"]]  # doctest: +SKIP
-
-    models          folders or state dicts, in a list or by name
-    dataset         labelled and rewritten rows of one attribute or several, or the path of such a table
-    methods         words as on the command line ("ties", "ties:density=0.5,weight=1;2"; "greedy", "fisher", "regmean",
-                    which look at the pairs), or a mapping label -> such a word, or -> a model that was merged elsewhere
-    attributes      which of the dataset's; default all
-    base            the model that the members were tuned from: a row of its own, and what task vectors are taken from
-    pairs           preference pairs (columns prompt, chosen, rejected); without them no accuracy, loss and barrier
-    out             a folder for audit.csv, audit.json and the scores, from which the same call goes on
-    reward_of       what a state dict is loaded into: a model folder, or a function that makes a reward of a state dict;
-                    by default the first folder among the models. A function's scores are kept where it has a
-                    `fingerprint`, a word that tells it from others
-    estimand        by default what the rows have: the ATE, or the effect on the one class that they are of
-    unit            "sd", each model's own reward SDs, for their scales differ; or "reward"
-    barrier_points  points within each line at which the loss is taken; 0 leaves the barrier out
-    seed            of methods that draw
-
     Columns: model, kind (member, base, best_single, ensemble, merge), method; accuracy, loss and barrier, the first two
     with _se, _ci_low and _ci_high; for each attribute its effect, `<attribute>_estimand`, and `<attribute> - <member>`,
     the paired contrast on the rewrites that both were scored on, each with _se, _ci_low, _ci_high, contrasts with
@@ -97,6 +78,41 @@ def audit(
     A method that fails leaves a row with a note, and a quantity that cannot be had a blank with a note. A wrong call,
     and rows from which no effect can be estimated, raise InputError before any text is scored; a table without a number
     raises WorkError.
+
+    Parameters
+    ----------
+    models
+        folders or state dicts, in a list or by name
+    dataset
+        labelled and rewritten rows of one attribute or several, or the path of such a table
+    methods
+        words as on the command line ("ties", "ties:density=0.5,weight=1;2"; "greedy", "fisher", "regmean", which look
+        at the pairs), or a mapping label -> such a word, or -> a model that was merged elsewhere
+    attributes
+        which of the dataset's; default all
+    base
+        the model that the members were tuned from: a row of its own, and what task vectors are taken from
+    pairs
+        preference pairs (columns prompt, chosen, rejected); without them no accuracy, loss and barrier
+    out
+        a folder for audit.csv, audit.json and the scores, from which the same call goes on
+    reward_of
+        what a state dict is loaded into: a model folder, or a function that makes a reward of a state dict; by default
+        the first folder among the models. A function's scores are kept where it has a `fingerprint`, a word that tells
+        it from others
+    estimand
+        by default what the rows have: the ATE, or the effect on the one class that they are of
+    unit
+        "sd", each model's own reward SDs, for their scales differ; or "reward"
+    barrier_points
+        points within each line at which the loss is taken; 0 leaves the barrier out
+    seed
+        of methods that draw
+
+    Examples
+    --------
+    >>> table = audit(["rm-a", "rm-b"], ds, ["linear", "ties"], base="base-rm", pairs=pairs)  # doctest: +SKIP
+    >>> table[["model", "accuracy", "barrier", "length", "length - rm-a"]]  # doctest: +SKIP
     """
     given = named(models)
     if len(given) < 2:

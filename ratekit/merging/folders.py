@@ -35,11 +35,18 @@ PROBE = ("Why is the sky blue?", "  It ISN'T 1,234.5% good\n\n\tor bad... ", "DÃ
 class Reading:
     """How a folder's weights are read.
 
-    config        as `transformers` completes it; as it is where `transformers` does not know its kind
-    defaults      the keys that such a config has of itself
-    vocabulary    token -> row; None where there is no tokenizer
-    added         row -> (token, lstrip, rstrip, single_word, normalized) of the tokens that are cut out first
-    cut           the rows of each text of `PROBE`
+    Parameters
+    ----------
+    config
+        as `transformers` completes it; as it is where `transformers` does not know its kind
+    defaults
+        the keys that such a config has of itself
+    vocabulary
+        token -> row; None where there is no tokenizer
+    added
+        row -> (token, lstrip, rstrip, single_word, normalized) of the tokens that are cut out first
+    cut
+        the rows of each text of `PROBE`
     """
 
     config: dict[str, Any]

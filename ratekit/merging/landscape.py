@@ -52,12 +52,14 @@ class Path:
 def line(start: Model, end: Model, name: str = "line") -> Path:
     """The straight path from one model to another.
 
+    State dicts or folders. InputError where the two differ in a tensor's name, shape or dtype, or a value is not
+    finite.
+
+    Examples
+    --------
     >>> import torch
     >>> line({"w": torch.tensor([0.0])}, {"w": torch.tensor([4.0])})(0.25)
     {'w': tensor([1.])}
-
-    State dicts or folders. InputError where the two differ in a tensor's name, shape or dtype, or a value is not
-    finite.
     """
     a, b = load_state(start), load_state(end)
     check_states({"start": a, "end": b})
@@ -67,12 +69,14 @@ def line(start: Model, end: Model, name: str = "line") -> Path:
 def direction(model: Model, tuned: Model, base: Model, name: str = "direction") -> Path:
     """The path `model + t (tuned - base)`: a multiple of another model's task vector added to this one.
 
+    Ilharco et al. 2022 (arXiv 2212.04089): what fine-tuning taught is added, or with t < 0 taken away.
+
+    Examples
+    --------
     >>> import torch
     >>> w = lambda x: {"w": torch.tensor([x])}
     >>> direction(w(1.0), tuned=w(5.0), base=w(3.0))(-1.0)
     {'w': tensor([-1.])}
-
-    Ilharco et al. 2022 (arXiv 2212.04089): what fine-tuning taught is added, or with t < 0 taken away.
     """
     states = [load_state(m) for m in (model, tuned, base)]
     check_states(dict(zip(("model", "tuned", "base"), states, strict=True)))
@@ -91,6 +95,20 @@ def bezier(
 ) -> Path:
     """A quadratic Bezier curve between two models, bent to where the loss is low.
 
+    Only the control point is trained. Garipov et al. 2018 (arXiv 1802.10026), equation 3. Too large a rate makes a
+    curve that is worse than the line (3e-3 did where 1e-3 was good), so compare the two: `connectivity` does.
+    InputError where the loss is not one number with a gradient, WorkError where it becomes NaN.
+
+    Parameters
+    ----------
+    loss
+        a differentiable function of a state dict (with `torch.func.functional_call`), called once a step: let it draw a
+        new batch of *training* data each time
+    steps, rate
+        of Adam on the control point, which begins halfway; each step takes the loss at a t drawn from [0, 1]
+
+    Examples
+    --------
     >>> import torch
     >>> from torch.func import functional_call
     >>> net = torch.nn.Linear(2, 1)
@@ -100,14 +118,6 @@ def bezier(
     >>> curve = bezier(a, b, loss, steps=5)
     >>> torch.equal(curve(1.0)["weight"], b["weight"])
     True
-
-    loss   a differentiable function of a state dict (with `torch.func.functional_call`), called once a step: let it
-           draw a new batch of *training* data each time
-    steps, rate   of Adam on the control point, which begins halfway; each step takes the loss at a t drawn from [0, 1]
-
-    Only the control point is trained. Garipov et al. 2018 (arXiv 1802.10026), equation 3. Too large a rate makes a
-    curve that is worse than the line (3e-3 did where 1e-3 was good), so compare the two: `connectivity` does.
-    InputError where the loss is not one number with a gradient, WorkError where it becomes NaN.
     """
     import torch
 
@@ -140,6 +150,19 @@ def profile(
 ) -> pd.DataFrame:
     """Every metric at every point of a path: a row each.
 
+    Columns: t, metric, value, se, ci_low, ci_high, chord. A metric with `.estimate`, as those of RATE effects have,
+    gives its interval; of a plain number se and interval are NaN. `chord` is the line between the values at the first
+    and the last t: value - chord is what the path adds to its ends.
+
+    Parameters
+    ----------
+    metrics
+        {name: metric}, or an `Instrument`, which scores each text once for all its metrics
+    ts
+        points from 0 to 1, or their number
+
+    Examples
+    --------
     >>> import torch
     >>> path = line({"w": torch.tensor([0.0])}, {"w": torch.tensor([2.0])})
     >>> table = profile(path, {"square": lambda s: float(s["w"] ** 2)}, ts=3)
@@ -148,13 +171,6 @@ def profile(
     0.0 square    0.0    0.0
     0.5 square    1.0    2.0
     1.0 square    4.0    4.0
-
-    metrics  {name: metric}, or an `Instrument`, which scores each text once for all its metrics
-    ts       points from 0 to 1, or their number
-
-    Columns: t, metric, value, se, ci_low, ci_high, chord. A metric with `.estimate`, as those of RATE effects have,
-    gives its interval; of a plain number se and interval are NaN. `chord` is the line between the values at the first
-    and the last t: value - chord is what the path adds to its ends.
     """
     import pandas as pd
 
@@ -200,15 +216,17 @@ def chord(ts: ArrayLike, values: ArrayLike) -> NDArray[np.float64]:
 def barrier(start: Model, end: Model, loss: Metric, n: int = POINTS, path: Path | None = None) -> float:
     """The most that the loss along a path exceeds the line between its ends' losses; 0 where it never does.
 
-    >>> import torch
-    >>> w = lambda x: {"w": torch.tensor([x])}
-    >>> barrier(w(-1.0), w(1.0), lambda s: float((s["w"] ** 2 - 1) ** 2))  # two minima and a hill of height 1
-    1.0
-
     B = max_t [L(t) - ((1-t) L(0) + t L(1))] over `n` points, both ends among them; on the straight line where no
     `path` is given. Frankle et al. 2019 (arXiv 1912.05671); Entezari et al. 2021 (arXiv 2110.06296), definition 1.
     A barrier speaks of the loss alone: models without one may reward quite different things, and (Lubana et al. 2022,
     arXiv 2211.08422) models with one do use different mechanisms.
+
+    Examples
+    --------
+    >>> import torch
+    >>> w = lambda x: {"w": torch.tensor([x])}
+    >>> barrier(w(-1.0), w(1.0), lambda s: float((s["w"] ** 2 - 1) ** 2))  # two minima and a hill of height 1
+    1.0
     """
     ts, values = _along(path or line(start, end), loss, n)
     return float((values - chord(ts, values)).max())
@@ -217,13 +235,15 @@ def barrier(start: Model, end: Model, loss: Metric, n: int = POINTS, path: Path 
 def nonlinearity(start: Model, end: Model, metric: Metric, n: int = POINTS, path: Path | None = None) -> float:
     """How far a metric strays from the line between its ends' values: the deviation that is largest in size, signed.
 
+    In the metric's units. RATE is linear in the rewards, so where the reward is linear in its weights every raw effect
+    (in reward units) is on the chord; one in reward SDs is not, for the SD along the path is not linear.
+
+    Examples
+    --------
     >>> import torch
     >>> path = line({"w": torch.tensor([0.0])}, {"w": torch.tensor([2.0])})
     >>> nonlinearity(path.start, path.end, lambda s: float(s["w"] ** 2), n=5)  # halfway 1, where the chord has 2
     -1.0
-
-    In the metric's units. RATE is linear in the rewards, so where the reward is linear in its weights every raw effect
-    (in reward units) is on the chord; one in reward SDs is not, for the SD along the path is not linear.
     """
     ts, values = _along(path or line(start, end), metric, n)
     away = values - chord(ts, values)

@@ -42,16 +42,27 @@ LEARNED = {
 def ensemble(rewards: Sequence[ArrayLike], reference: Sequence[ArrayLike] | None = None) -> Floats:
     """The mean over models of their standardised rewards: each less its mean, in its SDs.
 
+    NaN where any model has none. An ensemble keeps what its members have in common, their errors too (Eisenstein et al.
+    2023, arXiv 2312.09244).
+
+    Parameters
+    ----------
+    rewards
+        k arrays of one shape, NaN where a text was not scored; the scale of a reward is its model's own, so that
+        without standardising the widest would decide alone
+    reference
+        k arrays whose mean and SD (ddof 1) are taken, by default the rewards themselves: the original responses' where
+        the rewards are those of rewrites
+
+    Raises
+    ------
+    InputError
+        Where a model's rewards do not vary.
+
+    Examples
+    --------
     >>> ensemble([[0.0, 2.0, 4.0], [300.0, 200.0, 100.0]])
     array([0., 0., 0.])
-
-    rewards    k arrays of one shape, NaN where a text was not scored; the scale of a reward is its model's own, so that
-               without standardising the widest would decide alone
-    reference  k arrays whose mean and SD (ddof 1) are taken, by default the rewards themselves: the original responses'
-               where the rewards are those of rewrites
-
-    NaN where any model has none. Raises InputError where a model's rewards do not vary. An ensemble keeps what its
-    members have in common, their errors too (Eisenstein et al. 2023, arXiv 2312.09244).
     """
     arrays = [np.asarray(r, float) for r in rewards]
     of = arrays if reference is None else [np.asarray(r, float) for r in reference]
@@ -82,14 +93,20 @@ class Soup(NamedTuple):
 def greedy(models: Mapping[str, Model] | Sequence[Model], metric: Metric, *, higher_is_better: bool = True) -> Soup:
     """A greedy soup: models in the order of their metric, each kept where the average with it is no worse.
 
+    Recipe 1 of Wortsman et al. 2022 (arXiv 2203.05482). Choose on data that the result is not judged on.
+
+    Raises
+    ------
+    InputError
+        For models that do not belong together, before the first is measured.
+
+    Examples
+    --------
     >>> import torch
     >>> states = {"a": {"w": torch.tensor([0.0])}, "b": {"w": torch.tensor([2.0])}, "c": {"w": torch.tensor([9.0])}}
     >>> soup = greedy(states, lambda state: -abs(float(state["w"]) - 0.8))
     >>> soup.members, float(soup.state["w"])
     (['a', 'b'], 1.0)
-
-    Recipe 1 of Wortsman et al. 2022 (arXiv 2203.05482). Choose on data that the result is not judged on. Raises
-    InputError for models that do not belong together, before the first is measured.
     """
     given = named(models)
     if not given:
@@ -113,6 +130,8 @@ def greedy(models: Mapping[str, Model] | Sequence[Model], metric: Metric, *, hig
 def wise_ft(base: Model, tuned: Model, alpha: float = 0.5) -> dict[str, Tensor]:
     """(1-alpha) base + alpha tuned (WiSE-FT; Wortsman et al. 2021, arXiv 2109.01903).
 
+    Examples
+    --------
     >>> import torch
     >>> wise_ft({"w": torch.tensor([0.0])}, {"w": torch.tensor([4.0])}, 0.25)
     {'w': tensor([1.])}
@@ -123,15 +142,23 @@ def wise_ft(base: Model, tuned: Model, alpha: float = 0.5) -> dict[str, Tensor]:
 def fisher(states: Sequence[State], information: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """sum_i F_i theta_i / sum_i F_i, entry by entry (Matena and Raffel 2021, arXiv 2111.09832, equation 2).
 
+    Parameters
+    ----------
+    states
+        k state dicts; information: for each the diagonal of its Fisher information, of the tensors' shapes. A tensor
+        without it, and an entry of which no model knows anything, is averaged
+
+    Raises
+    ------
+    InputError
+        For a tensor whose information has another shape, or is negative or not finite.
+
+    Examples
+    --------
     >>> import torch
     >>> a, b = {"w": torch.tensor([0.0, 0.0])}, {"w": torch.tensor([4.0, 4.0])}
     >>> fisher([a, b], [{"w": torch.tensor([1.0, 0.0])}, {"w": torch.tensor([3.0, 0.0])}])
     {'w': tensor([3., 2.])}
-
-    states       k state dicts; information: for each the diagonal of its Fisher information, of the tensors' shapes. A
-                 tensor without it, and an entry of which no model knows anything, is averaged
-
-    Raises InputError for a tensor whose information has another shape, or is negative or not finite.
     """
     import torch
 
@@ -159,16 +186,26 @@ def regmean(
 ) -> dict[str, Tensor]:
     """W = (sum_i W_i G_i) (sum_i G_i)^-1 for each linear layer, G_i = X_i' X_i of its inputs; the rest is averaged.
 
+    Jin et al. 2022 (arXiv 2212.09849, equation 2). Directions that no input has keep the models' average.
+
+    Parameters
+    ----------
+    states
+        k state dicts; grams: for each, weight name -> (inputs, inputs), as `gram_matrices` makes them
+    shrink
+        what off-diagonal entries are multiplied by; 1 is least squares, the paper takes 0.9 for what is not linear
+
+    Raises
+    ------
+    InputError
+        For a gram matrix of another size.
+
+    Examples
+    --------
     >>> import torch
     >>> a, b = {"w": torch.tensor([[0.0]])}, {"w": torch.tensor([[4.0]])}
     >>> regmean([a, b], [{"w": torch.tensor([[1.0]])}, {"w": torch.tensor([[3.0]])}])
     {'w': tensor([[3.]])}
-
-    states  k state dicts; grams: for each, weight name -> (inputs, inputs), as `gram_matrices` makes them
-    shrink  what off-diagonal entries are multiplied by; 1 is least squares, the paper takes 0.9 for what is not linear
-
-    Jin et al. 2022 (arXiv 2212.09849, equation 2). Directions that no input has keep the models' average. Raises
-    InputError for a gram matrix of another size.
     """
     import torch
 
@@ -223,8 +260,12 @@ def fisher_information(
 ) -> dict[str, Tensor]:
     """The diagonal of the empirical Fisher information: the mean over batches of the squared gradient of the loss.
 
-    network  a torch module; batches: one example each gives the information itself, larger ones a lower estimate
-    loss     (network, batch) -> scalar, a negative log likelihood
+    Parameters
+    ----------
+    network
+        a torch module; batches: one example each gives the information itself, larger ones a lower estimate
+    loss
+        (network, batch) -> scalar, a negative log likelihood
     """
     import torch
 
@@ -246,7 +287,10 @@ def fisher_information(
 def gram_matrices(network: Any, batches: Iterable[Batch], run: Callable[[Any, Batch], object]) -> dict[str, Tensor]:
     """X'X of the inputs of every linear layer, by the name of its weight: (inputs, inputs), float32.
 
-    run  (network, batch) -> anything: a forward pass. Padding counts as input, so leave it out
+    Parameters
+    ----------
+    run
+        (network, batch) -> anything: a forward pass. Padding counts as input, so leave it out
     """
     import torch
 

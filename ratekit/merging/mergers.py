@@ -68,29 +68,44 @@ def merge(
 ) -> dict[str, Tensor] | Path:
     """The models merged into one: a state dict, or with `out` the folder that it was written to.
 
-    >>> import torch
-    >>> a, b = {"w": torch.tensor([0.0, 2.0])}, {"w": torch.tensor([4.0, 2.0])}
-    >>> merge([a, b], "linear", weight=[1, 3])
-    {'w': tensor([3., 2.])}
-
-    models    state dicts or folders (safetensors; a LoRA adapter's folder counts as its base with the adapter merged
-              in), in a list, or by name in a mapping
-    method    a name in `rk.merging.METHODS`, which has each method's claim, source and parameters
-    base      the model that these were tuned from, where the method needs one; else it is not looked at. A method that
-              goes from one model to another (slerp, nearswap, arcee_fusion) takes two models, or a base and a model
-    out       a new folder; config and tokenizer are the first model's, and merge.json says how it was made
-    dtype     of the merged floating-point tensors; by default the models' own. All is computed in float32
-    seed      of the methods that draw: each tensor has draws of its own, the same in memory and shard by shard
-    memory    GiB that one tensor may take while it is merged; a larger one is merged in blocks of rows, and the log
-              says so
-    params    the method's own, checked; `weight` is one number, or one for each model (a list, or a mapping by name)
-
     A tensor of one element (a reward head's bias) is the weighted average of the models', whatever the method: nothing
     can be trimmed from one number, and dropping it at random would be noise. Tensors that are not floating point must
     be equal. Tied tensors of a state dict stay tied.
 
-    Raises InputError, naming the tensor, where the models differ in names, shapes or dtypes, or hold NaN; WorkError
-    where a method gives NaN. Methods that are mergekit's need `pip install 'ratekit[merge]'`.
+    Parameters
+    ----------
+    models
+        state dicts or folders (safetensors; a LoRA adapter's folder counts as its base with the adapter merged in), in
+        a list, or by name in a mapping
+    method
+        a name in `rk.merging.METHODS`, which has each method's claim, source and parameters
+    base
+        the model that these were tuned from, where the method needs one; else it is not looked at. A method that goes
+        from one model to another (slerp, nearswap, arcee_fusion) takes two models, or a base and a model
+    out
+        a new folder; config and tokenizer are the first model's, and merge.json says how it was made
+    dtype
+        of the merged floating-point tensors; by default the models' own. All is computed in float32
+    seed
+        of the methods that draw: each tensor has draws of its own, the same in memory and shard by shard
+    memory
+        GiB that one tensor may take while it is merged; a larger one is merged in blocks of rows, and the log says so
+    params
+        the method's own, checked; `weight` is one number, or one for each model (a list, or a mapping by name)
+
+    Raises
+    ------
+    InputError
+        , naming the tensor, where the models differ in names, shapes or dtypes, or hold NaN.
+    WorkError
+        Where a method gives NaN. Methods that are mergekit's need `pip install 'ratekit[merge]'`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> a, b = {"w": torch.tensor([0.0, 2.0])}, {"w": torch.tensor([4.0, 2.0])}
+    >>> merge([a, b], "linear", weight=[1, 3])
+    {'w': tensor([3., 2.])}
     """
     plan = Plan(models, method, base, dtype, seed, memory, params)
     if out is None:

@@ -24,13 +24,20 @@ Value = float | bool | None
 class Method:
     """One row of `METHODS`.
 
-    base        "none", "optional" or "needed": the model that the others were tuned from
-    models      how few and how many models it takes, the base not counted
-    parameters  name -> default; `weight` may be one number or one for each model, None is 1/k
-    singles     how a tensor of one element is merged, in which nothing can be trimmed, dropped or turned: by the
-                method's "own" formula, which is a sum; as the weighted "mean" of the models'; or as "task" vectors are
-                summed when nothing is trimmed
-    memory      bytes for an element while two models and a base are merged (measured: benchmarks/merging.py)
+    Parameters
+    ----------
+    base
+        "none", "optional" or "needed": the model that the others were tuned from
+    models
+        how few and how many models it takes, the base not counted
+    parameters
+        name -> default; `weight` may be one number or one for each model, None is 1/k
+    singles
+        how a tensor of one element is merged, in which nothing can be trimmed, dropped or turned: by the method's "own"
+        formula, which is a sum; as the weighted "mean" of the models'; or as "task" vectors are summed when nothing is
+        trimmed
+    memory
+        bytes for an element while two models and a base are merged (measured: benchmarks/merging.py)
     """
 
     name: str
@@ -118,6 +125,8 @@ METHODS: dict[str, Method] = {method.name: method for method in _LIST}
 def find_method(name: str) -> Method:
     """The method of that name. Raises InputError with the nearest names.
 
+    Examples
+    --------
     >>> find_method("ties").base
     'needed'
     """
@@ -129,6 +138,8 @@ def find_method(name: str) -> Method:
 def recipe(text: str) -> tuple[str, dict[str, Any]]:
     """A method and its parameters from one word, as on the command line.
 
+    Examples
+    --------
     >>> recipe("ties:density=0.5,normalize=false")
     ('ties', {'density': 0.5, 'normalize': False})
     >>> recipe("linear:weight=1;2")
@@ -157,7 +168,10 @@ def _number(text: str) -> float | bool:
 def checked(method: Method, given: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     """The method's parameters with those given put in; weights as one number for each of the models `names`.
 
-    Raises InputError for a parameter that the method does not have and for a value that it cannot have.
+    Raises
+    ------
+    InputError
+        For a parameter that the method does not have and for a value that it cannot have.
     """
     for key in given:
         if key not in method.parameters:

@@ -267,6 +267,8 @@ def effect_metric(
 ) -> _Metric:
     """The effect of an attribute on the reward that a state dict gives, as a metric.
 
+    Examples
+    --------
     >>> effect_metric("rm-a", ds, "length")(state)  # doctest: +SKIP
     0.41
     """
@@ -319,6 +321,8 @@ def reward_from(
 ) -> RewardOf:
     """A function that makes a reward of a state dict: loaded into the architecture of `folder`, read as that is read.
 
+    Examples
+    --------
     >>> reward = reward_from("rm-a")(state)  # doctest: +SKIP
     >>> reward(["Why?"], ["Because."]).shape  # doctest: +SKIP
     (1,)
@@ -377,13 +381,21 @@ class _RewardFrom:
 def read_pairs(pairs: Any) -> list[tuple[Any, str, str]]:
     """(prompt, chosen, rejected) of each preference pair.
 
+    Parameters
+    ----------
+    pairs
+        a Dataset, a DataFrame, a list of such objects, or a path to a table: columns prompt, chosen, rejected. The
+        responses are strings; conversations that hold the prompt too are split at their last turn
+
+    Raises
+    ------
+    InputError
+        For a missing column and a pair without text.
+
+    Examples
+    --------
     >>> read_pairs([{"prompt": "Hi", "chosen": "Hello!", "rejected": "Go away."}])
     [('Hi', 'Hello!', 'Go away.')]
-
-    pairs  a Dataset, a DataFrame, a list of such objects, or a path to a table: columns prompt, chosen, rejected. The
-           responses are strings; conversations that hold the prompt too are split at their last turn
-
-    Raises InputError for a missing column and a pair without text.
     """
     if isinstance(pairs, str | Path):
         pairs = files.read(pairs)

@@ -42,15 +42,17 @@ class Convexity:
 def convexity(models: Sequence[Model], loss: Metric, *, n: int = 30, seed: int = 0) -> Convexity:
     """Mode convexity: are mixes of these models no worse than the average of what is mixed?
 
-    >>> import torch
-    >>> w = lambda x: {"w": torch.tensor([x])}
-    >>> convexity([w(-1.0), w(0.0), w(2.0)], lambda s: float(s["w"] ** 2)).worst <= 0  # a quadratic is convex
-    True
-
     The gap of a mix is L(sum w_i theta_i) - sum w_i L(theta_i), with w uniform on the simplex (Dirichlet(1)); where the
     loss is convex over the models' hull no gap exceeds 0 (Jensen). `n` mixes are drawn. Working definition after
     Gueta et al. 2023 (arXiv 2302.04863: fine-tuned models fill a region, and those between them do as well) and model
     soups (Wortsman et al. 2022, arXiv 2203.05482).
+
+    Examples
+    --------
+    >>> import torch
+    >>> w = lambda x: {"w": torch.tensor([x])}
+    >>> convexity([w(-1.0), w(0.0), w(2.0)], lambda s: float(s["w"] ** 2)).worst <= 0  # a quadratic is convex
+    True
     """
     states = _states(models)
     if len(states) < 2 or n < 1:
@@ -65,8 +67,12 @@ def convexity(models: Sequence[Model], loss: Metric, *, n: int = 30, seed: int =
 class Determinism:
     """From which step on two runs that part end in one mode.
 
-    decided_at  the first step at which they do, and at all later ones; NaN if at none
-    table       a row for each step and pair of runs: step, run, other, barrier, distance
+    Parameters
+    ----------
+    decided_at
+        the first step at which they do, and at all later ones; NaN if at none
+    table
+        a row for each step and pair of runs: step, run, other, barrier, distance
     """
 
     decided_at: float
@@ -84,19 +90,26 @@ def determinism(
 ) -> Determinism:
     """Mode determinism: how early in training is it decided which mode a run ends in?
 
+    Instability analysis, Frankle et al. 2019 (arXiv 1912.05671), with the barrier as its error; Fort et al. 2020
+    (arXiv 2010.15110). A barrier of 0 says one mode of the loss, not one behaviour (Juneja et al. 2022, arXiv
+    2205.12411): profile the effects between the ends to see that.
+
+    Parameters
+    ----------
+    run
+        (step, seed) -> the model at the end of a run that shares its first `step` steps with all others and goes on
+        with the order of data that the seed gives
+    steps
+        at which runs part; runs: the seeds; each two of one step are compared
+    tolerance
+        the largest barrier at which two ends count as one mode
+
+    Examples
+    --------
     >>> import torch
     >>> ends = lambda step, seed: {"w": torch.tensor([1.0 if step > 10 or seed else -1.0])}  # decided after step 10
     >>> determinism(ends, [0, 10, 20], lambda s: float((s["w"] ** 2 - 1) ** 2)).decided_at
     20.0
-
-    run        (step, seed) -> the model at the end of a run that shares its first `step` steps with all others and
-               goes on with the order of data that the seed gives
-    steps      at which runs part; runs: the seeds; each two of one step are compared
-    tolerance  the largest barrier at which two ends count as one mode
-
-    Instability analysis, Frankle et al. 2019 (arXiv 1912.05671), with the barrier as its error; Fort et al. 2020
-    (arXiv 2010.15110). A barrier of 0 says one mode of the loss, not one behaviour (Juneja et al. 2022, arXiv
-    2205.12411): profile the effects between the ends to see that.
     """
     import pandas as pd
 
@@ -122,11 +135,17 @@ def determinism(
 class Directedness:
     """Whether a few directions govern the models.
 
-    cosines      between the task vectors, a labelled square
-    first_share  share of the task vectors' summed squared lengths along their first principal direction (no mean
-                 is taken out): 1/k for k orthogonal ones of one length, 1 where all point one way
-    rise_task    what the metric changes from the base to one task vector away, a mean over the models
-    rise_random  the same along random directions, as long in every tensor
+    Parameters
+    ----------
+    cosines
+        between the task vectors, a labelled square
+    first_share
+        share of the task vectors' summed squared lengths along their first principal direction (no mean is taken out):
+        1/k for k orthogonal ones of one length, 1 where all point one way
+    rise_task
+        what the metric changes from the base to one task vector away, a mean over the models
+    rise_random
+        the same along random directions, as long in every tensor
     """
 
     cosines: pd.DataFrame
@@ -140,18 +159,24 @@ def directedness(
 ) -> Directedness:
     """Mode directedness: do a few directions govern the loss, or the behaviour?
 
+    Working definition after He et al. 2019 (asymmetric valleys, arXiv 1902.00744: some directions matter and others do
+    not) and task vectors (Ilharco et al. 2022, arXiv 2212.04089). Random directions have the task
+    vector's norm in each tensor (after the filter normalisation of Li et al. 2017, arXiv 1712.09913).
+
+    Parameters
+    ----------
+    metric
+        a loss, or a RATE effect: along whose task vectors does it move, and does it along any direction?
+    n
+        random directions for each model
+
+    Examples
+    --------
     >>> import torch
     >>> w = lambda *x: {"w": torch.tensor(x)}
     >>> found = directedness([w(1.0, 0.0), w(0.0, 1.0)], w(0.0, 0.0), lambda s: float(s["w"].sum()))
     >>> round(float(found.cosines.iloc[0, 1]), 3), round(found.first_share, 3), found.rise_task
     (0.0, 0.5, 1.0)
-
-    metric  a loss, or a RATE effect: along whose task vectors does it move, and does it along any direction?
-    n       random directions for each model
-
-    Working definition after He et al. 2019 (asymmetric valleys, arXiv 1902.00744: some directions matter and others do
-    not) and task vectors (Ilharco et al. 2022, arXiv 2212.04089). Random directions have the task
-    vector's norm in each tensor (after the filter normalisation of Li et al. 2017, arXiv 1712.09913).
     """
     import pandas as pd
     import torch
@@ -216,17 +241,23 @@ def connectivity(
 ) -> Connectivity:
     """Mode connectivity: is there a path of low loss, straight or bent, as the units stand or put in order?
 
+    Curves: Garipov et al. 2018 (arXiv 1802.10026). Modulo permutations: Entezari et al. 2021 (arXiv 2110.06296),
+    Ainsworth et al. 2022 (arXiv 2209.04836). The best of line and curve is taken since a curve may come out worse.
+
+    Parameters
+    ----------
+    train_loss
+        differentiable, on training data: then curves are tried too (`bezier`, with `steps` and `rate`)
+    aligned
+        try paths to the aligned end, too (`align`, with `heads`, `restarts`; judged by `loss` halfway)
+
+    Examples
+    --------
     >>> import torch
     >>> w = lambda x: {"w": torch.tensor([x])}
     >>> hill = lambda s: float((s["w"] ** 2 - 1) ** 2)
     >>> connectivity(w(-1.0), w(1.0), hill, aligned=False).table[["path", "barrier"]].values.tolist()
     [['line', 1.0]]
-
-    train_loss  differentiable, on training data: then curves are tried too (`bezier`, with `steps` and `rate`)
-    aligned     try paths to the aligned end, too (`align`, with `heads`, `restarts`; judged by `loss` halfway)
-
-    Curves: Garipov et al. 2018 (arXiv 1802.10026). Modulo permutations: Entezari et al. 2021 (arXiv 2110.06296),
-    Ainsworth et al. 2022 (arXiv 2209.04836). The best of line and curve is taken since a curve may come out worse.
     """
     import pandas as pd
 

@@ -33,16 +33,27 @@ _NOWHERE = Estimate(_NAN, _NAN, _NAN, _NAN, 0)
 class ZeroEffect:
     """Where an effect is zero along a path; NaN where it nowhere is.
 
-    coefficient        the root; with several, the nearest to t = 0, the least change
-    ci_low, ci_high    every t whose effect's interval holds 0, around the root: the interval of the coefficient. An end
-                       of `within` where it goes on beyond that
-    open_low, open_high  whether it does
-    n_roots            sign changes that were seen between grid points
-    effect             the effect at the root, on the prompts it was solved on
-    held_out           the effect at the root on other prompts, where a metric for it was given
-    accuracy_before, accuracy   at t = 0 and at the root, where a metric for it was given
-    table              every t that was measured: t, value, se, ci_low, ci_high
-    statement          all this in a sentence or two
+    Parameters
+    ----------
+    coefficient
+        the root; with several, the nearest to t = 0, the least change
+    ci_low, ci_high
+        every t whose effect's interval holds 0, around the root: the interval of the coefficient. An end of `within`
+        where it goes on beyond that
+    open_low, open_high
+        whether it does
+    n_roots
+        sign changes that were seen between grid points
+    effect
+        the effect at the root, on the prompts it was solved on
+    held_out
+        the effect at the root on other prompts, where a metric for it was given
+    accuracy_before, accuracy
+        at t = 0 and at the root, where a metric for it was given
+    table
+        every t that was measured: t, value, se, ci_low, ci_high
+    statement
+        all this in a sentence or two
     """
 
     coefficient: float
@@ -76,26 +87,37 @@ def zero_effect(
 ) -> ZeroEffect:
     """The coefficient along a path at which an effect is zero, with its interval and its cost in accuracy.
 
+    The interval holds every t at which a test does not refuse a zero effect, that is, at which the effect's own
+    interval holds 0 (the inversion of a test; Fieller 1954, JRSS B 16:175, is the case of a straight line). It needs
+    no derivative, and it is open where the effect is too noisy, or too level, to tell. Each t costs one scoring of all
+    texts; about `grid` + 20 are needed.
+
+    Parameters
+    ----------
+    path
+        t -> state dict: a `line`, a curve, or a `direction`, along which t is a task vector's coefficient
+    effect
+        a metric; one with `.estimate` (a RATE effect) gives the coefficient its interval
+    within
+        the range of t that is searched
+    accuracy
+        a metric of what may be lost, measured at t = 0 and at the root
+    held_out
+        the effect on prompts that the root was not solved on: the honest test, for on those that it was solved on the
+        effect is zero by construction
+    grid
+        points at which a change of sign is looked for; two roots between neighbours are not seen
+    tolerance
+        of the root and of its interval's ends, in t
+
+    Examples
+    --------
     >>> import torch
     >>> from ratekit.merging.landscape import line
     >>> path = line({"w": torch.tensor([1.0])}, {"w": torch.tensor([-3.0])})
     >>> found = zero_effect(path, lambda state: float(state["w"]))
     >>> round(found.coefficient, 3)
     0.25
-
-    path       t -> state dict: a `line`, a curve, or a `direction`, along which t is a task vector's coefficient
-    effect     a metric; one with `.estimate` (a RATE effect) gives the coefficient its interval
-    within     the range of t that is searched
-    accuracy   a metric of what may be lost, measured at t = 0 and at the root
-    held_out   the effect on prompts that the root was not solved on: the honest test, for on those that it was solved
-               on the effect is zero by construction
-    grid       points at which a change of sign is looked for; two roots between neighbours are not seen
-    tolerance  of the root and of its interval's ends, in t
-
-    The interval holds every t at which a test does not refuse a zero effect, that is, at which the effect's own
-    interval holds 0 (the inversion of a test; Fieller 1954, JRSS B 16:175, is the case of a straight line). It needs
-    no derivative, and it is open where the effect is too noisy, or too level, to tell. Each t costs one scoring of all
-    texts; about `grid` + 20 are needed.
     """
     import pandas as pd
     from scipy.optimize import brentq

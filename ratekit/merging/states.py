@@ -59,6 +59,8 @@ def dtype_named(name: str | None) -> Any:
 def named(models: Mapping[str, Model] | Sequence[Model]) -> dict[str, Model]:
     """Models by name: a folder is called by its last part, a state dict `model 1`, `model 2`, ...
 
+    Examples
+    --------
     >>> list(named(["runs/a", "runs/b"]))
     ['a', 'b']
     """
@@ -117,13 +119,18 @@ def pieces(n: int) -> Iterator[slice]:
 def check_states(states: Mapping[str, State], *, finite: bool = True, mixed_dtypes: bool = False) -> None:
     """Raise InputError unless the models have the same tensors: names, shapes, dtypes, and (if `finite`) no NaN.
 
+    Parameters
+    ----------
+    mixed_dtypes
+        allow one model's float16 beside another's bfloat16; whoever says so chooses what they become
+
+    Examples
+    --------
     >>> import torch
     >>> check_states({"a": {"w": torch.zeros(2)}, "b": {"w": torch.zeros(3)}})
     Traceback (most recent call last):
     ...
     ratekit.errors.InputError: w is (2,) in a and (3,) in b: the models are of different sizes
-
-    mixed_dtypes  allow one model's float16 beside another's bfloat16; whoever says so chooses what they become
     """
     (first, reference), *others = states.items()
     for other, state in others:
@@ -216,11 +223,13 @@ def _same_ties(states: Mapping[str, State]) -> None:
 def combine(states: Sequence[State], weights: Sequence[float]) -> dict[str, Tensor]:
     """sum_i w_i state_i, tensor by tensor: computed in float32 (float64 where that is given), in the first's dtype.
 
+    Tensors that are not floating point (position ids) must be equal, and are taken over.
+
+    Examples
+    --------
     >>> import torch
     >>> combine([{"w": torch.tensor([1.0])}, {"w": torch.tensor([3.0])}], [0.5, 0.5])
     {'w': tensor([2.])}
-
-    Tensors that are not floating point (position ids) must be equal, and are taken over.
     """
     if len(states) != len(weights) or not states:
         raise InputError(f"{len(states)} models and {len(weights)} weights; one each was expected")
@@ -266,6 +275,8 @@ def agreed(name: str, tensors: Iterable[Tensor]) -> Tensor:
 def line_state(a: State, b: State, t: float) -> dict[str, Tensor]:
     """(1-t) a + t b: the straight line from a to b; t outside [0, 1] extrapolates.
 
+    Examples
+    --------
     >>> import torch
     >>> line_state({"w": torch.tensor([0.0])}, {"w": torch.tensor([4.0])}, 0.25)
     {'w': tensor([1.])}

@@ -92,6 +92,8 @@ _LAYER = re.compile(r"(?:^|\.)layers?\.(\d+)\.")
 class Symmetries:
     """The group of each axis of each tensor, and how many units each group has.
 
+    Examples
+    --------
     >>> Symmetries({"up": ("hidden", None), "down": (None, "hidden")}, {"hidden": 8}).tensors_of("hidden")
     [('up', 0), ('down', 1)]
     """
@@ -125,16 +127,18 @@ class Symmetries:
 def symmetries_of(state: State, heads: int | None = None) -> Symmetries:
     """The permutations that a model's tensor names and shapes admit.
 
-    >>> import torch
-    >>> net = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
-    >>> symmetries_of(net.state_dict()).axes["2.weight"]
-    (None, 'hidden 1')
-
     heads  key-value heads of a transformer (`num_attention_heads`, or `num_key_value_heads` where a model has that):
            the tensors do not tell; 1 leaves the heads where they are
 
     MLPs (weights `(out, in)` that follow one another), BERT and RoBERTa, DistilBERT, and Llama and those named like it
     (Mistral, Qwen2, Qwen3). InputError where a tensor's part is not known, or a transformer's heads are not given.
+
+    Examples
+    --------
+    >>> import torch
+    >>> net = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
+    >>> symmetries_of(net.state_dict()).axes["2.weight"]
+    (None, 'hidden 1')
     """
     family = next((f for f, mark in KNOWN_BY.items() if any(name.endswith(mark) for name in state)), None)
     if family is None:

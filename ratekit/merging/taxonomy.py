@@ -108,6 +108,8 @@ ASPECTS: dict[str, Aspect] = {
 def taxonomy_table() -> pd.DataFrame:
     """`TAXONOMY` as a table: class, group, technique, reference, and how it is done here.
 
+    Examples
+    --------
     >>> taxonomy_table().groupby("class", sort=False).size().to_dict()
     {'ensembling': 3, 'weight aggregation': 27, 'neuron alignment': 5}
     """

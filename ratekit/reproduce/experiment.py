@@ -26,9 +26,14 @@ Keep = Callable[[Any], Sequence[bool]]
 class Sweep:
     """An experiment that is made again at each step of a confounding, which leaves the true effect as it is.
 
-    design      in `rk.simulate.DESIGNS`: its twin in a world of texts, where the truth is known
-    steps       correlations, or shares of words misspelt
-    confounder  its labels, for a sweep of a correlation; None for one that misspells the treated responses
+    Parameters
+    ----------
+    design
+        in `rk.simulate.DESIGNS`: its twin in a world of texts, where the truth is known
+    steps
+        correlations, or shares of words misspelt
+    confounder
+        its labels, for a sweep of a correlation; None for one that misspells the treated responses
     """
 
     design: str
@@ -40,16 +45,28 @@ class Sweep:
 class Experiment:
     """A named experiment, with the paper's own settings as its defaults.
 
-    about      one line
-    place      where the paper or the reference notebooks have it, and in what this differs from them
-    source     of `rk.SOURCES`
-    attribute  phrases, labelling rule and rewriting template; None where the data carry their attributes
-    rewards    reward models; () for those that the data carry
-    n          rows; None for all
-    rewriter   a spec; None where the data carry rewrites, or are none
-    keep       which rows of the source are studied, one bool each; None for all
-    labeller   classifier that the labels are from, where they are from one ("vader" needs none)
-    can_say    what it can and cannot identify
+    Parameters
+    ----------
+    about
+        one line
+    place
+        where the paper or the reference notebooks have it, and in what this differs from them
+    source
+        of `rk.SOURCES`
+    attribute
+        phrases, labelling rule and rewriting template; None where the data carry their attributes
+    rewards
+        reward models; () for those that the data carry
+    n
+        rows; None for all
+    rewriter
+        a spec; None where the data carry rewrites, or are none
+    keep
+        which rows of the source are studied, one bool each; None for all
+    labeller
+        classifier that the labels are from, where they are from one ("vader" needs none)
+    can_say
+        what it can and cannot identify
     """
 
     name: str
@@ -87,6 +104,8 @@ def experiments() -> dict[str, Experiment]:
 def list_prices(rewriter: str | None) -> Prices | None:
     """The list prices of a rewriter, where experiments/registry.py has them.
 
+    Examples
+    --------
     >>> list_prices("batch:gpt-4o-2024-08-06")
     Prices(per_million_in=1.25, per_million_out=5.0)
     """
@@ -108,6 +127,8 @@ def get_experiment(name: str) -> Experiment:
 def characters(texts: Sequence[str]) -> list[float]:
     """Number of characters.
 
+    Examples
+    --------
     >>> characters(["abc", ""])
     [3.0, 0.0]
     """
@@ -127,9 +148,17 @@ def rejected(rows: Any) -> list[bool]:
 def classified(labeller: str) -> Label:
     """Treated where the classifier's likeliest label is the positive one; "vader" asks VADER (above 0).
 
-    labeller  a folder or a hub id of a two-class classifier with a label POSITIVE
+    Parameters
+    ----------
+    labeller
+        a folder or a hub id of a two-class classifier with a label POSITIVE
 
-    Raises WorkError where it cannot be loaded, InputError where it has no such label.
+    Raises
+    ------
+    WorkError
+        Where it cannot be loaded.
+    InputError
+        Where it has no such label.
     """
     if labeller == "vader":
         return above(vader, 0.0)

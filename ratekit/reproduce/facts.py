@@ -34,20 +34,29 @@ def folder() -> Path:
 def published(name: str) -> pd.DataFrame:
     """A table of published numbers, or all that was published of one experiment.
 
+    Columns, sources and how each SE was reckoned: experiments/published/README.md. From the notebooks of Reber et al.
+    (2025), arXiv 2410.11348.
+
+    Parameters
+    ----------
+    name
+        a table ("pooled", "by-source", "sweeps", "sweeps-v1", "rewrite-effects", "typo-slopes", "typo-curves",
+        "designs"), or an experiment ("imdb-length", "sweep-imdb", ...); of an experiment each estimate stands there
+        once, with the paired SE where one was published
+
+    Raises
+    ------
+    InputError
+        For a name that is neither, or an experiment of which nothing was published.
+
+    Examples
+    --------
     >>> table = published("imdb-length")
     >>> rate = table[(table.estimator == "rate") & (table.estimand == "ate")]
     >>> dict(zip(rate.reward_model.str.split("/").str[1], rate.estimate.round(3)))
     {'Llama-3-OffsetBias-RM-8B': 0.274, 'ArmoRM-Llama3-8B-v0.1': 0.0, 'FsfairX-LLaMA3-RM-v0.1': 0.35}
     >>> len(published("pooled"))
     84
-
-    name  a table ("pooled", "by-source", "sweeps", "sweeps-v1", "rewrite-effects", "typo-slopes", "typo-curves",
-          "designs"), or an experiment ("imdb-length", "sweep-imdb", ...); of an experiment each estimate stands there
-          once, with the paired SE where one was published
-
-    Columns, sources and how each SE was reckoned: experiments/published/README.md. From the notebooks of Reber et al.
-    (2025), arXiv 2410.11348. Raises InputError for a name that is neither, or an experiment of which nothing was
-    published.
     """
     import pandas as pd
 

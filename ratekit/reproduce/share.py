@@ -81,7 +81,12 @@ def write_card(folder: Path, experiment: Experiment, record: dict[str, Any], ds:
 def push(folder: Path, repo: str, private: bool = True) -> str:
     """Upload a run's dataset, card, table and record to the hub; the address. The token is the hub client's own.
 
-    Raises InputError where the folder holds no finished run, WorkError where the hub refuses.
+    Raises
+    ------
+    InputError
+        Where the folder holds no finished run.
+    WorkError
+        Where the hub refuses.
     """
     from huggingface_hub import HfApi
 

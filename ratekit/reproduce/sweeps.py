@@ -71,12 +71,18 @@ def correlated(
     """Rows for each correlation x: n (1 + x)/4 that have both attributes, as many that have neither, n (1 - x)/4 of
     each of the others. So n and both margins stay the same, and neighbouring steps share most rows.
 
+    Source: Reber et al. 2025, section 5; `rk.published("designs")` has their counts.
+
+    Raises
+    ------
+    InputError
+        Where a cell is empty.
+
+    Examples
+    --------
     >>> t, z = np.repeat([True, False], 40), np.tile([True, False], 40)
     >>> [len(rows) for rows in correlated(t, z, (0.0, 0.5, 1.0), None, 0)]
     [40, 40, 40]
-
-    Raises InputError where a cell is empty. Source: Reber et al. 2025, section 5; `rk.published("designs")` has their
-    counts.
     """
     rng = np.random.default_rng(seed)
     cells = {
@@ -152,7 +158,10 @@ def sweep_table(
 def true_effects(ds: Dataset, twins: Dataset) -> dict[tuple[Any, ...], float]:
     """(reward model, step, estimand) -> mean of R(treated) - R(untreated) over the responses and their twins.
 
-    twins  the rows of `ds` in their order, with the twins as responses, scored by the same rewards
+    Parameters
+    ----------
+    twins
+        the rows of `ds` in their order, with the twins as responses, scored by the same rewards
     """
     steps, w = np.array(ds[STEP]), np.array(ds[TREATED], dtype=bool)
     found = {}

@@ -96,6 +96,8 @@ def _theirs(
 def summary(table: pd.DataFrame) -> str:
     """The verdicts in one line.
 
+    Examples
+    --------
     >>> import pandas as pd
     >>> summary(pd.DataFrame({"verdict": ["agrees", "differs", "agrees"], "why": [""] * 3}))
     '2 of 3 estimates agree with the published ones (|z| <= 1.96)'

@@ -80,7 +80,10 @@ def _fault(record: dict[str, Any]) -> str | None:
 def export(folder: str | Path, out: str | Path, sources: Sequence[str] = ()) -> int:
     """Write the latest reply of each key to `out`/data/*.parquet, and the dataset card; how many they are.
 
-    sources  names in `SOURCES` (or "reviews") that the texts are from: the card gives their licences
+    Parameters
+    ----------
+    sources
+        names in `SOURCES` (or "reviews") that the texts are from: the card gives their licences
     """
     import pyarrow.parquet as pq
 

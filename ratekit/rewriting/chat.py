@@ -24,16 +24,23 @@ from ratekit.schema import Conversation
 class ChatRewriter:
     """A rewriter that asks a chat, one message per text, with the attribute's phrase for the target side.
 
+    Parameters
+    ----------
+    cache
+        each reply is in it before it counts; the same call again asks for nothing
+    template
+        has {phrase}, {response} and, if wanted, {prompt}; by default the attribute's own, else ratekit's
+    retry_failed
+        ask again for what the cache holds without being a rewrite (truncated, refused, ...)
+
+    Examples
+    --------
     >>> from ratekit.attributes import ATTRIBUTES
     >>> def chat(conversations):
     ...     for i, conversation in enumerate(conversations):
     ...         yield Reply(i, "A much longer text.", "stop")
     >>> ChatRewriter(chat, ATTRIBUTES["length"])(["A text."], [True])
     [Rewrite(text='A much longer text.', status='ok')]
-
-    cache         each reply is in it before it counts; the same call again asks for nothing
-    template      has {phrase}, {response} and, if wanted, {prompt}; by default the attribute's own, else ratekit's
-    retry_failed  ask again for what the cache holds without being a rewrite (truncated, refused, ...)
     """
 
     chat: Chat

@@ -21,6 +21,8 @@ LATENCY = 3.0  # seconds that a reply is assumed to take where no rate is given
 class Prices:
     """Money per million tokens, in and out; the currency is the user's own.
 
+    Examples
+    --------
     >>> Prices(0.15, 0.60).cost(2_000_000, 500_000)
     0.6
     """
@@ -102,6 +104,8 @@ class Meter:
     def shown(self) -> str:
         """For a progress bar: replies a second, tokens, money.
 
+        Examples
+        --------
         >>> Meter(Prices(1, 2), replies=3, tokens_in=2_000_000, tokens_out=1500).shown().split(", ", 1)[1]
         '2M tokens in, 1.5k out, cost 2.003'
         """
@@ -135,12 +139,20 @@ class Meter:
 class Plan:
     """What a rewriting run would ask for, before it asks.
 
-    calls         requests to be made, repeated texts and what the cache holds left out
-    from_cache    replies that are in the cache already
-    repeated      rows whose next request is another row's too, and is made once
-    tokens_in     of the requests; tokens_out of the replies, taken to be as long as the texts at hand
-    counted_by    how the tokens were counted: a tokenizer, or that it is an estimate
-    money         None without prices; hours and the rate that they are reckoned with
+    Parameters
+    ----------
+    calls
+        requests to be made, repeated texts and what the cache holds left out
+    from_cache
+        replies that are in the cache already
+    repeated
+        rows whose next request is another row's too, and is made once
+    tokens_in
+        of the requests; tokens_out of the replies, taken to be as long as the texts at hand
+    counted_by
+        how the tokens were counted: a tokenizer, or that it is an estimate
+    money
+        None without prices; hours and the rate that they are reckoned with
     """
 
     rows: int

@@ -145,6 +145,8 @@ def judged_text(text: str, source: str, template: str = "") -> Rewrite:
 def is_text(text: object) -> bool:
     """Whether this is a text that can be stored: a string without a lone surrogate.
 
+    Examples
+    --------
     >>> is_text("half an emoji: \\ud83d")
     False
     """

@@ -109,6 +109,8 @@ def own(found: Iterable[re.Match[str]], source: str) -> list[re.Match[str]]:
 def without_thoughts(text: str, source: str) -> str | None:
     """The text without the model's thinking; None where what is thinking and what is text cannot be told apart.
 
+    Examples
+    --------
     >>> without_thoughts("They want more.\\n</think>\\n\\nA long text.", "A text.")
     'A long text.'
     >>> without_thoughts("<think>\\nThey want", "A text.") is None
@@ -149,6 +151,8 @@ def _closes(mark: re.Match[str]) -> bool:
 def without_template(text: str, source: str) -> str | None:
     """The text without role headers and chat-template tokens; None where one stands within it.
 
+    Examples
+    --------
     >>> without_template("<|start_header_id|>assistant<|end_header_id|>\\n\\nA text.<|eot_id|>", "A text")
     'A text.'
     """
@@ -176,6 +180,8 @@ def without_frame(text: str, source: str) -> str | None:
     It is taken off, for two reasons: where it ends is certain, and to reject the reply would drop rows by what the
     rewriter's format happens to be.
 
+    Examples
+    --------
     >>> without_frame("**Query:** Why?\\n\\n**Response:** Because.", "Because")
     'Because.'
     """

@@ -44,6 +44,8 @@ _ANY_FIELD = re.compile(r"\{([A-Za-z_]\w*)\}")
 def template_of(attribute: Attribute, template: str | None = None) -> str:
     """The template to use: the one given, else the attribute's own, else ratekit's. Raises InputError.
 
+    Examples
+    --------
     >>> from ratekit.attributes import ATTRIBUTES
     >>> "{prompt}" in template_of(ATTRIBUTES["helpfulness"]), "{prompt}" in template_of(ATTRIBUTES["length"])
     (True, False)
@@ -117,6 +119,8 @@ def messages(
 def filled(template: str, fields: Mapping[str, str], texts: str) -> str:
     """The template with its fields filled in, as they are, and with tags that `texts` cannot close.
 
+    Examples
+    --------
     >>> filled("<a>{first}</a>", {"first": "{first}"}, "{first}")
     '<a>{first}</a>'
     """

@@ -51,6 +51,8 @@ class Ruled:
 def composed(*rules: Rule) -> Rule:
     """Return a rule that applies several: in their order towards the treated side, in reverse towards the other.
 
+    Examples
+    --------
     >>> both = composed(RULED["hedging"].rule, RULED["citations"].rule)
     >>> both("It drags.", True), both(both("It drags.", True), False)
     ('It drags, perhaps [1].', 'It drags.')

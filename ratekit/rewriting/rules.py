@@ -77,12 +77,19 @@ _SENTENCE = re.compile(r"[^.!?\n]*(?:[.!?]+[\"')\]]*|\n+|$)")
 class RuleRewriter:
     """A rewriter for one attribute by rules: no language model, the same text in gives the same text out.
 
+    Parameters
+    ----------
+    attribute
+        one of `RULES`
+    mend
+        share of the off-target faults (typos, HTML, doubled marks and spaces) mended in a pass, 0 to 1
+    seed
+        which of them; the choice depends on the text and the seed alone
+
+    Examples
+    --------
     >>> RuleRewriter("starts-with-vowel")(["Fine film."], [True])[0].status
     'ok'
-
-    attribute  one of `RULES`
-    mend       share of the off-target faults (typos, HTML, doubled marks and spaces) mended in a pass, 0 to 1
-    seed       which of them; the choice depends on the text and the seed alone
     """
 
     attribute: str
@@ -132,6 +139,8 @@ def from_spec(options: str, attribute: str) -> RuleRewriter:
 def mended(text: str, share: float, seed: int = 0) -> str:
     """`text` with a share of its faults mended; which ones is decided by a hash, so calls repeat.
 
+    Examples
+    --------
     >>> mended("Teh  plot<br /><br />dont work!!!", 1.0)
     "The plot don't work!"
     """

@@ -42,18 +42,25 @@ def calibrate(
 ) -> pd.DataFrame:
     """Truth, naive, single rewrite, RATE and extrapolated RATE for this reward model, and who covers the truth.
 
-    >>> table = calibrate("words", TextWorld("sentiment", "length"), n=200)
-    >>> table[table.estimand == "ate"].set_index("estimator")["covers"].to_dict()
-    {'naive': False, 'single_rewrite': True, 'rate': True, 'rate_extrapolated': True}
-
-    reward  a callable, "vader", "words", a model folder or a hub id: as in `rk.score`
-    worlds  text worlds; by default three, each with confounding and with typos tied to the attribute
-    n       reviews in each; (depth + 2) n texts are scored
-
     Columns: attribute, reward_model, estimator, estimand, truth, estimate, ci_low, ci_high, covers, bias, bias_se,
     bias_p, reward_sd, n. The truth is that of these n reviews: the mean of R(treated) - R(untreated) over the reviews
     and their true twins, scored by the reward model itself. `covers`: does the interval hold it? `bias` is estimate
     minus truth with the SE of that difference, which is paired row by row and so much sharper than the interval.
+
+    Parameters
+    ----------
+    reward
+        a callable, "vader", "words", a model folder or a hub id: as in `rk.score`
+    worlds
+        text worlds; by default three, each with confounding and with typos tied to the attribute
+    n
+        reviews in each; (depth + 2) n texts are scored
+
+    Examples
+    --------
+    >>> table = calibrate("words", TextWorld("sentiment", "length"), n=200)
+    >>> table[table.estimand == "ate"].set_index("estimator")["covers"].to_dict()
+    {'naive': False, 'single_rewrite': True, 'rate': True, 'rate_extrapolated': True}
     """
     import pandas as pd
 
@@ -116,9 +123,14 @@ def covers(truth: float, estimate: float, low: float, high: float) -> bool:
 class Design:
     """A sweep: what the steps are and the world at each.
 
-    about  the axis in words
-    steps  values of what is swept, from least to most
-    world  step -> the `TextWorld` there; worlds that differ in one rate share all other draws
+    Parameters
+    ----------
+    about
+        the axis in words
+    steps
+        values of what is swept, from least to most
+    world
+        step -> the `TextWorld` there; worlds that differ in one rate share all other draws
     """
 
     about: str
@@ -159,15 +171,21 @@ def sweep(
 ) -> pd.DataFrame:
     """The estimates and the truth at each step of a confounder: `calibrate`'s columns after `design` and `step`.
 
+    The same n reviews stand behind every step, so only what the design changes differs between them. ATE only.
+
+    Parameters
+    ----------
+    design
+        a name in `DESIGNS` (the three of Reber et al. 2025, section 5.2), or a `Design`
+    rewriter
+        in place of the design's own (which leaves 15 % of the typos in each pass)
+
+    Examples
+    --------
     >>> from ratekit.simulate import RuleReward
     >>> table = sweep("vowel-typos", RuleReward(), n=100)
     >>> slopes(table).set_index("estimator")["slope"].round(1).to_dict()["naive"] < -3
     True
-
-    design    a name in `DESIGNS` (the three of Reber et al. 2025, section 5.2), or a `Design`
-    rewriter  in place of the design's own (which leaves 15 % of the typos in each pass)
-
-    The same n reviews stand behind every step, so only what the design changes differs between them. ATE only.
     """
     import pandas as pd
 

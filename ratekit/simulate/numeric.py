@@ -33,19 +33,29 @@ Floats = NDArray[np.float64]
 class Imperfections:
     """What a rewriter does wrong; the defaults are a perfect one. The same knobs serve both worlds.
 
-    >>> Imperfections(rho=0.5).residue(2)
-    0.25
-
-    rho            share of the off-target residue that survives a pass: 0 mends all at once, 1 mends nothing
-    asymmetry      polish left by a pass towards the treated side and by no pass towards the other, in xi
-    leak           share of rows whose content Z follows W in every pass
-    noncompliance  chance that a pass leaves W as it is
-    loss           share of the content's richness lost for good with each pass
-    noise          SD of what a pass changes at random (text world: chance that a sentence is worded anew)
-
     Theory, for additive rewards: `rate` is biased by xi_weight * asymmetry (ATE, ATT, ATU alike), by
     leak * z_weight, and by the factor (1 - noncompliance)^2; rho biases ATT by xi_weight a1 rho (rho - 1), with
     a1 the treated responses' mean residue, and ATU by minus the same with a0 (see `estimators.convergence`).
+
+    Parameters
+    ----------
+    rho
+        share of the off-target residue that survives a pass: 0 mends all at once, 1 mends nothing
+    asymmetry
+        polish left by a pass towards the treated side and by no pass towards the other, in xi
+    leak
+        share of rows whose content Z follows W in every pass
+    noncompliance
+        chance that a pass leaves W as it is
+    loss
+        share of the content's richness lost for good with each pass
+    noise
+        SD of what a pass changes at random (text world: chance that a sentence is worded anew)
+
+    Examples
+    --------
+    >>> Imperfections(rho=0.5).residue(2)
+    0.25
     """
 
     rho: float = 0.0
@@ -80,22 +90,40 @@ class Sample(NamedTuple):
 class NumericWorld:
     """Rewards with known truth. Units: with the defaults the rewards' SD within a class is near 1.
 
-    share_treated    of the rows
-    effect, effect_sd    of W on the reward: mean, and SD between rows
-    effect_gap       how much larger the effect is for treated rows than for untreated
-    confounding      correlation of Z with W: P(Z = W) = (1 + confounding)/2
-    z_weight         of Z in the reward
-    xi_gap, xi_sd    mean of xi for treated rows (untreated: `xi_base`), and its SD within a class
-    xi_weight        of xi in the reward
-    wz, wxi          interactions of W with Z and with xi; not 0, the rewards are not additive
-    richness         reward of the content's detail, of which `loss` takes a share each pass
-    content_sd       SD of all else in a response, which no pass touches
-    cluster_sizes    (least, most) rows of a prompt, drawn uniformly
-    icc              share of the variance of effect_i, of content and of noise that the prompt accounts for
-    mark             xi that the first rewrite leaves and every later one keeps
-    overshoot        by how much of the effect the third and later passes go beyond the side that is asked for
-    largest_cluster  share of the rows that the first prompt holds
-    heavy_tails      Student t with 3 degrees of freedom (scaled to the same SD) in place of normal draws
+    Parameters
+    ----------
+    share_treated
+        of the rows
+    effect, effect_sd
+        of W on the reward: mean, and SD between rows
+    effect_gap
+        how much larger the effect is for treated rows than for untreated
+    confounding
+        correlation of Z with W: P(Z = W) = (1 + confounding)/2
+    z_weight
+        of Z in the reward
+    xi_gap, xi_sd
+        mean of xi for treated rows (untreated: `xi_base`), and its SD within a class
+    xi_weight
+        of xi in the reward
+    wz, wxi
+        interactions of W with Z and with xi; not 0, the rewards are not additive
+    richness
+        reward of the content's detail, of which `loss` takes a share each pass
+    content_sd
+        SD of all else in a response, which no pass touches
+    cluster_sizes
+        (least, most) rows of a prompt, drawn uniformly
+    icc
+        share of the variance of effect_i, of content and of noise that the prompt accounts for
+    mark
+        xi that the first rewrite leaves and every later one keeps
+    overshoot
+        by how much of the effect the third and later passes go beyond the side that is asked for
+    largest_cluster
+        share of the rows that the first prompt holds
+    heavy_tails
+        Student t with 3 degrees of freedom (scaled to the same SD) in place of normal draws
     """
 
     rewriter: Imperfections = field(default_factory=Imperfections)
@@ -143,6 +171,8 @@ class NumericWorld:
     def sample(self, n: int, seed: int | np.random.Generator = 0, depth: int = 3) -> Sample:
         """Rows of this world, n of them, rewritten `depth` times.
 
+        Examples
+        --------
         >>> NumericWorld().sample(4, seed=1).rewards.shape
         (4, 4)
         """
@@ -206,6 +236,8 @@ class NumericWorld:
     def but(self, **changes: object) -> NumericWorld:
         """This world with some parameters, or knobs of its rewriter, changed.
 
+        Examples
+        --------
         >>> NumericWorld().but(rho=0.3, effect=1.0).rewriter.rho
         0.3
         """

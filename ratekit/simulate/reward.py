@@ -28,16 +28,27 @@ _SPELT = frozenset(
 class RuleReward:
     """A reward by rules that reads the text alone, (prompts, responses) -> (n,): a weighted sum of what it sees.
 
+    Parameters
+    ----------
+    words
+        per word
+    sentiment
+        share of praise minus share of blame among the verdicts
+    typos
+        share of the words that are misspelt
+    markup
+        per HTML break
+    vowel
+        the first letter is a vowel
+    extras
+        per sentence without a verdict: tips, a closing line
+    complexity
+        share of sentences of 10 words or more
+
+    Examples
+    --------
     >>> RuleReward(words=0.1, typos=-1.0, sentiment=0.0, vowel=0.0)([None], ["The srtap is good."]).round(2)
     array([0.15])
-
-    words       per word
-    sentiment   share of praise minus share of blame among the verdicts
-    typos       share of the words that are misspelt
-    markup      per HTML break
-    vowel       the first letter is a vowel
-    extras      per sentence without a verdict: tips, a closing line
-    complexity  share of sentences of 10 words or more
     """
 
     words: float = 0.01

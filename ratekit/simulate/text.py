@@ -78,16 +78,25 @@ class Latents:
 class TextWorld:
     """Reviews in which one attribute is tied to another and to carelessness.
 
-    attribute        what is varied, one of `SIDES`; confounder: what goes with it, another
-    confounding      correlation of the two: P(both on the same side) = (1 + confounding)/2
-    typos, markup    (untreated, treated) share of words misspelt, and of breaks between sentences that are HTML;
-                     the words that say good or bad are never misspelt
-    careless         (without, with the confounder) further share of words misspelt: what the rewriter mends then goes
-                     with the confounder, and with the attribute as far as the two go together
-    share_treated    of the rows
-    rows_per_prompt  reviews that share a prompt
-    rewriter         its faults; `asymmetry` is here the share of rows that get a closing line in passes towards the
-                     treated side, and `noise` the chance that a pass words a sentence anew
+    Parameters
+    ----------
+    attribute
+        what is varied, one of `SIDES`; confounder: what goes with it, another
+    confounding
+        correlation of the two: P(both on the same side) = (1 + confounding)/2
+    typos, markup
+        (untreated, treated) share of words misspelt, and of breaks between sentences that are HTML; the words that say
+        good or bad are never misspelt
+    careless
+        (without, with the confounder) further share of words misspelt: what the rewriter mends then goes with the
+        confounder, and with the attribute as far as the two go together
+    share_treated
+        of the rows
+    rows_per_prompt
+        reviews that share a prompt
+    rewriter
+        its faults; `asymmetry` is here the share of rows that get a closing line in passes towards the treated side,
+        and `noise` the chance that a pass words a sentence anew
     """
 
     attribute: str = "length"
@@ -256,6 +265,8 @@ class TextSample:
     def rewriter(self) -> Rewriter:
         """The same rewriter as a callable for `rk.rewrite`; it knows the texts of this sample and its own.
 
+        Examples
+        --------
         >>> sample = TextWorld().sample(5)
         >>> rewriter = sample.rewriter()
         >>> rewriter(sample.responses[:1], [not sample.treated[0]])[0][0] == sample.chains(1)[0][0]
@@ -280,6 +291,8 @@ class TextSample:
     def dataset(self, depth: int = 3) -> Dataset:
         """The sample as a dataset that `score` and `estimate` take, with the column `twin` beside.
 
+        Examples
+        --------
         >>> TextWorld().sample(3).dataset(depth=2).column_names
         ['prompt_id', 'prompt', 'response', 'attribute', 'treated', 'rewrites', 'rewrite_status', 'twin']
         """
@@ -296,6 +309,8 @@ class TextSample:
 def misspell(word: str) -> str:
     """The word with two letters swapped, so that it is always another word.
 
+    Examples
+    --------
     >>> misspell("strap"), misspell("The"), misspell("lill")
     ('srtap', 'Teh', 'llil')
     """

@@ -272,7 +272,10 @@ def _from_hub(hub_id: str, split: str) -> Dataset:
 def typed(ds: Dataset, where: str) -> Dataset:
     """The table with each of our columns as the type that it has in the schema; unchanged where they all are.
 
-    Raises InputError that names the row and the column of a value that cannot be read.
+    Raises
+    ------
+    InputError
+        That names the row and the column of a value that cannot be read.
     """
     import pyarrow as pa
     from datasets import Dataset, DatasetInfo

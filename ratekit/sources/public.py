@@ -53,6 +53,8 @@ class Source:
 def prompt_key(prompt: str | Conversation) -> str:
     """A short id that equal prompts share.
 
+    Examples
+    --------
     >>> prompt_key("Why?") == prompt_key([{"role": "user", "content": "Why?"}])
     True
     """
@@ -87,6 +89,8 @@ _TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):[ ]?")
 def transcript(text: str) -> Conversation:
     r"""An HH-RLHF transcript as a conversation, every turn kept.
 
+    Examples
+    --------
     >>> transcript("\n\nHuman: Hi\n\nAssistant: Hello!\n\nHuman: Bye\n\nAssistant: Bye.")[-1]
     {'role': 'assistant', 'content': 'Bye.'}
     """

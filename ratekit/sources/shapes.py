@@ -255,6 +255,8 @@ def _unknown_shape(ds: Dataset, where: str) -> InputError:
 def kind_of(arrow: Any) -> str:
     """What a column of that Arrow type holds, in the words of `Source.columns`.
 
+    Examples
+    --------
     >>> import pyarrow as pa
     >>> kind_of(pa.large_string()), kind_of(pa.int8()), kind_of(pa.list_(pa.string()))
     ('text', 'integer', 'texts')

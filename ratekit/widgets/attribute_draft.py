@@ -43,6 +43,8 @@ class Draft:
     """What is typed: a name, two phrases, the attribute it began as ("" for a new one), what it is measured by, and the
     rules that rewrite it where no language model does.
 
+    Examples
+    --------
     >>> Draft("thanks", "more grateful", "less grateful", measure=MENTIONS, mentioned="thank, thanks").attribute().name
     'thanks'
     """
@@ -140,7 +142,12 @@ class Draft:
 def labelled(ds: Dataset, attribute: Attribute) -> Dataset:
     """The rows with their labels: the data's own where they are for this attribute, else by its label or measure.
 
-    Where the measure is 0 for every response, all are untreated. Raises InputError where nothing says who is treated.
+    Where the measure is 0 for every response, all are untreated.
+
+    Raises
+    ------
+    InputError
+        Where nothing says who is treated.
     """
     require(ds, "label")
     have = columns_of(ds)
@@ -167,6 +174,8 @@ def labelled(ds: Dataset, attribute: Attribute) -> Dataset:
 def handful(ds: Dataset, k: int, seed: int = 0) -> list[int]:
     """About `k` places, as many treated as untreated, at random.
 
+    Examples
+    --------
     >>> import ratekit as rk
     >>> ds = rk.load("reviews", attribute="length")
     >>> [ds[i]["treated"] for i in handful(ds, 4)].count(True)
@@ -184,10 +193,15 @@ def handful(ds: Dataset, k: int, seed: int = 0) -> list[int]:
 def read_places(text: str, n: int) -> list[int]:
     """Places as people write them.
 
+    Raises
+    ------
+    InputError
+        For what is no place of n rows.
+
+    Examples
+    --------
     >>> read_places("0-2, 7", n=10)
     [0, 1, 2, 7]
-
-    Raises InputError for what is no place of n rows.
     """
     places: list[int] = []
     for part in filter(None, re.split(r"[,;\s]+", text.strip())):

@@ -44,6 +44,36 @@ _KEPT = "what came back is kept, and trying again goes on from there"
 class AttributeLab(StaticView):
     """Prototype an attribute: two phrases, a handful of rewrites, what they changed, another version, an estimate.
 
+    `versions` holds what was tried, `attribute` and `code` the chosen version. Rewriting runs in a thread: Cancel keeps
+    what is there, and trying again goes on from it.
+
+    Parameters
+    ----------
+    ds
+        responses (`rk.load`); labels and rewrites are not needed
+    rewriter
+        "openai:MODEL", "hf:MODEL", "rules", a `ChatRewriter` (asked with whatever phrases are typed), or any (texts,
+        targets) -> rewrites, which knows nothing of the phrases
+    reward
+        as in `rk.score`; `reward_name` names it where it has no name of its own
+    attribute
+        of `rk.ATTRIBUTES` to begin with
+    measures
+        {name: texts -> numbers} of your own, to choose as the attribute's measure and to watch off target
+    cache
+        folder of the rewrites; by default an LLM's default one, else one that lasts as long as the lab
+    prices
+        money per million tokens, (in, out): then the cost is shown in money
+    options
+        how an LLM that a spec names is asked (`ratekit.rewriting.Options`)
+
+    Raises
+    ------
+    InputError
+        Where ds has no responses.
+
+    Examples
+    --------
     >>> import ratekit as rk
     >>> lab = AttributeLab(rk.load("reviews"), "rules", "vader", attribute="length")
     >>> lab.try_it()
@@ -51,19 +81,6 @@ class AttributeLab(StaticView):
     'longer'
     >>> print(lab.code.splitlines()[0])
     from dataclasses import replace
-
-    ds         responses (`rk.load`); labels and rewrites are not needed
-    rewriter   "openai:MODEL", "hf:MODEL", "rules", a `ChatRewriter` (asked with whatever phrases are typed), or any
-               (texts, targets) -> rewrites, which knows nothing of the phrases
-    reward     as in `rk.score`; `reward_name` names it where it has no name of its own
-    attribute  of `rk.ATTRIBUTES` to begin with
-    measures   {name: texts -> numbers} of your own, to choose as the attribute's measure and to watch off target
-    cache      folder of the rewrites; by default an LLM's default one, else one that lasts as long as the lab
-    prices     money per million tokens, (in, out): then the cost is shown in money
-    options    how an LLM that a spec names is asked (`ratekit.rewriting.Options`)
-
-    `versions` holds what was tried, `attribute` and `code` the chosen version. Rewriting runs in a thread: Cancel
-    keeps what is there, and trying again goes on from it. Raises InputError where ds has no responses.
     """
 
     def __init__(

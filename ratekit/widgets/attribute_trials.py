@@ -80,8 +80,12 @@ def rewriter_for(
 ) -> Rewriter | Replay:  # fmt: skip
     """The rewriter with this attribute's phrases, or with these rules where it is "rules".
 
-    A plain (texts, targets) callable reads neither. Raises InputError for "rules" where none are chosen and none are
-    known for the attribute.
+    A plain (texts, targets) callable reads neither.
+
+    Raises
+    ------
+    InputError
+        For "rules" where none are chosen and none are known for the attribute.
     """
     if is_rules(rewriter) and rules and rules != (attribute.name,):
         one = from_spec(str(rewriter).partition(":")[2], rules[0])
@@ -224,6 +228,8 @@ def audited(
 def cost_in_words(ds: Dataset, rewriter: Rewriter | Replay, n: int, depth: int, prices: Prices | None = None) -> str:
     """What rewriting n rows would cost, before it is begun.
 
+    Examples
+    --------
     >>> import ratekit as rk
     >>> ds = rk.load("reviews", attribute="length")
     >>> cost_in_words(ds, rk.RuleRewriter("length"), 40, 2)

@@ -24,19 +24,30 @@ NAIVE_TOO = ("naive", "single_rewrite", "rate")
 class EffectsDashboard(StaticView):
     """Effects of all attributes on all reward models: forest, heat map, and the rows behind a number.
 
+    A number is opened by its cell in the heat map (mouse, or Tab and Enter), or by choosing its attribute and reward
+    model in the menus.
+
+    Parameters
+    ----------
+    table
+        what `rk.estimate` gives
+    ds
+        the scored rows that it was estimated from; with them a number opens on the responses behind it, the largest
+        differences first
+
+    Raises
+    ------
+    InputError
+        Where the table is empty.
+
+    Examples
+    --------
     >>> import ratekit as rk
     >>> ds = rk.score(rk.load("reviews"), "words", progress=False)
     >>> board = EffectsDashboard(rk.estimate(ds), ds)
     >>> board.show_rows("length", "words")
     >>> board.explorer.order.value, len(board.explorer.places)
     ('effect', 160)
-
-    table  what `rk.estimate` gives
-    ds     the scored rows that it was estimated from; with them a number opens on the responses behind it, the largest
-           differences first
-
-    A number is opened by its cell in the heat map (mouse, or Tab and Enter), or by choosing its attribute and reward
-    model in the menus. Raises InputError where the table is empty.
     """
 
     def __init__(self, table: pd.DataFrame, ds: Any = None) -> None:

@@ -26,6 +26,8 @@ _ZERO = (245, 245, 245)  # pale near 0; the sign is written too
 def select(table: pd.DataFrame, attribute: str = ALL, reward_model: str = ALL) -> pd.DataFrame:
     """The rows of an effects table for one attribute and one reward model, or all of them.
 
+    Examples
+    --------
     >>> import pandas as pd
     >>> t = pd.DataFrame({"attribute": ["length", "sentiment"], "reward_model": ["a", "a"]})
     >>> select(t, attribute="length")["attribute"].tolist()
@@ -80,12 +82,14 @@ class Cell:
 def cells(table: pd.DataFrame, *, estimator: str = "rate", estimand: str = "ate", unit: str = "sd") -> list[Cell]:
     """The heat map of attributes (rows) by reward models (columns), row by row; a blank cell where nothing is known.
 
+    Colours reach from the largest effect's negative to itself; * marks p < 0.05. `naive` has the ATE alone.
+
+    Examples
+    --------
     >>> import ratekit as rk
     >>> table = rk.estimate(rk.score(rk.load("reviews"), "words", progress=False))
     >>> [cell.words for cell in cells(table)]
     ['+0.00', '+7.93*']
-
-    Colours reach from the largest effect's negative to itself; * marks p < 0.05. `naive` has the ATE alone.
     """
     rows = standardize(table) if unit == "sd" else table
     estimand = "ate" if estimator == "naive" else estimand

@@ -29,19 +29,29 @@ _MARKED = {"marked": True, "not marked": False}
 class Explorer(StaticView):
     """Browse a dataset row by row: the rewrites with their differences marked, rewards, filters, and marks of your own.
 
+    `marks` gives the marked rows as a Dataset with the columns row, verdict and note. Off-target changes are measured
+    in the background; until they are there, the filter and the order by them show nothing of it.
+
+    Parameters
+    ----------
+    ds
+        a Dataset (or DataFrame) after any stage; the more stages, the more there is to see
+    measures
+        {name: texts -> numbers} that the rewrites should leave alone, beside words, sentiment, readability and faults
+        (as in `rk.diagnose`)
+
+    Raises
+    ------
+    InputError
+        Where there is no response.
+
+    Examples
+    --------
     >>> import ratekit as rk
     >>> explorer = Explorer(rk.score(rk.load("reviews"), "vader", progress=False))
     >>> explorer.mark(3, "something else changed", "mends the typos too")
     >>> explorer.marks["verdict"][:]
     ['something else changed']
-
-    ds        a Dataset (or DataFrame) after any stage; the more stages, the more there is to see
-    measures  {name: texts -> numbers} that the rewrites should leave alone, beside words, sentiment, readability and
-              faults (as in `rk.diagnose`)
-
-    `marks` gives the marked rows as a Dataset with the columns row, verdict and note. Off-target changes are measured
-    in the background; until they are there, the filter and the order by them show nothing of it. Raises InputError
-    where there is no response.
     """
 
     def __init__(self, ds: Any, *, measures: Mapping[str, Measure] | None = None) -> None:

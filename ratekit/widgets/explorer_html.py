@@ -59,6 +59,8 @@ STYLE = (
 def side_of(treated: bool | None, passes: int) -> str:
     """The side that a text of the chain is meant to be on.
 
+    Examples
+    --------
     >>> side_of(True, 0), side_of(True, 1), side_of(False, 3), side_of(None, 1)
     ('treated', 'untreated', 'treated', '')
     """
@@ -70,6 +72,8 @@ def side_of(treated: bool | None, passes: int) -> str:
 def name_of(passes: int) -> str:
     """What a text of the chain is called.
 
+    Examples
+    --------
     >>> [name_of(k) for k in range(4)]
     ['response', 'rewrite', 'rewrite of the rewrite', 'third rewrite']
     """
@@ -80,6 +84,8 @@ def name_of(passes: int) -> str:
 def reference(texts: list[str | None], passes: int, against: str) -> int | None:
     """Which text of the chain this one is compared with; None for none.
 
+    Examples
+    --------
     >>> reference(["a", "b", "c"], 2, "previous"), reference(["a", "b", "c"], 2, "same side")
     (1, 0)
     """
@@ -100,14 +106,22 @@ def card(
 ) -> str:
     """One row of a dataset as HTML.
 
+    Parameters
+    ----------
+    against
+        what each rewrite is compared with: one of `AGAINST`
+    ranges
+        {reward model: (least, most)} of the dataset, so that bars of all rows are alike; else the row's own
+    off_target
+        what was measured of the dataset, of which this is the row at `place`
+    limit
+        characters of a text that are shown
+
+    Examples
+    --------
     >>> html_of = card({"response": "A <b>fine</b> film.", "treated": True, "rewrites": ["A dull film."]})
     >>> "<b>fine" in html_of, "&lt;b&gt;" in html_of, "<ins>" in html_of
     (False, True, True)
-
-    against     what each rewrite is compared with: one of `AGAINST`
-    ranges      {reward model: (least, most)} of the dataset, so that bars of all rows are alike; else the row's own
-    off_target  what was measured of the dataset, of which this is the row at `place`
-    limit       characters of a text that are shown
     """
     texts: list[str | None] = [row.get(RESPONSE), *(row.get(REWRITES) or [])]
     statuses = ["ok", *(row.get(REWRITE_STATUS) or [])]

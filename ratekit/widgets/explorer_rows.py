@@ -47,17 +47,22 @@ VERDICTS = ("fine", "attribute not changed", "something else changed", "nonsense
 def facts(ds: Any) -> pd.DataFrame:
     """One row per row of `ds`: attribute, treated, status, characters, and `effect/<reward model>` where scored.
 
+    status   "ok", or why the first rewrite that is missing is missing; "not rewritten" without rewrites
+    effect   s (r2 - r1), the row's own difference in RATE, in the reward's units; s (r0 - r1) where the rows were
+             rewritten only once; NaN where one of the two is not scored
+
+    Raises
+    ------
+    InputError
+        Where there is no response or no row.
+
+    Examples
+    --------
     >>> import ratekit as rk
     >>> ds = rk.score(rk.load("reviews", attribute="length"), "words", progress=False)
     >>> print(facts(ds)[["attribute", "treated", "status", "effect/words"]].head(1).to_string(index=False))
     attribute  treated status  effect/words
        length    False     ok          53.0
-
-    status   "ok", or why the first rewrite that is missing is missing; "not rewritten" without rewrites
-    effect   s (r2 - r1), the row's own difference in RATE, in the reward's units; s (r0 - r1) where the rows were
-             rewritten only once; NaN where one of the two is not scored
-
-    Raises InputError where there is no response or no row.
     """
     import pandas as pd
 
@@ -107,10 +112,16 @@ _MEASURED_AT_ONCE = 32
 class OffTarget:
     """What the rewrites moved beside the attribute: every measure of every text, and each row's largest move.
 
-    values     {measure: (n, depth+1)}, NaN where there is no text or it is too long to be measured here
-    sd         {(attribute, measure): SD of the originals within their class}
-    change     (n,) the largest move of a measure that should not move, in those SDs; NaN where nothing is measured
-    measure    (n,) its name, "" for none
+    Parameters
+    ----------
+    values
+        {measure: (n, depth+1)}, NaN where there is no text or it is too long to be measured here
+    sd
+        {(attribute, measure): SD of the originals within their class}
+    change
+        (n,) the largest move of a measure that should not move, in those SDs; NaN where nothing is measured
+    measure
+        (n,) its name, "" for none
     """
 
     values: dict[str, Floats] = field(default_factory=dict)
@@ -127,15 +138,21 @@ def off_target_changes(
 ) -> OffTarget:
     """For each row the largest off-target move from the first rewrite to the second, as `diagnose` has it for classes.
 
+    Where rows were rewritten only once, the move is that from the response to its rewrite.
+
+    Parameters
+    ----------
+    measures
+        beside words, sentiment, readability and faults, as in `rk.diagnose`
+    tick
+        called with (texts' rows done, rows in all)
+
+    Examples
+    --------
     >>> import ratekit as rk
     >>> found = off_target_changes(rk.load("reviews", attribute="length").select(range(40)))
     >>> found.change.shape, set(found.measure) <= {"sentiment", "readability", "faults"}
     ((40,), True)
-
-    measures  beside words, sentiment, readability and faults, as in `rk.diagnose`
-    tick      called with (texts' rows done, rows in all)
-
-    Where rows were rewritten only once, the move is that from the response to its rewrite.
     """
     require(ds, "diagnose")
     frame = plain_columns(ds, [RESPONSE, REWRITES])
@@ -175,11 +192,18 @@ def off_target_changes(
 class Wanted:
     """Which rows, and in what order; the defaults want all of them as they are.
 
-    attribute, status   one of those there are, or ANY; treated: True, False or None for both
-    effect, off_target  only this share of the rows, those with the largest effect (of `reward_model`) or change
-    search              in prompt, response or rewrites, whatever the case
-    marked              True for marked rows, False for the others, None for both
-    order               one of `ORDERS`
+    Parameters
+    ----------
+    attribute, status
+        one of those there are, or ANY; treated: True, False or None for both
+    effect, off_target
+        only this share of the rows, those with the largest effect (of `reward_model`) or change
+    search
+        in prompt, response or rewrites, whatever the case
+    marked
+        True for marked rows, False for the others, None for both
+    order
+        one of `ORDERS`
     """
 
     attribute: str = ANY
@@ -203,14 +227,16 @@ def choose(
 ) -> NDArray[np.int64]:
     """The places of the wanted rows, in the wanted order.
 
+    The shares `effect` and `off_target` are of the rows that the other filters leave. Rows without an effect (or a
+    change) come last when they are ordered by it, and are left out when only the largest are wanted.
+
+    Examples
+    --------
     >>> import ratekit as rk
     >>> ds = rk.load("reviews", attribute="length")
     >>> places = choose(facts(ds), Wanted(treated=True, search="Battery", order="long"), ds=ds)
     >>> ["battery" in str(ds[int(i)]).lower() for i in places]
     [True]
-
-    The shares `effect` and `off_target` are of the rows that the other filters leave. Rows without an effect (or a
-    change) come last when they are ordered by it, and are left out when only the largest are wanted.
     """
     if wanted.order not in ORDERS:
         raise unknown("order", wanted.order, ORDERS)
@@ -249,6 +275,8 @@ def _largest(places: NDArray[np.int64], values: Floats, share: float) -> NDArray
 def found_in(ds: Any, words: str) -> NDArray[np.bool_]:
     """(n,) whether the words stand in the prompt, the response or a rewrite, whatever the case.
 
+    Examples
+    --------
     >>> import pandas as pd
     >>> found_in(pd.DataFrame({"response": ["A fine Film.", "Dull."], "rewrites": [["Poor."], ["FILM!"]]}), "film")
     array([ True,  True])
@@ -294,6 +322,8 @@ def _flat(array: Any) -> tuple[Any, NDArray[np.int64]]:
 def taken(ds: Dataset, places: list[int]) -> Dataset:
     """These rows as a dataset of their own, so that no later stage has to gather them (and show a bar for it).
 
+    Examples
+    --------
     >>> import ratekit as rk
     >>> taken(rk.load("reviews"), [5, 2])["prompt_id"][:]
     ['review-005', 'review-002']
@@ -306,6 +336,8 @@ def taken(ds: Dataset, places: list[int]) -> Dataset:
 def marked(ds: Any, marks: Mapping[int, tuple[str, str]]) -> Dataset:
     """The marked rows of `ds`, with their place (`row`), `verdict` and `note`, in the data's order.
 
+    Examples
+    --------
     >>> import ratekit as rk
     >>> found = marked(rk.load("reviews"), {7: ("nonsense", "not a review"), 2: ("fine", "")})
     >>> found["row"][:], found["verdict"][:], found["note"][:]

@@ -16,21 +16,35 @@ N = (50, 100, 200, 500, 1000, 2000, 5000, 10000)
 class Playground(StaticView):
     """Sliders for what goes wrong, and live beside the true effect: what naive, a single rewrite and RATE make of it.
 
+    The arguments are where the sliders start. The world is `rk.simulate.NumericWorld`, and "Draw again" takes new
+    responses from it.
+
+    Parameters
+    ----------
+    confounding
+        what else goes with the attribute: 0 nothing, 1 all of it
+    rho
+        the rewriter's convergence: the share of flaws that survives a pass
+    asymmetry
+        flaws that the rewriter puts in on the way to the treated side only
+    interaction
+        how much more the attribute counts for each flaw that the response has
+    n
+        responses
+
+    Raises
+    ------
+    InputError
+        For a number that no slider has.
+
+    Examples
+    --------
     >>> playground = Playground(rho=0.5, n=2000)
     >>> playground.scene.rho, playground.played.truth["ate"]
     (0.5, 0.5)
     >>> playground.confounding.value = 0.0
     >>> "Naive is right" in playground.words.value
     True
-
-    confounding  what else goes with the attribute: 0 nothing, 1 all of it
-    rho          the rewriter's convergence: the share of flaws that survives a pass
-    asymmetry    flaws that the rewriter puts in on the way to the treated side only
-    interaction  how much more the attribute counts for each flaw that the response has
-    n            responses
-
-    The arguments are where the sliders start. The world is `rk.simulate.NumericWorld`, and "Draw again" takes new
-    responses from it. Raises InputError for a number that no slider has.
     """
 
     def __init__(

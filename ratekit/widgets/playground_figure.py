@@ -29,6 +29,8 @@ _JITTER = np.random.default_rng(1).uniform(-9, 9, DOTS)  # the same each time: n
 def draw(played: Played, estimand: str = "ate") -> str:
     """The two pictures side by side, or one below the other where the page is narrow.
 
+    Examples
+    --------
     >>> from ratekit.widgets.playground_world import Scene, play
     >>> draw(play(Scene())).count("<svg")
     2
@@ -57,6 +59,8 @@ class _Drawing(NamedTuple):
 def place(value: float, low: float, high: float, start: float, end: float) -> float:
     """Where a value stands on an axis from `low` at `start` to `high` at `end`, in pixels.
 
+    Examples
+    --------
     >>> place(0.5, 0.0, 2.0, 100.0, 300.0)
     150.0
     """
@@ -66,6 +70,8 @@ def place(value: float, low: float, high: float, start: float, end: float) -> fl
 def ticks(low: float, high: float, about: int = 6) -> list[float]:
     """Round numbers within the limits, about as many as wanted.
 
+    Examples
+    --------
     >>> ticks(-0.5, 1.75)
     [-0.5, 0.0, 0.5, 1.0, 1.5]
     """

@@ -23,14 +23,23 @@ ESTIMANDS = {"ate": "everyone (ATE)", "att": "the treated (ATT)", "atu": "the un
 class Scene:
     """The knobs of the playground.
 
+    Parameters
+    ----------
+    confounding
+        0 to 1: how much good content goes with the attribute, and how many flaws with its absence
+    rho
+        0 to 1: the share of flaws that survives a pass of the rewriter (its convergence: 0 mends all at once)
+    asymmetry
+        -1 to 1: flaws that passes towards the treated side put in, and passes the other way do not
+    interaction
+        -1 to 1: how much more the attribute counts for each flaw that the response has
+    n
+        responses
+
+    Examples
+    --------
     >>> Scene(confounding=0.5).world().truth()["ate"]
     0.5
-
-    confounding  0 to 1: how much good content goes with the attribute, and how many flaws with its absence
-    rho          0 to 1: the share of flaws that survives a pass of the rewriter (its convergence: 0 mends all at once)
-    asymmetry    -1 to 1: flaws that passes towards the treated side put in, and passes the other way do not
-    interaction  -1 to 1: how much more the attribute counts for each flaw that the response has
-    n            responses
     """
 
     confounding: float = 0.6
@@ -75,6 +84,8 @@ class Played:
 def play(scene: Scene) -> Played:
     """Draw the scene's rows and estimate.
 
+    Examples
+    --------
     >>> played = play(Scene(n=2000))
     >>> naive, rate = played.estimate("naive", "ate"), played.estimate("rate", "ate")
     >>> naive.ci_low > played.truth["ate"], rate.ci_low < played.truth["ate"] < rate.ci_high
@@ -89,6 +100,8 @@ def play(scene: Scene) -> Played:
 def in_words(played: Played, estimand: str = "ate") -> list[str]:
     """What is seen and why, a sentence each.
 
+    Examples
+    --------
     >>> in_words(play(Scene(n=2000)))[1]
     'Naive is off by +0.87: the treated responses also have better content and fewer flaws.'
     """

@@ -168,8 +168,12 @@ class Worker(ipywidgets.VBox):
     def start(self, work: Callable[[Progress], T], then: Callable[[T], Any], name: str, *, cancelled: str = "") -> bool:
         """Do `work` in a thread and hand its result to `then`; False where other work is still under way.
 
-        name       of the work, for the line beside the bar
-        cancelled  what to say, besides, when it was cancelled
+        Parameters
+        ----------
+        name
+            of the work, for the line beside the bar
+        cancelled
+            what to say, besides, when it was cancelled
         """
         if self.busy:
             self.say(f"{name}: wait for the work under way, or cancel it")
