@@ -15,33 +15,32 @@ sys.path.insert(0, str(ROOT / "docs"))
 from docstrings import as_rst
 
 
-def test_paragraphs_become_what_they_are():
+def test_marks_become_those_that_sphinx_reads():
     text = """Draw `n` rows_of a *world* | now.
-
->>> draw(3)
-[1, 2, 3]
-
-n     how many
-seed  of the draws,
-      `seed=0`
 
 Checks:
 
-- one   a `first` check
-  that goes on
-- two   another
+- one   a `first
+  check` that goes on
 
-    y = x + 1
+    y = x * 1
 
-Raises InputError."""
+Parameters
+----------
+n
+    How *many*, `n=1`.
+
+Examples
+--------
+>>> draw(3) * 2
+[1, 2, 3]"""
     assert as_rst(text.split("\n")) == [
         "Draw ``n`` rows\\_of a \\*world\\* \\| now.", "",
-        ">>> draw(3)", "[1, 2, 3]", "",
-        "``n``", "   how many", "``seed``", "   of the draws, ``seed=0``", "",
         "Checks:", "",
-        "- one   a ``first`` check that goes on", "- two   another", "",
-        "::", "", "       y = x + 1", "",
-        "Raises InputError.", "",
+        "- one   a ``first check`` that goes on", "",
+        "::", "", "    y = x * 1", "",
+        "Parameters", "----------", "n", "    How \\*many\\*, ``n=1``.", "",
+        "Examples", "--------", ">>> draw(3) * 2", "[1, 2, 3]",
     ]  # fmt: skip
 
 
