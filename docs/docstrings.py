@@ -1,4 +1,4 @@
-r"""The package's docstrings, in numpydoc sections with Markdown's code marks, as the reStructuredText that Sphinx reads.
+r"""The package's docstrings (numpydoc sections, Markdown's code marks) as the reStructuredText that Sphinx reads.
 
 >>> print("\n".join(as_rst(["Draw `n` rows_of a *world*.", "", "    y = x + 1"])))
 Draw ``n`` rows\_of a \*world\*.
