@@ -34,8 +34,12 @@ def vader(texts: Sequence[str]) -> NDArray[np.float64]:
     >>> vader(["A wonderful film.", "A film.", "A dreadful film."]).round(2)
     array([ 0.57,  0.  , -0.44])
     """
-    analyse = _vader().polarity_scores
-    return np.array([analyse(t)["compound"] for t in texts], dtype=float)
+    return np.array([_compound(t) for t in texts], dtype=float)
+
+
+@functools.lru_cache(maxsize=1 << 14)  # a text is measured for its label, its reward, its verdict and its report
+def _compound(text: str) -> float:
+    return float(_vader().polarity_scores(text)["compound"])
 
 
 @functools.cache

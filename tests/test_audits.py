@@ -54,7 +54,7 @@ def test_attributes_and_rewards_share_rows_and_each_text_is_scored_once(frame):
 
 
 def test_it_fits_on_a_screen_whatever_it_holds(frame):
-    long = {f"{'x' * 60}-{i}\x1b[31m<b>": (lambda p, r, i=i: [float(len(x) + i) for x in r]) for i in range(40)}
+    long = {f"{'x' * 60}-{i}\x1b[31m<b>": (lambda p, r, i=i: [float(len(x) + i) for x in r]) for i in range(15)}
     for rewards in ("words", long):
         found = small(frame, rewards)
         lines = repr(found).split("\n")

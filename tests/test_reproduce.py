@@ -208,6 +208,7 @@ def models(tmp_path_factory):
     return {**found, "ArmoRM-Llama3-8B-v0.1": save_armo(folder / "ArmoRM-Llama3-8B-v0.1", tok=short("llama"))}
 
 
+@pytest.mark.slow
 def test_every_architecture_scores_an_experiment_and_the_labels_can_be_a_classifiers(made, models, tmp_path):
     finished = offline(
         "hh-rlhf-sentiment", made, tmp_path / "run", list(models.values()), n=12, trust_remote_code=True,

@@ -71,6 +71,7 @@ def shards_are_whole(cache):
     return found
 
 
+@pytest.mark.slow
 def test_twenty_kills_lose_and_double_nothing(tmp_path):
     n, cache = 500, tmp_path / "cache"
     with Server("chat_server.py", mean_ms=250) as server:

@@ -46,9 +46,9 @@ def test_twenty_percent_faults_lose_no_row_and_every_status_is_true(server, tmp_
     server.configure(faults=faults, retry_after=0.2)
     meter = Meter()
     # A timeout so long that a busy machine is not taken for a server that hangs, whose answer is then paid twice.
-    ds = rewrite(server, tmp_path, n=2000, depth=3, meter=meter, timeout=5.0)
+    ds = rewrite(server, tmp_path, n=600, depth=3, meter=meter, timeout=5.0)
     stats = server.stats
-    assert all(stats[kind] > 20 for kind in (*transient, "hang"))
+    assert all(stats[kind] > 5 for kind in (*transient, "hang"))
     rewriter = rk.ChatRewriter(rk.OpenAIChat("m"), LENGTH)
     truth = {"ok": "ok", "length": "truncated", "refusal": "refused", "unended": "failed"}
     for row in ds:
@@ -59,8 +59,8 @@ def test_twenty_percent_faults_lose_no_row_and_every_status_is_true(server, tmp_
             assert (rewritten is not None) == (statuses[-1] == "ok")
             text, target = rewritten, not target
         assert row["rewrite_status"] == statuses
-    assert len(ds) == 2000
-    assert sum(s[-1] == "ok" for s in ds["rewrite_status"]) > 1700
+    assert len(ds) == 600
+    assert sum(s[-1] == "ok" for s in ds["rewrite_status"]) > 500
     assert stats["sent_twice"] == 0
     assert stats["requests"] == meter.requests <= meter.replies * 2 + 512  # the retry budget
     assert stats["requests"] <= 1.4 * meter.replies
@@ -212,12 +212,12 @@ def test_a_server_that_dies_half_way_is_given_up_and_a_new_one_goes_on(tmp_path)
 
         threading.Thread(target=stop_half_way, daemon=True).start()
         with pytest.raises(rk.WorkError, match=r"stopped answering|fails too often"):
-            rewrite(first, tmp_path, n=2000, max_retries=2, concurrency=8)
+            rewrite(first, tmp_path, n=300, max_retries=2, concurrency=8)
     kept = len(Cache(tmp_path))
     assert kept > 20
     with Server("chat_server.py") as second:
         meter = Meter()
-        ds = rewrite(second, tmp_path, n=2000, meter=meter)
+        ds = rewrite(second, tmp_path, n=300, meter=meter)
         assert all(s == ["ok", "ok"] for s in ds["rewrite_status"])
         assert meter.requests + kept == len(Cache(tmp_path))
 

@@ -391,6 +391,7 @@ state.wait_for_everyone()
 """
 
 
+@pytest.mark.slow
 def test_two_processes_give_what_one_gives_and_a_killed_run_goes_on(tmp_path, model, reward):
     from datasets import load_from_disk
 
