@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
@@ -92,7 +93,13 @@ def main() -> None:
     doses = rk.dose_response(longer, rewards=models, bins=3)
     doses.to_csv(args.out / "mitigation_doses.csv", index=False, float_format="%.5g")
     pairs = {size: (f"base-{size}", f"debiased-{size}") for size in SIZES}
-    figure = plots.before_after(effects, people, pairs)
+    attributes = list(dict.fromkeys(effects["attribute"]))
+    figure, axes = plt.subplots(
+        2, len(attributes), figsize=(5.2 * len(attributes), 6.4), squeeze=False, layout="constrained"
+    )
+    for column, attribute in enumerate(attributes):
+        plots.before_after(effects, pairs, attribute=attribute, ax=axes[0][column])
+        plots.before_after(people, pairs, attribute=attribute, ax=axes[1][column])
     figure.savefig(args.out / "mitigation.png", dpi=150)
     with pd.option_context("display.width", 200, "display.max_columns", 30, "display.max_colwidth", 80):
         for table in (effects, contrasts, people):

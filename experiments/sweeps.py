@@ -12,6 +12,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pandas as pd
 
 import ratekit as rk
@@ -55,6 +56,16 @@ def published() -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
+def draw(path: Path, table: pd.DataFrame) -> None:
+    """A panel for each sweep."""
+    sweeps = list(dict.fromkeys(zip(table["design"], table["reward_model"], strict=True)))
+    figure, axes = plt.subplots(1, len(sweeps), figsize=(5.2 * len(sweeps), 4.2), squeeze=False, layout="constrained")
+    for ax, (design, model) in zip(axes[0], sweeps, strict=True):
+        plots.sweep(table, design=design, reward_model=model, ax=ax)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
 def main() -> None:
     """Run the sweeps and write tables and figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -69,10 +80,8 @@ def main() -> None:
     table.to_csv(args.out / "sweeps.csv", index=False, float_format="%.5g")
     found.to_csv(args.out / "sweeps_slopes.csv", index=False, float_format="%.4f")
     rules = table["reward_model"] == "rules"
-    plots.sweep(table[rules]).savefig(args.out / "sweeps.png", dpi=150)
-    plots.sweep(table[~rules]).savefig(args.out / "sweeps_model.png", dpi=150)
-    theirs = published()
-    plots.sweep(theirs).savefig(args.out / "sweeps_published.png", dpi=150)
+    for name, part in (("sweeps", table[rules]), ("sweeps_model", table[~rules]), ("sweeps_published", published())):
+        draw(args.out / f"{name}.png", part)
     print(found.round(4).to_string(index=False))
 
 

@@ -45,6 +45,7 @@ from .diagnostics import warranted as warranted
 from .errors import InputError as InputError
 from .errors import WorkError as WorkError
 from .estimators import ESTIMATORS as ESTIMATORS
+from .estimators import standardize as standardize
 
 # whether an effect is shown to be small
 from .gates import assert_effect_below as assert_effect_below
@@ -82,6 +83,5 @@ from .stages import estimate as estimate
 from .stages import label as label
 from .stages import rewrite as rewrite
 from .stages import score as score
-from .stages import standardize as standardize
 
 __version__: str

@@ -25,6 +25,72 @@ WORDS = (TRUST, CARE, CANNOT_TELL, NO_TRUST)  # each graver than the one before
 FINE, BAD, TOO_FEW = "shown fine", "shown bad", "too few rows to tell"
 POWER = 0.8
 NOT_CHECKED = "the rewrites were not checked"
+INF = math.inf
+LEAST_EFFECT_SD = 0.1  # an effect smaller than this is judged as if it were this large
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What is fine and what is usable of one number, and the gravest verdict that it can give."""
+
+    claim: str
+    fine: tuple[float, float]
+    usable: tuple[float, float]
+    at_worst: str = NO_TRUST
+
+    def word(self, value: float, low: float, high: float) -> tuple[str, str]:
+        """The outcome and the verdict of a number with its interval (see the table above)."""
+        if not (low <= high):  # NaN: nothing tells
+            return TOO_FEW, self._capped(CANNOT_TELL)
+        if self.fine[0] <= low and high <= self.fine[1]:
+            return FINE, TRUST
+        unlike_fine = high < self.fine[0] or low > self.fine[1]
+        if self.usable[0] <= low and high <= self.usable[1]:
+            return BAD if unlike_fine else TOO_FEW, self._capped(CARE)
+        if high < self.usable[0] or low > self.usable[1]:
+            return BAD, self._capped(NO_TRUST)
+        return TOO_FEW, self._capped(CANNOT_TELL)
+
+    def _capped(self, word: str) -> str:
+        return min(word, self.at_worst, key=WORDS.index)
+
+    def margin(self, value: float) -> float:
+        """The bound of what is fine that lies nearer to `value`."""
+        bounds = [b for b in self.fine if math.isfinite(b)]
+        return min(bounds, key=lambda b: abs(b - value)) if bounds else math.nan
+
+
+def _within(fine: float, usable: float, claim: str, at_worst: str = NO_TRUST) -> Rule:
+    return Rule(claim, (-fine, fine), (-usable, usable), at_worst)
+
+
+_POSITIVE = (math.ulp(0.0), INF)
+
+RULES: dict[str, Rule] = {
+    "depth": Rule("rewrites of a chain", (3, INF), (2, INF), CANNOT_TELL),
+    "classes": Rule("classes among the rows", (2, 2), (1, 2)),
+    "clusters": Rule("prompts", (30, INF), (2, INF), CANNOT_TELL),
+    "succeeded": Rule("share of rewrites that are ok, worst pass", (0.9, 1), (0.5, 1)),
+    "measure": Rule("measures of the attribute", (1, 1), (0, 1)),
+    "compliance": Rule("share of rewrites that moved the measure as asked, worst direction", (0.9, 1), (0.7, 1)),
+    "moves": Rule("mean move of the measure as asked, worst direction", _POSITIVE, _POSITIVE),
+    "dose": Rule("dose, in gaps between the classes", (0.75, 1.25), (0.25, INF)),
+    "own drift": _within(0.1, 0.5, "own measure, third rewrite against first, in doses"),
+    "content": Rule("share of rewrites that keep the content of their source, worst pass", (0.9, 1), (0.5, 1)),
+    "repeated": Rule("share of rewrites that repeat their source or another's rewrite, worst pass", (0, 0.1), (0, 0.5)),
+    "shift": _within(0.2, INF, "move of another measure that goes with the attribute, in SDs", CARE),
+    "drift of a measure": _within(0.2, INF, "another measure, third rewrite against first, in SDs", CARE),
+    "balance": _within(0.2, 0.5, "what the reward pays for other measures, in effects"),
+    "balance of one class": _within(0.5, INF, "the same among the treated and the untreated", CARE),
+    "drift": _within(0.2, 0.5, "reward of the third rewrite against the first, in effects"),
+    "drift of one class": _within(0.5, INF, "the same among the treated and the untreated", CARE),
+    "correction": _within(0.2, 0.5, "what the correction for drift changes, in effects", CANNOT_TELL),
+    "refused, by reward": _within(0.2, 0.5, "originals' rewards of refused rows, times their share, in effects",
+                                  CANNOT_TELL),
+    "refused, by measure": _within(0.1, INF, "originals' measures of refused rows, by their share, in SDs", CARE),
+    "outside by measure": Rule("share of rewrites beyond the originals' range of the measure", (0, 0.05), (0, 0.5)),
+    "outside by reward": Rule("share of rewrites beyond the originals' range of rewards", (0, 0.05), (0, 0.5)),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -34,7 +100,7 @@ class Check:
     Attributes
     ----------
     name
-        A name in `ratekit.diagnostics.verdicts.RULES`.
+        A name in `RULES`.
     outcome
         "shown fine", "shown bad" or "too few rows to tell".
     text

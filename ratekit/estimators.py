@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,6 +31,9 @@ from scipy import special
 
 from ratekit.augmentation import LEAST, augmented
 from ratekit.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -114,6 +117,7 @@ class Estimator:
     """One row of `ESTIMATORS`.
 
     `label`, `marker`, `color`, `hollow`: how it is named and drawn; hollow is what is not to be trusted by itself.
+    `shown`: is it drawn where nobody names estimators?
     `passes`: which rewards along the chain a row must have; with `further`, passes beyond them are used too where every
     such row has them. `values(r, w, clusters)` -> (n,) float64 whose mean over all rows, treated rows, untreated rows
     is the ATE, ATT, ATU; with `classes` the ATE is the mean of the treated rows' values plus that of the untreated
@@ -136,6 +140,7 @@ class Estimator:
     further: bool = False
     classes: bool = False
     hollow: bool = False
+    shown: bool = True
 
 
 # --- row values ------------------------------------------------------------------------------------------
@@ -340,15 +345,17 @@ ESTIMATORS: dict[str, Estimator] = {
     "rate_late": Estimator(
         "the second rewrite against the third",
         "RATE, late pair", "^", "#56B4E9", (2, 3), rate_late, lambda m, _: m[..., 2] - m[..., 3], arms=(2, 3),
+        shown=False,
     ),
     "rate_extrapolated": Estimator(
         "rate, corrected for a rewriter that converges slowly",
         "RATE, extrapolated", "v", "#004060", (0, 1, 2, 3), rate_extrapolated, extrapolated_of_means, drop_se=drop_se,
+        shown=False,
     ),
     "rate_geometric": Estimator(
         "rate, corrected by the rewrites alone: four or more passes",
         "RATE, geometric", "P", "#009E73", (1, 2, 3, 4), rate_geometric, geometric_of_means, drop_se=late_drop_se,
-        further=True,
+        further=True, shown=False,
     ),
 }  # fmt: skip
 
@@ -821,3 +828,44 @@ def _two_sample(r: Floats, w: Bools, estimator: Estimator, estimand: str) -> flo
     if min(map(len, groups)) < 2:
         return float("nan")
     return float(np.sqrt(sum(g.var(ddof=1) / len(g) for g in groups)))
+
+
+def standardize(table: pd.DataFrame) -> pd.DataFrame:
+    """The table in reward SDs: estimate, se and interval as its columns `*_sd` have them; `reward_sd` becomes 1.
+
+    Parameters
+    ----------
+    table : DataFrame
+        An effects table of `rk.estimate`.
+
+    Returns
+    -------
+    DataFrame
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> t = pd.DataFrame({"estimate": [3.0], "se": [1.0], "ci_low": [1.0], "ci_high": [5.0], "reward_sd": [2.0]})
+    >>> per_sd = standardize(t)
+    >>> per_sd.iloc[0].tolist(), per_sd.attrs["unit"]
+    ([1.5, 0.5, 0.5, 2.5, 1.0], 'SD of this sample')
+
+    Notes
+    -----
+    The SD is an estimate too, and the columns `estimate_sd, se_sd, ci_low_sd, ci_high_sd` count its uncertainty. A
+    table without them is divided by `reward_sd` as it stands: its intervals are per SD of this sample, and as
+    intervals of the effect per SD of the population they are too narrow, the more so the larger the effect. Which of
+    the two it is stands in `table.attrs["unit"]`: "SD" or "SD of this sample".
+    """
+    out = table.copy()
+    counted = all(f"{c}_sd" in out for c in _IN_SD) and not out["reward_sd"].isna().all()
+    sd = out["reward_sd"].where(out["reward_sd"] > 0)
+    for column in (*_IN_SD, "se_unpaired"):
+        if column in out:
+            out[column] = out[f"{column}_sd"] if counted and column in _IN_SD else out[column] / sd
+    out["reward_sd"] = sd / sd
+    out.attrs["unit"] = "SD" if counted else out.attrs.get("unit", "SD of this sample")
+    return out
+
+
+_IN_SD = ("estimate", "se", "ci_low", "ci_high")

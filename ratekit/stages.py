@@ -442,35 +442,5 @@ def _pooling(ds: Any, groups: list[str]) -> list[str]:
     return []
 
 
-def standardize(table: pd.DataFrame) -> pd.DataFrame:
-    """The table in reward SDs: estimate, se and interval as its columns `*_sd` have them; `reward_sd` becomes 1.
-
-    >>> import pandas as pd
-    >>> t = pd.DataFrame({"estimate": [3.0], "se": [1.0], "ci_low": [1.0], "ci_high": [5.0], "reward_sd": [2.0]})
-    >>> per_sd = standardize(t)
-    >>> per_sd.iloc[0].tolist(), per_sd.attrs["unit"]
-    ([1.5, 0.5, 0.5, 2.5, 1.0], 'SD of this sample')
-
-    Notes
-    -----
-    The SD is an estimate too, and the columns `estimate_sd, se_sd, ci_low_sd, ci_high_sd` count its uncertainty. A
-    table without them is divided by `reward_sd` as it stands: its intervals are per SD of this sample, and as
-    intervals of the effect per SD of the population they are too narrow, the more so the larger the effect. Which of
-    the two it is stands in `table.attrs["unit"]`: "SD" or "SD of this sample".
-    """
-    out = table.copy()
-    counted = all(f"{c}_sd" in out for c in _IN_SD) and not out["reward_sd"].isna().all()
-    sd = out["reward_sd"].where(out["reward_sd"] > 0)
-    for column in (*_IN_SD, "se_unpaired"):
-        if column in out:
-            out[column] = out[f"{column}_sd"] if counted and column in _IN_SD else out[column] / sd
-    out["reward_sd"] = sd / sd
-    out.attrs["unit"] = "SD" if counted else out.attrs.get("unit", "SD of this sample")
-    return out
-
-
-_IN_SD = ("estimate", "se", "ci_low", "ci_high")
-
-
 def _without(ds: Dataset, columns: list[str]) -> Dataset:
     return ds.remove_columns([c for c in columns if c in ds.column_names])

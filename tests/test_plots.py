@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -9,6 +11,7 @@ import pytest
 
 import ratekit as rk
 from ratekit import plots
+from ratekit.plots.style import TREATED, UNTREATED
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +41,8 @@ def test_the_points_are_the_estimates(table, unit, estimand):
     np.testing.assert_allclose(points(ax), sorted(shown.estimate))
     assert ("SD" in ax.get_xlabel()) == (unit == "sd")
     assert len(ax.get_yticklabels()) == 4
+    if estimand == "att":
+        assert "naive: no ATT" in [t.get_text() for t in ax.get_legend().get_texts()]
 
 
 def test_it_draws_into_an_axes_that_is_given(table):
@@ -66,8 +71,7 @@ def test_a_sweep_is_drawn_with_its_truth():
     from ratekit.simulate import RuleReward, sweep
 
     table = sweep("vowel-typos", RuleReward(), n=30)
-    figure = plots.sweep(table)
-    ax = figure.axes[0]
+    ax = plots.sweep(table)
     drawn = {line.get_label(): line.get_ydata() for line in ax.get_lines()}
     sd = table["reward_sd"].mean()
     np.testing.assert_allclose(drawn["truth"], table[table.estimator == "rate"]["truth"] / sd)
@@ -83,9 +87,14 @@ def test_coverage_and_before_after_draw_every_row():
     marks = [line for line in ax.get_lines() if line.get_marker() not in ("None", "")]
     assert len(marks) == 2 * len(table.groupby(["world", "about", "n"]))
     effects, people = (pd.read_csv(ROOT / "experiments" / f"mitigation{x}.csv") for x in ("", "_people"))
-    figure = plots.before_after(effects, people, {s: (f"base-{s}", f"debiased-{s}") for s in ("2B", "27B")})
-    assert [ax.get_title() for ax in figure.axes[:2]] == ["length", "structure"]
-    assert figure.axes[0].get_ylabel()
+    pairs = {s: (f"base-{s}", f"debiased-{s}") for s in ("2B", "27B")}
+    for given, column in ((effects, "estimate"), (people, "model_rate")):
+        ax = plots.before_after(given, pairs, attribute="length")
+        shown = given.reward_model.isin([model for pair in pairs.values() for model in pair])
+        rows = given[(given.attribute == "length") & shown]
+        np.testing.assert_allclose([x for x, _ in marked(ax, "o")], sorted(rows[column]))
+    with pytest.raises(rk.InputError, match=r"which attribute\? There are length, structure"):
+        plots.before_after(effects, pairs)
 
 
 def cells(ax):
@@ -196,8 +205,8 @@ def test_the_densities_stand_on_the_rewards_themselves(scored):
     strips = [line for line in ax.lines if line.get_marker() == "|"]
     for strip, side, k in zip(strips, [True] * 3 + [False] * 3, [0, 1, 2] * 2, strict=True):
         np.testing.assert_array_equal(strip.get_xdata(), rewards[frame.treated == side, k])
-        assert strip.get_color() == ("#0072B2" if side == (k % 2 == 0) else "#E69F00")
-    assert "longer" in ax.get_title(loc="left")
+        assert strip.get_color() == (TREATED if side == (k % 2 == 0) else UNTREATED)
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["longer", "shorter"]
 
 
 def test_densities_take_rows_without_rewards_and_rewards_that_do_not_vary():
@@ -208,8 +217,8 @@ def test_densities_take_rows_without_rewards_and_rewards_that_do_not_vary():
 
 
 DENSITIES = {
-    "which reward model\\? The data hold words, vader": {"attribute": "length"},
-    "which attribute\\? The data hold sentiment, length": {"reward_model": "words"},
+    "which reward model\\? There are words, vader": {"attribute": "length"},
+    "which attribute\\? There are sentiment, length": {"reward_model": "words"},
     "did you mean 'words'": {"reward_model": "wrods", "attribute": "length"},
     "rewards of 3 rewrites, not of 4|from 1 to 3": {"reward_model": "words", "attribute": "length", "depth": 4},
 }
@@ -240,16 +249,21 @@ def test_moves_are_drawn_where_diagnose_says_with_two_errors_each_way(scored, ch
 
 def test_the_dose_response_is_its_bins_and_its_slope(scored):
     table = rk.dose_response(scored.filter(lambda row: row["attribute"] == "length"), bins=4)
-    figure = plots.dose_response(table)
-    assert len(figure.axes) == 2
-    for ax, model in zip(figure.axes, ("words", "vader"), strict=True):
+    with pytest.raises(rk.InputError, match=r"which reward model\? There are words, vader"):
+        plots.dose_response(table)
+    for model in ("words", "vader"):
+        ax = plots.dose_response(table, reward_model=model)
         rows = table[(table.reward_model == model) & (table.bin != "all")]
         np.testing.assert_allclose(marked(ax, "o"), sorted(zip(rows.dose, rows.effect, strict=True)))
         slope = next(line for line in ax.lines if line.get_label() == "per unit").get_xydata()
         per_unit = table[(table.reward_model == model) & (table.bin == "all")].per_unit.item()
         assert slope[1, 1] / slope[1, 0] == pytest.approx(per_unit)
-        assert model in ax.get_title()
+        assert model in ax.get_title(loc="left")
         assert "words" in ax.get_xlabel()  # the unit of length's measure
+        on_the_line = next(line for line in ax.lines if line.get_label() == "on the line").get_xydata()
+        np.testing.assert_allclose(on_the_line[:, 1], per_unit * rows.dose)
+        left = ((per_unit * rows.dose < rows.ci_low) | (per_unit * rows.dose > rows.ci_high)).sum()
+        assert f"leaves {left} of " in ax.get_title(loc="left")
 
 
 def test_the_spillover_matrix_is_the_table(scored):
@@ -263,3 +277,267 @@ def test_the_spillover_matrix_is_the_table(scored):
     assert "words" in plots.spillover(table, value="through", reward_model="words").get_title(loc="left")
     with pytest.raises(rk.InputError, match="no column 'measure'"):
         plots.spillover(rk.estimate(scored))
+
+
+# --- every figure, in every place ------------------------------------------------------------------------
+
+RUNS = [f"org/Llama-3.1-8B-Instruct-lr{k}-seed1-checkpoint-12000" for k in ("1-b.1", "2-b.1", "1-b.5", "2-b.5")]
+
+
+def effects_of(models, attributes=("length", "sentiment"), estimators=("naive", "single_rewrite", "rate")):
+    """An effects table with an estimate for each, some without an interval."""
+    rng = np.random.default_rng(0)
+    rows = [
+        {"attribute": a, "reward_model": m, "estimator": e, "estimand": "ate", "estimate": (x := rng.normal() / 2),
+         "se": 0.1, "ci_low": np.nan if rng.random() < 0.1 else x - 0.2, "ci_high": x + 0.2, "p_value": 0.01, "n": 100,
+         "n_clusters": 100, "n_dropped": 0, "reward_sd": 1.0}
+        for a in attributes for m in models for e in estimators
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def moves_of(models):
+    rows = [
+        {"attribute": "length", "check": check, "group": side, "about": f"reward/{m}", "value": 0.1, "in_sd": 0.1 * k,
+         "se": 0.02}
+        for check in ("drift", "balance") for side in ("treated", "untreated") for k, m in enumerate(models, 1)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def dose_of(model):
+    bins = [("all", 1.5, 1.5), ("1", 1.0, 0.8), ("2", 2.0, 3.2)]
+    return pd.DataFrame([
+        {"attribute": "length", "reward_model": model, "bin": b, "dose": d, "effect": e, "ci_low": e - 0.5,
+         "ci_high": e + 0.5, "per_unit": 1.0} for b, d, e in bins
+    ])  # fmt: skip
+
+
+def scored_by(model):
+    rewards = [[float(i), i + 1.0, i - 1.0] for i in range(8)]
+    return pd.DataFrame({"attribute": "length", "treated": [True, False] * 4, f"reward/{model}": rewards})
+
+
+def swept_by(model):
+    return pd.DataFrame([
+        {"design": model, "reward_model": "r", "step": s, "estimator": e, "estimate": 0.1 * s, "ci_low": 0.0,
+         "ci_high": s, "truth": 0.5, "reward_sd": 1.0} for s in (0.0, 1.0) for e in ("naive", "single_rewrite", "rate")
+    ])  # fmt: skip
+
+
+def merged_by(models):
+    rows = [
+        {
+            "model": m,
+            "kind": kind,
+            "barrier": 0.1,
+            "length": 0.5,
+            "length_se": 0.1,
+            "length_ci_low": 0.3,
+            "length_ci_high": 0.7,
+        }
+        for m, kind in zip(models, ("member", "member", "merge", "ensemble"), strict=True)
+    ]
+    return pd.DataFrame(rows)
+
+
+def moved_by(models):
+    measures = [{"attribute": "length", "measure": m, "shift_sd": 0.5, "p_value": 0.01} for m in models]
+    return pd.DataFrame(measures)
+
+
+FIGURES = {
+    "effects": lambda names, ax: plots.effects(effects_of(names), ax=ax),
+    "naive_vs_rate": lambda names, ax: plots.naive_vs_rate(effects_of(names), ax=ax),
+    "heatmap": lambda names, ax: plots.heatmap(effects_of(names), ax=ax),
+    "spillover": lambda names, ax: plots.spillover(moved_by(names), ax=ax),
+    "drift": lambda names, ax: plots.drift(moves_of(names), ax=ax),
+    "balance": lambda names, ax: plots.balance(moves_of(names), ax=ax),
+    "densities": lambda names, ax: plots.densities(scored_by(names[0]), ax=ax),
+    "dose_response": lambda names, ax: plots.dose_response(dose_of(names[0]), ax=ax),
+    "sweep": lambda names, ax: plots.sweep(swept_by(names[0]), ax=ax),
+    "merges": lambda names, ax: plots.merges(merged_by(names), ax=ax),
+    "before_after": lambda names, ax: plots.before_after(
+        effects_of(names, ["length"], ["rate"]), {n: (n, n) for n in names[:3]}, ax=ax
+    ),
+    "coverage": lambda names, ax: plots.coverage(
+        pd.DataFrame([{"world": "w", "about": n, "n": 100, "estimator": "rate", "coverage": 0.9} for n in names]), ax=ax
+    ),
+}
+NAMES = {
+    "10": [f"model-{k:04d}" for k in range(4)],
+    "runs": RUNS,
+    "120": [f"{'long-name/' * 11}{k:010d}" for k in range(4)],
+    "120 in one word": [f"{'x' * 119}{k}" for k in range(4)],
+}
+
+
+def outside(figure):
+    """The texts of a figure that leave it, each with its box in pixels."""
+    from matplotlib.text import Text
+
+    figure.draw_without_rendering()
+    width, height = figure.bbox.size
+    found = []
+    for ax in figure.axes:
+        low, high = sorted(ax.get_ylim()), sorted(ax.get_xlim())
+        ticks = [(t, low) for t in ax.yaxis.get_major_ticks()] + [(t, high) for t in ax.xaxis.get_major_ticks()]
+        unseen = {id(t.label1) for t, (a, b) in ticks if not a <= t.get_loc() <= b} | {id(t.label2) for t, _ in ticks}
+        for text in ax.findobj(Text):
+            box = text.get_window_extent()
+            if not text.get_text() or not text.get_visible() or id(text) in unseen:
+                continue
+            if box.x0 < -1 or box.y0 < -1 or box.x1 > width + 1 or box.y1 > height + 1:
+                found.append((text.get_text(), box.extents.round(), (width, height)))
+    return found
+
+
+def overlapping(ax):
+    """Neighbouring labels of the lanes that lie on each other."""
+    boxes = [t.get_window_extent() for t in ax.get_yticklabels() if t.get_text()]
+    return [k for k, (a, b) in enumerate(itertools.pairwise(boxes)) if a.y0 < b.y1 - 1 and b.y0 < a.y1 - 1]
+
+
+PLACES = [(3.3, "runs"), (3.3, "120"), *(
+    pytest.param(width, kind, marks=pytest.mark.slow)
+    for width in (3.3, 7.0, 13.3) for kind in NAMES if width != 3.3 or kind not in ("runs", "120")
+)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("width", "kind"), PLACES)
+@pytest.mark.filterwarnings("error")
+def test_no_text_leaves_its_figure(width, kind):
+    for name in FIGURES:
+        with plt.rc_context({"figure.figsize": (width, 4)}):
+            ax = FIGURES[name](NAMES[kind], None)
+        assert ax.figure.get_size_inches()[0] == width
+        assert ax.figure.get_size_inches()[1] < 12
+        assert outside(ax.figure) == [], name
+        assert overlapping(ax) == [], name
+        plt.close("all")
+
+
+@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.filterwarnings("error")
+def test_every_plot_draws_into_the_axes_it_is_given_and_gives_them_back(name):
+    figure, axes = plt.subplots(1, 2, figsize=(8, 6))
+    assert FIGURES[name](RUNS, axes[1]) is axes[1]
+    assert not axes[0].lines
+    assert outside(figure) == []
+
+
+def test_a_text_outside_is_seen_by_this_test():
+    figure, ax = plt.subplots(figsize=(2, 2))
+    ax.set_xlabel("a label that is far too long for this figure")
+    assert ax.get_xlabel() in [text for text, *_ in outside(figure)]
+
+
+@pytest.mark.parametrize("style", [pytest.param("default", marks=pytest.mark.slow), "dark_background"])
+@pytest.mark.parametrize("name", FIGURES)
+def test_ink_and_marks_stand_out_on_any_background(name, style):
+    from matplotlib.text import Text
+
+    from ratekit.plots.style import contrast
+
+    with plt.style.context(style):
+        ax = FIGURES[name](RUNS, None)
+    face = ax.figure.get_facecolor()
+    assert contrast(face, "white" if style == "default" else "black") < 1.1
+    for text in ax.findobj(Text):
+        if text.get_text() and text.get_gid() != "cell":
+            assert contrast(text.get_color(), face) > 4.5, text
+    for line in ax.lines:
+        if line.get_marker() not in ("None", "", None):
+            assert contrast(line.get_markeredgecolor() if line.get_mfc() == face else line.get_color(), face) > 2.1
+    for text in [t for t in ax.texts if t.get_gid() == "cell"]:
+        mesh, (column, row) = ax.collections[0], map(round, text.get_position())
+        fill = mesh.to_rgba(mesh.get_array().reshape(len(ax.get_yticks()), -1)[row, column])
+        assert contrast(text.get_color(), fill) > 4.5
+
+
+@pytest.mark.parametrize("kind", ["svg", "pdf"])
+def test_vector_pictures_are_whole(kind, tmp_path):
+    ax = plots.effects(effects_of(RUNS))
+    ax.figure.savefig(tmp_path / f"x.{kind}")
+    assert (tmp_path / f"x.{kind}").stat().st_size > 5000
+
+
+def test_thirty_models_and_twelve_attributes_stay_on_a_page():
+    table = effects_of([f"lab/model-{i}B" for i in range(30)], [f"attribute {i}" for i in range(12)])
+    ax = plots.effects(table)
+    assert len(ax.get_yticks()) == 30
+    assert "the 30 largest of 360" in ax.get_xlabel().replace("\n", " ")
+    rate = table[table.estimator == "rate"].estimate.abs().sort_values()
+    drawn = [abs(x) for x, _ in marked(ax, "o")]
+    np.testing.assert_allclose(sorted(drawn), rate.tail(30))
+    for drawn in (ax, plots.heatmap(table), plots.naive_vs_rate(table)):
+        assert drawn.figure.get_size_inches()[1] < 20
+    assert len(plots.effects(table[table.attribute == "attribute 3"], top=5).get_yticks()) == 5
+
+
+def test_names_that_differ_at_their_ends_or_within_stay_apart():
+    from ratekit.escaping import distinct
+
+    for width in (16, 24, 40):
+        for group in (*NAMES.values(), ["a" * 99 + "b" * 99, "a" * 99 + "c" * 99], ["x\x1by", "xy"]):
+            short = distinct({name: name for name in group}, width)
+            assert len(set(short.values())) == len(group)
+            assert max(map(len, short.values())) <= width
+    for draw in (plots.effects, plots.naive_vs_rate, plots.heatmap):
+        ax = draw(effects_of(RUNS, ["length"]))
+        labels = {t.get_text() for t in (ax.get_xticklabels() if draw is plots.heatmap else ax.get_yticklabels())}
+        assert len(labels) == 4
+    cleaned_alike = plots.effects(effects_of(["xy", "x\x1by"], ["length"]))
+    assert len({t.get_text() for t in cleaned_alike.get_yticklabels()}) == 2
+
+
+def test_a_figure_too_small_for_its_labels_says_what_it_takes():
+    _, ax = plt.subplots(figsize=(3.3, 1.2))
+    with pytest.warns(UserWarning, match=r"it takes 3\.\d x ([2-9]|\d\d)[.\d]* inches"):
+        plots.effects(effects_of(NAMES["120"]), ax=ax)
+    _, ax = plt.subplots(figsize=(3, 6))
+    with pytest.warns(UserWarning, match="too small for its numbers"):
+        plots.heatmap(effects_of([f"m{i}" for i in range(20)], [f"a{i}" for i in range(20)]), ax=ax)
+
+
+def test_each_colour_has_one_meaning():
+    from ratekit.estimators import ESTIMATORS
+    from ratekit.plots import style
+
+    meanings = [
+        *(e.color.lower() for e in ESTIMATORS.values()),
+        *(c.lower() for c in (style.TREATED, style.UNTREATED, style.RAISES, style.LOWERS, style.MERGED)),
+    ]
+    assert len(set(meanings)) == len(meanings)
+
+
+def test_an_estimator_that_is_added_is_drawn_by_every_plot(monkeypatch):
+    from ratekit.estimators import ESTIMATORS, Estimator
+
+    new = Estimator("as an example", "an example", "*", "#CC79A7", (1, 2), None, None)
+    monkeypatch.setitem(ESTIMATORS, "example", new)
+    table = effects_of(["a", "b"], estimators=("rate", "example"))
+    ax = plots.effects(table)
+    assert "an example" in [t.get_text() for t in ax.get_legend().get_texts()]
+    np.testing.assert_allclose([x for x, _ in marked(ax, "*")], sorted(table[table.estimator == "example"].estimate))
+    assert "an example" in plots.heatmap(table, estimator="example").get_title(loc="left")
+    swept = swept_by("d").replace({"estimator": {"naive": "example"}})
+    cover = pd.DataFrame([{"world": "w", "about": "a", "n": 9, "estimator": "example", "coverage": 0.9}])
+    for ax in (plots.sweep(swept), plots.coverage(cover)):
+        assert "an example" in [t.get_text() for t in ax.get_legend().get_texts()]
+        assert marked(ax, "*")
+    recommended = effects_of(["a"], estimators=("rate", "rate_extrapolated")).assign(recommended=[False, True] * 2)
+    assert marked(plots.effects(recommended), "v")  # what the table says to read first is in the picture
+
+
+def test_plots_load_no_stage_no_rewriter_and_no_reward():
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, ratekit as rk; [getattr(rk.plots, name) for name in rk.plots.__all__]; "
+        "print([m for m in sys.modules if m.startswith(('ratekit.rewriting', 'ratekit.scoring', 'ratekit.stages', "
+        "'ratekit.sources', 'ratekit.diagnostics', 'torch', 'transformers', 'datasets', 'openai'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -90,18 +90,26 @@ def audit(
 
     The same call again goes on where it was cut off.
     """
+    import matplotlib.pyplot as plt
+
     from ratekit.cli.pipeline import say_paths
     from ratekit.merging.auditing import TABLE
     from ratekit.merging.auditing import audit as audited
-    from ratekit.plots import merges
+    from ratekit.plots.merges import merges, panels
     from ratekit.sources import as_dataset
 
     table = audited(
         model, as_dataset(data), method or ["linear"], attribute, base=base, pairs=pairs, out=out, estimator=estimator,
         estimand=estimand, unit=unit, barrier_points=barrier_points, seed=seed,
     )  # fmt: skip
+    about = panels(table)
+    figure, axes = plt.subplots(
+        1, len(about), figsize=(5.2 * len(about), 1.6 + 0.34 * len(table)), squeeze=False, layout="constrained"
+    )
+    for ax, name in zip(axes[0], about, strict=True):
+        merges(table, name, unit=unit, ax=ax)
     try:
-        merges(table, unit).savefig(out / FIGURE, dpi=150)
+        figure.savefig(out / FIGURE, dpi=150)
     except OSError as e:
         raise WorkError(f"{out / FIGURE} cannot be written ({e.strerror}); the table and the scores are kept") from None
     show(compact(table) if format is Format.table else table, format)

@@ -6,89 +6,139 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ratekit.diagnostics.verdicts import LEAST_EFFECT_SD, RULES
+from ratekit.conclusions import LEAST_EFFECT_SD, RULES
 from ratekit.errors import InputError
-from ratekit.plots.look import BLUE, ORANGE, Mark, canvas, interval, key, lanes, need, plain, tidy, zero
+from ratekit.plots.style import (
+    SIDES,
+    TOP,
+    beside,
+    canvas,
+    cleaned,
+    finish,
+    folded,
+    ink,
+    interval,
+    key,
+    lane_height,
+    lanes,
+    letters,
+    named,
+    names,
+    need,
+    tidy,
+    zero,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-SIDES = {"treated": Mark("treated responses", BLUE, "o"), "untreated": Mark("untreated responses", ORANGE, "D")}
 
-
-def drift(checks: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+def drift(checks: pd.DataFrame, *, top: int | None = TOP, ax: Axes | None = None) -> Axes:
     """How the third rewrite differs from the first, which were asked for the same: 0 if every pass does the same.
 
+    Parameters
+    ----------
+    checks : DataFrame
+        From `rk.diagnose`, of rows with three rewrites.
+    top : int or None
+        How many measures and reward models at most: those that drift most. None draws all of them.
+    ax : Axes, optional
+        Drawn into; by default a new figure of fitting height.
+
+    Returns
+    -------
+    Axes
+        One lane for each measure and reward model; bars reach two standard errors each way. In the grey band the drift
+        is too small for a verdict other than trust; the attribute's own measure is judged by the dose and has none.
+
+    Raises
+    ------
+    InputError
+        The table has no drift: two rewrites cannot show it.
+
+    Examples
+    --------
     >>> import ratekit as rk
     >>> ax = drift(rk.diagnose(rk.load("reviews", attribute="sentiment")))
     >>> ax.get_xlabel()
     'third rewrite minus first (SDs of the originals)'
-
-    checks  what `rk.diagnose` gives, of rows with three rewrites
-    ax      drawn into; by default a new figure of fitting height
-
-    One lane for each measure and reward model. Bars reach two standard errors each way. In the grey band the drift is
-    too small for a verdict other than trust; the attribute's own measure is judged by the dose and has none.
-    Raises InputError where the table has no drift: two rewrites cannot show it.
     """
-    return _moves(checks, "drift", "third rewrite minus first (SDs of the originals)", ax,
+    return _moves(checks, "drift", "third rewrite minus first (SDs of the originals)", top, ax,
                   "no drift in the table: it takes three rewrites (depth=3)")  # fmt: skip
 
 
-def balance(checks: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+def balance(checks: pd.DataFrame, *, top: int | None = TOP, ax: Axes | None = None) -> Axes:
     """How the measures that should stay moved from the first rewrite to the second.
 
+    Parameters
+    ----------
+    checks : DataFrame
+        From `rk.diagnose`.
+    top : int or None
+        How many measures at most: those that moved most. None draws all of them.
+    ax : Axes, optional
+        Drawn into; by default a new figure of fitting height.
+
+    Returns
+    -------
+    Axes
+        Where the two classes move to opposite sides, the measure goes with the attribute (spillover); where they move
+        to the same side, the rewriter is still at work. Bars reach two standard errors each way; in the grey band the
+        move is too small for a verdict other than trust.
+
+    Raises
+    ------
+    InputError
+        The table has no balance rows.
+
+    Examples
+    --------
     >>> import ratekit as rk
     >>> ax = balance(rk.diagnose(rk.load("reviews", attribute="sentiment")))
     >>> ax.get_xlabel()
     'second rewrite minus first (SDs of the originals)'
-
-    checks  what `rk.diagnose` gives
-    ax      drawn into; by default a new figure of fitting height
-
-    Where the two classes move to opposite sides, the measure goes with the attribute (spillover); where they move to
-    the same side, the rewriter is still at work. Bars reach two standard errors each way; in the grey band the move is
-    too small for a verdict other than trust. Raises InputError where the table has no balance rows.
     """
-    return _moves(checks, "balance", "second rewrite minus first (SDs of the originals)", ax,
+    return _moves(checks, "balance", "second rewrite minus first (SDs of the originals)", top, ax,
                   "no balance in the table: it takes two rewrites (depth=2)")  # fmt: skip
 
 
-def _moves(checks: pd.DataFrame, check: str, xlabel: str, ax: Axes | None, missing: str) -> Axes:
+def _moves(checks: pd.DataFrame, check: str, xlabel: str, top: int | None, ax: Axes | None, missing: str) -> Axes:
     need(checks, ("attribute", "check", "group", "about", "value", "in_sd", "se"), "rk.diagnose")
     rows = checks[(checks["check"] == check) & np.isfinite(checks["in_sd"].astype(float))]
     if rows.empty:
         raise InputError(missing)
-    places = list(dict.fromkeys(zip(rows["attribute"], rows["about"], strict=True)))
-    ax = canvas(ax, 7.2, 1.2 + 0.36 * len(places))
-    lanes(ax, [_name(about) for _, about in places], [attribute for attribute, _ in places])
+    sizes = rows["in_sd"].abs().groupby([rows["attribute"], rows["about"]], sort=False).max()
+    places = list(sizes.index if top is None else sizes[sizes.rank(ascending=False, method="first") <= top].index)
+    short = names(about for _, about in places)
+    labels = [folded(_name(short[about]), letters(ax, 0.36)) for _, about in places]
+    ax = canvas(ax, 1.1 + lane_height(ax, labels, 2) * len(places))
+    lanes(ax, labels, [attribute for attribute, _ in places])
     zero(ax)
     for y, (_, about) in enumerate(places):
         width = _band(check, str(about))
         if width:
-            ax.fill_betweenx([y - 0.4, y + 0.4], -width, width, color="0.87", lw=0, zorder=0.5)
+            ax.fill_betweenx([y - 0.4, y + 0.4], -width, width, color=ink(ax, 0.13), lw=0, zorder=0.5)
     for row in rows.itertuples():
+        if (row.attribute, row.about) not in places:
+            continue
         side = str(row.group).split(",")[0]
         lane = places.index((row.attribute, row.about)) + (-0.15 if side == "treated" else 0.15)
         reach = abs(2 * row.se * row.in_sd / row.value) if row.value else float("nan")
         interval(ax, row.in_sd, lane, row.in_sd - reach, row.in_sd + reach, SIDES[side])
     for attribute in dict.fromkeys(attribute for attribute, _ in places):
         mine = [i for i, place in enumerate(places) if place[0] == attribute]
-        ax.annotate(f"rewriting\n{plain(attribute, 24)}", (1.0, sum(mine) / len(mine)), xytext=(8, 0), color="0.3",
-                    xycoords=("axes fraction", "data"), textcoords="offset points", va="center", fontsize=9,
-                    annotation_clip=False)  # fmt: skip
+        beside(ax, f"rewriting\n{names([attribute], 24)[attribute]}", sum(mine) / len(mine))
     tidy(ax)
-    ax.set_xlabel(xlabel)
+    named(ax, x=xlabel + (f"; the {len(places)} largest of {len(sizes)}" if len(places) < len(sizes) else ""))
     key(ax, [mark for side, mark in SIDES.items() if rows["group"].str.split(",").str[0].eq(side).any()])
-    return ax
+    return finish(ax)
 
 
-def _name(about: object) -> str:
-    text = str(about)
-    if text == "own":
+def _name(about: str) -> str:
+    if about == "own":
         return "the attribute's own measure"
-    return plain(f"reward {text.removeprefix('reward/')}" if text.startswith("reward/") else text)
+    return f"reward {about.removeprefix('reward/')}" if about.startswith("reward/") else cleaned(about)
 
 
 def _band(check: str, about: str) -> float:

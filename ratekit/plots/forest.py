@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ratekit.errors import InputError, unknown
-from ratekit.plots.look import (
+from ratekit.estimators import ESTIMATORS
+from ratekit.plots.style import (
     ESTIMANDS,
+    INK,
     MARKS,
-    SHOWN,
+    TOP,
     UNITS,
+    Mark,
     canvas,
+    finish,
+    folded,
     grouping,
     in_unit,
+    ink,
     interval,
     key,
+    lane_height,
     lanes,
+    letters,
     marks_of,
+    named,
+    names,
     need,
-    plain,
     tidy,
     zero,
 )
@@ -33,102 +42,172 @@ COLUMNS = ("attribute", "reward_model", "estimator", "estimand", "estimate", "ci
 def effects(
     table: pd.DataFrame,
     *,
-    estimators: tuple[str, ...] = SHOWN,
+    estimators: tuple[str, ...] | None = None,
     estimand: str = "ate",
     unit: str = "sd",
+    top: int | None = TOP,
     ax: Axes | None = None,
 ) -> Axes:
     """A forest of effects: for each attribute and reward model the estimators side by side, with intervals.
 
+    Parameters
+    ----------
+    table : DataFrame
+        From `rk.estimate`.
+    estimators : tuple of str, optional
+        Which, from top to bottom; by default those that say so in `rk.ESTIMATORS`, and what the table recommends.
+    estimand : {"ate", "att", "atu"}
+        Where a table has none of it, the one it has.
+    unit : {"sd", "reward"}
+        Reward SDs, or the reward's own units.
+    top : int or None
+        How many attributes x reward models at most: those with the largest effects, which the picture says. None draws
+        all of them.
+    ax : Axes, optional
+        Drawn into; by default a new figure as wide as ``rcParams["figure.figsize"]`` and as high as it takes.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    InputError
+        The table holds none of these.
+
+    Warns
+    -----
+    UserWarning
+        The figure is too small for its labels.
+
+    Examples
+    --------
     >>> import ratekit as rk
     >>> ds = rk.score(rk.load("reviews", attribute="sentiment"), "words", progress=False)
     >>> ax = effects(rk.estimate(ds))
     >>> ax.get_xlabel()
-    'Average treatment effect on the reward (reward SDs)'
-
-    table       what `rk.estimate` gives
-    estimators  which, from top to bottom
-    estimand    "ate", "att" or "atu"; where a table has none of it, the one it has
-    unit        "sd" (reward SDs) or "reward" (the reward's own units)
-    ax          drawn into; by default a new figure of fitting height
-
-    Raises InputError where the table holds none of these.
+    'Average treatment effect (reward SDs)'
     """
     need(table, COLUMNS, "rk.estimate")
+    estimators = _shown(table) if estimators is None else tuple(estimators)
     for name in estimators:
         if name not in MARKS:
             raise unknown("estimator", name, MARKS)
     if estimand not in ESTIMANDS:
         raise unknown("estimand", estimand, ESTIMANDS)
-    rows = in_unit(table, unit)
-    rows = rows[rows["estimator"].isin(estimators)]
+    given = in_unit(table, unit)
+    rows = given[given["estimator"].isin(estimators)]
     if rows.empty:
         raise InputError(f"the table holds none of {', '.join(estimators)}")
     if estimand not in set(rows["estimand"]):
         estimand = str(rows["estimand"].iloc[0])
+    without = [n for n in marks_of(rows, estimators) if estimand not in ESTIMATORS[n].estimands]
     rows = rows[rows["estimand"] == estimand]
-    groups = _groups(rows)
-    step = 0.75 / max(len(estimators), 1)
-    ax = canvas(ax, 7.2, 1.3 + len(groups) * (0.30 + 0.17 * len(estimators)))
-    lanes(ax, [label for label, _ in groups])
+    drawn = marks_of(rows, estimators)
+    groups = _groups(rows, letters(ax, 0.4))
+    kept = _largest([float(g.loc[g["estimator"] == drawn[-1], "estimate"].abs().max()) for _, g in groups], top)
+    shown = [groups[i] for i in kept]
+    pitch = lane_height(ax, [label for label, _ in shown], len(drawn))
+    ax = canvas(ax, 1.1 + len(shown) * pitch)
+    step = 0.75 / max(len(drawn), 1)
+    lanes(ax, [label for label, _ in shown])
     zero(ax)
-    for place, (_, group) in enumerate(groups):
-        for k, name in enumerate(estimators):
+    for place, (_, group) in enumerate(shown):
+        for k, name in enumerate(drawn):
             for row in group[group["estimator"] == name].itertuples():
-                y = place + (k - (len(estimators) - 1) / 2) * step
+                y = place + (k - (len(drawn) - 1) / 2) * step
                 interval(ax, row.estimate, y, row.ci_low, row.ci_high, MARKS[name])
     tidy(ax)
-    ax.set_xlabel(f"{ESTIMANDS[estimand]} on the reward ({UNITS[unit]})")
-    key(ax, [MARKS[name] for name in marks_of(rows, estimators)])
-    return ax
+    said = f"; the {len(shown)} largest of {len(groups)}" if len(shown) < len(groups) else ""
+    named(ax, x=f"{ESTIMANDS[estimand]} ({UNITS[unit]}){said}")
+    absent = [Mark(f"{MARKS[n].label}: no {estimand.upper()}", INK, "") for n in without]
+    key(ax, [*(MARKS[name] for name in drawn), *absent])
+    return finish(ax)
 
 
-def naive_vs_rate(table: pd.DataFrame, *, unit: str = "sd", ax: Axes | None = None) -> Axes:
+def _shown(table: pd.DataFrame) -> tuple[str, ...]:
+    """The estimators to draw where none are named."""
+    asked = {name for name, estimator in ESTIMATORS.items() if estimator.shown}
+    if "recommended" in table:
+        asked |= set(table.loc[table["recommended"].isin([True, "True"]), "estimator"])
+    return tuple(name for name in MARKS if name in asked)
+
+
+def _largest(sizes: list[float], top: int | None) -> list[int]:
+    """The places of the `top` largest, in their own order; NaN is the smallest."""
+    if top is None or len(sizes) <= top:
+        return list(range(len(sizes)))
+    order = sorted(range(len(sizes)), key=lambda i: -sizes[i] if sizes[i] == sizes[i] else 1.0)
+    return sorted(order[: max(top, 1)])
+
+
+def naive_vs_rate(table: pd.DataFrame, *, unit: str = "sd", top: int | None = TOP, ax: Axes | None = None) -> Axes:
     """What the naive comparison says and what RATE says, joined: the length of the line is the confounding.
 
+    Parameters
+    ----------
+    table : DataFrame
+        From `rk.estimate`; one lane for each attribute and reward model that has both, the largest gap on top.
+    unit : {"sd", "reward"}
+        Reward SDs, or the reward's own units.
+    top : int or None
+        How many lanes at most.
+    ax : Axes, optional
+        Drawn into; by default a new figure of fitting height.
+
+    Returns
+    -------
+    Axes
+        The intervals in it are RATE's.
+
+    Raises
+    ------
+    InputError
+        No attribute and reward model has both ATEs.
+
+    Examples
+    --------
     >>> import ratekit as rk
     >>> ax = naive_vs_rate(rk.estimate(rk.score(rk.load("reviews"), "words", progress=False)))
     >>> ax.get_xlabel()
-    'Average treatment effect on the reward (reward SDs)'
-
-    table  what `rk.estimate` gives; one lane for each attribute and reward model that has both, the largest gap on top
-    unit   "sd" (reward SDs) or "reward" (the reward's own units)
-    ax     drawn into; by default a new figure of fitting height
-
-    The interval is RATE's. Raises InputError where no attribute and reward model has both ATEs.
+    'Average treatment effect (reward SDs)'
     """
     need(table, COLUMNS, "rk.estimate")
     rows = in_unit(table, unit)
     rows = rows[(rows["estimand"] == "ate") & rows["estimate"].notna()]
-    pairs = []
-    for label, group in _groups(rows) if len(rows) else []:
+    pairs: list[tuple[str, Any, Any]] = []
+    for label, group in _groups(rows, letters(ax, 0.4)) if len(rows) else []:
         of = group.drop_duplicates("estimator").set_index("estimator")
         if {"naive", "rate"} <= set(of.index):
             pairs.append((label, of.loc["naive"], of.loc["rate"]))
     if not pairs:
         raise InputError("no attribute and reward model has both a naive and a RATE estimate of the ATE")
     pairs.sort(key=lambda pair: -abs(pair[1].estimate - pair[2].estimate))
-    ax = canvas(ax, 7.2, 1.3 + 0.46 * len(pairs))
-    lanes(ax, [label for label, _, _ in pairs])
+    shown = pairs[:top]
+    pitch = lane_height(ax, [label for label, _, _ in shown], 2)
+    ax = canvas(ax, 1.1 + pitch * len(shown))
+    lanes(ax, [label for label, _, _ in shown])
     zero(ax)
-    for y, (_, naive, rate) in enumerate(pairs):
+    for y, (_, naive, rate) in enumerate(shown):
         ax.annotate("", (rate.estimate, y), (naive.estimate, y), zorder=2,
-                    arrowprops={"arrowstyle": "-|>", "color": "0.6", "shrinkA": 3, "shrinkB": 5})  # fmt: skip
+                    arrowprops={"arrowstyle": "-|>", "color": ink(ax, 0.4), "shrinkA": 3, "shrinkB": 5})  # fmt: skip
         interval(ax, naive.estimate, y, float("nan"), float("nan"), MARKS["naive"])
         interval(ax, rate.estimate, y, rate.ci_low, rate.ci_high, MARKS["rate"])
     tidy(ax)
-    ax.set_xlabel(f"{ESTIMANDS['ate']} on the reward ({UNITS[unit]})")
+    said = f"; the {len(shown)} widest gaps of {len(pairs)}" if len(shown) < len(pairs) else ""
+    named(ax, x=f"{ESTIMANDS['ate']} ({UNITS[unit]}){said}")
     key(ax, [MARKS["naive"], MARKS["rate"]])
-    return ax
+    return finish(ax)
 
 
-def _groups(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+def _groups(rows: pd.DataFrame, width: int) -> list[tuple[str, pd.DataFrame]]:
     """(label, rows) per attribute and reward model, in the table's order; extra grouping columns join the label."""
     keys = [*grouping(rows), "attribute", "reward_model"]
     varying = [k for k in keys if rows[k].nunique() > 1] or ["attribute", "reward_model"]
-    names = ["attribute", "reward_model"] if {"attribute", "reward_model"} >= set(varying) else varying
+    said = ["attribute", "reward_model"] if {"attribute", "reward_model"} >= set(varying) else varying
+    short = {k: names(rows[k]) for k in said}
     found = []
     for values, group in rows.groupby(keys, sort=False, dropna=False):
         parts = dict(zip(keys, values, strict=True))
-        found.append(("\n".join(plain(parts[k]) for k in names), group))
+        found.append(("\n".join(folded(short[k].get(parts[k], str(parts[k])), width) for k in said), group))
     return found

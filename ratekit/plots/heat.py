@@ -5,23 +5,34 @@ The number in a cell carries the sign, so the picture keeps its meaning without 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ratekit.errors import InputError, unknown
-from ratekit.plots.look import (
+from ratekit.plots.style import (
     ESTIMANDS,
+    LEAST_POINTS,
+    LOWERS,
     MARKS,
+    RAISES,
     UNITS,
     canvas,
+    contrast,
+    finish,
     folded,
     grouping,
     in_unit,
+    ink,
+    letters,
+    named,
+    names,
     need,
     of_estimator,
     plain,
+    points,
+    width_of,
     written,
 )
 
@@ -30,7 +41,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LEAST_SD = 0.2  # an SD scale reaches at least so far: next to nothing shall not look like much
-BELOW, ABOVE = "#B35806", "#2166AC"  # orange and blue are told apart by every common kind of colour vision
 
 
 def heatmap(
@@ -43,6 +53,36 @@ def heatmap(
 ) -> Axes:
     """Attributes by reward models: each cell one effect; in bold where its interval leaves 0 out.
 
+    Parameters
+    ----------
+    table : DataFrame
+        From `rk.estimate`.
+    estimator : str
+        A name in `rk.ESTIMATORS`.
+    estimand : {"ate", "att", "atu"}
+        Which effect.
+    unit : {"sd", "reward"}
+        Reward SDs: the columns compare; or each column in its own reward's units, on a scale of its own.
+    ax : Axes, optional
+        Drawn into; by default a new figure of fitting height.
+
+    Returns
+    -------
+    Axes
+        The longer of the two sides runs down. A combination that the table lacks is a dash.
+
+    Raises
+    ------
+    InputError
+        The table holds none of these effects.
+
+    Warns
+    -----
+    UserWarning
+        The figure is too small for its numbers.
+
+    Examples
+    --------
     >>> import ratekit as rk
     >>> ds = rk.load("reviews")
     >>> for name in ("words", "vader"):
@@ -50,14 +90,6 @@ def heatmap(
     >>> ax = heatmap(rk.estimate(ds))
     >>> [label.get_text() for label in ax.get_yticklabels()]
     ['sentiment', 'length']
-
-    table      what `rk.estimate` gives
-    estimator  a name in `rk.ESTIMATORS`; estimand "ate", "att" or "atu"
-    unit       "sd" (reward SDs: the columns compare) or "reward" (each column in its own reward's units, on a scale of
-               its own)
-    ax         drawn into; by default a new figure of fitting size
-
-    A combination that the table lacks is a dash. Raises InputError where the table holds none of these effects.
     """
     need(table, ("attribute", "reward_model", "estimator", "estimand", "estimate", "ci_low", "ci_high"), "rk.estimate")
     rows = of_estimator(in_unit(table, unit), estimator, estimand)
@@ -65,12 +97,15 @@ def heatmap(
     labels = rows[keys].astype(str).agg(", ".join, axis=1)
     rows = rows.assign(_row=labels)
     sure = (rows["ci_low"] > 0) | (rows["ci_high"] < 0)
-    least, by_column = (LEAST_SD, False) if unit == "sd" else (0.0, True)
-    ax = _matrix(rows.assign(_sure=sure), "_row", "reward_model", "estimate", "_sure", ax, least, by_column)
-    ax.set_title(f"{ESTIMANDS[estimand]}, {MARKS[estimator].label} ({UNITS[unit]})", fontsize=10.5, loc="left", pad=8)
-    ax.set_ylabel("attribute")
-    ax.set_xlabel("reward model")
-    return ax
+    sides = ("_row", "reward_model")
+    if rows["reward_model"].nunique() > max(rows["_row"].nunique(), 6):
+        sides = ("reward_model", "_row")
+    ax = _matrix(rows.assign(_sure=sure), *sides, "estimate", "_sure", ax, LEAST_SD if unit == "sd" else 0.0,
+                 "reward_model" if unit == "reward" else "")  # fmt: skip
+    title = f"{ESTIMANDS[estimand]}, {MARKS[estimator].label} ({UNITS[unit]})"
+    said = {"_row": "attribute", "reward_model": "reward model"}
+    named(ax, x=said[sides[1]], y=said[sides[0]], title=title, share=0.8)
+    return finish(ax)
 
 
 def spillover(
@@ -78,17 +113,34 @@ def spillover(
 ) -> Axes:
     """What rewriting each attribute moves: attributes by measures, as `rk.spillover` gives it.
 
+    Parameters
+    ----------
+    table : DataFrame
+        From `rk.spillover`.
+    reward_model : str, optional
+        Whose rows are drawn where there are several; with "shift_sd" they are all alike.
+    value : {"shift_sd", "through"}
+        How far each measure moved, in SDs of the originals; or the part of the effect on the reward that goes through
+        it, in reward units: a description by a linear model, no mediation.
+    ax : Axes, optional
+        Drawn into; by default a new figure of fitting height.
+
+    Returns
+    -------
+    Axes
+        In bold: told from 0 at 5 %.
+
+    Raises
+    ------
+    InputError
+        The table lacks these columns or that reward model.
+
+    Examples
+    --------
     >>> import ratekit as rk
     >>> ax = spillover(rk.spillover(rk.load("reviews")))
     >>> [label.get_text() for label in ax.get_xticklabels()]
     ['words', 'sentiment', 'readability', 'faults']
-
-    value         "shift_sd" (how far each measure moved, in SDs of the originals) or "through" (the part of the effect
-                  on the reward that goes through it, in reward units: a description by a linear model, no mediation)
-    reward_model  whose rows are drawn where there are several; with "shift_sd" they are all alike
-    ax            drawn into; by default a new figure
-
-    In bold: told from 0 at 5 %. Raises InputError for a table without these columns or without that reward model.
     """
     if value not in ("shift_sd", "through"):
         raise unknown("value", value, ["shift_sd", "through"])
@@ -110,21 +162,19 @@ def spillover(
         title = "How far the rewrites move each measure\n(SDs of the originals)"
     least = LEAST_SD if value == "shift_sd" else 0.0
     ax = _matrix(rows.assign(_sure=sure), "attribute", "measure", value, "_sure", ax, least)
-    ax.set_title(title, fontsize=10.5, loc="left", pad=8)
-    ax.set_ylabel("attribute that is rewritten")
-    ax.set_xlabel("measure")
-    return ax
+    named(ax, x="measure", y="rewritten", title=title)
+    return finish(ax)
 
 
 def _matrix(
     rows: pd.DataFrame, down: str, across: str, value: str, sure: str, ax: Axes | None, least: float = 0.0,
-    by_column: bool = False,
+    own: str = "",
 ) -> Axes:  # fmt: skip
     """The cells of a long table as a matrix of numbers on a colour scale whose middle is 0.
 
-    least: the scale reaches at least so far; by_column: each column has units, and so a scale, of its own.
+    least: the scale reaches at least so far; own: the side whose entries have units, and so scales, of their own.
     """
-    from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.colors import LinearSegmentedColormap, to_hex
 
     repeated = rows.duplicated([down, across])
     if repeated.any():
@@ -136,26 +186,40 @@ def _matrix(
     for d, a, v, s in zip(rows[down], rows[across], rows[value], rows[sure], strict=True):
         values[downs.index(d), acrosses.index(a)] = v
         bold[downs.index(d), acrosses.index(a)] = s
-    ax = canvas(ax, 1.9 + 1.15 * len(acrosses), 1.5 + 0.55 * len(downs))
-    tops = np.nanmax(np.abs(values), axis=0 if by_column else None, initial=0.0, keepdims=True)
+    axis = None if not own else 0 if own == across else 1
+    tops = np.nanmax(np.abs(values), axis=axis, initial=0.0, keepdims=True)
     tops = np.where(tops > 0, np.maximum(tops, least), 1.0) * np.ones(values.shape)
-    colours = LinearSegmentedColormap.from_list("ratekit", [BELOW, "#f7f7f7", ABOVE])
-    edges = [np.arange(size + 1) - 0.5 for size in (len(acrosses), len(downs))]
-    ax.pcolormesh(*edges, values / tops, cmap=colours, vmin=-1, vmax=1, edgecolors="white", linewidth=2)
+    texts = [[written(v, t) if np.isfinite(v) else "\N{EN DASH}" for v, t in zip(*row, strict=True)]
+             for row in zip(values.tolist(), tops.tolist(), strict=True)]  # fmt: skip
+    short_down, short_across = names(downs, 44), names(acrosses, 44)
+    below = [folded(short_down[d], letters(ax, 0.26)) for d in downs]
+    cell = 0.62 * width_of(ax) * 72 / len(acrosses)  # points
+    size = min(points(ax), cell / (0.66 * max(len(text) for row in texts for text in row)))
+    upright = max(len(part) for name in short_across.values() for part in folded(name, 14).split("\n"))
+    turned = upright * 0.6 * points(ax) > cell
+    beneath = [folded(short_across[a], 24 if turned else max(int(cell / (0.6 * points(ax))), 4)) for a in acrosses]
+    lines = max(label.count("\n") + 1 for label in below)
+    longest = max(len(line) for label in beneath for line in label.split("\n"))
+    foot = 0.6 * longest if turned else 1.3 * max(label.count("\n") + 1 for label in beneath)  # in letters
+    row_height = max(lines * 1.25 * points(ax), 2.2 * size) + 5
+    ax = canvas(ax, (foot + 5) * points(ax) / 72 + len(downs) * row_height / 72)
+    if size < LEAST_POINTS:
+        least = width_of(ax) * LEAST_POINTS / size
+        warnings.warn(f"the figure is too small for its numbers; it takes {least:.1f} inches across", stacklevel=3)
+    colours = LinearSegmentedColormap.from_list("ratekit", [LOWERS, to_hex(ink(ax, 0.03)), RAISES])
+    edges = [np.arange(size_ + 1) - 0.5 for size_ in (len(acrosses), len(downs))]
+    ax.pcolormesh(*edges, values / tops, cmap=colours, vmin=-1, vmax=1, edgecolors=[ink(ax, 0.0)], linewidth=1.5)
     ax.set_ylim(len(downs) - 0.5, -0.5)
     for (i, j), number in np.ndenumerate(values):
         known = bool(np.isfinite(number))
-        color = "white" if abs(number) > 0.62 * tops[i, j] else "black" if bold[i, j] or not known else "0.35"
-        text = written(float(number), float(tops[i, j])) if known else "\N{EN DASH}"
-        ax.text(j, i, text, ha="center", va="center", color=color, weight="bold" if bold[i, j] else "normal")
-    _edges(ax, acrosses, downs)
-    return ax
-
-
-def _edges(ax: Axes, columns: Sequence[Any], rows: Sequence[Any]) -> None:
-    ax.set_yticks(range(len(rows)), [folded(r, 22) for r in rows])
-    ax.set_xticks(range(len(columns)), [folded(c, 14) for c in columns])
+        fill = colours(0.5 + 0.5 * (number / tops[i, j] if known else 0.0))
+        color = max(("white", "black"), key=lambda c: contrast(c, fill))
+        ax.text(j, i, texts[i][j], ha="center", va="center", color=color, weight="bold" if bold[i, j] else "normal",
+                fontsize=max(size, LEAST_POINTS), gid="cell")  # fmt: skip
+    ax.set_yticks(range(len(downs)), below)
+    ax.set_xticks(range(len(acrosses)), beneath, rotation=90 if turned else 0)
     for side in ("top", "right", "left", "bottom"):
         ax.spines[side].set_visible(False)
     ax.tick_params(axis="both", length=0)
-    ax.tick_params(axis="x", labelsize=9)
+    ax.grid(visible=False)
+    return ax

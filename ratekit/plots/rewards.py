@@ -7,28 +7,39 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ratekit.attributes import ATTRIBUTES
-from ratekit.errors import InputError, unknown
+from ratekit.errors import InputError
 from ratekit.groups import plain_columns, reward_matrix, treated_bools
-from ratekit.plots.look import (
-    BLUE,
+from ratekit.plots.style import (
+    INK,
     MARKS,
-    ORANGE,
+    TREATED,
+    UNTREATED,
+    Mark,
+    beside,
     canvas,
+    color_on,
+    finish,
+    folded,
+    ink,
     interval,
+    key,
+    lane_height,
     lanes,
+    letters,
+    named,
     need,
+    only,
     plain,
-    row_of_panels,
     tidy,
     written,
     zero,
 )
-from ratekit.schema import ATTRIBUTE, TREATED, columns_of, find_reward, require, reward_columns, reward_name
+from ratekit.schema import ATTRIBUTE, columns_of, find_reward, require, reward_columns, reward_name
+from ratekit.schema import TREATED as TREATED_COLUMN
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 PASSES = ("original", "rewrite", "rewrite of the rewrite", "third rewrite")
 STRIPS_UP_TO = 400  # rows of a class; above this the single rewards would be a smear
@@ -39,66 +50,69 @@ def densities(
 ) -> Axes:
     """Rewards of the responses, of their rewrites and of the rewrites of those, as densities one above the other.
 
+    Parameters
+    ----------
+    ds : Dataset or DataFrame
+        Scored rows: attribute, treated and reward columns.
+    reward_model, attribute : str, optional
+        Whose rewards (in its own units), and of what; may be left out where the data have one only.
+    depth : int
+        How many rewrites are drawn: rows that lack one of their rewards are left out.
+    ax : Axes, optional
+        Drawn into; by default a new figure of fitting height.
+
+    Returns
+    -------
+    Axes
+        The first and the third density of a class are both on its own side: where they differ, the rewriter changed
+        more than the attribute, which is why RATE compares the second with the third. Ticks are the single rewards,
+        where they are few.
+
+    Raises
+    ------
+    InputError
+        The rewards are missing, or it is not clear whose are meant.
+
+    Examples
+    --------
     >>> import ratekit as rk
     >>> ax = densities(rk.score(rk.load("reviews", attribute="length"), "words", progress=False))
     >>> [label.get_text() for label in ax.get_yticklabels()][:3]
     ['original', 'rewrite', 'rewrite of the rewrite']
-
-    Blue texts have the attribute, orange ones do not. The first and the third density of a class are both on its own
-    side: where they differ, the rewriter changed more than the attribute, which is why RATE compares the second with
-    the third. Ticks are the single rewards, where they are few.
-
-    ds            scored rows: a Dataset or DataFrame with attribute, treated and reward columns
-    reward_model  whose rewards (in its own units), and attribute: may be left out where the data have one only
-    depth         how many rewrites are drawn: rows that lack one of their rewards are left out
-    ax            drawn into; by default a new figure
-
-    Raises InputError where the rewards are missing, or it is not clear whose are meant.
     """
-    require(ds, "estimate", (ATTRIBUTE, TREATED))
-    column = _only("reward model", reward_model, [reward_name(c) for c in reward_columns(columns_of(ds))])
-    frame = plain_columns(ds, [ATTRIBUTE, TREATED])
-    name = _only("attribute", attribute, list(dict.fromkeys(frame[ATTRIBUTE])))
+    require(ds, "estimate", (ATTRIBUTE, TREATED_COLUMN))
+    column = only("reward model", reward_model, [reward_name(c) for c in reward_columns(columns_of(ds))])
+    frame = plain_columns(ds, [ATTRIBUTE, TREATED_COLUMN])
+    name = only("attribute", attribute, frame[ATTRIBUTE])
     rewards = reward_matrix(ds, find_reward(ds, column))
     if not 1 <= depth < len(PASSES):
         raise InputError(f"depth={depth}: from 1 to {len(PASSES) - 1} rewrites can be drawn")
     if rewards.shape[1] <= depth:
         raise InputError(f"densities: {column} has rewards of {max(rewards.shape[1] - 1, 0)} rewrites, not of {depth}")
-    treated = treated_bools(frame[TREATED])
+    treated = treated_bools(frame[TREATED_COLUMN])
     used = np.isfinite(rewards[:, : depth + 1]).all(axis=1) & (frame[ATTRIBUTE] == name).to_numpy()
     sides = [side for side in (True, False) if (used & (treated == side)).any()]
     if not sides:
         raise InputError(f"densities: no row of {name} has all {depth + 1} rewards by {column}")
-    labels = [PASSES[k] for _ in sides for k in range(depth + 1)]
-    ax = canvas(ax, 7.2, 1.2 + 0.62 * len(labels))
+    labels = [folded(PASSES[k], letters(ax, 0.3)) for _ in sides for k in range(depth + 1)]
+    ax = canvas(ax, 1.2 + max(0.5, lane_height(ax, labels)) * len(labels))
     lanes(ax, labels, [side for side in sides for _ in range(depth + 1)])
     for block, side in enumerate(sides):
         rows = rewards[used & (treated == side)]
         top = block * (depth + 1)
         for k in range(depth + 1):
-            _ridge(ax, rows[:, k], top + k + 0.42, BLUE if side == (k % 2 == 0) else ORANGE)
-        ax.annotate(f"{'treated' if side else 'untreated'}\nresponses\n(n = {len(rows):,})", (1.0, top + depth / 2),
-                    xycoords=("axes fraction", "data"), xytext=(8, 0), textcoords="offset points", va="center",
-                    color="0.3", fontsize=9, annotation_clip=False)  # fmt: skip
+            color = color_on(ax, TREATED if side == (k % 2 == 0) else UNTREATED)
+            _ridge(ax, rows[:, k], top + k + 0.42, color)
+        beside(ax, f"{'treated' if side else 'untreated'}\nresponses\n(n = {len(rows):,})", top + depth / 2)
     tidy(ax)
-    ax.set_xlabel(f"reward by {plain(column)} (reward units)")
+    named(ax, x=f"reward by {plain(column)} (reward units)")
     known = ATTRIBUTES.get(name)
     has, has_not = (known.treated, known.untreated) if known else (f"has {plain(name)}", "has it not")
-    ax.set_title(f"Blue: {has}\nOrange: {has_not}", loc="left", fontsize=10.5)
-    return ax
+    key(ax, [Mark(has, TREATED, "s"), Mark(has_not, UNTREATED, "s")])
+    return finish(ax)
 
 
-def _only(what: str, given: str | None, known: list[str]) -> str:
-    if given is not None:
-        if given not in known:
-            raise unknown(what, given, known)
-        return given
-    if len(known) != 1:
-        raise InputError(f"which {what}? The data hold {', '.join(map(plain, known)) or 'none'}")
-    return known[0]
-
-
-def _ridge(ax: Axes, rewards: Any, floor: float, color: str, height: float = 0.74) -> None:
+def _ridge(ax: Axes, rewards: Any, floor: float, color: Any, height: float = 0.74) -> None:
     """One density standing on `floor`; where rewards do not vary it is a line at their value."""
     from scipy.stats import gaussian_kde
 
@@ -115,37 +129,64 @@ def _ridge(ax: Axes, rewards: Any, floor: float, color: str, height: float = 0.7
         ax.plot([low, high], [floor, floor], color=color, lw=0.6)
 
 
-def dose_response(table: pd.DataFrame) -> Figure:
-    """The effect over how far the rewrites moved the attribute, one panel for each attribute and reward model.
+def dose_response(
+    table: pd.DataFrame, *, attribute: str | None = None, reward_model: str | None = None, ax: Axes | None = None
+) -> Axes:
+    """The effect over how far the rewrites moved the attribute, and how well one line through 0 describes it.
 
+    Parameters
+    ----------
+    table : DataFrame
+        From `rk.dose_response`.
+    attribute, reward_model : str, optional
+        Which curve; may be left out where the table has one only.
+    ax : Axes, optional
+        Drawn into; by default a new figure.
+
+    Returns
+    -------
+    Axes
+        Points are the bins with their intervals; the dashed line through 0 is `per_unit`, with a cross where each point
+        would lie on it. The title says how many of the intervals the line leaves.
+
+    Raises
+    ------
+    InputError
+        The table lacks these columns, or it is not clear which curve is meant.
+
+    Examples
+    --------
     >>> import ratekit as rk
     >>> ds = rk.score(rk.load("reviews", attribute="length"), "words", progress=False)
-    >>> dose_response(rk.dose_response(ds)).axes[0].get_ylabel()
+    >>> dose_response(rk.dose_response(ds)).get_ylabel()
     'effect on the reward (reward units)'
-
-    table  what `rk.dose_response` gives: points are its bins, with intervals; the line through 0 is its `per_unit`
-
-    Raises InputError for a table without these columns.
     """
     need(table, ("attribute", "reward_model", "bin", "dose", "effect", "ci_low", "ci_high", "per_unit"),
          "rk.dose_response")  # fmt: skip
-    panels = list(table.groupby(["attribute", "reward_model"], sort=False))
-    figure, axes = row_of_panels(len(panels))
-    for ax, ((attribute, model), rows) in zip(axes, panels, strict=True):
-        bins, whole = rows[rows["bin"] != "all"], rows[rows["bin"] == "all"]
-        zero(ax, across="x")
-        ax.axvline(0, color="0.35", lw=0.9, zorder=1)
+    attribute = only("attribute", attribute, table["attribute"])
+    rows = table[table["attribute"].astype(str) == attribute]
+    model = only("reward model", reward_model, rows["reward_model"])
+    rows = rows[rows["reward_model"].astype(str) == model]
+    bins, whole = rows[rows["bin"] != "all"], rows[rows["bin"] == "all"]
+    ax = canvas(ax, 3.4)
+    zero(ax, across="x")
+    ax.axvline(0, color=ink(ax, 0.65), lw=0.9, zorder=1)
+    slope = float(whole["per_unit"].iloc[0]) if len(whole) else float("nan")
+    said = ""
+    if np.isfinite(slope):
         ends = np.array([min(0.0, float(bins["dose"].min())), max(0.0, float(bins["dose"].max()))])
-        slope = float(whole["per_unit"].iloc[0]) if len(whole) else float("nan")
-        if np.isfinite(slope):
-            ax.plot(ends, slope * ends, color="0.1", lw=1.0, ls=(0, (4, 3)), label="per unit", zorder=2)
-        for row in bins.itertuples():
-            interval(ax, row.dose, row.effect, row.ci_low, row.ci_high, MARKS["rate"], along="y")
-        per = f"\n{written(slope, abs(slope))} per unit" if np.isfinite(slope) else ""
-        ax.set_title(f"{plain(model, 32)}{per}", fontsize=10.5)
-        known = ATTRIBUTES.get(str(attribute))
-        unit = f" ({known.measure.__name__})" if known and known.measure else ""
-        ax.set_xlabel(f"change of {plain(attribute, 24)}{unit}")
-        tidy(ax, "y", ("left", "bottom"))
-    axes[0].set_ylabel("effect on the reward (reward units)")
-    return figure
+        ax.plot(ends, slope * ends, color=color_on(ax, INK), lw=1.0, ls=(0, (4, 3)), label="per unit", zorder=2)
+        ax.plot(bins["dose"], slope * bins["dose"], "x", color=color_on(ax, INK), ms=5, label="on the line", zorder=4)
+        told = bins[bins["ci_low"].notna() & bins["ci_high"].notna()]
+        missed = (told["ci_low"] > slope * told["dose"]) | (told["ci_high"] < slope * told["dose"])
+        said = f"\n{written(slope, abs(slope))} per unit"
+        if len(told):
+            said += f"; the line leaves {int(missed.sum())} of {len(told)} intervals"
+    for row in bins.itertuples():
+        interval(ax, row.dose, row.effect, row.ci_low, row.ci_high, MARKS["rate"], along="y")
+    tidy(ax, "y", ("left", "bottom"))
+    known = ATTRIBUTES.get(attribute)
+    unit = f" ({known.measure.__name__})" if known and known.measure else ""
+    named(ax, x=f"change of {plain(attribute, 24)}{unit}", y="effect on the reward (reward units)",
+          title=f"{plain(model, 60)}{said}", share=0.8)  # fmt: skip
+    return finish(ax)

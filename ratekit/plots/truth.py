@@ -4,52 +4,106 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ratekit.errors import InputError, unknown
-from ratekit.plots.look import MARKS, UNITS, canvas, key, lanes, marks_of, need, plain, row_of_panels, styled, tidy
+from ratekit.plots.style import (
+    INK,
+    MARKS,
+    UNITS,
+    beside,
+    canvas,
+    cleaned,
+    color_on,
+    finish,
+    folded,
+    key,
+    lane_height,
+    lanes,
+    letters,
+    marks_of,
+    named,
+    names,
+    need,
+    only,
+    plain,
+    styled,
+    tidy,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 
-def sweep(table: pd.DataFrame, *, unit: str = "sd") -> Figure:
-    """Estimates along a confounder beside the truth: what `rk.simulate.sweep` gives, one panel for each design.
+def sweep(
+    table: pd.DataFrame,
+    *,
+    design: str | None = None,
+    reward_model: str | None = None,
+    unit: str = "sd",
+    ax: Axes | None = None,
+) -> Axes:
+    """Estimates along a confounder beside the truth: what `rk.simulate.sweep` gives.
 
+    Parameters
+    ----------
+    table : DataFrame
+        From `rk.simulate.sweep`.
+    design, reward_model : str, optional
+        Which sweep; may be left out where the table has one only.
+    unit : {"sd", "reward"}
+        The sweep divided by its mean reward SD, or the reward's own units.
+    ax : Axes, optional
+        Drawn into; by default a new figure.
+
+    Returns
+    -------
+    Axes
+        Bands are the intervals; the dashed line is the truth.
+
+    Raises
+    ------
+    InputError
+        The table lacks a column, or it is not clear which sweep is meant.
+
+    Examples
+    --------
     >>> from ratekit.simulate import RuleReward, sweep as along
-    >>> figure = sweep(along("vowel-typos", RuleReward(), n=30))
-    >>> figure.axes[0].get_xlabel()
+    >>> ax = sweep(along("vowel-typos", RuleReward(), n=30))
+    >>> ax.get_xlabel()
     'share misspelt, vowel-starting texts only'
-
-    unit  "sd" divides each sweep by its mean reward SD; "reward" leaves the reward's own units
-
-    Bands are the intervals; the dashed line is the truth. Raises InputError where the table lacks a column.
     """
+    from matplotlib.lines import Line2D
+
     need(table, ("design", "reward_model", "step", "estimator", "estimate", "ci_low", "ci_high", "truth", "reward_sd"),
          "rk.simulate.sweep")  # fmt: skip
     if unit not in UNITS:
         raise unknown("unit", unit, UNITS)
     if unit == "sd" and not table["reward_sd"].gt(0).any():
         raise InputError("no reward SD in the table; draw it with unit='reward'")
-    designs = list(dict.fromkeys(zip(table["design"], table["reward_model"], strict=True)))
-    figure, axes = row_of_panels(len(designs))
-    for ax, (design, model) in zip(axes, designs, strict=True):
-        rows = table[(table["design"] == design) & (table["reward_model"] == model)]
-        sd = float(rows["reward_sd"].mean()) if unit == "sd" else 1.0
-        names = marks_of(rows)
-        truth = rows[rows["estimator"] == names[0]].sort_values("step")
-        ax.plot(truth["step"], truth["truth"] / sd, color="0.1", lw=1.0, ls=(0, (4, 3)), label="truth", zorder=4)
-        for name in names:
-            of, mark = rows[rows["estimator"] == name].sort_values("step"), MARKS[name]
-            ax.fill_between(of["step"], of["ci_low"] / sd, of["ci_high"] / sd, color=mark.color, alpha=0.15, lw=0)
-            ax.plot(of["step"], of["estimate"] / sd, label=mark.label, **{**styled(mark, line=True), "lw": 1.6})
-        ax.set_title(plain(design if len({m for _, m in designs}) == 1 else f"{design}, {model}"), fontsize=11)
-        ax.set_xlabel(SWEPT.get(design, "step"))
-        tidy(ax, "y", ("left", "bottom"))
-    axes[0].set_ylabel(f"Average treatment effect ({UNITS[unit]})")
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
-    return figure
+    design = only("design", design, table["design"])
+    rows = table[table["design"].astype(str) == design]
+    model = only("reward model", reward_model, rows["reward_model"])
+    rows = rows[rows["reward_model"].astype(str) == model]
+    sd = float(rows["reward_sd"].mean()) if unit == "sd" else 1.0
+    drawn = marks_of(rows)
+    ax = canvas(ax, 3.6)
+    true = {"color": color_on(ax, INK), "lw": 1.0, "ls": (0, (4, 3)), "label": "truth"}
+    truth = rows[rows["estimator"] == drawn[0]].sort_values("step")
+    ax.plot(truth["step"], truth["truth"] / sd, zorder=4, **true)
+    for name in drawn:
+        of, mark = rows[rows["estimator"] == name].sort_values("step"), MARKS[name]
+        ax.fill_between(of["step"], of["ci_low"] / sd, of["ci_high"] / sd, color=color_on(ax, mark.color), alpha=0.15,
+                        lw=0)  # fmt: skip
+        ax.plot(of["step"], of["estimate"] / sd, label=mark.label, **{**styled(ax, mark, line=True), "lw": 1.6})
+    tidy(ax, "y", ("left", "bottom"))
+    several = table["reward_model"].nunique() > 1
+    named(ax, x=SWEPT.get(design, "step"), y=f"Average treatment effect\n({UNITS[unit]})", share=0.75)
+    several = table["reward_model"].nunique() > 1
+    key(ax, [MARKS[name] for name in drawn], [Line2D([], [], **true)],
+        cleaned(f"{design}, {model}" if several else design))  # fmt: skip
+    return finish(ax)
 
 
 SWEPT = {
@@ -62,30 +116,42 @@ SWEPT = {
 def coverage(table: pd.DataFrame, *, level: float = 0.95, ax: Axes | None = None) -> Axes:
     """Coverage of intervals against the truth, one lane for each world and n; the line is where it should be.
 
-    table  columns world, about, n, estimator, coverage (0 to 1), as `experiments/coverage.py` makes it
-    level  of the intervals
-    ax     drawn into; by default a new figure of fitting height
+    Parameters
+    ----------
+    table : DataFrame
+        Columns world, about, n, estimator, coverage (0 to 1), as `experiments/coverage.py` makes it.
+    level : float
+        Of the intervals.
+    ax : Axes, optional
+        Drawn into; by default a new figure of fitting height.
 
-    Raises InputError where the table lacks a column.
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    InputError
+        The table lacks a column.
     """
     need(table, ("world", "about", "n", "estimator", "coverage"), "experiments/coverage.py")
     worlds = list(dict.fromkeys(zip(table["world"], table["about"], table["n"], strict=True)))
-    names = marks_of(table)
-    ax = canvas(ax, 7.6, 1.2 + 0.24 * len(worlds))
-    ax.axvline(100 * level, color="0.35", lw=0.9, zorder=1)
-    lanes(ax, [f"{plain(about, 60)}, n = {n:,}" for _, about, n in worlds], [world for world, _, _ in worlds])
+    drawn = marks_of(table)
+    short = names((about for _, about, _ in worlds), 60)
+    labels = [folded(f"{short[about]}, n = {n:,}", letters(ax, 0.4)) for _, about, n in worlds]
+    ax = canvas(ax, 1.1 + lane_height(ax, labels) * len(worlds))
+    ax.axvline(100 * level, color=color_on(ax, INK), lw=0.9, zorder=1)
+    lanes(ax, labels, [world for world, _, _ in worlds])
     for place, (world, about, n) in enumerate(worlds):
-        for name in names:
+        for name in drawn:
             of = table[(table["world"] == world) & (table["about"] == about) & (table["n"] == n)]
             of = of[of["estimator"] == name]
-            ax.plot(100 * of["coverage"], [place] * len(of), **styled(MARKS[name]), zorder=3)
-    ax.tick_params(axis="y", labelsize=8.5)
-    ax.set_xlim(-2, 102)
-    ax.set_xlabel(f"intervals that cover the truth, % (nominal {100 * level:.0f})")
+            ax.plot(100 * of["coverage"], [place] * len(of), **styled(ax, MARKS[name]), zorder=3)
     for kind in dict.fromkeys(world for world, _, _ in worlds):
-        first = next(i for i, w in enumerate(worlds) if w[0] == kind)
-        ax.annotate(plain(kind), (1.0, first), xycoords=("axes fraction", "data"), xytext=(6, 0), fontsize=9,
-                    textcoords="offset points", va="center", color="0.3", annotation_clip=False)  # fmt: skip
+        mine = [i for i, world in enumerate(worlds) if world[0] == kind]
+        beside(ax, plain(kind), float(np.mean(mine)))
     tidy(ax)
-    key(ax, [MARKS[name] for name in names])
-    return ax
+    ax.set_xlim(-2, 102)
+    named(ax, x=f"intervals that cover the truth, % (nominal {100 * level:.0f})")
+    key(ax, [MARKS[name] for name in drawn])
+    return finish(ax)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ratekit import plots
 from ratekit.diagnostics import dose_response, spillover
 from ratekit.errors import InputError, shorten
+from ratekit.estimators import standardize
 from ratekit.schema import ATTRIBUTE, reward_columns, reward_name
-from ratekit.stages import standardize
 
 if TYPE_CHECKING:
     import pandas as pd

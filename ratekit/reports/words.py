@@ -11,8 +11,8 @@ from ratekit.conclusions import CANNOT_TELL, CARE, NO_TRUST, TRUST, WORDS, Verdi
 from ratekit.conclusions import label as label_of
 from ratekit.diagnostics import sensitivity
 from ratekit.errors import shorten
-from ratekit.plots.look import grouping
-from ratekit.stages import standardize
+from ratekit.estimators import standardize
+from ratekit.plots.style import grouping
 from ratekit.tables import Table
 
 if TYPE_CHECKING:

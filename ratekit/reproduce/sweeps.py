@@ -179,12 +179,15 @@ def true_effects(ds: Dataset, twins: Dataset) -> dict[tuple[Any, ...], float]:
 
 def write_figure(path: Path, table: pd.DataFrame) -> Path:
     """The estimates along the sweep as a picture."""
+    import matplotlib.pyplot as plt
+
     from ratekit import plots
 
     shown = table[(table["estimand"] == "ate") & (table["reward_sd"] > 0) & table["estimator"].isin(GRADED)]
     if shown.empty:
         return path
-    figure = plots.sweep(shown)
-    if shown["reward_model"].nunique() == 1:
-        figure.set_size_inches(6.6, 4.2)  # or the legend would be wider than the one panel
+    sweeps = list(dict.fromkeys(zip(shown["design"], shown["reward_model"], strict=True)))
+    figure, axes = plt.subplots(1, len(sweeps), figsize=(5.2 * len(sweeps), 4.2), squeeze=False, layout="constrained")
+    for ax, (design, model) in zip(axes[0], sweeps, strict=True):
+        plots.sweep(shown, design=design, reward_model=model, ax=ax)
     return write_picture(path, figure)

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ratekit import plots
-from ratekit.estimators import ESTIMATORS
-from ratekit.plots.heat import ABOVE, BELOW
-from ratekit.stages import standardize
+from ratekit.estimators import ESTIMATORS, standardize
+from ratekit.plots.style import LOWERS, RAISES, TOP
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +46,7 @@ def estimators_of(table: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def forest(
-    table: pd.DataFrame, *, estimand: str = "", unit: str = "", estimators: tuple[str, ...] = plots.SHOWN
+    table: pd.DataFrame, *, estimand: str = "", unit: str = "", estimators: tuple[str, ...] | None = None
 ) -> bytes:
     """The forest of effects as PNG bytes; by default of the first estimand that there is, in SDs where there is one.
 
@@ -59,7 +58,8 @@ def forest(
     estimand = estimand or next(e for e in ESTIMANDS if e in set(table["estimand"][table["estimator"] != "naive"]))
     unit = unit or ("sd" if table["reward_sd"].gt(0).any() else "reward")
     n_groups = len(table[["attribute", "reward_model"]].drop_duplicates())
-    figure = Figure(figsize=(7.2, 1.3 + n_groups * (0.30 + 0.17 * len(estimators))), layout="constrained")
+    n_marks = 3 if estimators is None else len(estimators)
+    figure = Figure(figsize=(7.2, 1.3 + min(n_groups, TOP) * (0.30 + 0.17 * n_marks)), layout="constrained")
     FigureCanvasAgg(figure)
     plots.effects(table, estimand=estimand, unit=unit, estimators=estimators, ax=figure.subplots())
     png = io.BytesIO()
@@ -115,7 +115,7 @@ def cells(table: pd.DataFrame, *, estimator: str = "rate", estimand: str = "ate"
 
 
 def _mixed(share: float) -> tuple[int, int, int]:
-    color = ABOVE if share > 0 else BELOW
+    color = RAISES if share > 0 else LOWERS
     end = tuple(int(color[k : k + 2], 16) for k in (1, 3, 5))
     a, b, c = (round(z + (e - z) * min(abs(share), 1.0)) for z, e in zip(_ZERO, end, strict=True))
     return a, b, c

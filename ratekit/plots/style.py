@@ -1,0 +1,462 @@
+"""One style for every picture: colours, names that stay apart, letters that fit the width, and ink that can be read.
+
+Each colour has one meaning in all pictures. An estimator's is a field of its entry in `ratekit.estimators.ESTIMATORS`;
+treated and untreated, raising and lowering, and merged models have theirs below. Marks differ by shape and lightness
+too, so a picture can be read without colour. Ink is taken from the background: the same call draws on white and on
+black.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+import warnings
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ratekit.conclusions import level_of
+from ratekit.errors import InputError, unknown
+from ratekit.escaping import distinct
+from ratekit.estimators import ESTIMATORS, standardize
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+# Told apart by every common kind of colour vision: Tol's muted scheme, Brewer's BrBG, Tol's vibrant red.
+TREATED, UNTREATED = "#AA4499", "#999933"
+LOWERS, RAISES = "#8C510A", "#01665E"
+MERGED = "#CC3311"
+INK = "ink"  # black on a pale background, white on a dark one
+
+LEAST_POINTS = 5.5  # letters smaller than this are not printed
+LEAST_CONTRAST = 2.1  # of a mark against the background
+TOP = 30  # lanes of a picture; more are not read
+
+
+class Mark(NamedTuple):
+    """How something is drawn; what is not to be trusted by itself is hollow."""
+
+    label: str
+    color: str
+    marker: str
+    hollow: bool = False
+
+
+class _Marks(Mapping[str, Mark]):
+    """How each of `ESTIMATORS` is drawn, in their order."""
+
+    def __getitem__(self, name: str) -> Mark:
+        e = ESTIMATORS[name]
+        return Mark(e.label, e.color, e.marker, e.hollow)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(ESTIMATORS)
+
+    def __len__(self) -> int:
+        return len(ESTIMATORS)
+
+
+MARKS = _Marks()
+SIDES = {"treated": Mark("treated responses", TREATED, "o"), "untreated": Mark("untreated responses", UNTREATED, "D")}
+ESTIMANDS = {
+    "ate": "Average treatment effect",
+    "att": "Average treatment effect on the treated",
+    "atu": "Average treatment effect on the untreated",
+}
+UNITS = {"sd": "reward SDs", "reward": "reward units"}
+
+
+# --- what is to be drawn -----------------------------------------------------------------------------------
+
+
+def need(table: Any, columns: Iterable[str], maker: str) -> None:
+    """Raise InputError unless `table` is a DataFrame with rows and these columns; `maker` is who makes such tables."""
+    have = getattr(table, "columns", None)
+    if have is None:
+        raise InputError(f"a table from {maker} was expected, not {type(table).__name__}")
+    missing = [c for c in columns if c not in have]
+    if missing:
+        raise InputError(f"the table has no column {missing[0]!r}; give one that {maker} made")
+    if len(table) == 0:
+        raise InputError(f"the table has no rows; give one that {maker} made")
+
+
+def only(what: str, given: str | None, known: Iterable[Any]) -> str:
+    """The one that is meant: `given`, or the only one there is. Raises InputError."""
+    names = list(dict.fromkeys(map(str, known)))
+    if given is not None:
+        if given not in names:
+            raise unknown(what, given, names)
+        return given
+    if len(names) != 1:
+        listed = ", ".join(distinct({name: cleaned(name) for name in names}).values())
+        raise InputError(f"which {what}? There are {listed or 'none'}; name one with {what.replace(' ', '_')}=")
+    return names[0]
+
+
+def in_unit(table: pd.DataFrame, unit: str) -> pd.DataFrame:
+    """An effects table in reward SDs ("sd") or in the reward's own units ("reward"). Raises InputError."""
+    if unit not in UNITS:
+        raise unknown("unit", unit, UNITS)
+    if unit == "reward":
+        return table
+    rows = standardize(table)
+    if not rows["estimate"].notna().any():
+        raise InputError("no reward SD in the table (the originals were not scored); draw it with unit='reward'")
+    return rows
+
+
+def of_estimator(table: pd.DataFrame, estimator: str, estimand: str) -> pd.DataFrame:
+    """The rows of one estimator and estimand. Raises InputError where the table holds none."""
+    if estimator not in MARKS:
+        raise unknown("estimator", estimator, MARKS)
+    if estimand not in ESTIMANDS:
+        raise unknown("estimand", estimand, ESTIMANDS)
+    rows = table[(table["estimator"] == estimator) & (table["estimand"] == estimand)]
+    if rows.empty:
+        raise InputError(f"the table holds no {estimand.upper()} by {estimator}")
+    return rows
+
+
+def grouping(table: pd.DataFrame, before: str = "attribute") -> list[str]:
+    """The columns that stand before `before`: those that `by=` put there."""
+    return [str(c) for c in table.columns[: list(table.columns).index(before)]]
+
+
+def marks_of(table: pd.DataFrame, among: Iterable[str] = MARKS) -> list[str]:
+    """The estimators of the table, in the order of `among`."""
+    have = set(table["estimator"])
+    return [name for name in among if name in have]
+
+
+def level_words(table: pd.DataFrame) -> str:
+    """How a table's intervals are named: "95 % interval", or "interval" where their level is not known."""
+    told = table.attrs.get("level")
+    if told is None and {"se", "n_clusters"} <= set(table.columns):
+        levels = {level_of(row) for row in table[table["estimator"] != "rate_extrapolated"].to_dict("records")} - {None}
+        told = levels.pop() if len(levels) == 1 else None
+    return f"{100 * told:.3g} % interval" if told else "interval"
+
+
+# --- names -------------------------------------------------------------------------------------------------
+
+
+def cleaned(text: object) -> str:
+    """A name from data on one line, without control characters."""
+    return "".join(c for c in " ".join(str(text).split()) if unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
+
+
+def names(values: Iterable[Hashable], width: int = 40) -> dict[Any, str]:
+    """Short names for what is drawn in one picture: different values never look alike."""
+    return distinct({value: cleaned(value) for value in dict.fromkeys(values)}, width)
+
+
+def plain(text: object, width: int = 40) -> str:
+    r"""One name as a label: one line, not too long, no control characters, and a dollar is a dollar.
+
+    >>> print(plain("a\x1b[31m $5"))
+    a[31m \$5
+    """
+    return names([text if isinstance(text, str) else str(text)], width).popitem()[1].replace("$", r"\$")
+
+
+def folded(text: str, width: int) -> str:
+    """A label on several lines, broken after a slash, a dash or the like, and within a word that is too long.
+
+    >>> folded("sfairXC/FsfairX-LLaMA3-RM-v0.1", 14)
+    'sfairXC/\\nFsfairX-\\nLLaMA3-RM-v0.1'
+    >>> folded("abcdefghij", 4)
+    'abcd\\nefgh\\nij'
+    """
+    width = max(width, 4)
+    lines = [""]
+    for word in re.split(r"(?<=[/_ *+:-])|(?<=\.\.\.)(?!\.)", text):
+        pieces = [word[i : i + width] for i in range(0, len(word), width)] if len(word.rstrip()) > width else [word]
+        for piece in pieces:
+            if lines[-1] and len(lines[-1]) + len(piece.rstrip()) > width:
+                lines.append("")
+            lines[-1] += piece
+    return "\n".join(line.strip() for line in lines if line.strip()).replace("$", r"\$")
+
+
+def written(value: float, largest: float = 1.0) -> str:
+    """A number with its sign, to as many places as a table needs whose largest number is `largest`.
+
+    >>> written(0.034), written(-12.34, largest=87), written(0.00012, largest=0.003)
+    ('+0.03', '\N{MINUS SIGN}12.3', '+0.0001')
+    """
+    if value == 0:
+        return "0"
+    if not 1e-4 <= largest < 1e5:
+        text = f"{value:+.1e}"
+    else:
+        size = math.floor(math.log10(largest))
+        text = f"{value:+.{max(2 - size if size >= 0 else 1 - size, 0)}f}"
+    return text.replace("-", "\N{MINUS SIGN}", 1) if value < 0 else text
+
+
+# --- ink and colour ----------------------------------------------------------------------------------------
+
+
+def _background(ax: Axes) -> Any:
+    """The colour that marks stand on; where axes and figure are transparent, the opposite of the text's."""
+    from matplotlib import colors, rcParams
+
+    for face in (ax.get_facecolor(), ax.get_figure(root=True).get_facecolor()):  # type: ignore[union-attr]
+        if colors.to_rgba(face)[3] > 0.5:
+            return np.array(colors.to_rgb(face))
+    return np.zeros(3) if _luminance(np.array(colors.to_rgb(rcParams["text.color"]))) > 0.5 else np.ones(3)
+
+
+def _luminance(rgb: Any) -> float:
+    """Relative luminance, 0 to 1 (WCAG 2.2)."""
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def contrast(one: Any, other: Any) -> float:
+    """The contrast of two colours, 1 to 21 (WCAG 2.2)."""
+    from matplotlib import colors
+
+    low, high = sorted(_luminance(np.array(colors.to_rgb(c))) for c in (one, other))
+    return (high + 0.05) / (low + 0.05)
+
+
+def ink(ax: Axes, strength: float = 1.0) -> tuple[float, float, float]:
+    """Ink for this background: 1 is black on white (white on black), 0 the background itself."""
+    face = _background(ax)
+    full = np.ones(3) if _luminance(face) < 0.18 else np.zeros(3)
+    r, g, b = face + strength * (full - face)
+    return float(r), float(g), float(b)
+
+
+def color_on(ax: Axes, color: str) -> Any:
+    """A mark's colour, made lighter or darker where this background would swallow it."""
+    from matplotlib import colors
+
+    if color == INK:
+        return ink(ax, 0.85)
+    face, full = _background(ax), np.array(ink(ax))
+    rgb = np.array(colors.to_rgb(color))
+    if contrast(rgb, face) >= LEAST_CONTRAST:
+        return color
+    for share in np.linspace(0.1, 1, 10):
+        mixed = rgb + share * (full - rgb)
+        if contrast(mixed, face) >= LEAST_CONTRAST + 0.9:
+            return tuple(mixed)
+    return tuple(full)
+
+
+# --- axes --------------------------------------------------------------------------------------------------
+
+
+def width_of(ax: Axes | None) -> float:
+    """The inches that a picture has across: its part of the figure, or `rcParams["figure.figsize"]`'s."""
+    from matplotlib import rcParams
+
+    if ax is None:
+        return float(rcParams["figure.figsize"][0])
+    whole, place = ax.get_figure(root=True).get_size_inches()[0], ax.get_subplotspec()  # type: ignore[union-attr]
+    if place is None:
+        return float(whole)
+    return float(whole) * (place.colspan.stop - place.colspan.start) / place.get_gridspec().ncols
+
+
+def points(ax: Axes | None) -> float:
+    """The size of letters that suits this width: smaller in a column, larger on a slide."""
+    from matplotlib import rcParams
+
+    return float(np.clip(rcParams["font.size"] * width_of(ax) / 6.4, 0.68 * rcParams["font.size"],
+                         1.3 * rcParams["font.size"]))  # fmt: skip
+
+
+def letters(ax: Axes | None, share: float) -> int:
+    """How many letters fit across this share of the width."""
+    return max(int(share * width_of(ax) * 72 / (0.6 * points(ax))), 8)
+
+
+def lane_height(ax: Axes | None, labels: Sequence[str], marks: int = 1) -> float:
+    """Inches for each lane: enough for its label's lines, and for so many marks below each other."""
+    lines = max(label.count("\n") + 1 for label in labels)
+    return max(lines * 1.25 * points(ax) / 72 + 0.1, 0.14 + 0.13 * marks)
+
+
+def canvas(ax: Axes | None, height: float) -> Axes:
+    """`ax`, or the axes of a new figure: of this height in inches, and as wide as `rcParams["figure.figsize"]`."""
+    import matplotlib.pyplot as plt
+
+    if ax is None:
+        return plt.subplots(figsize=(width_of(None), height), layout="constrained")[1]
+    figure = ax.get_figure(root=True)
+    if figure.get_layout_engine() is None and ax.get_subplotspec() is not None:  # type: ignore[union-attr]
+        figure.set_layout_engine("constrained")  # type: ignore[union-attr]
+    return ax
+
+
+def tidy(ax: Axes, along: str = "x", spines: Sequence[str] = ("bottom",)) -> None:
+    """Light lines along the axis that is read, and only the spines that carry ticks."""
+    ax.grid(axis=along, color=ink(ax, 0.1), lw=0.7)  # type: ignore[arg-type]
+    ax.grid(visible=False, axis="y" if along == "x" else "x")
+    ax.set_axisbelow(True)
+    for side in ("top", "right", "left", "bottom"):
+        ax.spines[side].set_visible(side in spines)
+        ax.spines[side].set_color(ink(ax, 0.75))
+
+
+def lanes(ax: Axes, labels: Sequence[str], groups: Sequence[object] | None = None) -> None:
+    """One horizontal lane for each label, the first on top; every other one (or group of them) is shaded."""
+    groups = range(len(labels)) if groups is None else groups
+    order = {group: i for i, group in enumerate(dict.fromkeys(groups))}
+    for place, group in enumerate(groups):
+        if order[group] % 2:
+            ax.axhspan(place - 0.5, place + 0.5, color=ink(ax, 0.04), lw=0, zorder=0)
+    ax.set_yticks(range(len(labels)), labels)
+    ax.set_ylim(len(labels) - 0.5, -0.5)
+    ax.tick_params(axis="y", length=0)
+
+
+def beside(ax: Axes, text: str, y: float, width: int = 12) -> None:
+    """Words to the right of the axes, about the lanes around y."""
+    lines = [folded(line, width) for line in text.split("\n")]
+    ax.annotate("\n".join(lines), (1.0, y), xytext=(6, 0), xycoords=("axes fraction", "data"), color=ink(ax, 0.7),
+                textcoords="offset points", va="center", annotation_clip=False, gid="beside")  # fmt: skip
+
+
+def zero(ax: Axes, across: str = "y") -> None:
+    """The line of no effect."""
+    (ax.axvline if across == "y" else ax.axhline)(0, color=ink(ax, 0.65), lw=0.9, zorder=1)
+
+
+def named(ax: Axes, *, x: str = "", y: str = "", title: str = "", share: float = 0.7) -> None:
+    """The names of the axes, folded to what is there."""
+    if x:
+        ax.set_xlabel(folded(x, letters(ax, share)))
+    if y:
+        ax.set_ylabel(y)
+    if title:
+        ax.set_title("\n".join(folded(line, letters(ax, share)) for line in title.split("\n")), loc="left", pad=6)
+
+
+# --- marks -------------------------------------------------------------------------------------------------
+
+
+def interval(ax: Axes, x: object, y: object, low: object, high: object, mark: Mark, along: str = "x") -> None:
+    """A point at (x, y) with its interval along x or y, where it has one; nothing for a NaN."""
+    a, b, lower, upper = (float(v) for v in (x, y, low, high))  # type: ignore[arg-type]
+    if not (np.isfinite(a) and np.isfinite(b)):
+        return
+    if np.isfinite(lower) and np.isfinite(upper):
+        ends = ([lower, upper], [b, b]) if along == "x" else ([a, a], [lower, upper])
+        ax.plot(*ends, color=color_on(ax, mark.color), lw=1.8, solid_capstyle="butt", zorder=2)
+    ax.plot(a, b, **styled(ax, mark), zorder=3)
+
+
+def styled(ax: Axes, mark: Mark, line: bool = False) -> dict[str, Any]:
+    """Keywords of `plot` for a mark, or for a line with such marks."""
+    color, face = color_on(ax, mark.color), tuple(_background(ax))
+    size = points(ax) / 10
+    look = {"color": color, "marker": mark.marker, "ms": (5.2 if mark.hollow else 6.2) * size}
+    edges = {"mfc": face, "mec": color, "mew": 1.4 * size} if mark.hollow else {"mfc": color, "mec": face, "mew": 0.8}
+    return {**look, **edges, "lw": 1.8, "ls": "-" if line else ""}
+
+
+def key(ax: Axes, marks: Iterable[Mark], lines: Sequence[Any] = (), title: str = "") -> None:
+    """A key above the axes, in the order of the marks, on as many lines as the width asks for; `title` stands on it."""
+    from matplotlib.lines import Line2D
+
+    handles: list[Any] = [Line2D([], [], label=m.label, **styled(ax, m, line=True)) for m in marks]
+    handles = [*lines, *handles]
+    said = [len(str(h.get_label())) + 6 for h in handles]
+    room = _free(ax)
+    columns = len(handles)
+    while columns > 1:
+        down = math.ceil(len(said) / columns)
+        if sum(max(said[i : i + down]) for i in range(0, len(said), down)) <= room:
+            break
+        columns -= 1
+    ax.legend(
+        handles=handles, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, frameon=False, borderaxespad=0.2,
+        handlelength=1.8, columnspacing=1.2, fontsize=points(ax), labelcolor=[ink(ax)],
+        title=folded(title, room) or None, alignment="left",
+    )  # fmt: skip
+
+
+def _free(ax: Axes) -> int:
+    """How many letters fit above the axes, between the labels on their left and the words on their right."""
+    left = [line for label in ax.get_yticklabels() for line in label.get_text().split("\n")]
+    right = [line for text in ax.texts if text.get_gid() == "beside" for line in text.get_text().split("\n")]
+    taken = max(map(len, left), default=0) + max(map(len, right), default=-2) + 2 + (5 if ax.get_ylabel() else 0)
+    return max(letters(ax, 1.0) - taken - 2, 8)
+
+
+# --- the last step of every picture ------------------------------------------------------------------------
+
+
+def finish(ax: Axes) -> Axes:
+    """Letters in the size and ink of this picture; where they do not fit, smaller ones, and then a warning.
+
+    Returns
+    -------
+    Axes
+
+    Warns
+    -----
+    UserWarning
+        The figure is too small for its labels; the least size is named.
+    """
+    _lettered(ax, points(ax))
+    size = points(ax)
+    missing = _missing(ax)
+    while max(missing) > 0 and size > LEAST_POINTS:
+        size = max(0.85 * size, LEAST_POINTS)
+        _lettered(ax, size)
+        missing = _missing(ax)
+    if max(missing) > 0:
+        width, height = ax.get_figure(root=True).get_size_inches() + missing  # type: ignore[union-attr]
+        warnings.warn(
+            f"the figure is too small for its labels; it takes {math.ceil(10 * width) / 10:g} x "
+            f"{math.ceil(10 * height) / 10:g} inches", stacklevel=3,
+        )  # fmt: skip
+    return ax
+
+
+def _lettered(ax: Axes, size: float) -> None:
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.label.set(size=size, color=ink(ax))
+    ax.tick_params(axis="both", color=ink(ax, 0.75), labelcolor=ink(ax), labelsize=0.92 * size)
+    for title in (ax.title, ax._left_title, ax._right_title):  # type: ignore[attr-defined]
+        title.set(size=size, color=ink(ax))
+    legend = ax.get_legend()
+    said = [*legend.get_texts(), legend.get_title()] if legend else []
+    for text in said:
+        text.set_color(ink(ax))
+    for text in [*ax.texts, *said]:
+        if text.get_gid() != "cell":
+            text.set_fontsize(0.92 * size)
+
+
+def _missing(ax: Axes) -> Any:
+    """The inches, across and down, that the texts of a picture lack."""
+    figure = ax.get_figure(root=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a layout that does not work out, which is what is looked for
+        figure.draw_without_rendering()  # type: ignore[union-attr]
+        drawn = figure.get_tightbbox()  # type: ignore[union-attr]
+    size = figure.get_size_inches()  # type: ignore[union-attr]
+    across = max(-drawn.x0, 0) + max(drawn.x1 - size[0], 0)
+    down = max(-drawn.y0, 0) + max(drawn.y1 - size[1], 0)
+    inside = ax.get_window_extent().width / figure.dpi, ax.get_window_extent().height / figure.dpi  # type: ignore[union-attr]
+    across += max(0.12 * width_of(ax) - inside[0], 0)
+    pitch = sum(_heights(ax)) / 72 * 1.02
+    down += max(pitch - inside[1], 0) if ax.yaxis_inverted() else 0
+    return np.array([across if across > 0.02 else 0.0, down if down > 0.02 else 0.0])
+
+
+def _heights(ax: Axes) -> list[float]:
+    """Of the labels of the lanes, in points."""
+    shown = [t for t in ax.get_yticklabels() if t.get_text()]
+    return [1.2 * float(t.get_fontsize()) * (t.get_text().count("\n") + 1) for t in shown]
