@@ -476,7 +476,7 @@ def test_thirty_models_and_twelve_attributes_stay_on_a_page():
 
 
 def test_names_that_differ_at_their_ends_or_within_stay_apart():
-    from ratekit.escaping import distinct
+    from ratekit.plots.names import distinct
 
     for width in (16, 24, 40):
         for group in (*NAMES.values(), ["a" * 99 + "b" * 99, "a" * 99 + "c" * 99], ["x\x1by", "xy"]):

@@ -2,14 +2,15 @@
 
 Nothing is estimated here.
 
-forest.py      `effects`: the forest of all estimators; `naive_vs_rate`
-heat.py        `heatmap`: attributes by reward models; `spillover`: attributes by measures
-rewards.py     `densities` of rewards along the chain, `dose_response`
-checks.py      `drift` and `balance`, as `rk.diagnose` found them
-truth.py       `sweep` along a confounder, `coverage` of intervals
-merges.py      `merges`: members, ensemble and merges, as `rk.merging.audit` compared them
-before_after.py  `before_after` a mitigation, and beside what people prefer
-style.py       colours, names, letters and ink of all of them; widths follow ``rcParams["figure.figsize"]``
+forest.py         `effects`: the forest of all estimators; `naive_vs_rate`
+heat.py           `heatmap`: attributes by reward models; `spillover`: attributes by measures
+rewards.py        `densities` of rewards along the chain, `dose_response`
+checks.py         `drift` and `balance`, as `rk.diagnose` found them
+truth.py          `sweep` along a confounder, `coverage` of intervals
+merges.py         `merges`: members, ensemble and merges, as `rk.merging.audit` compared them
+before_after.py   `before_after` a mitigation, and beside what people prefer
+names.py          names and numbers as labels
+style.py          colours, letters and ink of all of them; widths follow ``rcParams["figure.figsize"]``
 """
 
 from __future__ import annotations

@@ -5,21 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ratekit.errors import InputError
+from ratekit.plots.names import cleaned, folded, names
 from ratekit.plots.style import (
     INK,
     Mark,
     canvas,
-    cleaned,
     color_on,
     finish,
-    folded,
     interval,
     key,
     lane_height,
     lanes,
     letters,
     named,
-    names,
     need,
     only,
     tidy,

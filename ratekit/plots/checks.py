@@ -8,14 +8,13 @@ import numpy as np
 
 from ratekit.conclusions import LEAST_EFFECT_SD, RULES
 from ratekit.errors import InputError
+from ratekit.plots.names import cleaned, folded, names
 from ratekit.plots.style import (
     SIDES,
     TOP,
     beside,
     canvas,
-    cleaned,
     finish,
-    folded,
     ink,
     interval,
     key,
@@ -23,7 +22,6 @@ from ratekit.plots.style import (
     lanes,
     letters,
     named,
-    names,
     need,
     tidy,
     zero,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ratekit.errors import InputError, unknown
 from ratekit.estimators import ESTIMATORS
+from ratekit.plots.names import folded, names
 from ratekit.plots.style import (
     ESTIMANDS,
     INK,
@@ -15,7 +16,6 @@ from ratekit.plots.style import (
     Mark,
     canvas,
     finish,
-    folded,
     grouping,
     in_unit,
     ink,
@@ -26,7 +26,6 @@ from ratekit.plots.style import (
     letters,
     marks_of,
     named,
-    names,
     need,
     tidy,
     zero,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ratekit.errors import InputError, unknown
+from ratekit.plots.names import folded, names, plain, written
 from ratekit.plots.style import (
     ESTIMANDS,
     LEAST_POINTS,
@@ -21,19 +22,15 @@ from ratekit.plots.style import (
     canvas,
     contrast,
     finish,
-    folded,
     grouping,
     in_unit,
     ink,
     letters,
     named,
-    names,
     need,
     of_estimator,
-    plain,
     points,
     width_of,
-    written,
 )
 
 if TYPE_CHECKING:

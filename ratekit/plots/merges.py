@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ratekit.plots.names import folded, names, plain
 from ratekit.plots.style import (
     INK,
     MERGED,
@@ -13,7 +14,6 @@ from ratekit.plots.style import (
     Mark,
     canvas,
     finish,
-    folded,
     ink,
     interval,
     key,
@@ -21,10 +21,8 @@ from ratekit.plots.style import (
     lanes,
     letters,
     named,
-    names,
     need,
     only,
-    plain,
     tidy,
     zero,
 )

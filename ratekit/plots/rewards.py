@@ -9,6 +9,7 @@ import numpy as np
 from ratekit.attributes import ATTRIBUTES
 from ratekit.errors import InputError
 from ratekit.groups import plain_columns, reward_matrix, treated_bools
+from ratekit.plots.names import folded, plain, written
 from ratekit.plots.style import (
     INK,
     MARKS,
@@ -19,7 +20,6 @@ from ratekit.plots.style import (
     canvas,
     color_on,
     finish,
-    folded,
     ink,
     interval,
     key,
@@ -29,9 +29,7 @@ from ratekit.plots.style import (
     named,
     need,
     only,
-    plain,
     tidy,
-    written,
     zero,
 )
 from ratekit.schema import ATTRIBUTE, columns_of, find_reward, require, reward_columns, reward_name

@@ -9,18 +9,16 @@ black.
 from __future__ import annotations
 
 import math
-import re
-import unicodedata
 import warnings
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ratekit.conclusions import level_of
 from ratekit.errors import InputError, unknown
-from ratekit.escaping import distinct
 from ratekit.estimators import ESTIMATORS, standardize
+from ratekit.plots.names import cleaned, distinct, folded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -140,63 +138,6 @@ def level_words(table: pd.DataFrame) -> str:
         levels = {level_of(row) for row in table[table["estimator"] != "rate_extrapolated"].to_dict("records")} - {None}
         told = levels.pop() if len(levels) == 1 else None
     return f"{100 * told:.3g} % interval" if told else "interval"
-
-
-# --- names -------------------------------------------------------------------------------------------------
-
-
-def cleaned(text: object) -> str:
-    """A name from data on one line, without control characters."""
-    return "".join(c for c in " ".join(str(text).split()) if unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
-
-
-def names(values: Iterable[Hashable], width: int = 40) -> dict[Any, str]:
-    """Short names for what is drawn in one picture: different values never look alike."""
-    return distinct({value: cleaned(value) for value in dict.fromkeys(values)}, width)
-
-
-def plain(text: object, width: int = 40) -> str:
-    r"""One name as a label: one line, not too long, no control characters, and a dollar is a dollar.
-
-    >>> print(plain("a\x1b[31m $5"))
-    a[31m \$5
-    """
-    return names([text if isinstance(text, str) else str(text)], width).popitem()[1].replace("$", r"\$")
-
-
-def folded(text: str, width: int) -> str:
-    """A label on several lines, broken after a slash, a dash or the like, and within a word that is too long.
-
-    >>> folded("sfairXC/FsfairX-LLaMA3-RM-v0.1", 14)
-    'sfairXC/\\nFsfairX-\\nLLaMA3-RM-v0.1'
-    >>> folded("abcdefghij", 4)
-    'abcd\\nefgh\\nij'
-    """
-    width = max(width, 4)
-    lines = [""]
-    for word in re.split(r"(?<=[/_ *+:-])|(?<=\.\.\.)(?!\.)", text):
-        pieces = [word[i : i + width] for i in range(0, len(word), width)] if len(word.rstrip()) > width else [word]
-        for piece in pieces:
-            if lines[-1] and len(lines[-1]) + len(piece.rstrip()) > width:
-                lines.append("")
-            lines[-1] += piece
-    return "\n".join(line.strip() for line in lines if line.strip()).replace("$", r"\$")
-
-
-def written(value: float, largest: float = 1.0) -> str:
-    """A number with its sign, to as many places as a table needs whose largest number is `largest`.
-
-    >>> written(0.034), written(-12.34, largest=87), written(0.00012, largest=0.003)
-    ('+0.03', '\N{MINUS SIGN}12.3', '+0.0001')
-    """
-    if value == 0:
-        return "0"
-    if not 1e-4 <= largest < 1e5:
-        text = f"{value:+.1e}"
-    else:
-        size = math.floor(math.log10(largest))
-        text = f"{value:+.{max(2 - size if size >= 0 else 1 - size, 0)}f}"
-    return text.replace("-", "\N{MINUS SIGN}", 1) if value < 0 else text
 
 
 # --- ink and colour ----------------------------------------------------------------------------------------

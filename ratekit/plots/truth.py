@@ -7,26 +7,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ratekit.errors import InputError, unknown
+from ratekit.plots.names import cleaned, folded, names, plain
 from ratekit.plots.style import (
     INK,
     MARKS,
     UNITS,
     beside,
     canvas,
-    cleaned,
     color_on,
     finish,
-    folded,
     key,
     lane_height,
     lanes,
     letters,
     marks_of,
     named,
-    names,
     need,
     only,
-    plain,
     styled,
     tidy,
 )
@@ -98,7 +95,6 @@ def sweep(
                         lw=0)  # fmt: skip
         ax.plot(of["step"], of["estimate"] / sd, label=mark.label, **{**styled(ax, mark, line=True), "lw": 1.6})
     tidy(ax, "y", ("left", "bottom"))
-    several = table["reward_model"].nunique() > 1
     named(ax, x=SWEPT.get(design, "step"), y=f"Average treatment effect\n({UNITS[unit]})", share=0.75)
     several = table["reward_model"].nunique() > 1
     key(ax, [MARKS[name] for name in drawn], [Line2D([], [], **true)],
