@@ -47,7 +47,7 @@ from ratekit.schema import (
     reward_columns,
     reward_name,
 )
-from ratekit.scoring import default_name, make_reward
+from ratekit.scoring import as_reward, default_name
 from ratekit.scoring.base import Reward
 from ratekit.scoring.engine import score_dataset
 from ratekit.scoring.store import open_store
@@ -208,43 +208,78 @@ def rewrite(
 
 def score(
     ds: Any,
-    reward: str | Path | Reward,
+    reward: str | Path | Reward | Sequence[str | Path | Reward],
     *,
-    name: str | None = None,
+    name: str | Sequence[str] | None = None,
     cache: str | Path | None = None,
     adapter: str | None = None,
+    truncation: str = "prompt",
     trust_remote_code: bool = False,
     progress: bool = True,
 ) -> Dataset:
     """Add `reward/<name>`: the rewards of the response and of each rewrite, a list of depth+1 floats per row.
 
+    Parameters
+    ----------
+    ds
+        Rows in any form that `as_dataset` takes, with prompt, response and, where there are any, rewrites.
+    reward
+        (prompts, responses) -> (n,) floats, a function in TRL's signature (completions, **columns), or a name in
+        `REWARD_MODELS`, a model folder (a LoRA adapter's too), a hub id, "judge:MODEL", "pairwise:MODEL,REFERENCES",
+        "dpo:POLICY,REFERENCE", "served:URL[,MODEL]"; or a list of such.
+    name
+        Of the column, or of each; by default the reward's own name, its function's or its class's.
+    cache
+        A folder of scores by model and text: what is in it is not scored again.
+    adapter
+        How a model is read (`ratekit.scoring.ADAPTERS`, or "token:TOKEN"), where it is not known and should not be
+        guessed.
+    truncation
+        What a text that is longer than a model reads loses first: "prompt" (its beginning) or "response" (its end).
+
+    Returns
+    -------
+    Dataset
+        The rows with `reward/<name>`; a reward with several objectives adds `reward/<name>/<objective>` for each.
+
+    Raises
+    ------
+    InputError
+        For a reward that is none, and for two of one name.
+    WorkError
+        Where no text gets a finite reward.
+
+    Notes
+    -----
+    A missing rewrite is not scored: its reward is null. Each distinct (prompt, response) is scored once. A text that
+    could not be scored is null, counted and logged with its reason; where there is one, or one that was cut to the
+    model's length, `reward_status/<name>` says of every text how it fared.
+
+    Examples
+    --------
     >>> import ratekit as rk
-    >>> ds = rk.score(rk.load("reviews", attribute="length"), "words", progress=False)
+    >>> ds = rk.score(rk.load("reviews", attribute="length"), ["words", "vader"], progress=False)
     >>> ds[0]["reward/words"]
     [44.0, 125.0, 72.0, 167.0]
-
-    reward   (prompts, responses) -> (n,) floats, or a name in `REWARD_MODELS`, a model folder, a hub id, "judge:MODEL",
-             "dpo:POLICY,REFERENCE", "served:URL"
-    name     of the column; by default the reward's own name
-    cache    a folder of scores by model and text: what is in it is not scored again
-    adapter  how a model is read (`ratekit.scoring.ADAPTERS`), where it is not known and should not be guessed
-
-    A missing rewrite is not scored: its reward is null. Each distinct (prompt, response) is scored once. A text that
-    could not be scored is null, counted and logged; where there is one, or one that was cut to the model's length,
-    `reward_status/<name>` says of every text how it fared. A reward with several objectives adds
-    `reward/<name>/<objective>` for each. WorkError where no text gets a finite reward.
     """
     ds = as_dataset(ds)
     require(ds, "score")
-    name = name or default_name(reward)
-    if isinstance(reward, str | Path):
-        function = make_reward(reward, adapter=adapter, trust_remote_code=trust_remote_code)
-    else:
-        function = reward
-    if not callable(function):
-        raise InputError(f"a reward is a callable, a name or a path; got {type(function).__name__}")
-    store = open_store(cache, function) if cache is not None else None
-    rewards, statuses = score_dataset(ds, function, name, store=store, progress=progress)
+    rewards = list(reward) if isinstance(reward, list | tuple) else [reward]
+    names = [name] if isinstance(name, str) else list(name) if name is not None else [default_name(r) for r in rewards]
+    if len(names) != len(rewards) or not rewards:
+        raise InputError(f"score: {len(names)} names were given for {len(rewards)} rewards")
+    twice = next((n for n in names if names.count(n) > 1), None)
+    if twice is not None:
+        raise InputError(f"score: two rewards have the name {twice!r}; tell them apart with name=[...]")
+    for one, column in zip(rewards, names, strict=True):
+        made = as_reward(one, adapter=adapter, truncation=truncation, trust_remote_code=trust_remote_code)
+        ds = _scored(ds, made, column, cache, progress)
+    return ds
+
+
+def _scored(ds: Dataset, reward: Reward, name: str, cache: str | Path | None, progress: bool) -> Dataset:
+    store = open_store(cache, reward) if cache is not None else None
+    rewards, statuses = score_dataset(ds, reward, name, store=store, progress=progress)
     old = [c for c in columns_of(ds) if c == REWARD_PREFIX + name or c.startswith(f"{REWARD_PREFIX}{name}/")]
     ds = _without(ds, [*old, REWARD_STATUS_PREFIX + name])
     for column in rewards:

@@ -102,6 +102,161 @@ def test_what_fails_is_null_and_the_rest_is_scored(base):
     assert np.isnan(got.rewards).tolist() == [False, True, True, True]
 
 
+# --- what is read of an answer, and what is refused ---------------------------------------------------------
+
+
+def answered(endpoint, answer):
+    from ratekit.scoring.served import ENDPOINTS
+
+    return ENDPOINTS[endpoint][1](answer)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "answer", "reward"),
+    [
+        ("classify", {"data": [{"probs": [-2.5]}]}, -2.5),
+        ("classify", {"data": [{"probs": [-1, 3], "label": "POSITIVE", "num_classes": 2}]}, 3),
+        ("classify", {"data": [{"probs": [4, -3], "label": "NEGATIVE", "num_classes": 2}]}, -3),
+        ("classify", [{"embedding": [1.25]}], 1.25),  # SGLang's
+        ("pooling", {"data": [{"data": [0.75]}]}, 0.75),
+        ("score", {"data": [{"score": 2}]}, 2),
+        ("predict", [[{"label": "LABEL_0", "score": 0.5}]], 0.5),
+        (
+            "predict",
+            [{"label": "NEGATIVE", "score": 4.0}, {"label": "POSITIVE", "score": -4.0}],
+            -4.0,
+        ),  # sorted by score
+        ("get_reward", {"rewards": [1.5]}, 1.5),
+    ],
+)
+def test_the_one_number_is_read(endpoint, answer, reward):
+    assert answered(endpoint, answer) == reward
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "answer"),
+    [
+        ("classify", {"data": [{"probs": [1, 2], "label": "x"}]}),
+        ("classify", {"data": [{"probs": [5, 1, 2, 3, 4], "label": "LABEL_0"}]}),
+        ("classify", {"data": [{"probs": [True]}]}),
+        ("classify", {"data": [{"probs": ["3.0"]}]}),
+        ("classify", {"data": [{"probs": []}]}),
+        ("classify", {"data": [{"probs": [1]}, {"probs": [2]}]}),
+        ("classify", [{"embedding": [0.1, 0.2, 0.3]}]),
+        ("pooling", {"data": [{"data": [[0.1, 0.2], [0.3, 0.4]]}]}),
+        ("score", {"data": [{"score": None}]}),
+        ("score", {"data": [{"score": 1}, {"score": 2}]}),
+        ("predict", [[{"label": "A", "score": 2.0}, {"label": "B", "score": 1.0}]]),
+        ("predict", []),
+        ("get_reward", {"rewards": [1.0, 2.0]}),
+        ("get_reward", {"rewards": 1.0}),
+    ],
+)
+def test_anything_else_is_refused(endpoint, answer):
+    with pytest.raises((ValueError, LookupError, TypeError, AttributeError)):
+        answered(endpoint, answer)
+
+
+class Other(Server):
+    """Serves `models` under /v1; what it gives is `scale` times the response's words, or a refusal."""
+
+    models, scale, refusal, wrapped = ("m-a",), 1.0, None, True
+
+    def do_GET(self):
+        known = self.path == "/v1/models" and self.models
+        return self._say({"data": [{"id": m} for m in self.models]}) if known else self._say({"detail": "No"}, 404)
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.seen.append((self.path, body, None))
+        if self.refusal:
+            return self._say(self.refusal, 400)
+        text = body["query"][0] if "query" in body else body.get("text") or body["messages"][-1]["content"]
+        reward = self.scale * len(text.split())
+        self._say({"rewards": [reward]} if "query" in body else {"data": [{"probs": [reward]}]})
+
+
+@pytest.fixture
+def other():
+    handler = type("Handler", (Other,), {"seen": []})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield handler, f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+def rows(n=3):
+    from datasets import Dataset
+
+    columns = {"prompt_id": list("abc")[:n], "prompt": [[{"role": "user", "content": "Why?"}]] * n}
+    return Dataset.from_dict({**columns, "response": ["So.", "So so.", "So so so."][:n]})
+
+
+def scored(url, **options):
+    import ratekit as rk
+
+    return [r[0] for r in rk.score(rows(), f"served:{url}", name="r", progress=False, **options)["reward/r"]]
+
+
+def test_another_model_behind_the_address_gets_no_kept_scores(other, tmp_path, caplog):
+    handler, base = other
+    url = f"{base}/v1/classify"
+    assert scored(url, cache=tmp_path) == [1, 2, 3]
+    n_asked = len(handler.seen)
+    assert scored(url, cache=tmp_path) == [1, 2, 3]
+    assert len(handler.seen) == n_asked
+    handler.models, handler.scale = ("m-b",), -10.0
+    assert scored(url, cache=tmp_path) == [-10, -20, -30]
+    handler.models = ()  # it does not say what it serves: nothing tells it from another
+    with caplog.at_level("WARNING", "ratekit"):
+        assert scored(f"{base}/get_reward", cache=tmp_path) == [-20, -30, -40]
+    assert "nothing says which model" in caplog.text
+
+
+def test_several_models_are_named(other):
+    handler, base = other
+    handler.models = ("m-a", "m-b")
+    with pytest.raises(InputError, match="serves m-a, m-b; name one"):
+        scored(f"{base}/classify")
+    assert scored(f"{base}/classify,m-b") == [1, 2, 3]
+    assert handler.seen[-1][1]["model"] == "m-b"
+    with pytest.raises(InputError, match="does not serve 'm-c'; it serves m-a, m-b"):
+        scored(f"{base}/classify,m-c")
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [{"error": {"message": "Field required: input"}}, {"message": "Field required: input"},
+     {"detail": [{"msg": "Field required: input", "loc": ["body"]}]}],
+)  # fmt: skip
+def test_the_servers_own_words_are_kept(other, refusal):
+    handler, base = other
+    handler.refusal = refusal
+    with pytest.raises(WorkError, match="3 failed \\(the server said: Field required: input\\)"):
+        scored(f"{base}/classify")
+
+
+def test_scores_that_look_like_probabilities_are_said(other, caplog):
+    handler, base = other
+    handler.scale = 0.1
+    with caplog.at_level("WARNING", "ratekit"):
+        scored(f"{base}/classify")
+    assert "every score lies between 0 and 1" in caplog.text
+    caplog.clear()
+    handler.scale = -0.1
+    with caplog.at_level("WARNING", "ratekit"):
+        scored(f"{base}/classify")
+    assert "between 0 and 1" not in caplog.text
+
+
+def test_text_in_a_chat_template_is_sent_where_a_tokenizer_is_named(other, tmp_path):
+    handler, base = other
+    tiny.tokenizer().save_pretrained(tmp_path)
+    scored(f"{base}/classify,m-a,{tmp_path}")
+    texts = {body["text"] for _, body, _ in handler.seen}
+    assert "<s><|user|>\nWhy?<|eot|><|assistant|>\nSo.<|eot|>" in texts
+
+
 def test_a_refused_key_and_a_server_that_is_not_there_are_one_line(base):
     with pytest.raises(WorkError, match="refused the key"):
         make_reward(f"served:{base}/score")(["Why?"], ["secret"])

@@ -48,6 +48,16 @@ ENCODERS = {
     ),
 }  # fmt: skip
 
+# Encoders whose scores depend on the texts beside them, or on those before them.
+OTHERS = {
+    "fnet": ("FNetConfig", ENCODER),
+    "xlnet": ("XLNetConfig", {"d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 64}),
+    "big_bird": (
+        "BigBirdConfig",
+        {**ENCODER, "attention_type": "block_sparse", "block_size": 8, "num_random_blocks": 2},
+    ),
+}
+
 
 @lru_cache
 def _bpe(encoder: bool):
@@ -85,8 +95,8 @@ def save(folder: Path, kind: str, task: str = "SequenceClassification", tok=None
     import torch
     import transformers
 
-    name, config = {**DECODERS, **ENCODERS}[kind]
-    tok = tok or tokenizer(encoder=kind in ENCODERS)
+    name, config = {**DECODERS, **ENCODERS, **OTHERS}[kind]
+    tok = tok or tokenizer(encoder=kind not in DECODERS)
     settings = {"vocab_size": 480, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "num_labels": 1}
     made = getattr(transformers, name)(**{**settings, **config, **changes})
     auto = getattr(transformers, f"AutoModelFor{task}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -198,7 +198,7 @@ def attributes(format: given.TableFormat = Format.table) -> None:
 
 
 def check_reward(
-    model: Annotated[str, typer.Argument(help="A model folder or a hub id.")],
+    model: Annotated[str, typer.Argument(help="A model folder, a hub id, judge:MODEL or pairwise:MODEL,REFERENCES.")],
     adapter: given.Adapter = None,
     revision: Annotated[str | None, typer.Option(help="Of a hub model.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
@@ -213,13 +213,16 @@ def check_reward(
     Equal scores for any batch, order and path; its template; its end; what it cuts off.
     """
     from ratekit.errors import WorkError
+    from ratekit.scoring import FORMS
     from ratekit.scoring.check_reward import FAIL
     from ratekit.scoring.check_reward import check_reward as check
     from ratekit.scoring.model import RewardModel
 
     card = _reference(reference)
-    reward = RewardModel(model, adapter, revision=revision, dtype=dtype, trust_remote_code=trust_remote_code)
-    table = check(reward, reference=card)
+    reward: Any = model
+    if model.partition(":")[0] not in FORMS:
+        reward = RewardModel(model, adapter, revision=revision, dtype=dtype, trust_remote_code=trust_remote_code)
+    table = check(reward, reference=card, adapter=adapter, trust_remote_code=trust_remote_code)
     show(table, format)
     failed = table.loc[table["result"] == FAIL, "check"].tolist()
     if failed:

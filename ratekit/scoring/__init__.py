@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import partial, wraps
+from inspect import signature
 from pathlib import Path
 from typing import Any, cast
 
@@ -87,7 +89,7 @@ def find_reward(reward: str | Path) -> Reward | str:
 def _model(name: str) -> str:
     folder = Path(name).expanduser()
     if folder.is_dir():
-        if not (folder / "config.json").exists():
+        if not any((folder / file).exists() for file in ("config.json", "adapter_config.json")):
             raise InputError(f"{name} is a folder without config.json, so no model to score with")
         return str(folder)
     if folder.is_file():
@@ -98,16 +100,36 @@ def _model(name: str) -> str:
     raise unknown("reward model", name, REWARD_MODELS, hint)
 
 
-def make_reward(reward: str | Path, *, adapter: str | Adapter | None = None, trust_remote_code: bool = False) -> Reward:
+def make_reward(
+    reward: str | Path,
+    *,
+    adapter: str | Adapter | None = None,
+    truncation: str = "prompt",
+    trust_remote_code: bool = False,
+) -> Reward:
     """The reward of that name: one of `REWARD_MODELS`, a local model folder, a hub id, or one of `FORMS`.
 
+    Parameters
+    ----------
+    reward
+        The name.
+    adapter
+        How a model is read (`ADAPTERS`, or "token:TOKEN"), where it is not known and should not be guessed; to choose
+        its revision, device, dtype or length make a `RewardModel` yourself and pass that.
+    truncation
+        What a text that is longer than the model reads loses first: "prompt" (its beginning) or "response" (its end).
+    trust_remote_code
+        Run code that comes with a model.
+
+    Raises
+    ------
+    InputError
+        For an unknown name and for a model that is no reward model.
+
+    Examples
+    --------
     >>> float(make_reward("words")(["Why?"], ["It just is."])[0])
     3.0
-
-    adapter  how a model is read (`ADAPTERS`), where it is not known and should not be guessed; to choose its revision,
-             device, dtype or length make a `RewardModel` yourself and pass that
-
-    Raises InputError for an unknown name and for a model that is no reward model.
     """
     found = find_reward(reward)
     if not isinstance(found, str):
@@ -123,17 +145,79 @@ def make_reward(reward: str | Path, *, adapter: str | Adapter | None = None, tru
     if form in ("judge", "pairwise") and is_asked(rest):
         return from_spec(found)
     if form == "dpo":
-        return DpoReward(*rest.split(","), trust_remote_code=trust_remote_code)
+        return DpoReward(*rest.split(","), truncation=truncation, trust_remote_code=trust_remote_code)
     if form == "pairwise":
         model, _, references = rest.rpartition(",")
-        return PairwiseJudge(model, Path(references).expanduser(), trust_remote_code=trust_remote_code)
+        folder = Path(references).expanduser()
+        return PairwiseJudge(model, folder, truncation=truncation, trust_remote_code=trust_remote_code)
     if form == "judge":
-        return RewardModel(rest, adapter or JUDGE, trust_remote_code=trust_remote_code)
-    return RewardModel(found, adapter, trust_remote_code=trust_remote_code)
+        return RewardModel(rest, adapter or JUDGE, truncation=truncation, trust_remote_code=trust_remote_code)
+    return RewardModel(found, adapter, truncation=truncation, trust_remote_code=trust_remote_code)
+
+
+def as_reward(
+    reward: Any,
+    *,
+    adapter: str | Adapter | None = None,
+    truncation: str = "prompt",
+    trust_remote_code: bool = False,
+) -> Reward:
+    """What a user holds as a reward: a name becomes the model, a function in TRL's signature one in ours.
+
+    Raises
+    ------
+    InputError
+        For what is neither a name nor a callable, and for a function that asks for columns of the data.
+
+    Examples
+    --------
+    >>> reward = as_reward(lambda completions, **columns: [len(c) for c in completions])
+    >>> reward(["Why?"], ["So."])
+    [3]
+    """
+    if isinstance(reward, str | Path):
+        reward = make_reward(reward, adapter=adapter, truncation=truncation, trust_remote_code=trust_remote_code)
+    if not callable(reward):
+        raise InputError(f"a reward is a callable, a name or a path; got {type(reward).__name__}")
+    try:
+        parameters = signature(reward).parameters
+    except (TypeError, ValueError):  # a callable of another language says nothing of its parameters
+        return cast(Reward, reward)
+    if "completions" not in parameters:
+        return cast(Reward, reward)
+    needed = [
+        name
+        for name, p in parameters.items()
+        if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    ]
+    columns = [name for name in needed if name not in ("prompts", "completions")]
+    if columns:
+        raise InputError(
+            f"the reward {default_name(reward)} asks for the columns {', '.join(columns)}; a reward is scored by "
+            "prompt and response alone, so wrap it in a function (prompts, responses) -> rewards"
+        )
+    gives_prompts = "prompts" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+    @wraps(reward)
+    def scored(prompts: Sequence[Any], responses: Sequence[str]) -> Any:
+        given = {"prompts": list(prompts)} if gives_prompts else {}
+        try:
+            return reward(completions=list(responses), **given)
+        except TypeError:  # written for conversations, where a completion is a list of messages
+            turns = [[{"role": "assistant", "content": response}] for response in responses]
+            return reward(completions=turns, **given)
+
+    return scored
 
 
 def default_name(reward: Any) -> str:
-    """The name that a reward's column gets: its own name, a folder's last part. Raises InputError for a lambda."""
+    """The name that a reward's column gets: its own, a folder's last part, its function's or its class's.
+
+    Raises
+    ------
+    InputError
+        For a lambda.
+    """
     if is_object_spec(reward):
         return str(reward).rpartition(":")[2]
     form, _, rest = str(reward).partition(":") if isinstance(reward, str) else ("", "", "")
@@ -142,10 +226,12 @@ def default_name(reward: Any) -> str:
     if isinstance(reward, str | Path):
         path = Path(reward).expanduser()
         return path.resolve().name if path.is_dir() and str(reward) not in REWARD_MODELS else str(reward)
-    name = getattr(reward, "__name__", None) or getattr(reward, "name", None)
-    if not name or name == "<lambda>":
+    while isinstance(reward, partial):
+        reward = reward.func
+    name = getattr(reward, "__name__", None) or getattr(reward, "name", None) or type(reward).__name__
+    if name == "<lambda>":
         raise InputError("this reward has no name of its own; give one with name='...'")
     return str(name)
 
 
-__all__ = ["ADAPTERS", "FORMS", "REWARD_MODELS", "Adapter", "default_name", "find_reward", "make_reward"]
+__all__ = ["ADAPTERS", "FORMS", "REWARD_MODELS", "Adapter", "as_reward", "default_name", "find_reward", "make_reward"]

@@ -8,6 +8,7 @@ reads   logit      the only output
         positive   the output whose label says so (POSITIVE, pos)
         objectives `score`, and `rewards` as further columns (code of the model's own)
         yes_no     logit of the first answer ("Yes", "A") minus logit of the second as the next token
+        token      logit of one named token as the next one, after the response (Nemotron)
         log_likelihood   log p(response | prompt)
 """
 
@@ -17,7 +18,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from ratekit.errors import InputError
+from ratekit.errors import InputError, unknown
 
 log = logging.getLogger("ratekit")
 
@@ -32,6 +33,7 @@ class Adapter:
     objectives: tuple[str, ...] = ()
     question: str = ""
     answers: tuple[str, str] = ("Yes", "No")
+    token: str | int = ""
 
 
 CHAT = Adapter("chat", "chat")
@@ -58,12 +60,13 @@ PAIRWISE = Adapter(
     "{response}\n\nWhich response is better? Answer with A or B alone.",
 )  # fmt: skip
 LIKELIHOOD = Adapter("log-likelihood", "chat", "log_likelihood")
+NEMOTRON = Adapter("nemotron", "chat", "token", token=0)
 
-ADAPTERS: dict[str, Adapter] = {a.name: a for a in (CHAT, PAIR, POSITIVE, ARMO, JUDGE, PAIRWISE, LIKELIHOOD)}
+ADAPTERS: dict[str, Adapter] = {a.name: a for a in (CHAT, PAIR, POSITIVE, ARMO, JUDGE, PAIRWISE, LIKELIHOOD, NEMOTRON)}
 
 POSITIVE_LABELS, NEGATIVE_LABELS = ("positive", "pos"), ("negative", "neg")  # in any case
 
-LANGUAGE_MODEL_READS = ("yes_no", "log_likelihood")
+LANGUAGE_MODEL_READS = ("yes_no", "log_likelihood", "token")
 
 # The hub's reward models whose reading is known.
 HUB: dict[str, Adapter] = {
@@ -74,6 +77,7 @@ HUB: dict[str, Adapter] = {
     "Skywork/Skywork-Reward-V2-Qwen3-0.6B": CHAT,
     "Skywork/Skywork-Reward-V2-Qwen3-8B": CHAT,
     "RLHFlow/ArmoRM-Llama3-8B-v0.1": ARMO,
+    "nvidia/Llama-3.1-Nemotron-70B-Reward-HF": NEMOTRON,
     "OpenAssistant/reward-model-deberta-v3-large-v2": PAIR,
     "distilbert/distilbert-base-uncased-finetuned-sst-2-english": POSITIVE,
 }
@@ -85,7 +89,8 @@ def guess(name: str, config: Any, has_template: bool) -> Adapter:
     if kinds and not any("SequenceClassification" in k or "Reward" in k for k in kinds):
         raise InputError(
             f"{name!r} is a {kinds[0]}, not a reward model; a sequence classifier with one output was expected "
-            f"(a language model can be asked: judge:{name})"
+            f"(a language model can be asked: judge:{name}; one whose reward is the logit of a token is read with "
+            "adapter='token:TOKEN')"
         )
     if config.num_labels == 1 and has_template:
         adapter, because = CHAT, "one output and a chat template"
@@ -110,6 +115,20 @@ def guess(name: str, config: Any, has_template: bool) -> Adapter:
         )
     log.warning("%s is read as %r, guessed from %s", name, adapter.name, because)
     return adapter
+
+
+def named_adapter(name: str) -> Adapter:
+    """The adapter of that name, or `token:TOKEN` (a number is a token's id).
+
+    >>> named_adapter("token:0").token
+    0
+    """
+    kind, colon, token = name.partition(":")
+    if kind == "token" and colon and token:
+        return Adapter(name, "chat", "token", token=int(token) if token.isdecimal() else token)
+    if name not in ADAPTERS:
+        raise unknown("adapter", name, ADAPTERS, "or token:TOKEN, the logit of one token")
+    return ADAPTERS[name]
 
 
 def positive_label(config: Any) -> int | None:

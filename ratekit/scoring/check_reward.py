@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ratekit.errors import InputError
-from ratekit.scoring.forward import TOLERANCE
-from ratekit.scoring.model import PROBE, RewardModel
+from ratekit.schema import prompt_text
+from ratekit.scoring import make_reward
+from ratekit.scoring.forward import TOLERANCE, spread
+from ratekit.scoring.judges import PairwiseJudge, position_gap
+from ratekit.scoring.model import LEAST_MASS, PROBE, RewardModel
 from ratekit.scoring.readout import last_token
 
 if TYPE_CHECKING:
@@ -32,7 +35,7 @@ class Check(NamedTuple):
 
 
 def check_reward(
-    model: str | Path | RewardModel,
+    model: str | Path | RewardModel | PairwiseJudge,
     *,
     texts: Sequence[tuple[Any, str]] = PROBE,
     reference: tuple[Any, str, float] | None = None,
@@ -53,10 +56,17 @@ def check_reward(
     """
     import pandas as pd
 
-    reward = (
-        model if isinstance(model, RewardModel) else RewardModel(model, adapter, trust_remote_code=trust_remote_code)
-    )
+    found: Any = model
+    if isinstance(found, str | Path):
+        found = make_reward(found, adapter=adapter, trust_remote_code=trust_remote_code)
+    reward = found.model if isinstance(found, PairwiseJudge) else found
+    if not isinstance(reward, RewardModel):
+        raise InputError(f"{model} is not a model that is run here, so there is nothing to check")
     checks = [*_scores(reward, texts), *_reading(reward), *_long(reward)]
+    if reward.adapter.reads == "yes_no":
+        checks.append(_mass(reward, texts))
+    if isinstance(found, PairwiseJudge):
+        checks.append(_position(found, texts))
     if reference is not None:
         checks.append(_reference(reward, *reference))
     return pd.DataFrame(checks, columns=["check", "result", "seen"])
@@ -68,8 +78,7 @@ def _scores(reward: RewardModel, texts: Sequence[tuple[Any, str]]) -> list[Check
         raise InputError("none of the texts to check with can be read")
     forward = reward.forward
     alone = forward.one_by_one(encoded)
-    spread = max(float(alone.std(axis=0).max()), 0.1 * float(np.abs(alone).max()), 1e-6)
-    allowed = TOLERANCE[reward.dtype] * spread
+    allowed = TOLERANCE[reward.dtype] * spread(alone)
 
     def compared(name: str, others: list[np.ndarray], otherwise: str = "") -> Check:
         worst = max(float(np.abs(other - alone).max()) for other in others)
@@ -84,12 +93,12 @@ def _scores(reward: RewardModel, texts: Sequence[tuple[Any, str]]) -> list[Check
     finite = bool(np.isfinite(alone).all())
     shown = ", ".join(f"{v:.4g}" for v in alone[:, 0])
     return [
-        Check("scores are finite and not all the same", PASS if finite and alone.std() > 0 else FAIL, shown),
+        Check("scores are finite and not all the same", PASS if finite and alone[:, 0].std() > 0 else FAIL, shown),
         compared("batch sizes 2, 3 and all, as one by one", [in_batches(n) for n in (2, 3, len(encoded))]),
         compared("in reverse order, as one by one", [forward(encoded[::-1])[::-1]]),
         compared(
             "padded on the left, as one by one", [in_batches(len(encoded), "left")],
-            "; ratekit pads on the right, and so should you",
+            "; pad on the right, as is done here",
         ),
         compared(f"the path that ratekit takes ({forward.path}), as one by one", [forward(encoded)]),
     ]  # fmt: skip
@@ -106,6 +115,14 @@ def _reading(reward: RewardModel) -> list[Check]:
     ]
     if len(checks) == 1:
         checks.append(Check("template round trip", PASS, f"read as {reward.adapter.name}"))
+    bos = reward.tokenizer.bos_token
+    if reward.encode.templated and bos is not None and text.ids[0] == reward.tokenizer.bos_token_id:
+        rendered = reward.encode.render(prompt, response)
+        if not rendered.startswith(bos):
+            checks.append(
+                Check("beginning of sequence", NOTE, f"{bos} is put before texts, as its tokenizer does; its template "
+                      "writes none, and other programs that use the template alone score without it")
+            )  # fmt: skip
     pad, eos = reward.tokenizer.pad_token_id, reward.tokenizer.eos_token_id
     read = len(text.ids) - 1
     if reward.adapter.reads in ("logit", "positive"):
@@ -117,6 +134,27 @@ def _reading(reward: RewardModel) -> list[Check]:
     if skipped:
         said += "; the last token is the padding token, so that the one before is read, as transformers does"
     return [*checks, Check("end and padding tokens", NOTE if skipped or pad == eos else PASS, said)]
+
+
+def _mass(reward: RewardModel, texts: Sequence[tuple[Any, str]]) -> Check:
+    """What the two answers have of the probability of the next token."""
+    encoded = [t for t in reward.encode([p for p, _ in texts], [r for _, r in texts])[0] if t is not None]
+    mass = reward.forward(encoded)[:, 1]
+    a, b = reward.adapter.answers
+    said = f"{a!r} and {b!r} have {mass.min():.2g} to {mass.max():.2g} of the probability, median {np.median(mass):.2g}"
+    return Check("the answers are what it would say", PASS if np.median(mass) >= LEAST_MASS else FAIL, said)
+
+
+def _position(judge: PairwiseJudge, texts: Sequence[tuple[Any, str]]) -> Check:
+    """Each text against the first one of its prompt, in both orders."""
+    first: dict[str, str] = {}
+    for prompt, response in texts:
+        first.setdefault(prompt_text(prompt), response)
+    others = [(p, r) for p, r in texts if first[prompt_text(p)] != r]
+    prompts, responses = [p for p, _ in others], [r for _, r in others]
+    gap, sd = position_gap(judge.compared(prompts, responses, [first[prompt_text(p)] for p in prompts]))
+    said = f"being shown first adds {gap:.3g} to the log odds; the rewards' SD is {sd:.3g}"
+    return Check("the place in which a response is shown", PASS if abs(gap) <= sd else FAIL, said)
 
 
 def _long(reward: RewardModel) -> list[Check]:

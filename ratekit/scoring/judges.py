@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,10 @@ from ratekit.schema import PROMPT, RESPONSE, prompt_text
 from ratekit.scoring.adapters import LIKELIHOOD, PAIRWISE, Adapter
 from ratekit.scoring.base import EMPTY, SCORED, Scores
 from ratekit.scoring.model import RewardModel
+
+log = logging.getLogger("ratekit")
+
+LEAST_PAIRS = 8  # before a judge's liking for a place is spoken of
 
 
 class DpoReward:
@@ -34,11 +39,12 @@ class DpoReward:
         *,
         beta: float = 0.1,
         path: str = "auto",
+        truncation: str = "prompt",
         trust_remote_code: bool = False,
     ) -> None:
         self.name, self.beta = str(policy), beta
         self.policy, self.reference = (
-            RewardModel(model, LIKELIHOOD, path=path, trust_remote_code=trust_remote_code)
+            RewardModel(model, LIKELIHOOD, path=path, truncation=truncation, trust_remote_code=trust_remote_code)
             for model in (policy, reference)
         )
         if self.policy.probe() != self.reference.probe():
@@ -89,11 +95,13 @@ class PairwiseJudge:
         *,
         adapter: Adapter = PAIRWISE,
         path: str = "auto",
+        truncation: str = "prompt",
         trust_remote_code: bool = False,
     ) -> None:
         self.references = references_of(references)
-        self.model = RewardModel(model, adapter, path=path, trust_remote_code=trust_remote_code)
+        self.model = RewardModel(model, adapter, path=path, truncation=truncation, trust_remote_code=trust_remote_code)
         self.name = self.model.name
+        self._gap_said = False
 
     def __call__(self, prompts: Sequence[Any], responses: Sequence[str]) -> NDArray[np.float64]:
         """Rewards (n,) float64, in log odds."""
@@ -101,7 +109,18 @@ class PairwiseJudge:
 
     def scores(self, prompts: Sequence[Any], responses: Sequence[str]) -> Scores:
         """The rewards, and of each text whether and how it was read; both orders' differences as parts."""
-        references = [self.references.of(prompt) for prompt in prompts]
+        scores = self.compared(prompts, responses, [self.references.of(prompt) for prompt in prompts])
+        gap, sd = position_gap(scores)
+        if abs(gap) > sd and np.isfinite(scores.rewards).sum() >= LEAST_PAIRS and not self._gap_said:
+            self._gap_said = True
+            log.warning(
+                "%s: the place in which a response is shown moves its log odds by %.3g, more than the rewards' SD of "
+                "%.3g: what is averaged out drowns what is left", self.name, gap, sd,
+            )  # fmt: skip
+        return scores
+
+    def compared(self, prompts: Sequence[Any], responses: Sequence[str], references: Sequence[str]) -> Scores:
+        """The same, with the response given that each is compared with."""
         n, pairs = len(prompts), list(zip(responses, references, strict=True))
         both = self.model.scores(
             [*prompts, *prompts], [*(self._shown(a, b) for a, b in pairs), *(self._shown(b, a) for a, b in pairs)]
@@ -151,6 +170,15 @@ class References:
 def references_of(given: Mapping[str, str] | str | Path) -> References:
     """The references in a mapping, or in a data file with `prompt` and `response` (the first of each prompt counts)."""
     return References(dict(given) if isinstance(given, Mapping) else _read(given))
+
+
+def position_gap(scores: Scores) -> tuple[float, float]:
+    """What being shown first adds to a response's log odds, on average, and the SD of the rewards beside it."""
+    first, second = scores.parts["shown_first"], scores.parts["shown_second"]
+    there = np.isfinite(first) & np.isfinite(second)
+    if not there.any():
+        return 0.0, 0.0
+    return float((first - second)[there].mean() / 2), float(scores.rewards[there].std())
 
 
 def _read(path: str | Path) -> dict[str, str]:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import re
+import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ratekit.errors import InputError, shorten, unknown
-from ratekit.scoring.adapters import ADAPTERS, HUB, LANGUAGE_MODEL_READS, Adapter
+from ratekit.errors import InputError, shorten
+from ratekit.lora import Lora
+from ratekit.scoring.adapters import HUB, LANGUAGE_MODEL_READS, Adapter, named_adapter
 
 log = logging.getLogger("ratekit")
 
@@ -21,12 +25,23 @@ def find_adapter(name: str, adapter: str | Adapter | None) -> Adapter | None:
     Raises InputError for an unknown name.
     """
     if isinstance(adapter, str):
-        if adapter not in ADAPTERS:
-            raise unknown("adapter", adapter, ADAPTERS)
-        return ADAPTERS[adapter]
+        return named_adapter(adapter)
     if adapter is not None or name in HUB or not Path(name).is_dir():
         return adapter or HUB.get(name)
     return next((known for hub_id, known in HUB.items() if hub_id.split("/")[-1] == Path(name).name), None)
+
+
+def lora_model(adapter: Path, trust: bool) -> tuple[Any, Any, dict[str, Any]]:
+    """The config, the tokenizer and the weights of the model that a LoRA adapter's folder makes of its base."""
+    made = Lora(adapter)
+    if made.config is None:
+        raise InputError(f"{adapter} is a LoRA adapter, and its base has no config.json")
+    with tempfile.TemporaryDirectory() as folder:
+        for name, path in made.beside().items():
+            shutil.copyfile(path, Path(folder) / Path(name).name)
+        (Path(folder) / "config.json").write_text(json.dumps(made.config), encoding="utf-8")
+        config, tokenizer = config_and_tokenizer(folder, None, trust)
+    return config, tokenizer, {name: made[name] for name in made}
 
 
 def config_and_tokenizer(name: str, revision: str | None, trust: bool) -> tuple[Any, Any]:

@@ -17,12 +17,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratekit.errors import InputError
+from ratekit.lora import is_adapter
 from ratekit.scoring import packing, readout
 from ratekit.scoring.adapters import Adapter, guess, positive_label
 from ratekit.scoring.base import FAILED, NOT_FINITE, TOO_LONG, TRUNCATED, Scores
 from ratekit.scoring.encoding import Encoder
 from ratekit.scoring.forward import Forward
-from ratekit.scoring.loading import config_and_tokenizer, find_adapter, folder_hash, load_model, longest, weights_hash
+from ratekit.scoring.loading import (
+    config_and_tokenizer,
+    find_adapter,
+    folder_hash,
+    load_model,
+    longest,
+    lora_model,
+    weights_hash,
+)
 from ratekit.scoring.readout import Encoded
 
 log = logging.getLogger("ratekit")
@@ -47,6 +56,8 @@ PROBE: tuple[tuple[str, str], ...] = (
     )),
 )  # fmt: skip
 
+LEAST_MASS = 0.1  # of the probability that a judge's two answers should have together
+
 
 class RewardModel:
     """The reward of a model folder or hub id, loaded when it is made.
@@ -55,7 +66,7 @@ class RewardModel:
     >>> reward(["Why?"], ["Because."]).shape  # doctest: +SKIP
     (1,)
 
-    model              local folder or hub id; safetensors only
+    model              local folder or hub id; safetensors only; a LoRA adapter's folder is the model that it makes
     adapter            how it is read, a name in `ADAPTERS` or an `Adapter`; by default known by its id, or guessed
     revision           of a hub model; by default the newest
     device             "cuda", "mps" or "cpu"; by default the first that is there
@@ -90,7 +101,10 @@ class RewardModel:
         self.source = str(model)
         folder = Path(model).expanduser()
         self.name = folder.resolve().name if folder.is_dir() else self.source
-        config, self.tokenizer = config_and_tokenizer(self.source, revision, trust_remote_code)
+        if weights is None and is_adapter(folder):
+            config, self.tokenizer, weights = lora_model(folder, trust_remote_code)
+        else:
+            config, self.tokenizer = config_and_tokenizer(self.source, revision, trust_remote_code)
         self.adapter = find_adapter(self.source, adapter) or guess(
             self.source, config, bool(self.tokenizer.chat_template)
         )
@@ -106,6 +120,7 @@ class RewardModel:
         self.forward = Forward(self.model, self._readout(), token_budget, path)
         self.forward.check(self.probe(), self.name)
         self.n_truncated = 0
+        self._mass_said = False
 
     def __call__(self, prompts: Sequence[Any], responses: Sequence[str]) -> NDArray[np.float64]:
         """Rewards (n,) float64 of n responses to n prompts (conversations or strings); NaN where there is none."""
@@ -128,7 +143,20 @@ class RewardModel:
         self.n_truncated += sum(s == TRUNCATED for s in statuses)
         tokens = np.array([len(t.ids) if t else 0 for t in texts], dtype=np.int64)
         reasons = {FAILED: next(iter(failed.values()))} if failed else {}
+        if self.adapter.reads == "yes_no" and len(places) > len(failed):
+            self._look_at_mass(outputs[:, 1])
         return Scores(rewards, statuses, parts, tokens, reasons)
+
+    def _look_at_mass(self, mass: NDArray[np.float64]) -> None:
+        """Say it once where the judge would say something else than one of the two answers."""
+        median = float(np.nanmedian(mass)) if np.isfinite(mass).any() else 1.0
+        if median < LEAST_MASS and not self._mass_said:
+            self._mass_said = True
+            log.warning(
+                "%s: its two answers %s have %.2g of the probability of what it would say next (median of %d texts): "
+                "it is no judge of this kind",
+                self.name, " and ".join(map(repr, self.adapter.answers)), median, len(mass),
+            )  # fmt: skip
 
     def cost(self, prompts: Sequence[Any], responses: Sequence[str]) -> int:
         """How many tokens these texts take to run, shared beginnings counted once."""
@@ -203,7 +231,9 @@ class RewardModel:
         if reads == "log_likelihood":
             return readout.log_likelihood(self.model)
         if reads == "yes_no":
-            return readout.yes_no(self.model, *(self._answer(a) for a in self.adapter.answers))
+            return readout.yes_no(self.model, *self._answers())
+        if reads == "token":
+            return readout.token_logit(self.model, self._token(self.adapter.token))
         if reads == "positive":
             column = positive_label(self.model.config)
             if column is None:
@@ -212,8 +242,35 @@ class RewardModel:
             self._column = column
         return readout.classifier(self.model)
 
-    def _answer(self, word: str) -> int:
-        ids = self.tokenizer(word, add_special_tokens=False)["input_ids"]
-        if not ids:
-            raise InputError(f"{self.name}: its tokenizer has no token for the answer {word!r}")
+    def _answers(self) -> tuple[int, int]:
+        """The tokens that the two answers begin with, after the template's opening of an answer."""
+        opened = self.encode.render("Why?", "Because.")
+        before = self.tokenizer(opened, add_special_tokens=False)["input_ids"]
+        found = []
+        for word in self.adapter.answers:
+            ids = self.tokenizer(opened + word, add_special_tokens=False)["input_ids"]
+            if len(ids) <= len(before) or ids[: len(before)] != before:  # the template's end goes into the word's token
+                before_word, ids = [], self.tokenizer(word, add_special_tokens=False)["input_ids"]
+            else:
+                before_word = before
+            if len(ids) <= len(before_word):
+                raise InputError(f"{self.name}: its tokenizer has no token for the answer {word!r}")
+            found.append(int(ids[len(before_word)]))
+        if found[0] == found[1]:
+            token = self.tokenizer.convert_ids_to_tokens(found[0])
+            a, b = self.adapter.answers
+            raise InputError(
+                f"{self.name}: the answers {a!r} and {b!r} begin with the same token ({token!r}), so that its logits "
+                "cannot tell them apart; ask with an adapter of other answers"
+            )
+        return found[0], found[1]
+
+    def _token(self, token: str | int) -> int:
+        if isinstance(token, int):
+            if not 0 <= token < self.model.config.get_text_config().vocab_size:
+                raise InputError(f"{self.name} has no token number {token}")
+            return token
+        ids = self.tokenizer(token, add_special_tokens=False)["input_ids"]
+        if len(ids) != 1:
+            raise InputError(f"{self.name}: {token!r} is {len(ids)} tokens; the name of one token was expected")
         return int(ids[0])

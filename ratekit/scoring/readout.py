@@ -61,17 +61,31 @@ def objectives(model: Any) -> Readout:
 
 
 def yes_no(model: Any, yes: int, no: int) -> Readout:
-    """logit(yes) - logit(no) of the token that a language model would say next."""
+    """logit(yes) - logit(no) of the token that a language model would say next; then the two's probability."""
+    import torch
 
-    def difference(logits: Any) -> Any:
-        return logits[:, [yes]].float() - logits[:, [no]].float()
+    def answered(logits: Any) -> Any:
+        both = logits[:, [yes, no]].float()
+        mass = torch.exp(torch.logsumexp(both, 1) - torch.logsumexp(logits.float(), 1))
+        return torch.stack([both[:, 0] - both[:, 1], mass], 1)
+
+    return _next_token(model, answered)
+
+
+def token_logit(model: Any, token: int) -> Readout:
+    """The logit of one token as the next one."""
+    return _next_token(model, lambda logits: logits[:, [token]].float())
+
+
+def _next_token(model: Any, read: Callable[[Any], Any]) -> Readout:
+    """What `read` makes of the logits (texts, vocabulary) of the token after each text."""
 
     def from_hidden(states: Any, texts: Sequence[Encoded], rows: Sequence[Sequence[int]]) -> Any:
-        return difference(_vocabulary(model, states))
+        return read(_vocabulary(model, states))
 
     def from_whole(output: Any, texts: Sequence[Encoded], offsets: Sequence[int]) -> Any:
         last = [o + len(t.ids) - 1 for o, t in zip(offsets, texts, strict=True)]
-        return difference(output.logits[range(len(texts)), last])
+        return read(output.logits[range(len(texts)), last])
 
     return Readout(lambda text: (len(text.ids) - 1,), from_hidden, from_whole, causal=True)
 

@@ -5,11 +5,14 @@ A store is a folder of Parquet shards that `datasets` reads as they are::
     datasets.load_dataset("parquet", data_files="scores/*.parquet")
 
 Columns: key (of prompt and text), reward, status, tokens, parts, model, revision, adapter, dtype. A shard appears under
-its name only when it is whole. What failed is not kept, so that it is tried again.
+its name only when it is whole, and its name ends in a hash of its bytes: one that does not fit its hash is passed over
+and its texts are scored again. What failed is not kept, so that it is tried again.
 """
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import logging
 import os
@@ -51,22 +54,21 @@ class ScoreStore:
     def _read(self) -> dict[bytes, tuple[float, str, int, dict[str, float]]]:
         import pyarrow as pa
         import pyarrow.compute as pc
-        import pyarrow.parquet as pq
 
         known: dict[bytes, tuple[float, str, int, dict[str, float]]] = {}
         for shard in sorted(self.folder.glob("*.parquet")):
             try:
-                table = pq.read_table(shard)
+                table = _table(shard)
                 for name, value in self.fingerprint.items():
                     table = table.filter(pc.equal(table[name].cast(pa.string()), value))
+                columns = [table[c].to_pylist() for c in ("key", "reward", "status", "tokens", "parts")]
+                rows = [(r, s, t, json.loads(p) if p else {}) for r, s, t, p in zip(*columns[1:], strict=True)]
             except FileNotFoundError:
                 continue  # merged into another by the process that wrote it
-            except (pa.ArrowException, OSError, KeyError) as e:
-                log.warning("the shard %s cannot be read (%s) and is passed over", shard, shorten(e, 80))
+            except Exception as e:  # a file of another program may be wrong in any way
+                log.warning("%s cannot be read and is passed over; its texts are scored again (%s)", shard, _line(e))
                 continue
-            columns = [table[c].to_pylist() for c in ("key", "reward", "status", "tokens", "parts")]
-            for key, reward, status, tokens, parts in zip(*columns, strict=True):
-                known[key] = (reward, status, tokens, json.loads(parts) if parts else {})
+            known.update(zip(columns[0], rows, strict=True))
         return known
 
     def get(self, keys: list[bytes]) -> Scores:
@@ -99,10 +101,13 @@ class ScoreStore:
     def merge(self) -> None:
         """Make one shard of those that this process wrote."""
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         if len(self._own) > 1:
-            merged = pa.concat_tables([pq.read_table(shard) for shard in self._own])
+            try:
+                merged = pa.concat_tables([_table(shard) for shard in self._own])
+            except Exception as e:  # what is damaged is seen, and passed over, when it is read
+                log.warning("the shards of %s stay apart (%s)", self.folder, _line(e))
+                return
             whole = self._write({name: merged[name] for name in merged.column_names})
             for shard in self._own:
                 shard.unlink(missing_ok=True)
@@ -112,14 +117,17 @@ class ScoreStore:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        shard = self.folder / f"scores-{os.getpid()}-{uuid.uuid4().hex[:12]}.parquet"
-        new = shard.with_suffix(".new")
+        started = f"scores-{os.getpid()}-{uuid.uuid4().hex[:12]}"
+        new = self.folder / f"{started}.new"
         schema = pa.schema(
             [("key", pa.binary()), ("reward", pa.float64()), ("status", pa.string()), ("tokens", pa.int64()),
              ("parts", pa.string()), *((name, pa.string()) for name in self.fingerprint)]
         )  # fmt: skip
+        made = io.BytesIO()
+        pq.write_table(pa.table(columns, schema=schema), made)
+        shard = self.folder / f"{started}-{_digest(made.getvalue())}.parquet"
         try:
-            pq.write_table(pa.table(columns, schema=schema), new)
+            new.write_bytes(made.getvalue())
             new.replace(shard)
         except OSError as e:
             raise WorkError(
@@ -129,14 +137,30 @@ class ScoreStore:
 
     def record(self, what: dict[str, Any]) -> Path:
         """Write how the model was run beside its scores, once per model: `model-<hash>.json`."""
-        import hashlib
-
         name = hashlib.sha256(json.dumps(self.fingerprint, sort_keys=True).encode()).hexdigest()[:12]
         path = self.folder / f"model-{name}.json"
         new = path.with_suffix(f".{os.getpid()}.new")
         new.write_text(json.dumps(what, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
         new.replace(path)
         return path
+
+
+def _table(shard: Path) -> Any:
+    """A shard's table. Raises an error where its bytes are not those that were written."""
+    import pyarrow.parquet as pq
+
+    data = shard.read_bytes()
+    if shard.stem.rpartition("-")[2] != _digest(data):
+        raise ValueError("its bytes do not fit the hash in its name: it is damaged, or was renamed")
+    return pq.read_table(io.BytesIO(data))
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=8).hexdigest()
+
+
+def _line(error: Exception) -> str:
+    return shorten(error, 100) or type(error).__name__
 
 
 def as_bytes(keys: NDArray[np.uint64]) -> list[bytes]:
