@@ -4,11 +4,14 @@
     python benchmarks/scoring.py --rounds 1 --prompts 2 --quick     # a look
     python benchmarks/scoring.py --growth        # cost against attributes and prompt share, with a picture
     python benchmarks/scoring.py --errors        # bfloat16 against float64, over five draws of texts
-    python benchmarks/scoring.py --parts         # what packed weights, the pruned layer and shared beginnings are worth
+    python benchmarks/scoring.py --parts         # what the pruned layer and shared beginnings are worth
     python benchmarks/scoring.py --device cuda   # the same on a GPU
+    python benchmarks/scoring.py --models FOLDER ... --data hh-rlhf.jsonl.gz    # models and texts of your own
 
 one by one   one text per forward pass, each tokenised by itself, as the reference implementation does
 pipeline 8   transformers.pipeline("text-classification", batch_size=8), in the order of the dataset
+sorted 16    sorted by length, then padded batches of 16 (with --models)
+CrossEncoder that of sentence-transformers, where it is installed and the model is an encoder (with --models)
 ratekit      RewardModel: tokenising, planning and running, as `rk.score` calls it
 
 Texts are random words, so that responses share nothing but their prompt: the hard case. Medians of wall times; on a
@@ -33,6 +36,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import numpy as np
 import torch
 
+from ratekit.schema import as_conversation, prompt_text
 from ratekit.scoring import forward, packing
 from ratekit.scoring.model import RewardModel
 
@@ -131,19 +135,22 @@ def stock(folder: str, dtype: torch.dtype, device: str):
     return model, AutoTokenizer.from_pretrained(folder)
 
 
-def rendered(tokenizer, prompt: str, response: str) -> str:
-    turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
+def rendered(tokenizer, prompt, response: str) -> str:
+    turns = [*as_conversation(prompt), {"role": "assistant", "content": response}]
     return tokenizer.apply_chat_template(turns, tokenize=False)
+
+
+def tokenized(tokenizer, prompt, response: str, **options) -> dict:
+    if tokenizer.chat_template:
+        return tokenizer(rendered(tokenizer, prompt, response), add_special_tokens=False, **options)
+    return tokenizer(prompt_text(prompt), response, **options)
 
 
 def one_by_one(model, tokenizer, prompts, responses) -> np.ndarray:
     out = []
     with torch.inference_mode():
         for prompt, response in zip(prompts, responses, strict=True):
-            if tokenizer.chat_template:
-                batch = tokenizer(rendered(tokenizer, prompt, response), add_special_tokens=False, return_tensors="pt")
-            else:
-                batch = tokenizer(prompt, response, return_tensors="pt")
+            batch = tokenized(tokenizer, prompt, response, return_tensors="pt")
             out.append(float(model(**batch.to(model.device)).logits[0, 0]))
     return np.array(out)
 
@@ -153,29 +160,35 @@ def pipeline_8(pipe, tokenizer, prompts, responses) -> np.ndarray:
         inputs = [rendered(tokenizer, p, r) for p, r in zip(prompts, responses, strict=True)]
         options = {"add_special_tokens": False}
     else:
-        inputs = [{"text": p, "text_pair": r} for p, r in zip(prompts, responses, strict=True)]
+        inputs = [{"text": prompt_text(p), "text_pair": r} for p, r in zip(prompts, responses, strict=True)]
         options = {}
     return np.array([a["score"] for a in pipe(inputs, batch_size=8, function_to_apply="none", **options)])
 
 
-def peak_rate(dtype: torch.dtype, device: str) -> float:
-    """FLOP/s of the fastest matrix product that this machine does in this dtype, plain or prepacked."""
+def sorted_16(model, tokenizer, prompts, responses) -> np.ndarray:
+    rows = [dict(tokenized(tokenizer, p, r)) for p, r in zip(prompts, responses, strict=True)]
+    order, out = sorted(range(len(rows)), key=lambda i: -len(rows[i]["input_ids"])), np.empty(len(rows))
+    with torch.inference_mode():
+        for start in range(0, len(order), 16):
+            batch = order[start : start + 16]
+            padded = tokenizer.pad([rows[i] for i in batch], padding_side="right", return_tensors="pt")
+            out[batch] = model(**padded.to(model.device)).logits[:, 0].double().cpu().numpy()
+    return out
+
+
+def peak_rate(dtype: torch.dtype, device: str, clock=time.perf_counter) -> float:
+    """FLOP/s of the fastest matrix product that this machine does in this dtype."""
     rows, inner, outer = (1024, 768, 3072) if device == "cpu" else (16384, 4096, 4096)
     a, w = torch.randn(rows, inner, dtype=dtype, device=device), torch.randn(outer, inner, dtype=dtype, device=device)
-    kernels = [lambda: torch.nn.functional.linear(a, w)]
-    if device == "cpu":
-        packed = torch.ops.mkldnn._reorder_linear_weight(w, rows)
-        kernels.append(lambda: torch.ops.mkldnn._linear_pointwise(a, packed, None, "none", [], ""))
     best = 0.0
     with torch.inference_mode():
-        for kernel in kernels:
-            for _ in range(3):
-                _synchronize(device)
-                start = time.perf_counter()
-                for _ in range(4):
-                    kernel()
-                _synchronize(device)
-                best = max(best, 4 * 2 * rows * inner * outer / (time.perf_counter() - start))
+        for _ in range(3):
+            _synchronize(device)
+            start = clock()
+            for _ in range(4):
+                torch.nn.functional.linear(a, w)
+            _synchronize(device)
+            best = max(best, 4 * 2 * rows * inner * outer / (clock() - start))
     return best
 
 
@@ -291,6 +304,102 @@ def table(args) -> None:
                 print(f"  {name:26s} {value:,.0f}" if value >= 100 else f"  {name:26s} {value:.3g}", flush=True)
 
 
+def real(args) -> None:
+    """Models of one's own on texts of one's own: CPU seconds of every rival, taken in turns.
+
+    A language model gets a head of random weights. A prompt has its response and, per attribute, two responses of other
+    rows in the place of rewrites: real texts that share nothing but the prompt.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        for source in args.models:
+            path = classifier(source, Path(folder) / Path(source).resolve().name)
+            for k in (1, 4):
+                race(path, k, args)
+
+
+def classifier(source: str, folder: Path) -> str:
+    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+
+    config = AutoConfig.from_pretrained(source)
+    if "SequenceClassification" in str(config.architectures) and config.num_labels == 1:
+        return source
+    torch.manual_seed(0)
+    model = AutoModelForSequenceClassification.from_pretrained(source, num_labels=1, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    model.config.get_text_config().pad_token_id = model.config.pad_token_id = tokenizer.pad_token_id
+    torch.nn.init.normal_(
+        next(p for n, p in model.named_parameters() if n.endswith(("score.weight", "classifier.weight")))
+    )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def real_texts(data: str, n_prompts: int, k: int, longest: int) -> tuple[list, list[str]]:
+    import ratekit as rk
+
+    known = data in ("reviews",)
+    ds = rk.load(data) if known else rk.load("hh-rlhf", data_files=data, n=20 * n_prompts * (1 + 2 * k))
+    rng = np.random.default_rng(0)
+    rows = [r for r in ds if 200 < len(prompt_text(r["prompt"])) + len(r["response"]) < longest]
+    rows = [rows[i] for i in rng.permutation(len(rows))]
+    prompts, responses = [], []
+    others = iter([r["response"] for r in rows[n_prompts:]])
+    for row in rows[:n_prompts]:
+        made = [row["response"]]
+        for _ in range(k):
+            made += [row["response"], next(others), next(others)]
+        prompts += [row["prompt"]] * 3 * k
+        responses += made[1:]
+    return prompts, responses
+
+
+def race(path: str, k: int, args) -> None:
+    from transformers import pipeline
+
+    model, tokenizer = stock(path, torch.float32, args.device)
+    decoder = bool(tokenizer.chat_template)
+    reward = RewardModel(path, "chat" if decoder else "pair", device=args.device)
+    pipe = pipeline("text-classification", model=model, tokenizer=tokenizer, device=model.device)
+    n_prompts = max(2, round(4 * args.prompts / k))
+    prompts, responses = real_texts(args.data, n_prompts, k, 2400 if decoder else 1200)
+    variants = {
+        "one by one": lambda: one_by_one(model, tokenizer, prompts, responses),
+        "sorted 16": lambda: sorted_16(model, tokenizer, prompts, responses),
+        "pipeline 8": lambda: pipeline_8(pipe, tokenizer, prompts, responses),
+    }
+    with contextlib.suppress(ImportError):
+        from sentence_transformers import CrossEncoder
+
+        if not decoder:
+            cross = CrossEncoder(path, device=args.device, activation_fn=torch.nn.Identity())
+            pairs = [(prompt_text(p), r) for p, r in zip(prompts, responses, strict=True)]
+            variants["CrossEncoder"] = lambda: cross.predict(pairs, show_progress_bar=False).astype(float)
+    variants["ratekit"] = lambda: reward(prompts, responses)
+    times: dict[str, list[float]] = {v: [] for v in variants}
+    scores, rates = {}, []
+    for _ in range(args.rounds):
+        rates.append(peak_rate(torch.float32, args.device, time.process_time))
+        for variant, run in variants.items():
+            start = time.process_time()
+            scores[variant] = run()
+            times[variant].append(time.process_time() - start)
+    spent = {v: statistics.median(t) for v, t in times.items()}
+    flop, tokens, all_tokens = work(reward, prompts, responses)
+    print(
+        f"\n{Path(path).name}, {k} attribute{'s' * (k > 1)}, {len(prompts)} texts, {reward.forward.path} path, "
+        "CPU seconds"
+    )
+    for variant, t in spent.items():
+        off = np.abs(scores[variant] - scores["one by one"]).max() / scores["one by one"].std()
+        print(f"  {variant:14s} {t:8.2f}   x {t / spent['ratekit']:.2f}   off by {off:.1e} SD", flush=True)
+    print(f"  tokens run {tokens / all_tokens:.2f}, share of peak {flop / spent['ratekit'] / max(rates):.2f}")
+    for part, ratio in worth(path, "float32", (prompts, responses), args.rounds, reward.adapter.name).items():
+        print(f"  without {part:18s} x {ratio:.2f}", flush=True)
+
+
 def errors(args, n_draws: int = 5) -> None:
     """How far bfloat16 takes the scores from those of float64: one by one, and as ratekit runs them."""
     with tempfile.TemporaryDirectory() as folder:
@@ -321,13 +430,12 @@ def parts(args) -> None:
                 print(f"{k} attributes, {dtype}, {part}: {ratio:.3f}", flush=True)
 
 
-def worth(path: str, dtype: str, texts, rounds: int) -> dict[str, float]:
+def worth(path: str, dtype: str, texts, rounds: int, adapter: str | None = None) -> dict[str, float]:
     """Per part the median of CPU time without it over CPU time with it."""
-    whole, without = RewardModel(path, dtype=dtype), {}
-    for part, maker in (("packed weights", "prepack"), ("pruned last layer", "prune_last_layer")):
-        with mock.patch.object(forward, maker, return_value=None):
-            without[part] = RewardModel(path, dtype=dtype)
-    without["shared beginnings"] = unshared = RewardModel(path, dtype=dtype)
+    whole, without = RewardModel(path, adapter, dtype=dtype), {}
+    with mock.patch.object(forward, "prune_last_layer", return_value=None):
+        without["pruned last layer"] = RewardModel(path, adapter, dtype=dtype)
+    without["shared beginnings"] = unshared = RewardModel(path, adapter, dtype=dtype)
     unshared.forward.least_shared = 0
     ratios: dict[str, list[float]] = {part: [] for part in without}
     for _ in range(rounds):
@@ -396,6 +504,8 @@ if __name__ == "__main__":
     parser.add_argument("--growth", action="store_true", help="cost against attributes and prompt share")
     parser.add_argument("--errors", action="store_true", help="bfloat16 against float64 over five draws of texts")
     parser.add_argument("--parts", action="store_true", help="what single parts of the engine are worth")
+    parser.add_argument("--models", nargs="+", metavar="FOLDER", help="real models, against every rival")
+    parser.add_argument("--data", default="reviews", help="texts for --models: reviews, or a file of HH-RLHF")
     parser.add_argument("--out", default="benchmarks/scoring_growth.png")
     arguments = parser.parse_args()
     logging.getLogger("ratekit").setLevel(logging.ERROR)
@@ -404,8 +514,8 @@ if __name__ == "__main__":
     disable_progress_bar()
     set_verbosity_error()
     torch.set_num_threads(1)
-    for wanted in (growth, errors, parts):
-        if getattr(arguments, wanted.__name__):
+    for name, wanted in (("growth", growth), ("errors", errors), ("parts", parts), ("models", real)):
+        if getattr(arguments, name):
             wanted(arguments)
             break
     else:

@@ -40,6 +40,8 @@ def dataset(chains, prompts=None):
         {
             "prompt_id": [str(i) for i in range(len(chains))],
             "prompt": [[{"role": "user", "content": p}] for p in prompts],
+            "attribute": ["length"] * len(chains),
+            "treated": [i % 2 == 0 for i in range(len(chains))],
             "response": [c[0] for c in chains],
             "rewrites": [c[1:] for c in chains],
         }

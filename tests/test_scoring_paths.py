@@ -96,23 +96,24 @@ def test_a_model_whose_forward_fails_is_one_line(tmp_path, monkeypatch):
         RewardModel(folder)
 
 
-def test_a_speed_up_that_fails_or_changes_scores_is_left_out(tmp_path, monkeypatch):
+def failing(model):
+    raise AttributeError("module has no attribute 'apply_rotary_pos_emb'")
+
+
+def wrong(model):
+    weight, kept = model.score.weight, model.score.weight.detach().clone()
+    weight.data.mul_(1.5)
+    return lambda: weight.data.copy_(kept)
+
+
+@pytest.mark.parametrize("speed_up", [failing, wrong])
+def test_a_speed_up_that_fails_or_changes_scores_is_left_out(tmp_path, monkeypatch, speed_up):
     from ratekit.scoring import forward
-    from ratekit.scoring.pruning import Made
-
-    def failing(model):
-        raise AttributeError("module has no attribute 'apply_rotary_pos_emb'")
-
-    def wrong(model):
-        weight, kept = model.score.weight, model.score.weight.detach().clone()
-        weight.data.mul_(1.5)
-        return Made(1, lambda: weight.data.copy_(kept))
 
     folder = tiny.save(tmp_path, "llama")
-    monkeypatch.setattr(forward, "prune_last_layer", failing)
-    monkeypatch.setattr(forward, "prepack", wrong)
+    monkeypatch.setattr(forward, "prune_last_layer", speed_up)
     reward = RewardModel(folder)
-    assert (reward.forward.path, reward.forward.pruned, reward.forward.n_prepacked) == ("packed", False, 0)
+    assert (reward.forward.path, reward.forward.pruned) == ("packed", False)
     np.testing.assert_allclose(reward(PROMPTS, RESPONSES), alone(folder), atol=2e-5)
 
 

@@ -1,9 +1,9 @@
 """Running texts through a model: packed where that is exact, padded where it is not, one at a time where neither is.
 
 No path is taken on trust. When a model is loaded, texts of unequal length and texts in which its special tokens are
-written out are scored one by one through its own forward. Every other path (packed, padded) and every part made fast
-(the last layer's rows, packed weights) must give the same, within rounding, or is not used. A model whose own forward
-does not repeat itself is refused.
+written out are scored one by one through its own forward. Every other path (packed, padded), and packed with the last
+layer run for the rows that are read alone, must give the same, within rounding, or is not used. A model whose own
+forward does not repeat itself is refused.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from ratekit.errors import InputError, WorkError, shorten
 from ratekit.scoring import packing
-from ratekit.scoring.linear import prepack
 from ratekit.scoring.packing import Running, packed
 from ratekit.scoring.pruning import prune_last_layer
 from ratekit.scoring.readout import Encoded, Readout
@@ -60,7 +59,7 @@ class Forward:
         self.model, self.readout, self.wanted = model, readout, path
         self.path = "single" if path == "auto" else path
         self.budget = budget or memory_budget(model)
-        self.pruned, self.n_prepacked = False, 0
+        self.pruned = False
         self.n_run = 0  # tokens run so far, fillers not counted
         self.worst: float | None = None  # the largest difference to one by one that `check` saw on the path taken
         model.config.use_cache = False
@@ -105,9 +104,7 @@ class Forward:
             log.warning("%s: texts are run one at a time, which is slow (%s)", name, _said(reasons))
         elif reasons:
             log.info("%s: texts are padded, for packed ones are not exact (%s)", name, reasons["packed"])
-        self.pruned = self.path == "packed" and bool(self._made_fast(prune_last_layer, texts, alone))
-        if self.model.device.type == "cpu" and self.wanted != "single":
-            self.n_prepacked = self._made_fast(prepack, texts, alone)
+        self.pruned = self.path == "packed" and self._prune(texts, alone)
 
     def _readable(self, texts: Sequence[Encoded], name: str) -> tuple[list[Encoded], NDArray[np.float64]]:
         """The texts that the model's own forward takes, and what it gives for them one by one."""
@@ -122,24 +119,20 @@ class Forward:
             raise WorkError(f"{name}: the model's own forward pass fails ({reason})")
         return found, np.concatenate(outputs)
 
-    def _made_fast(self, make: Callable[[Any], Any], texts: Sequence[Encoded], alone: NDArray[np.float64]) -> int:
-        """How many parts were made fast; none where that cannot be done or the scores are not what they were."""
+    def _prune(self, texts: Sequence[Encoded], alone: NDArray[np.float64]) -> bool:
+        """Whether the last layer could be pruned, with the scores as they were."""
         worst = self.worst
         try:
-            made = make(self.model)
+            undo = prune_last_layer(self.model)
         except Exception as e:  # a model that is built in another way
-            log.info("%s: %s is left out (%s)", type(self.model).__name__, make.__name__, shorten(e, 80))
-            return 0
-        if made is None:
-            return 0
-        self._state = _State(self.model)
-        why = self._differs(texts, alone)
-        if why is None:
-            return int(made.n)
-        made.undo()
-        self._state, self.worst = _State(self.model), worst
-        log.info("%s: %s is left out (%s)", type(self.model).__name__, make.__name__, why)
-        return 0
+            log.info("%s: the last layer is run whole (%s)", type(self.model).__name__, shorten(e, 80))
+            return False
+        why = self._differs(texts, alone) if undo is not None else None
+        if undo is not None and why is not None:
+            undo()
+            self.worst = worst
+            log.info("%s: the last layer is run whole (%s)", type(self.model).__name__, why)
+        return undo is not None and why is None
 
     def _differs(self, texts: Sequence[Encoded], alone: NDArray[np.float64]) -> str | None:
         """Why the path in use does not give what one by one gives; None where it does."""

@@ -9,23 +9,17 @@ import sys
 from bisect import bisect_right
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from ratekit.scoring import packing
 from ratekit.scoring.packing import Running
 
 
-class Made(NamedTuple):
-    """Parts of a model that were made fast: how many, and how to give the model its own back."""
-
-    n: int
-    undo: Callable[[], None]
-
-
-def prune_last_layer(model: Any) -> Made | None:
+def prune_last_layer(model: Any) -> Callable[[], None] | None:
     """Let only the rows that are read through the last layer's queries, output and feed-forward.
 
-    None where the layer is not of a kind that this is known for. It acts on packs alone.
+    What is given back gives the layer its own forward again; None where the layer is not of a kind that this is known
+    for. It acts on packs alone.
     """
     base = model.base_model
     for layers, parts, pruned in (
@@ -36,7 +30,7 @@ def prune_last_layer(model: Any) -> Made | None:
         if layers is None or not len(layers) or {n for n, _ in layers[-1].named_children()} != parts:
             continue
         layers[-1].forward = pruned(layers[-1], layers[-1].forward)
-        return Made(1, partial(delattr, layers[-1], "forward"))
+        return partial(delattr, layers[-1], "forward")
     return None
 
 
