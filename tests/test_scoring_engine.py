@@ -193,14 +193,14 @@ def test_a_run_that_fails_half_way_keeps_what_it_scored(tmp_path, reward, monkey
 
 def test_bad_texts_are_null_with_a_status_and_the_rest_is_scored(reward, caplog):
     good = "It is blue because of the air."
-    ds = dataset([[good, ""], [" \n\t ", good], [good, None]])
+    ds = dataset([[good, ""], [good, " \n\t "], [good, None]])
     with caplog.at_level(logging.WARNING, "ratekit"):
         scored = rk.score(ds, reward, progress=False)
     value = reward(["Why?"], [good])[0]
     got = scored["reward/tiny-rm"]
-    assert [[v is None for v in row] for row in got] == [[False, True], [True, False], [False, True]]
+    assert [[v is None for v in row] for row in got] == [[False, True]] * 3
     assert got[0][0] == pytest.approx(value, abs=2e-5)
-    assert scored["reward_status/tiny-rm"] == [["ok", "empty"], ["empty", "ok"], ["ok", None]]
+    assert scored["reward_status/tiny-rm"] == [["ok", "empty"], ["ok", "empty"], ["ok", None]]
     assert "tiny-rm could not score 2 of 3 texts, which are null (2 empty, first in row 1)" in caplog.text
 
 
