@@ -47,7 +47,7 @@ from ratekit.schema import (
     reward_columns,
     reward_name,
 )
-from ratekit.scoring import as_reward, default_name
+from ratekit.scoring import default_name, make_reward
 from ratekit.scoring.base import Reward
 from ratekit.scoring.engine import score_dataset
 from ratekit.scoring.store import open_store
@@ -272,7 +272,11 @@ def score(
     if twice is not None:
         raise InputError(f"score: two rewards have the name {twice!r}; tell them apart with name=[...]")
     for one, column in zip(rewards, names, strict=True):
-        made = as_reward(one, adapter=adapter, truncation=truncation, trust_remote_code=trust_remote_code)
+        made: Any = one
+        if isinstance(one, str | Path):
+            made = make_reward(one, adapter=adapter, truncation=truncation, trust_remote_code=trust_remote_code)
+        if not callable(made):
+            raise InputError(f"a reward is a callable, a name or a path; got {type(made).__name__}")
         ds = _scored(ds, made, column, cache, progress)
     return ds
 

@@ -347,26 +347,18 @@ def test_answers_that_begin_with_one_token_are_refused(tmp_path):
 # --- what a user holds as a reward -------------------------------------------------------------------------
 
 
-def test_several_rewards_and_trl_functions_and_names():
+def test_several_rewards_and_their_names():
     def by_text(completions, **columns):
         return [len(c) for c in completions]
-
-    def by_message(completions, prompts):
-        return [len(c[0]["content"]) for c in completions]
 
     class Mine:
         def __call__(self, prompts, responses):
             return [len(r) for r in responses]
 
-    ds = rk.score(dataset(["So.", "No way."]), [by_text, by_message, Mine(), "words"], progress=False)
-    assert ds["reward/by_text"] == ds["reward/by_message"] == ds["reward/Mine"] == [[3.0], [7.0]]
+    ds = rk.score(dataset(["So.", "No way."]), [by_text, Mine(), "words"], progress=False)
+    assert ds["reward/by_text"] == ds["reward/Mine"] == [[3.0], [7.0]]
     assert ds["reward/words"] == [[1.0], [2.0]]
 
-    def with_column(completions, ground_truth, **columns):
-        return [0.0 for _ in completions]
-
-    with pytest.raises(InputError, match="asks for the columns ground_truth"):
-        rk.score(dataset(["So."]), with_column, progress=False)
     with pytest.raises(InputError, match="two rewards have the name 'words'"):
         rk.score(dataset(["So."]), ["words", "words"], progress=False)
     with pytest.raises(InputError, match="1 names were given for 2 rewards"):

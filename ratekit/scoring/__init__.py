@@ -155,61 +155,6 @@ def make_reward(
     return RewardModel(found, adapter, truncation=truncation, trust_remote_code=trust_remote_code)
 
 
-def as_reward(
-    reward: Any,
-    *,
-    adapter: str | Adapter | None = None,
-    truncation: str = "prompt",
-    trust_remote_code: bool = False,
-) -> Reward:
-    """What a user holds as a reward: a name becomes the model, a function in TRL's signature one in ours.
-
-    Raises
-    ------
-    InputError
-        For what is neither a name nor a callable, and for a function that asks for columns of the data.
-
-    Examples
-    --------
-    >>> reward = as_reward(lambda completions, **columns: [len(c) for c in completions])
-    >>> reward(["Why?"], ["So."])
-    [3]
-    """
-    if isinstance(reward, str | Path):
-        reward = make_reward(reward, adapter=adapter, truncation=truncation, trust_remote_code=trust_remote_code)
-    if not callable(reward):
-        raise InputError(f"a reward is a callable, a name or a path; got {type(reward).__name__}")
-    try:
-        parameters = signature(reward).parameters
-    except (TypeError, ValueError):  # a callable of another language says nothing of its parameters
-        return cast(Reward, reward)
-    if "completions" not in parameters:
-        return cast(Reward, reward)
-    needed = [
-        name
-        for name, p in parameters.items()
-        if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
-    ]
-    columns = [name for name in needed if name not in ("prompts", "completions")]
-    if columns:
-        raise InputError(
-            f"the reward {default_name(reward)} asks for the columns {', '.join(columns)}; a reward is scored by "
-            "prompt and response alone, so wrap it in a function (prompts, responses) -> rewards"
-        )
-    gives_prompts = "prompts" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-
-    @wraps(reward)
-    def scored(prompts: Sequence[Any], responses: Sequence[str]) -> Any:
-        given = {"prompts": list(prompts)} if gives_prompts else {}
-        try:
-            return reward(completions=list(responses), **given)
-        except TypeError:  # written for conversations, where a completion is a list of messages
-            turns = [[{"role": "assistant", "content": response}] for response in responses]
-            return reward(completions=turns, **given)
-
-    return scored
-
-
 def default_name(reward: Any) -> str:
     """The name that a reward's column gets: its own, a folder's last part, its function's or its class's.
 
