@@ -1,7 +1,6 @@
 """The documentation site: `make docs` writes docs/_build/html from the docstrings, the notebooks and these pages.
 
-API pages are generated from the public names, so that a new one cannot be forgotten; `docstrings.py` turns
-the marks of the docstrings into those that Sphinx reads. Nothing on the site comes from another host.
+API pages are generated from the public names, so that a new one cannot be forgotten. Nothing on the site comes from another host.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
-from docstrings import as_rst  # noqa: E402
 from house import picture  # noqa: E402
 
 import ratekit  # noqa: E402
@@ -27,6 +25,7 @@ project, author, version = "ratekit", "The ratekit authors", ratekit.__version__
 copyright = "The ratekit authors, Apache-2.0"
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "myst_nb"]
 napoleon_google_docstring = False
+default_role = "code"
 napoleon_use_rtype = False
 exclude_patterns = ["_build"]
 html_theme = "pydata_sphinx_theme"
@@ -148,4 +147,3 @@ def directive(name: str) -> str:
 def setup(app: object) -> None:
     """Called by Sphinx."""
     app.connect("builder-inited", generate)  # type: ignore[attr-defined]
-    app.connect("autodoc-process-docstring", lambda *a: a[-1].__setitem__(slice(None), as_rst(a[-1])), priority=400)  # type: ignore[attr-defined]

@@ -18,14 +18,16 @@ _KEPT_FORMATS = "\u200c\u200d\u00ad"
 def visible(text: str) -> str:
     r"""The text with each control and direction mark written as a sign, and lone surrogates named.
 
+    Line breaks and tabs stay; a carriage return before a line break is dropped: readers take the two for one.
+
+    Examples
+    --------
     >>> visible("\x1b[31mred\x1b[0m")
     '␛[31mred␛[0m'
     >>> visible("abc\u202edef")
     'abc⟨U+202E⟩def'
     >>> visible("two\nlines")
     'two\nlines'
-
-    Line breaks and tabs stay; a carriage return before a line break is dropped: readers take the two for one.
     """
     text = text.replace("\r\n", "\n")
     if text.isascii() and text.isprintable():
@@ -49,6 +51,8 @@ def _sign(character: str) -> str:
 def cut(text: str, limit: int) -> tuple[str, str]:
     """The text's first `limit` characters, and a note of what was left out ("" where nothing was).
 
+    Examples
+    --------
     >>> cut("abcdef", 4)
     ('abcd', ' … 2 more characters')
     >>> cut("abc", 4)
@@ -62,10 +66,12 @@ def cut(text: str, limit: int) -> tuple[str, str]:
 def as_html(text: str, limit: int = 20_000) -> str:
     """The text as HTML that shows it and does nothing else, isolated from the reading direction around it.
 
+    Longer texts are cut at `limit` characters, and say so.
+
+    Examples
+    --------
     >>> as_html("<b>bold</b>")
     '<bdi>&lt;b&gt;bold&lt;/b&gt;</bdi>'
-
-    Longer texts are cut at `limit` characters, and say so.
     """
     kept, note = cut(text, limit)
     said = f'<span class="rk-cut">{html.escape(note)}</span>' if note else ""

@@ -295,7 +295,7 @@ def convergence(r: Floats, clusters: Ints, noise: float = 1.0) -> Convergence:
     The off-target residue after k passes is e_k = a rho^k. Passes 0 and 2 are on the response's own side,
     1 and 3 on the other, so m0 - m2 = a (1 - rho^2) and m1 - m3 = a rho (1 - rho^2): their ratio is rho, and
     `rate` is biased by e_2 - e_1 = a rho (rho - 1), which L (m1 - m3) = a rho (1 - rho) undoes.
-    rho = 1 (L = 1/2, the linear correction) where |m0 - m2| is under `noise` standard errors: there the ratio is
+    rho = 1 (L = 1/2, the linear correction) where `abs(m0 - m2)` is under `noise` standard errors: there the ratio is
     mostly noise, and L = 1/2 errs by a rho (1 - rho)^2 / 2, under a tenth of that SE. A higher bound makes the error
     larger and gains little variance: see "rho 0.35, weak drift" in experiments/coverage.md.
     A mark that the first rewrite leaves and later ones keep enters m0 - m2 but not m1 - m3: `rate` is free of

@@ -60,12 +60,6 @@ def bootstrap(
 ) -> dict[tuple[str, str], Floats]:
     """Cluster-bootstrap draws of every estimate at once: {(estimator, estimand): (draws,) float64}, and of the SD.
 
-    >>> rng = np.random.default_rng(0)
-    >>> r, w = rng.normal(size=(200, 3)), np.arange(200) % 2 == 0
-    >>> draws = bootstrap(r, w, draws=2000)
-    >>> sorted(draws)[0], draws["rate", "ate"].shape, draws[SD].shape
-    (('naive', 'ate'), (2000,), (2000,))
-
     rewards (n, depth+1), NaN = not scored; treated (n,); clusters (n,) codes, each row its own by default.
     Each draw takes whole clusters with replacement and computes the estimates anew, rho of `rate_extrapolated`
     included, from weighted sums per class: weights (draws, G) times cluster sums (G, columns), block by block. From
@@ -73,6 +67,14 @@ def bootstrap(
     times faster (Chamandy et al. 2012, "Estimating uncertainty for massive data streams"). Under the key `SD` stand
     the pooled within-class SDs of the originals' rewards. A draw without rows of a class is NaN. With fewer than 2
     clusters every draw is NaN: there is nothing to resample.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> r, w = rng.normal(size=(200, 3)), np.arange(200) % 2 == 0
+    >>> draws = bootstrap(r, w, draws=2000)
+    >>> sorted(draws)[0], draws["rate", "ate"].shape, draws[SD].shape
+    (('naive', 'ate'), (2000,), (2000,))
     """
     r, w = np.asarray(rewards, float), np.asarray(treated, bool)
     refuse_huge(r)
@@ -224,15 +226,17 @@ def percentile_interval(
 ) -> tuple[float, float, float]:
     """The expanded percentile interval of bootstrap draws, and the p-value against 0 that agrees with it.
 
-    >>> low, high, p = percentile_interval(np.linspace(-1, 1, 2001), n_clusters=30)
-    >>> round(low, 3), round(high, 3), round(p, 3)
-    (-0.962, 0.962, 1.0)
-
     Percentiles are taken further out so that the interval has the width of Student's t with `df` (default G-1) degrees
     of freedom where the draws are normal; plain percentiles are too narrow by sqrt((G-1)/G) and by z against t
     (Hesterberg 2015, The American Statistician 69:371, section 4.4), and for unequal clusters by `expansion`, the ratio
     of the CR2 standard error to the draws' SD, where that is larger. The p-value is the level at which the interval's
     end meets 0. Void draws (NaN) are left out; NaN where fewer than half are left, or with fewer than 2 clusters.
+
+    Examples
+    --------
+    >>> low, high, p = percentile_interval(np.linspace(-1, 1, 2001), n_clusters=30)
+    >>> round(low, 3), round(high, 3), round(p, 3)
+    (-0.962, 0.962, 1.0)
     """
     kept = np.sort(draws[np.isfinite(draws)])
     if n_clusters < 2 or len(kept) < max(2.0, len(draws) / 2):
@@ -257,15 +261,17 @@ def wild_interval(
 ) -> tuple[float, float, float]:
     """Interval of the mean of `values` (n,) and p-value against 0 by the wild cluster bootstrap-t, for few clusters.
 
-    >>> low, high, p = wild_interval([1.0, 2.0, 1.5, 1.2, 0.8, 1.4], clusters=range(6))
-    >>> low > 0, p < 0.05
-    (True, True)
-
     Whole clusters' deviations from the mean that is tested are multiplied by one of six weights (Webb 2023, Canadian
     Journal of Economics 56:839) and the t statistic is computed anew with CR2 each time; the interval holds the means
     that the test does not reject (Cameron, Gelbach and Miller 2008, Review of Economics and Statistics 90:414). All
     6^G patterns are taken where they are at most `draws`. An end is infinite where no mean is rejected at this level,
     as with two clusters at 95 %: there are too few patterns. NaN with fewer than 2 clusters.
+
+    Examples
+    --------
+    >>> low, high, p = wild_interval([1.0, 2.0, 1.5, 1.2, 0.8, 1.4], clusters=range(6))
+    >>> low > 0, p < 0.05
+    (True, True)
     """
     v = np.asarray(values, float)
     codes = np.unique(np.asarray(clusters), return_inverse=True)[1]
@@ -321,14 +327,16 @@ def _webb_weights(n_clusters: int, draws: int, seed: int) -> Floats:
 def sign_flip(values: ArrayLike, clusters: ArrayLike | None = None, draws: int = 10_000, seed: int = 0) -> float:
     """Two-sided p-value of mean 0: how often do clusters with random signs give as large a mean?
 
-    >>> sign_flip([1.0, 2.0, 0.5, 1.5])  # all 16 sign patterns: the data's own and its mirror reach 5
-    0.125
-
     values (n,) row differences d_i; clusters (n,) codes, each row its own by default. If d and -d are equally
     likely, cluster by cluster, the test is exact in any sample size, without normality and without an SE (Fisher
     1935; for clusters Canay, Romano and Shaikh 2017, Econometrica 85:1013). Where there are at most `draws` sign
     patterns all are taken; else `draws` random ones and the data's own. NaN with fewer than 2 clusters, and where every
     value is 0.
+
+    Examples
+    --------
+    >>> sign_flip([1.0, 2.0, 0.5, 1.5])  # all 16 sign patterns: the data's own and its mirror reach 5
+    0.125
     """
     v = np.asarray(values, float)
     codes = np.arange(len(v)) if clusters is None else np.unique(np.asarray(clusters), return_inverse=True)[1]
@@ -359,6 +367,8 @@ def sign_flip(values: ArrayLike, clusters: ArrayLike | None = None, draws: int =
 def smallest_sign_flip(n_clusters: int, draws: int = 10_000) -> float:
     """The smallest p-value that `sign_flip` can give: 2 of 2^G patterns, or one of the draws.
 
+    Examples
+    --------
     >>> smallest_sign_flip(5)
     0.0625
     """
@@ -437,12 +447,14 @@ def _bootstrapped(e: Effect, drawn: dict[tuple[str, str], Floats], level: float)
 def adjust(table: pd.DataFrame) -> pd.DataFrame:
     """The table with `p_adjusted`: p-values that control the false discovery rate over all its rows.
 
+    Benjamini and Hochberg 1995 (JRSS B 57:289), by `scipy.stats.false_discovery_control`. The family is the rows given:
+    choose them first (one estimator, one estimand), for every row counts. Rows without a p-value have none adjusted.
+
+    Examples
+    --------
     >>> import pandas as pd
     >>> adjust(pd.DataFrame({"p_value": [0.01, 0.04, float("nan")]}))["p_adjusted"].tolist()
     [0.02, 0.04, nan]
-
-    Benjamini and Hochberg 1995 (JRSS B 57:289), by `scipy.stats.false_discovery_control`. The family is the rows given:
-    choose them first (one estimator, one estimand), for every row counts. Rows without a p-value have none adjusted.
     """
     from scipy import stats
 
@@ -467,16 +479,18 @@ def confidence_sequence(
 ) -> tuple[Floats, Floats, Floats]:
     """An interval for the mean after every cluster that holds at all of them at once: (mean, low, high), each (G,).
 
-    >>> mean, low, high = confidence_sequence(np.random.default_rng(0).normal(0.5, 1.0, 400))
-    >>> int(np.argmax(low > 0))  # stop here: the effect is told from 0, at the level that was set
-    49
-
     However often one looks, and whatever makes one stop, the chance that some interval ever missed the mean is about
     1 - level, while stopping at the first 95 % interval without 0 errs far more often. Values are taken in the order
     given, clusters by their first row. `tuned_for` is the number of clusters at which the interval is narrowest: it
     must not depend on how many there are when one looks, for another number is another boundary. The asymptotic
     confidence sequence of Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas (2024, Annals of Statistics 52:2613, theorem
     2.2); NaN for the first 49 clusters, and where nothing has varied yet beyond rounding.
+
+    Examples
+    --------
+    >>> mean, low, high = confidence_sequence(np.random.default_rng(0).normal(0.5, 1.0, 400))
+    >>> int(np.argmax(low > 0))  # stop here: the effect is told from 0, at the level that was set
+    49
     """
     v = np.asarray(values, float)
     codes = np.arange(len(v)) if clusters is None else np.asarray(clusters)

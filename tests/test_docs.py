@@ -1,4 +1,4 @@
-"""The documentation: docstrings become what Sphinx reads, and the site builds without a warning."""
+"""The documentation: the site builds without a warning."""
 
 from __future__ import annotations
 
@@ -10,38 +10,6 @@ import sys
 
 import pytest
 from conftest import ROOT
-
-sys.path.insert(0, str(ROOT / "docs"))
-from docstrings import as_rst
-
-
-def test_marks_become_those_that_sphinx_reads():
-    text = """Draw `n` rows_of a *world* | now.
-
-Checks:
-
-- one   a `first
-  check` that goes on
-
-    y = x * 1
-
-Parameters
-----------
-n
-    How *many*, `n=1`.
-
-Examples
---------
->>> draw(3) * 2
-[1, 2, 3]"""
-    assert as_rst(text.split("\n")) == [
-        "Draw ``n`` rows\\_of a \\*world\\* \\| now.", "",
-        "Checks:", "",
-        "- one   a ``first check`` that goes on", "",
-        "::", "", "    y = x * 1", "",
-        "Parameters", "----------", "n", "    How \\*many\\*, ``n=1``.", "",
-        "Examples", "--------", ">>> draw(3) * 2", "[1, 2, 3]",
-    ]  # fmt: skip
 
 
 @pytest.mark.slow

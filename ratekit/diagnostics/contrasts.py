@@ -45,23 +45,31 @@ def contrast(
 ) -> pd.DataFrame:
     """The effect under `first` minus the effect under `second`, paired on the rewrites that they share.
 
+    Two reward models, or one before and after a mitigation. Rows that either lacks are dropped and counted.
+
+    One row per attribute and estimand: attribute, reward_model ("first - second"), estimator, estimand, estimate, se,
+    ci_low, ci_high, p_value, p_adjusted (over the rows of the table), first, second, n, n_clusters, n_dropped. Why a
+    row has no SE is in `table.attrs["notes"]`.
+
+    Parameters
+    ----------
+    estimator
+        a name in `rk.ESTIMATORS`
+    unit
+        "sd": each effect in its own reward's SDs, for the scales of two reward models differ, and the SDs' own
+        uncertainty counts (delta method); "reward": in reward units
+    sd_pass
+        the pass whose rewards give the SDs; 0 is the original responses, 2 stands in where they are not scored
+    by
+        columns to group by
+
+    Examples
+    --------
     >>> import ratekit as rk
     >>> ds = rk.load("reviews", attribute="length")
     >>> ds = rk.score(rk.score(ds, "words", progress=False), "vader", progress=False)
     >>> rk.contrast(ds, "words", "vader")["estimand"].tolist()
     ['ate', 'att', 'atu']
-
-    Two reward models, or one before and after a mitigation. Rows that either lacks are dropped and counted.
-
-    estimator  a name in `rk.ESTIMATORS`
-    unit       "sd": each effect in its own reward's SDs, for the scales of two reward models differ, and the SDs'
-               own uncertainty counts (delta method); "reward": in reward units
-    sd_pass    the pass whose rewards give the SDs; 0 is the original responses, 2 stands in where they are not scored
-    by         columns to group by
-
-    One row per attribute and estimand: attribute, reward_model ("first - second"), estimator, estimand, estimate, se,
-    ci_low, ci_high, p_value, p_adjusted (over the rows of the table), first, second, n, n_clusters, n_dropped. Why a
-    row has no SE is in `table.attrs["notes"]`.
     """
     import pandas as pd
 
@@ -152,17 +160,19 @@ def heterogeneity(
 ) -> pd.DataFrame:
     """Do the groups differ in their effect? One test per attribute, reward model and estimand.
 
-    >>> import ratekit as rk
-    >>> ds = rk.score(rk.load("reviews", attribute="sentiment"), "vader", progress=False)
-    >>> rk.heterogeneity(ds, by="style")[["lowest", "highest"]].iloc[0].round(2).tolist()
-    [0.86, 0.89]
-
     A Wald test that all groups' effects are equal, with their cluster-robust covariance. Where prompts have rows in
     several groups it is Hotelling's T^2 with the degrees of freedom of the group that has fewest (Hotelling 1931,
     Annals of Mathematical Statistics 2:360); where none has, Welch's correction for unequal variances serves (Welch
     1951, Biometrika 38:330; with one row a cluster it is Welch's ANOVA). Columns: attribute, reward_model, estimator,
     estimand, n_groups, lowest, highest, statistic, p_value, p_adjusted, n, n_clusters. NaN with under 2 groups, or
     where a group has under 2 clusters.
+
+    Examples
+    --------
+    >>> import ratekit as rk
+    >>> ds = rk.score(rk.load("reviews", attribute="sentiment"), "vader", progress=False)
+    >>> rk.heterogeneity(ds, by="style")[["lowest", "highest"]].iloc[0].round(2).tolist()
+    [0.86, 0.89]
     """
     import pandas as pd
 
@@ -231,14 +241,9 @@ def _equal(parts: list[tuple[Floats, Ints]]) -> dict[str, Any]:
 def sensitivity(table: pd.DataFrame) -> pd.DataFrame:
     """How wrong the rewriter would have to be to overturn each effect: tipping points.
 
-    >>> import pandas as pd
-    >>> t = pd.DataFrame({"estimate": [1.0], "ci_low": [0.5], "ci_high": [1.5], "reward_sd": [2.0]})
-    >>> sensitivity(t)[["tips_significance", "tips_sign", "tips_certainly"]].iloc[0].tolist()
-    [0.25, 0.5, 0.75]
-
     *Direction asymmetry.* A rewriter that polishes more one way than the other by d adds d to ATT, ATU and ATE and
-    cannot be seen in the rewards. Added, in reward SDs: `tips_sign`, the |d| at which the estimate is 0;
-    `tips_significance`, the |d| from which the interval holds 0 (0 if it does already); `tips_certainly`, the |d| from
+    cannot be seen in the rewards. Added, in reward SDs: `tips_sign`, the `abs(d)` at which the estimate is 0;
+    `tips_significance`, the `abs(d)` from which the interval holds 0 (0 if it does already); `tips_certainly`, the `abs(d)` from
     which it lies wholly on the other side. If all of the effect were asymmetry, d would be between these two. NaN for
     `naive`, which has no rewriter.
 
@@ -246,6 +251,13 @@ def sensitivity(table: pd.DataFrame) -> pd.DataFrame:
     L moves the effect from `rate` (L=0) to `rate_late` (L=1), and whatever the rewriter's rho, L is between 0 and 1.
     `drift_tips_sign` is the L at which the estimate is 0, and `drift_tips_significance` the first at which the interval
     holds 0, with the SE at L bounded by (1-L) se(rate) + L se(rate_late). inf: no L in [0, 1] overturns the effect.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> t = pd.DataFrame({"estimate": [1.0], "ci_low": [0.5], "ci_high": [1.5], "reward_sd": [2.0]})
+    >>> sensitivity(t)[["tips_significance", "tips_sign", "tips_certainly"]].iloc[0].tolist()
+    [0.25, 0.5, 0.75]
     """
     needed = ["estimate", "ci_low", "ci_high", "reward_sd"]
     for column in needed:

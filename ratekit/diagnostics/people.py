@@ -33,15 +33,6 @@ def warranted(
 ) -> pd.DataFrame:
     """Does the reward model prefer the treated version of a pair more often than people do, and does it agree?
 
-    >>> import pandas as pd
-    >>> pairs = pd.DataFrame({"prompt_id": list("abcdef"), "attribute": "length", "treated": False,
-    ...                       "reward/rm": [[None, 2.0, 1.0]] * 6, "human_preference": ["treated"] + ["untreated"] * 5})
-    >>> warranted(pairs)[["model_rate", "human_rate", "skew", "miscalibration"]].round(2).values.tolist()
-    [[1.0, 0.17, 0.83, 0.83]]
-
-    human  a column with what people chose between the first rewrite and the second: "treated" (the version that has
-           the attribute), "untreated" or "tie", or a share from 0 to 1; null where nobody was asked
-
     One row per attribute and reward model: attribute, reward_model, model_rate and human_rate (share of pairs in which
     the treated version is preferred, ties half), skew (their difference), skew_low, skew_high, p_value (paired: signs
     flipped cluster by cluster, `resampling.sign_flip`), p_adjusted, miscalibration (share of the pairs without a tie
@@ -49,6 +40,20 @@ def warranted(
     in which the model wants the treated version), towards_p (paired test that it is half), n, n_ties, n_clusters,
     n_dropped, words. Skew and miscalibration as in Bharadwaj et al. 2025 (arXiv 2506.05339), but the skew is against
     what people do rather than against one half.
+
+    Parameters
+    ----------
+    human
+        a column with what people chose between the first rewrite and the second: "treated" (the version that has the
+        attribute), "untreated" or "tie", or a share from 0 to 1; null where nobody was asked
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> pairs = pd.DataFrame({"prompt_id": list("abcdef"), "attribute": "length", "treated": False,
+    ...                       "reward/rm": [[None, 2.0, 1.0]] * 6, "human_preference": ["treated"] + ["untreated"] * 5})
+    >>> warranted(pairs)[["model_rate", "human_rate", "skew", "miscalibration"]].round(2).values.tolist()
+    [[1.0, 0.17, 0.83, 0.83]]
     """
     import pandas as pd
 

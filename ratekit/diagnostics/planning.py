@@ -38,27 +38,36 @@ def plan(
 ) -> pd.DataFrame:
     """How many rows, and rewrites, for a given standard error, or for telling two reward models apart.
 
+    From what the rows at hand vary by: n_needed = n (se_now / se_wanted)^2, at the present rows per prompt and share
+    of treated rows. Columns: attribute, reward_model, estimator, estimand, se_now, se_wanted, n, n_needed, n_more,
+    prompts_more, rewrites_more (the passes that the estimator reads, for each further row). For `apart` se_wanted =
+    `abs(difference)` / (z(1 - alpha/2) + z(power)). With `two_phase` also explained, the share R^2 of the
+    differences' variance that the originals predict, and rows_two_phase, how many of the N originals at hand need
+    rewrites for the same SE: N (1 - R^2) / (N/n_needed - R^2), where n_needed < N (NaN elsewhere).
+    The SE itself is estimated from n rows: expect n_needed to be right
+    within about 2/sqrt(2n), 14 % at 100 rows.
+
+    Parameters
+    ----------
+    se
+        the standard error wanted, in reward SDs (unit="sd") or in the reward's own units (unit="reward")
+    apart
+        two reward models: rows for a test at 1 - level that tells them apart with this power
+    difference
+        the least that is to be told, in the same units: with `apart` it has to be given, for rows that were counted by
+        the difference that they happened to show have less power than was asked for
+    two_phase
+        say too what `estimate(sample="two-phase")` would need: rewrites of a part of the originals at hand
+    estimator
+        a name in `rk.ESTIMATORS`, estimand "ate", "att" or "atu"
+
+    Examples
+    --------
     >>> import ratekit as rk
     >>> ds = rk.score(rk.load("reviews", attribute="sentiment"), "vader", progress=False)
     >>> plan = rk.plan(ds, se=0.05)
     >>> plan[["n", "n_needed", "n_more", "rewrites_more"]].iloc[0].tolist()
     [160, 546, 386, 772]
-
-    se          the standard error wanted, in reward SDs (unit="sd") or in the reward's own units (unit="reward")
-    apart       two reward models: rows for a test at 1 - level that tells them apart with this power
-    difference  the least that is to be told, in the same units: with `apart` it has to be given, for rows that were
-                counted by the difference that they happened to show have less power than was asked for
-    two_phase   say too what `estimate(sample="two-phase")` would need: rewrites of a part of the originals at hand
-    estimator   a name in `rk.ESTIMATORS`, estimand "ate", "att" or "atu"
-
-    From what the rows at hand vary by: n_needed = n (se_now / se_wanted)^2, at the present rows per prompt and share
-    of treated rows. Columns: attribute, reward_model, estimator, estimand, se_now, se_wanted, n, n_needed, n_more,
-    prompts_more, rewrites_more (the passes that the estimator reads, for each further row). For `apart` se_wanted =
-    |difference| / (z(1 - alpha/2) + z(power)). With `two_phase` also explained, the share R^2 of the
-    differences' variance that the originals predict, and rows_two_phase, how many of the N originals at hand need
-    rewrites for the same SE: N (1 - R^2) / (N/n_needed - R^2), where n_needed < N (NaN elsewhere).
-    The SE itself is estimated from n rows: expect n_needed to be right
-    within about 2/sqrt(2n), 14 % at 100 rows.
     """
     import pandas as pd
 
@@ -171,11 +180,6 @@ def sequential(
 ) -> pd.DataFrame:
     """May one stop? Intervals that hold however often one looks while rewrites come in.
 
-    >>> import ratekit as rk
-    >>> ds = rk.score(rk.load("reviews", attribute="sentiment"), "vader", progress=False)
-    >>> rk.sequential(ds)[["n", "decided_at"]].iloc[0].tolist()
-    [160, 50]
-
     Rows are read in their order, which must be the order of arrival or random (shuffle sorted data first). One row per
     attribute and reward model: attribute, reward_model, estimator, estimand, estimate, ci_low, ci_high (the
     anytime-valid interval at the last row, `resampling.confidence_sequence`), decided_at (how many prompts it took
@@ -185,6 +189,13 @@ def sequential(
     large-sample approximation. `rate_extrapolated` and `rate_geometric`, whose weights depend on all rows, and `naive`
     are not offered. Where the first half of the prompts has another share of treated rows than the second, the order is
     not random: `table.attrs["notes"]` says so, and it is logged.
+
+    Examples
+    --------
+    >>> import ratekit as rk
+    >>> ds = rk.score(rk.load("reviews", attribute="sentiment"), "vader", progress=False)
+    >>> rk.sequential(ds)[["n", "decided_at"]].iloc[0].tolist()
+    [160, 50]
     """
     import pandas as pd
 
