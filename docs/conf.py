@@ -1,6 +1,7 @@
 """The documentation site: `make docs` writes docs/_build/html from the docstrings, the notebooks and these pages.
 
-API pages are generated from the public names, so that a new one cannot be forgotten. Nothing on the site comes from another host.
+API pages are generated from the public names, so that a new one cannot be forgotten. Nothing on the
+site comes from another host.
 """
 
 from __future__ import annotations

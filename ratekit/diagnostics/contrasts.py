@@ -243,9 +243,9 @@ def sensitivity(table: pd.DataFrame) -> pd.DataFrame:
 
     *Direction asymmetry.* A rewriter that polishes more one way than the other by d adds d to ATT, ATU and ATE and
     cannot be seen in the rewards. Added, in reward SDs: `tips_sign`, the `abs(d)` at which the estimate is 0;
-    `tips_significance`, the `abs(d)` from which the interval holds 0 (0 if it does already); `tips_certainly`, the `abs(d)` from
-    which it lies wholly on the other side. If all of the effect were asymmetry, d would be between these two. NaN for
-    `naive`, which has no rewriter.
+    `tips_significance`, the `abs(d)` from which the interval holds 0 (0 if it does already); `tips_certainly`, the
+    `abs(d)` from which it lies wholly on the other side. If all of the effect were asymmetry, d would be between
+    these two. NaN for `naive`, which has no rewriter.
 
     *Drift*, for `rate` where the table has `rate_late`: weighting the change from the first to the third rewrite with
     L moves the effect from `rate` (L=0) to `rate_late` (L=1), and whatever the rewriter's rho, L is between 0 and 1.
