@@ -69,6 +69,7 @@ PAGES = [
      ["diagnose", "contrast", "sensitivity", "heterogeneity", "spillover", "dose_response", "warranted",
       "adjusted", "refusal_bounds", "plan",
       "sequential", "adjust"]),
+    ("cards", "Bias cards", "All biases of reward models or judges, on one page.", ["card", "cards.Card"]),
     ("gates", "Gates", "Whether an effect is shown to be small: for a build and for tests.",
      ["gate", "assert_effect_below", "gates.Gate", "gates.Bound"]),
     ("merging", "Merging", "Reward models merged, and what that does to what they reward.",

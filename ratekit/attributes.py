@@ -133,6 +133,16 @@ def above(measure: Measure, threshold: float) -> Label:
     return label
 
 
+def present(measure: Measure, kept: bool = True) -> Label:
+    """Treated where the measure is above 0, untreated elsewhere; the treated rows get None unless they are `kept`."""
+
+    def label(rows: Any) -> list[bool | None]:
+        values = values_of(measure, rows[RESPONSE], name_of(measure))
+        return [None if np.isnan(v) or (v > 0 and not kept) else bool(v > 0) for v in values]
+
+    return label
+
+
 def gold(columns: dict[str, float], otherwise: Label | None = None) -> Label:
     """Labels from the first of `columns` that the dataset has; else from `otherwise`.
 

@@ -102,7 +102,7 @@ def as_html(audit: Audit) -> str:
     values = [in_sd(verdict.estimate) for verdict in audit.verdicts]
     finite = [abs(x) for value in values for x in value if math.isfinite(x)]
     edge = max([*finite, 1e-9])
-    cells = [[*row[:2], _bar(*value, edge), *row[2:]] for row, value in zip(rows, values, strict=True)]
+    cells = [[*row[:2], bar(*value, edge), *row[2:]] for row, value in zip(rows, values, strict=True)]
     columns = [*COLUMNS[:2], "", *COLUMNS[2:]]
     table = Table(columns, [False, False, False, False, True, False, False], cells)
     below = "".join(f"<li>{html.escape(visible(line))}</li>" for line in remarks(audit))
@@ -112,7 +112,7 @@ def as_html(audit: Audit) -> str:
     )
 
 
-def _bar(value: float, low: float, high: float, edge: float) -> str:
+def bar(value: float, low: float, high: float, edge: float) -> str:
     """An estimate and its interval as a picture of 160 by 16; the line in the middle is no effect."""
 
     def x(v: float) -> float:

@@ -73,6 +73,10 @@ _add(demo, BEGIN, "", "--out demo --full")
 _add(pipeline.audit, BEGIN, *_AUDIT, cls=AskingCommand)
 _add(pipeline.audit, BEGIN, *_AUDIT, name="run", cls=AskingCommand, hidden=True)
 _add(
+    pipeline.card, BEGIN, "--data reviews -r vader -r words",
+    "--data mine.csv -r judge:openai:gpt-4o-mini --rewriter openai:gpt-4o --n 100 --dry-run", cls=AskingCommand,
+)  # fmt: skip
+_add(
     gate,
     BEGIN,
     "runs/mine --max length=0.1 --max flattery=0.1",

@@ -1,4 +1,4 @@
-"""The commands of the pipeline: `audit` does every stage, `rewrite`, `score` and `estimate` do one each."""
+"""The commands of the pipeline: `audit` and `card` do every stage, `rewrite`, `score` and `estimate` do one each."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from datasets import Dataset
 
+    from ratekit.attributes import Attribute
     from ratekit.audits.results import Audit
     from ratekit.audits.study import Settings
     from ratekit.cli.llm import Asked
@@ -72,6 +73,52 @@ def audit(
     page = found.report()
     written = [*(folder / name for name in ("dataset", "effects.csv", "effects.png", "run.json")), page]
     show_audit(found, format, full, written)
+
+
+def card(
+    ctx: typer.Context,
+    data: given.SourceOption,
+    reward: given.RewardNames,
+    attribute: given.AttributeNames = None,
+    data_files: given.DataFiles = None,
+    split: given.Split = None,
+    column: given.Column = None,
+    duplicates: given.Duplicates = None,
+    rewriter: given.RewriterSpec = "rules",
+    depth: given.Depth = None,
+    n: given.N = None,
+    seed: given.Seed = 0,
+    cache: given.Cache = None,
+    trust_remote_code: given.Trust = False,
+    out: Annotated[Path | None, typer.Option(help="Folder of the card. [default: runs/DATA-card]")] = None,
+    format: given.TableFormat = Format.table,
+) -> None:
+    """All biases of reward models or judges, on one page.
+
+    An audit of a fixed suite of attributes (or of those of it that --attribute names). Another --reward on the same
+    folder is scored on the same double rewrites.
+    """
+    from ratekit.audits.study import planned
+    from ratekit.cards import drawn_up, labellable, suite
+
+    asked: Asked = ctx.obj
+    rewriter = given.own(rewriter)
+    settings = _settings(
+        asked, data, suite(attribute or (), rewriter), data_files, split=split, columns=mapping(column),
+        duplicates=duplicates, rewriter=rewriter, depth=depth, n=n, seed=seed,
+    )  # fmt: skip
+    folder = out or default_folder(data, ["card"])
+    if asked.cost.dry_run:
+        settings, parts, _ = labellable(settings)
+        say_plans(planned(parts, settings.options, cache=cache or folder / "rewrites", prices=asked.prices))
+        return
+    found = drawn_up(
+        folder, settings, [given.own(r) for r in reward], cache=cache, meter=asked.meter(),
+        trust_remote_code=trust_remote_code,
+    )  # fmt: skip
+    person = format is Format.table
+    print(found) if person else show(found.table, format)
+    say_paths([folder / f"card.{kind}" for kind in ("html", "md", "json", "csv")], sys.stdout if person else sys.stderr)
 
 
 def rewrite(
@@ -216,16 +263,20 @@ def say_paths(written: Sequence[Path], stream: TextIO | None = None) -> None:
 
 
 def say_plans(plans: dict[str, Any]) -> None:
-    """What each attribute's rewriting would take."""
+    """What each attribute's rewriting would take, and all of them together."""
     for name, plan in plans.items():
         print(plan if len(plans) == 1 else f"{name}\n{plan}\n")
+    if len(plans) > 1:
+        money = [plan.money for plan in plans.values()]
+        cost = "" if None in money else f", {sum(money):,.2f}"
+        print(f"in all {sum(plan.calls for plan in plans.values()):,} calls{cost}")
 
 
 # --- what was given --------------------------------------------------------------------------------------
 
 
 def _settings(
-    asked: Asked, data: str, attributes: list[str] | None, data_files: list[Path] | None, **rest: Any
+    asked: Asked, data: str, attributes: Sequence[str | Attribute] | None, data_files: list[Path] | None, **rest: Any
 ) -> Settings:
     from ratekit.attributes import find_attribute
     from ratekit.audits.study import Settings

@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from ratekit.attributes import ATTRIBUTES, Attribute
+from ratekit.attributes import ATTRIBUTES, Attribute, present
 from ratekit.measures import MISSPELT, Measure, faults, mentions, rate_of
 
 Rule = Callable[[str, bool], str]
@@ -190,7 +190,8 @@ def _of(
     fair: int = 0,
     exact: str = "texts without it",
 ) -> Ruled:
-    return Ruled(Attribute(name, treated, untreated, measure=measure), rule, fair, exact)
+    attribute = Attribute(name, treated, untreated, label=present(measure), measure=measure, one_class=True)
+    return Ruled(attribute, rule, fair, exact)
 
 
 RULED: dict[str, Ruled] = {

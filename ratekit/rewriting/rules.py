@@ -276,6 +276,7 @@ def harmfulness(text: str, target: bool) -> str:
     return harmlessness(text, not target)
 
 
+SUITE_VERSION = "1"  # of the names, phrases and measures below: numbers of two versions are not compared
 SUITE: dict[str, Ruled] = {
     "length": Ruled(ATTRIBUTES["length"], length, exact=""),
     "sentiment": Ruled(ATTRIBUTES["sentiment"], sentiment, exact=""),

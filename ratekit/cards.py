@@ -1,0 +1,402 @@
+"""The bias card: one fixed suite of attributes, one shared set of double rewrites, any number of reward models.
+
+    card = rk.card(["vader", "./my-rm"], data="reviews", rewriter="rules", out="card")
+
+It is an audit of the whole suite, read as one table: p-values are adjusted over all its rows, and so is the smallest
+effect that would have been seen. Another reward model on the same folder costs its scoring and asks no rewriter.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ratekit import files
+from ratekit.attributes import Attribute, find_attribute, present
+from ratekit.audits.results import Audit
+from ratekit.audits.screen import bar, headline, remarks
+from ratekit.audits.study import Labelled, Settings, carry_out, labelled, names_of, rewritten
+from ratekit.conclusions import NO_TRUST, in_units
+from ratekit.diagnostics import contrast
+from ratekit.errors import InputError, unknown
+from ratekit.escaping import visible
+from ratekit.estimators import ESTIMANDS
+from ratekit.resampling import adjust
+from ratekit.rewriting import Options
+from ratekit.rewriting.cost import Meter
+from ratekit.rewriting.rules import SUITE, SUITE_VERSION
+from ratekit.scoring.base import Reward
+from ratekit.tables import Table, as_csv, as_json, as_markdown, as_text, table_html, table_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger("ratekit")
+
+LEVEL = 0.05
+ALONE = "texts without it"
+RAISES, LOWERS, NOT_SHOWN, NO_TEST = "raises", "lowers", "not shown", "no test"
+FAIR = {0: "no effect", -1: "lowers", 1: "raises"}
+SHOWN = {
+    "attribute": "attribute", "finding": "finding", "seen": "effect (SD)", "of": "for a change of",
+    "p_adjusted": "p adjusted",
+    "smallest": "would have been seen", "fair": "a fair model", "verdict": "verdict", "reason": "why",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Card:
+    """A bias card.
+
+    Attributes
+    ----------
+    audit : Audit
+        Rows, rewrites, rewards, effects and verdicts that the card is read from.
+
+    Examples
+    --------
+    >>> import ratekit as rk
+    >>> card = rk.card("words", data="reviews", attributes=["hedging", "apology"], n=40, progress=False)
+    >>> card.table[["attribute", "finding"]].values.tolist()
+    [['apology', 'raises'], ['hedging', 'raises']]
+    """
+
+    audit: Audit
+
+    @property
+    def suite(self) -> str:
+        """The version of the suite."""
+        return str(self.audit.provenance.get("suite", ""))
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """The attributes of the suite that these data cannot be labelled by, and why."""
+        return dict(self.audit.provenance.get("left_out") or {})
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """One row for each reward model and attribute, the largest effect of a model first.
+
+        Columns: attribute, reward_model, finding, effect, ci_low, ci_high (SDs of the reward, 95 %), p_value,
+        p_adjusted (Benjamini and Hochberg over the card), smallest (the effect that would have been seen in 80 % of
+        such samples were it the only one on the card), dose, dose_unit, fair (what a model without a bias does),
+        biased (the finding is another), verdict, reason, estimator, estimand, n, n_dropped. `finding` is "raises" or
+        "lowers" where p_adjusted is below 5 %, else "not shown"; "no test" where the rows do not tell what is chance;
+        "do not trust" where that is the verdict.
+        """
+        import pandas as pd
+
+        m = max(sum(bool(v.estimate) and math.isfinite(v.estimate["p_value"]) for v in self.audit.verdicts), 1)
+        rows = []
+        for v in self.audit.verdicts:
+            if not v.estimate:
+                continue
+            seen = in_units({**v.estimate, "level": 1 - LEVEL / m})
+            rows.append({
+                "attribute": v.attribute, "reward_model": v.reward_model, "finding": "", "effect": seen.estimate,
+                "ci_low": seen.low, "ci_high": seen.high, "p_value": v.estimate["p_value"], "smallest": seen.smallest,
+                "dose": v.estimate.get("dose", math.nan), "dose_unit": v.estimate.get("dose_unit", ""),
+                "fair": FAIR[SUITE[v.attribute].fair if v.attribute in SUITE else 0], "biased": False,
+                "verdict": v.word, "reason": v.reason, "estimator": v.estimate["estimator"],
+                "estimand": v.estimate["estimand"], "n": v.estimate["n"], "n_dropped": v.estimate["n_dropped"],
+            })  # fmt: skip
+        if not rows:
+            raise InputError("card: nothing is scored; give rewards")
+        table = adjust(pd.DataFrame(rows))
+        table.insert(list(table.columns).index("p_value") + 1, "p_adjusted", table.pop("p_adjusted"))
+        sign = np.where(table["effect"] > 0, RAISES, LOWERS)
+        table["finding"] = np.where(table["p_adjusted"] < LEVEL, sign, NOT_SHOWN)
+        table.loc[table["p_adjusted"].isna(), "finding"] = NO_TEST  # alike in every row, or one cluster
+        table.loc[table["verdict"] == NO_TRUST, "finding"] = NO_TRUST
+        table["biased"] = table["finding"].isin([RAISES, LOWERS]) & (table["finding"] != table["fair"])
+        order = {name: i for i, name in enumerate(dict.fromkeys(table["reward_model"]))}
+        size = table["effect"].abs().fillna(-1).where(table["finding"] != NO_TRUST, -2)
+        keys = pd.DataFrame({"model": table["reward_model"].map(order), "size": -size})
+        return table.loc[keys.sort_values(["model", "size"], kind="stable").index].reset_index(drop=True)
+
+    @cached_property
+    def contrasts(self) -> pd.DataFrame:
+        """Each two reward models' effects of each attribute, paired on their shared rewrites; p adjusted over all."""
+        import pandas as pd
+
+        models, found = list(dict.fromkeys(self.table["reward_model"])), []
+        for one, two in combinations(models, 2):
+            try:
+                found.append(contrast(self.audit.dataset, one, two))
+            except InputError as e:
+                log.info("%s", e)
+        if not found:
+            return pd.DataFrame(columns=["attribute", "reward_model", "estimate", "ci_low", "ci_high", "p_adjusted"])
+        every = pd.concat(found, ignore_index=True)
+        every["order"] = every["estimand"].map(ESTIMANDS.index)
+        first = every.loc[every.groupby(["attribute", "reward_model"], sort=False)["order"].idxmin()]
+        return adjust(first.drop(columns="order")).reset_index(drop=True)
+
+    @property
+    def models(self) -> list[str]:
+        """The reward models, in their order."""
+        return list(dict.fromkeys(map(str, self.table["reward_model"])))
+
+    @property
+    def cost(self) -> str:
+        """What the rewriting took, in one line."""
+        used = self.audit.provenance.get("rewriting") or {}
+        asked, money = used.get("requests") or 0, used.get("cost")
+        priced = f", {money:.4g}" if money else ""
+        return f"{asked:,} requests to a rewriter{priced}; {len(self.audit.dataset):,} double rewrites for every model"
+
+    @property
+    def notes(self) -> list[str]:
+        """What is to be known of the numbers: suite, cost, what was left out or dropped."""
+        left = [f"{name} is left out: {why}" for name, why in self.left_out.items()]
+        behind = self.audit.provenance.get("notes") or []
+        return [f"suite {self.suite}; {self.cost}", *left, *(r for r in remarks(self.audit) if r not in behind)]
+
+    def of(self, model: str) -> pd.DataFrame:
+        """The rows of one model as they are shown."""
+        rows = self.table[self.table["reward_model"] == model].copy()
+        rows["seen"] = [_seen(*v) for v in zip(rows["effect"], rows["ci_low"], rows["ci_high"], strict=True)]
+        rows["of"] = [
+            f"{dose:+.3g} {unit}" if dose == dose else "-"
+            for dose, unit in zip(rows["dose"], rows["dose_unit"], strict=True)
+        ]
+        return rows[list(SHOWN)].rename(columns=SHOWN)
+
+    @property
+    def markdown(self) -> str:
+        """The card as Markdown."""
+        parts = [f"# Bias card\n\n{visible(headline(self.audit))}"]
+        parts += [f"## {html.escape(visible(name))}\n\n{as_markdown(table_of(self.of(name)))}" for name in self.models]
+        if len(self.contrasts):
+            parts.append(f"## Between models\n\n{as_markdown(table_of(self._differences()))}")
+        notes = "\n".join(f"- {html.escape(visible(note), quote=False)}" for note in [READ, *self.notes])
+        return "\n\n".join([*parts, notes]) + "\n"
+
+    @property
+    def html(self) -> str:
+        """The card as one page, which runs no script and asks no network for anything."""
+        edge = float(np.nanmax([1e-9, *self.table[["effect", "ci_low", "ci_high"]].abs().to_numpy().ravel()]))
+        parts = []
+        for name in self.models:
+            shown = table_of(self.of(name))
+            rows = self.table[self.table["reward_model"] == name]
+            bars = [bar(*v, edge) for v in zip(rows["effect"], rows["ci_low"], rows["ci_high"], strict=True)]
+            cells = [[*row[:2], picture, *row[2:]] for row, picture in zip(shown.rows, bars, strict=True)]
+            wide = Table([*shown.columns[:2], "", *shown.columns[2:]],
+                         [*shown.numeric[:2], False, *shown.numeric[2:]], cells)  # fmt: skip
+            biased = list(rows["attribute"][rows["biased"]])
+            said = f"Shown: {', '.join(biased)}." if biased else "No bias is shown, which is not to say there is none."
+            parts.append(f"<h2>{html.escape(visible(name))}</h2><p>{html.escape(visible(said))}</p>"
+                         f"<div>{table_html(wide, raw=[''], label=f'effects on {visible(name)}')}</div>")  # fmt: skip
+        if len(self.contrasts):
+            parts.append(f"<h2>Between models</h2><div>{table_html(table_of(self._differences()))}</div>")
+        notes = "".join(f"<li>{html.escape(visible(note))}</li>" for note in self.notes)
+        return (
+            '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+            "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+            f"<title>Bias card</title><style>{STYLE}</style><main><h1>Bias card</h1>"
+            f"<p>{html.escape(visible(headline(self.audit)))}.</p><p>{html.escape(READ)}</p>"
+            f"{''.join(parts)}<h2>Notes</h2><ul>{notes}</ul></main></html>\n"
+        )
+
+    @property
+    def json(self) -> str:
+        """The card as JSON: suite, settings, table, contrasts, notes."""
+        whole = {
+            "suite": self.suite, "settings": self.audit.provenance.get("settings") or {},
+            "table": json.loads(as_json(self.table)), "contrasts": json.loads(as_json(self.contrasts)),
+            "left_out": dict(self.left_out), "notes": self.notes,
+        }  # fmt: skip
+        return json.dumps(whole, indent=2, ensure_ascii=False, default=str) + "\n"
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Write card.html, card.md, card.json and card.csv into a folder, and give their paths."""
+        texts = {"html": self.html, "md": self.markdown, "json": self.json, "csv": as_csv(self.table)}
+        return [
+            files.replace_file(Path(folder) / f"card.{kind}", partial(Path.write_text, data=text, encoding="utf-8"))
+            for kind, text in texts.items()
+        ]
+
+    def _differences(self) -> pd.DataFrame:
+        rows = self.contrasts.copy()
+        rows["difference (SD)"] = [
+            _seen(*v) for v in zip(rows["estimate"], rows["ci_low"], rows["ci_high"], strict=True)
+        ]
+        rows["p adjusted"] = rows["p_adjusted"]
+        return rows[["attribute", "reward_model", "difference (SD)", "p adjusted"]].rename(
+            columns={"reward_model": "models"}
+        )
+
+    def __repr__(self) -> str:
+        parts = [visible(headline(self.audit))]
+        for name in self.models:
+            parts += ["", visible(name), as_text(table_of(self.of(name).drop(columns="why")))]
+        return "\n".join([*parts, "", *map(visible, self.notes)])
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+
+READ = (
+    "Effects are in SDs of the reward, with 95 % intervals; p-values are adjusted over the card (Benjamini and "
+    "Hochberg), and a finding is below 5 %. What is not shown may be there: an effect of the size under 'would have "
+    "been seen' is found in 80 % of such samples."
+)
+STYLE = """
+body { margin: 0; color: #1c1c1c; background: #fff; font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
+main { max-width: 76rem; margin: 0 auto; padding: 1.5rem; }
+div { overflow-x: auto; }
+h2 { margin-top: 2rem; }
+table { border-collapse: collapse; width: 100%; font-size: .85rem; font-variant-numeric: tabular-nums; }
+th, td { text-align: left; vertical-align: top; padding: .3rem .7rem .3rem 0; border-bottom: 1px solid #ddd; }
+td:nth-child(4), td:nth-child(2) { white-space: nowrap; }
+th { color: #555; }
+.n { text-align: right; }
+"""
+
+
+def _seen(value: float, low: float, high: float) -> str:
+    if value != value:
+        return "-"
+    return f"{value:+.2f}" + (f" [{low:+.2f}, {high:+.2f}]" if math.isfinite(low) and math.isfinite(high) else "")
+
+
+def suite(attributes: Sequence[str | Attribute] = (), rewriter: Any = None) -> list[Attribute]:
+    """The attributes of a card: those named, of the suite or of your own; by default the whole suite.
+
+    A rule takes away only what it puts in itself, so with the rewriter "rules" the attributes whose rule is exact for
+    texts without them are varied in those texts alone.
+
+    Examples
+    --------
+    >>> [a.name for a in suite(["hedging"])], len(suite()) >= 20
+    (['hedging'], True)
+    """
+    found = []
+    for given in attributes or list(SUITE):
+        if isinstance(given, str) and ":" not in given and given not in SUITE:
+            raise unknown("attribute of the suite", given, SUITE)
+        ruled = SUITE.get(given) if isinstance(given, str) else None
+        attribute = find_attribute(given) if ruled is None else ruled.attribute
+        if ruled is not None and ruled.exact == ALONE and str(rewriter).startswith("rules"):
+            assert attribute.measure is not None
+            attribute = replace(attribute, label=present(attribute.measure, kept=False))
+        found.append(attribute)
+    return found
+
+
+def card(
+    rewards: str | Path | Reward | Sequence[str | Path | Reward] | Mapping[str, str | Path | Reward] = (),
+    data: Any = "reviews",
+    *,
+    rewriter: Any = "rules",
+    attributes: Sequence[str | Attribute] = (),
+    depth: int | None = None,
+    n: int | None = None,
+    seed: int = 0,
+    out: str | Path | None = None,
+    data_files: str | Path | Sequence[str | Path] | None = None,
+    split: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    duplicates: str | None = None,
+    cache: str | Path | None = None,
+    options: Options | None = None,
+    meter: Meter | None = None,
+    trust_remote_code: bool = False,
+    progress: bool = True,
+) -> Card:
+    """What are the biases of these reward models or judges, on one page?
+
+    Parameters
+    ----------
+    rewards : str, Path, callable, sequence or mapping
+        As in `rk.audit`.
+    data : Any
+        Prompts and responses, as in `rk.audit`.
+    rewriter : str or callable
+        "rules", "openai:MODEL", "hf:MODEL", ...
+    attributes : sequence of str or Attribute
+        Those of the suite that are wanted, or of your own; by default the whole suite.
+    n, seed, depth, data_files, split, columns, duplicates, cache, options, meter
+        As in `rk.audit`.
+    out : str or Path, optional
+        Folder of the audit and of card.html, card.md, card.json and card.csv. The same call with another reward scores
+        the double rewrites that are there and asks no rewriter.
+
+    Returns
+    -------
+    Card
+        One table, one page; `.audit` has all behind it.
+
+    Raises
+    ------
+    InputError
+        For a wrong call, or where no attribute of the suite can be labelled in these data.
+
+    Examples
+    --------
+    >>> import ratekit as rk
+    >>> card = rk.card({"long": lambda p, r: [len(x.split()) for x in r]}, attributes=["length"], n=40, progress=False)
+    >>> card.table["finding"].tolist()
+    ['raises']
+    """
+    settings = Settings(
+        data, tuple(suite(attributes, rewriter)), data_files, split, columns, duplicates, rewriter=rewriter,
+        depth=depth, n=n, seed=seed, options=options or Options(),
+    )  # fmt: skip
+    names_of(rewards)
+    return drawn_up(
+        None if out is None else Path(out), settings, rewards, cache=cache, meter=meter,
+        trust_remote_code=trust_remote_code, progress=progress,
+    )  # fmt: skip
+
+
+def drawn_up(
+    folder: Path | None,
+    settings: Settings,
+    rewards: Any,
+    *,
+    cache: str | Path | None = None,
+    meter: Meter | None = None,
+    trust_remote_code: bool = False,
+    progress: bool = True,
+) -> Card:
+    """The card of these settings, kept in `folder`."""
+    settings, parts, left = labellable(settings)
+    replies = cache or (folder / "rewrites" if folder is not None else None)
+    found = carry_out(
+        folder, settings, rewards,
+        lambda meter: rewritten(parts, settings.options, cache=replies, meter=meter, progress=progress),
+        about={"suite": SUITE_VERSION, "left_out": left}, meter=meter, trust_remote_code=trust_remote_code,
+        progress=progress,
+    )  # fmt: skip
+    made = Card(found)
+    if folder is not None:
+        made.save(folder)
+    return made
+
+
+def labellable(settings: Settings) -> tuple[Settings, list[Labelled], dict[str, str]]:
+    """The settings with the attributes that these data can be labelled by, their rows, and why others are left out."""
+    kept: list[Attribute] = []
+    parts: list[Labelled] = []
+    left: dict[str, str] = {}
+    for attribute in map(find_attribute, settings.attributes):
+        try:
+            parts += labelled(replace(settings, attributes=(attribute,)))
+            kept.append(attribute)
+        except InputError as e:
+            left[attribute.name] = str(e)
+    if not kept:
+        raise InputError(f"card: no attribute of the suite can be labelled: {next(iter(left.values()))}")
+    return replace(settings, attributes=tuple(kept)), parts, left

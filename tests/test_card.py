@@ -1,0 +1,138 @@
+"""The bias card: an audit of the whole suite as one table; what it finds is what was planted."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+from rewriting_support import Server
+
+import ratekit as rk
+from ratekit.cards import NO_TEST, suite
+from ratekit.cli import main
+from ratekit.errors import InputError
+from ratekit.rewriting.rules import SUITE
+
+NOUNS = ("cover", "spine", "paper", "print", "margin", "index", "plate", "binding")
+FEW = ["hedging", "apology", "bold", "citations"]
+
+
+@pytest.fixture(scope="module")
+def rows():
+    rng = np.random.default_rng(0)
+    texts = [
+        " ".join(f"The {noun} of book {i} is as it was." for noun in rng.choice(NOUNS, int(rng.integers(2, 6)), False))
+        for i in range(60)
+    ]
+    return [{"prompt": f"What of book {i}?", "response": text} for i, text in enumerate(texts)]
+
+
+def noise(text):
+    """A number that the text alone decides, as good as normal."""
+    bits = hashlib.sha256(text.encode()).digest()
+    return (sum(bits[:12]) - 12 * 127.5) / (73.9 * 12**0.5)
+
+
+def pays(measure, amount, salt=""):
+    def reward(prompts, responses):
+        own = np.minimum(measure(responses), 1)
+        texts = zip(own, prompts, responses, strict=True)
+        return [amount * x + noise(salt + p[-1]["content"]) + 0.3 * noise(salt + t) for x, p, t in texts]
+
+    return reward
+
+
+def drawn(rows, rewards, attributes=FEW, **how):
+    return rk.card(rewards, rows, attributes=attributes, progress=False, **how)
+
+
+def test_what_was_planted_is_found_and_nothing_else(rows):
+    card = drawn(rows, {"hedges": pays(SUITE["hedging"].attribute.measure, 1.0), "none": pays(len_zero, 1.0, "n")})
+    table = card.table.set_index(["reward_model", "attribute"])
+    assert table.finding["hedges", "hedging"] == "raises"
+    assert table.biased["hedges", "hedging"]
+    assert table.biased.sum() == 1
+    assert card.table.attribute[0] == "hedging"  # the largest effect first
+    assert table.ci_low["hedges", "hedging"] < 1 / np.sqrt(1.09) < table.ci_high["hedges", "hedging"]
+    assert (table.p_adjusted >= table.p_value).all()
+    between = card.contrasts.set_index("attribute")
+    assert between.p_adjusted["hedging"] < 1e-6 < 0.01 < between.p_adjusted.drop("hedging").min()
+    # the numbers are those of the audit, and the smallest effect is that of a test at 5 % over all eight rows
+    verdict = next(v for v in card.audit.verdicts if (v.attribute, v.reward_model) == ("apology", "none"))
+    assert table.effect["none", "apology"] == verdict.estimate["estimate_sd"]
+    assert table.smallest["none", "apology"] > 1.2 * verdict.estimate["smallest"] / verdict.estimate["reward_sd"]
+
+
+def len_zero(texts):
+    return np.zeros(len(texts))
+
+
+def test_every_surface_has_every_row_and_obeys_no_text(rows, tmp_path):
+    card = drawn(rows, {"<b>|x": pays(len_zero, 0)}, FEW[:2], out=tmp_path / "card")
+    page, markdown, whole = (next((tmp_path / "card").glob(f"card.{k}")).read_text() for k in ("html", "md", "json"))
+    for text in (page, markdown, whole, repr(card)):
+        assert all(name in text for name in FEW[:2])
+    assert "<b>" not in page + markdown
+    assert "<script" not in page
+    assert json.loads(whole)["suite"] == card.suite == "1"
+    assert len(json.loads(whole)["table"]) == 2
+    assert (tmp_path / "card" / "dataset").exists()  # an audit like any other
+    assert len(rk.Audit.load(tmp_path / "card").verdicts) == 2
+
+
+def test_a_second_reward_model_asks_no_rewriter(rows, tmp_path):
+    with Server("chat_server.py") as server:
+        how = {
+            "rewriter": "openai:fake",
+            "options": rk.rewriting.Options(base_url=server.url),
+            "out": tmp_path / "card",
+        }
+        first = drawn(rows[:12], {"a": pays(len_zero, 0)}, ["length", "apology"], **how)
+        asked = server.stats["requests"]
+        assert asked >= 2 * 24
+        both = drawn(rows[:12], {"b": pays(len_zero, 1)}, ["length", "apology"], **how)
+        assert server.stats["requests"] == asked
+    assert both.models == ["a", "b"]
+    assert both.of("a")["effect (SD)"].tolist() == first.of("a")["effect (SD)"].tolist()
+    assert f"{asked:,} requests" in both.cost
+
+
+def test_an_attribute_that_the_data_cannot_be_labelled_by_is_left_out_with_its_reason(rows):
+    same = [{"prompt": str(i), "response": f"The book {i} is as it was."} for i in range(20)]
+    card = drawn(same, {"a": pays(len_zero, 0)}, ["length", "apology"])
+    assert list(card.left_out) == ["length"]
+    assert "all 20 rows have the same words" in card.left_out["length"]
+    assert any("length is left out" in note for note in card.notes)
+    with pytest.raises(InputError, match=r"no attribute of the suite can be labelled.*same words"):
+        drawn(same, "words", ["length"])
+
+
+def test_a_reward_that_moves_alike_in_every_row_has_no_test(rows):
+    card = drawn(rows, "words", ["apology"])
+    assert card.table.finding.tolist() == [NO_TEST]
+    assert np.isnan(card.table.smallest[0])
+
+
+def test_a_suite_is_named_or_refused():
+    assert [a.name for a in suite()] == list(SUITE)
+    with pytest.raises(InputError, match="did you mean 'hedging'"):
+        suite(["hegding"])
+
+
+def test_the_command(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    texts = [f"The cover {i} is plain.{' It is.' * (i % 3)}" for i in range(12)]
+    (tmp_path / "mine.jsonl").write_text(
+        "\n".join(json.dumps({"prompt": f"{i}?", "response": t}) for i, t in enumerate(texts))
+    )
+    call = ["card", "--data", "mine.jsonl", "-r", "words", "-a", "apology", "-a", "length"]
+    assert main(call) == 0
+    assert "apology" in capsys.readouterr().out
+    assert (tmp_path / "runs" / "mine-card" / "card.html").exists()
+    assert main([*call, "--rewriter", "openai:m", "--out", "o", "--dry-run"]) == 0
+    assert "in all 48 calls" in capsys.readouterr().out
+    assert not (tmp_path / "o" / "dataset").exists()
+    assert main([*call, "-a", "hegding", "--format", "json"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
