@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 
 from ratekit.conclusions import NO_TRUST, TRUST, WORDS
 from ratekit.diagnostics.evidence import Evidence
-from ratekit.diagnostics.verdicts import LEAST_EFFECT_SD, RULES, verdict_of
+from ratekit.diagnostics.verdicts import RULES, verdict_of
 from ratekit.estimators import effects
-from ratekit.recommendation import recommended
+from ratekit.recommendation import LEAST_EFFECT_SD, recommended
 
 Floats = NDArray[np.float64]
 HERE = Path(__file__).parent

@@ -16,6 +16,7 @@ from scipy import special
 
 from ratekit.errors import InputError
 from ratekit.estimators import ESTIMANDS, ESTIMATORS
+from ratekit.recommendation import MARGIN, OUTSIDE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +27,6 @@ FINE, BAD, TOO_FEW = "shown fine", "shown bad", "too few rows to tell"
 POWER = 0.8
 NOT_CHECKED = "the rewrites were not checked"
 INF = math.inf
-LEAST_EFFECT_SD = 0.1  # an effect smaller than this is judged as if it were this large
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ RULES: dict[str, Rule] = {
     "compliance": Rule("share of rewrites that moved the measure as asked, worst direction", (0.9, 1), (0.7, 1)),
     "moves": Rule("mean move of the measure as asked, worst direction", _POSITIVE, _POSITIVE),
     "dose": Rule("dose, in gaps between the classes", (0.75, 1.25), (0.25, INF)),
-    "own drift": _within(0.1, 0.5, "own measure, third rewrite against first, in doses"),
+    "own drift": _within(MARGIN, 0.5, "own measure, third rewrite against first, in doses"),
     "content": Rule("share of rewrites that keep the content of their source, worst pass", (0.9, 1), (0.5, 1)),
     "repeated": Rule("share of rewrites that repeat their source or another's rewrite, worst pass", (0, 0.1), (0, 0.5)),
     "shift": _within(0.2, INF, "move of another measure that goes with the attribute, in SDs", CARE),
@@ -88,8 +88,8 @@ RULES: dict[str, Rule] = {
     "refused, by reward": _within(0.2, 0.5, "originals' rewards of refused rows, times their share, in effects",
                                   CANNOT_TELL),
     "refused, by measure": _within(0.1, INF, "originals' measures of refused rows, by their share, in SDs", CARE),
-    "outside by measure": Rule("share of rewrites beyond the originals' range of the measure", (0, 0.05), (0, 0.5)),
-    "outside by reward": Rule("share of rewrites beyond the originals' range of rewards", (0, 0.05), (0, 0.5)),
+    "outside by measure": Rule("share of rewrites beyond the originals' range of the measure", (0, OUTSIDE), (0, 0.5)),
+    "outside by reward": Rule("share of rewrites beyond the originals' range of rewards", (0, OUTSIDE), (0, 0.5)),
 }  # fmt: skip
 
 

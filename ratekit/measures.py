@@ -189,6 +189,12 @@ def name_of(measure: Measure | None) -> str:
     return "" if measure is None else str(getattr(measure, "__name__", type(measure).__name__))
 
 
+def unit_of(measure: Measure) -> str:
+    """What a dose is given in: the measure's name, "its own measure" where it has none."""
+    name = name_of(measure)
+    return "its own measure" if name in ("", "<lambda>") else name
+
+
 def values_of(measure: Measure, texts: Sequence[str], name: str = "") -> NDArray[np.float64]:
     """The measure of each text, (n,) float64; NaN where there is none.
 

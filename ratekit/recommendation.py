@@ -30,16 +30,17 @@ from ratekit.estimators import (
     Ints,
     Sizes,
     cluster_sums,
-    clustered_mean,
     convergence,
     late_convergence,
+    pooled_sd,
     rows_used,
-    t_interval,
     wald,
 )
+from ratekit.intervals import Interval, mean_interval, outside
 
 MARGIN = 0.1  # of the dose, or of the effect: a drift within it is none to speak of
-LEAST_SD = 0.1  # effects smaller than this many SDs are judged as if they were as large
+LEAST_EFFECT_SD = 0.1  # an effect smaller than this is judged as if it were this large
+OUTSIDE = 0.05  # of the rewrites may lie outside the data
 LAW_LEVEL = 0.05
 KEPT = 0.9  # of the rows of RATE must have the passes that another estimator reads
 
@@ -75,11 +76,24 @@ def recommended(
     for estimator in ("rate", "single_rewrite", "naive"):
         for estimand in ESTIMANDS:
             if found.get(estimator, estimand):
-                if estimator != "rate":
+                if estimator == "rate":
+                    best = _of_rate(found, estimand, rewards, treated, clusters, own)
+                else:
                     depth = "there are no rewrites" if estimator == "naive" else "there is one rewrite alone"
-                    return Recommendation(estimator, estimand, f"no RATE: {depth}; {ESTIMATORS[estimator].claim}")
-                return _of_rate(found, estimand, rewards, treated, clusters, own)
+                    best = Recommendation(estimator, estimand, f"no RATE: {depth}; {ESTIMATORS[estimator].claim}")
+                return best._replace(reason=best.reason + _support(rewards, own, clusters))
     return None
+
+
+def _support(rewards: Floats, own: Floats | None, clusters: Ints) -> str:
+    """What is said where rewrites lie beyond what any original shows."""
+    shares = {"the attribute's measure": own, "reward, so SDs of the originals do not tell its size": rewards}
+    beyond = []
+    for name, values in shares.items():
+        share = None if values is None else outside(values, clusters)
+        if share is not None and share.value > OUTSIDE:
+            beyond.append(f"{share.value:.0%} of the rewrites lie beyond every original in {name}")
+    return "; outside the data: " + ", and ".join(beyond) if beyond else ""
 
 
 def _of_rate(
@@ -98,20 +112,33 @@ def _of_rate(
             return Recommendation("rate_geometric", estimand, why)
         why_not = why
     elif extrapolated is not None:
-        scale = max(_size(found, "rate"), LEAST_SD * found.reward_sd if found.reward_sd > 0 else 0.0)
+        scale = effect_size(rewards, treated)
         fine, why = _extrapolated(parts, own, treated, clusters, scale)
         fine, why = _enough(extrapolated, rate, fine, why)
         if fine:
             return Recommendation("rate_extrapolated", estimand, why)
-        if all(_within(_drift(r, c), MARGIN * scale) for r, c in parts.values()):
+        if all(_drift(r, c).within(MARGIN * scale) for r, c in parts.values()):
             return Recommendation("rate", estimand, "the reward's drift is shown to lie within a tenth of the effect")
         why_not = why
     return Recommendation("rate", estimand, why_not + _bound(rewards, treated, clusters, estimand))
 
 
-def _size(found: Effects, estimator: str) -> float:
-    """The larger of |ATT| and |ATU|."""
-    return max((abs(e.estimate) for e in found if e.estimator == estimator and e.estimand != "ate"), default=0.0)
+def effect_size(r: Floats, treated: Bools) -> float:
+    """What a bias is held against: max(|ATT|, |ATU|, 0.1 SD), in the reward's units, from rewards r (n, depth+1).
+
+    Of the rewards of rewrites where they are there, else of the first rewrite; the SD is that of the originals, or
+    of the second rewrite where the originals are not scored.
+    """
+    sds = [pooled_sd(r[:, k], treated) for k in (0, 2, 1) if k < r.shape[1]]
+    sd = next((sd for sd in sds if sd == sd), 0.0)
+    same, other = (2, 1) if r.shape[1] > 2 else (0, 1)
+    sizes = [LEAST_EFFECT_SD * sd]
+    if r.shape[1] > 1:
+        for side in (True, False):
+            d = r[treated == side, same] - r[treated == side, other]
+            if np.isfinite(d).any():
+                sizes.append(abs(float(np.nanmean(d))))
+    return max(sizes)
 
 
 def _enough(other: Effect, rate: Effect, fine: bool, why: str) -> tuple[bool, str]:
@@ -126,8 +153,8 @@ def _extrapolated(
     """May `rate_extrapolated` be read at depth 3?"""
     if own is None:
         return False, "drift not ruled out: no measure of the attribute tells what the third rewrite did"
-    outcome, said = own_drift(own, treated, clusters)
-    if outcome != "shown fine":
+    outcome, said = _judged(own_drift(own, treated, clusters))
+    if outcome != "fine":
         return False, said
     for side, (r, c) in parts.items():
         passes, used = rows_used(ESTIMATORS["rate_extrapolated"], r)
@@ -135,7 +162,7 @@ def _extrapolated(
             return False, "a class has no third rewrite"
         fit = convergence(r[used][:, : max(passes) + 1], c[used])
         inside = fit.ratio - 2 * fit.se >= 0 and fit.ratio + 2 * fit.se <= 1
-        if not inside and not _within(_drift(r, c), MARGIN * scale):
+        if not inside and not _drift(r, c).within(MARGIN * scale):
             name = "treated" if side else "untreated"
             return False, f"the convergence of {name} rows is not shown to lie between 0 and 1 ({fit.ratio:.2g})"
     return True, "the attribute's own measure does not drift, and the reward's drift dies out from pass to pass"
@@ -146,8 +173,8 @@ def _geometric(
 ) -> tuple[bool, str]:
     """May `rate_geometric` be read?"""
     if own is not None and own.shape[1] > 3:
-        outcome, said = own_drift(own, treated, clusters)
-        if outcome == "shown bad":
+        outcome, said = _judged(own_drift(own, treated, clusters))
+        if outcome == "bad":
             return False, said
     marked = False
     for side, (r, c) in parts.items():
@@ -171,35 +198,33 @@ def _geometric(
     return True, "four or more passes, and a geometric law of their drift is not rejected"
 
 
-def own_drift(own: Floats, treated: Bools, clusters: Ints) -> tuple[str, str]:
-    """Does the third rewrite move the attribute's own measure as the first did: an outcome and a sentence.
+def own_drift(own: Floats, treated: Bools, clusters: Ints) -> dict[bool, Interval]:
+    """By how much the third rewrite moves the attribute's own measure beyond the first, in doses, by class.
 
-    own (n, depth+1); the outcome is "shown fine" (the interval of the drift within a tenth of the dose in every class),
-    "shown bad" (outside it) or "too few rows to tell".
+    own (n, depth+1); nothing for fewer than three rewrites. The dose is what the second rewrite moves the measure by.
     """
     if own.shape[1] < 4:
-        return "too few rows to tell", "drift not tested: there is no third rewrite"
-    sign = np.where(treated, 1.0, -1.0)
-    moved = sign * (own[:, 2] - own[:, 1])
+        return {}
+    moved = np.where(treated, 1.0, -1.0) * (own[:, 2] - own[:, 1])
     dose = abs(float(np.nanmean(moved))) if np.isfinite(moved).any() else 0.0
-    outcomes = []
+    size, found = float(np.nanmax(np.abs(own), initial=0)), {}
     for side in (True, False):
-        drift = own[treated == side, 1] - own[treated == side, 3]
-        known = np.isfinite(drift)
-        if not known.any():
-            continue
-        mean = clustered_mean(drift[known], clusters[treated == side][known], float(np.nanmax(np.abs(own))))
-        low, high = _ends(mean.value, mean.se, mean.df)
-        limit = MARGIN * dose
-        if -limit <= low and high <= limit:
-            outcomes.append("shown fine")
-        else:
-            outcomes.append("shown bad" if low > limit or high < -limit else "too few rows to tell")
-    if outcomes and set(outcomes) == {"shown fine"}:
-        return "shown fine", "the third rewrite moves the attribute as far as the first"
-    if "shown bad" in outcomes:
-        return "shown bad", "the third rewrite does not move the attribute as far as the first"
-    return "too few rows to tell", "too few rows to tell whether the third rewrite moves the attribute as the first did"
+        of = treated == side
+        drift = _mean(own[of, 3] - own[of, 1], clusters[of], size)
+        if drift is not None:
+            found[side] = drift.parts_of(dose)
+    return found
+
+
+def _judged(drifts: dict[bool, Interval]) -> tuple[str, str]:
+    """Do the third rewrites move the attribute as far as the first: "fine", "bad" or "unknown", and a sentence."""
+    if not drifts:
+        return "unknown", "drift not tested: there is no third rewrite"
+    if all(drift.within(MARGIN) for drift in drifts.values()):
+        return "fine", "the third rewrite moves the attribute as far as the first"
+    if any(drift.low > MARGIN or drift.high < -MARGIN for drift in drifts.values()):
+        return "bad", "the third rewrite does not move the attribute as far as the first"
+    return "unknown", "too few rows to tell whether the third rewrite moves the attribute as the first did"
 
 
 def law(rewards: Floats, clusters: Ints) -> float:
@@ -220,25 +245,16 @@ def law(rewards: Floats, clusters: Ints) -> float:
     return wald(gaps, scores.T @ scores, sizes.df)[1]
 
 
-def _drift(r: Floats, clusters: Ints) -> tuple[float, float]:
-    """The interval of m1 - m3 within a class."""
-    known = np.isfinite(r[:, 1]) & np.isfinite(r[:, 3])
-    if not known.any():
-        return -np.inf, np.inf
-    mean = clustered_mean(r[known, 1] - r[known, 3], clusters[known], float(np.nanmax(np.abs(r))))
-    return _ends(mean.value, mean.se, mean.df)
+def _drift(r: Floats, clusters: Ints) -> Interval:
+    """The interval of m1 - m3 within a class; everything where nothing is known."""
+    found = _mean(r[:, 1] - r[:, 3], clusters, float(np.nanmax(np.abs(r), initial=0)))
+    return found or Interval(np.nan, -np.inf, np.inf, 0)
 
 
-def _ends(value: float, se: float, df: float) -> tuple[float, float]:
-    """A 95 % interval; a point where no two clusters differ, everything where nothing is known."""
-    if se == 0:
-        return value, value
-    low, high, _ = t_interval(value, se, df)
-    return (low, high) if np.isfinite(low) else (-np.inf, np.inf)
-
-
-def _within(interval: tuple[float, float], limit: float) -> bool:
-    return -limit <= interval[0] and interval[1] <= limit
+def _mean(values: Floats, clusters: Ints, size: float) -> Interval | None:
+    """The mean of what is known; None where nothing is."""
+    known = np.isfinite(values)
+    return mean_interval(values[known], clusters[known], size) if known.any() else None
 
 
 def _bound(rewards: Floats, treated: Bools, clusters: Ints, estimand: str) -> str:
@@ -246,12 +262,8 @@ def _bound(rewards: Floats, treated: Bools, clusters: Ints, estimand: str) -> st
     if rewards.shape[1] < 4:
         return ""
     of = {"ate": np.ones(len(treated), bool), "att": treated, "atu": ~treated}[estimand]
-    known = of & np.isfinite(rewards[:, 1]) & np.isfinite(rewards[:, 3])
-    if not known.any():
+    drift = np.where(treated[of], 1.0, -1.0) * (rewards[of, 1] - rewards[of, 3])
+    found = _mean(drift, clusters[of], 0.0)
+    if found is None or not np.isfinite(found.reach) or found.reach < 0:
         return ""
-    sign = np.where(treated[known], 1.0, -1.0)
-    mean = clustered_mean(sign * (rewards[known, 1] - rewards[known, 3]), clusters[known])
-    low, high = _ends(mean.value, mean.se, mean.df)
-    if not np.isfinite(low):
-        return ""
-    return f"; a drift that dies out moves it by {max(abs(low), abs(high)):.3g} at most"
+    return f"; a drift that dies out moves it by {found.reach:.3g} at most"

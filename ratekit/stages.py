@@ -20,9 +20,10 @@ import numpy as np
 
 from ratekit.attributes import Attribute, by_column, describe, find_attribute, is_known, measure_of
 from ratekit.errors import InputError, WorkError, unknown
-from ratekit.estimators import ESTIMATORS, Effects, Floats, LeftOut, effects
+from ratekit.estimators import ESTIMATORS, Effect, Effects, Floats, LeftOut, effects, row_values
 from ratekit.groups import Group, chains, groups, original_features, plain_columns, reward_matrix
-from ratekit.measures import Measure, measured
+from ratekit.intervals import Interval, mean_interval
+from ratekit.measures import Measure, measured, unit_of
 from ratekit.recommendation import recommended
 from ratekit.resampling import UNCERTAINTIES, resampled
 from ratekit.rewriting import Options, make_rewriter
@@ -332,8 +333,7 @@ def estimate(
         "analytic" (cluster-robust SE, Student t), "bootstrap" (of clusters: SE, interval and p-value) or "sign-flip"
         (permutation p-value), the last two with `draws` draws from `seed`.
     measures
-        {attribute: texts -> numbers}, what an attribute's dose is measured by where `rk.ATTRIBUTES` does not say; used
-        for `recommended` where the rows hold three rewrites or more.
+        {attribute: texts -> numbers}, what an attribute's dose is measured by where `rk.ATTRIBUTES` does not say.
     sample
         "complete": each estimator uses the rows that have the rewards it needs. "two-phase": the rows hold all
         originals and the rewrites of a part; what the others' differences would be is predicted from their texts and
@@ -347,7 +347,9 @@ def estimate(
         p_value, n, n_treated, n_untreated, n_clusters, n_dropped, reward_sd, in the reward's own units; df, the degrees
         of freedom of the interval; estimate_sd, se_sd, ci_low_sd, ci_high_sd, in SDs of the originals' rewards, with
         the SD's own uncertainty counted; recommended, true for the one row of each attribute, reward model (and group)
-        to read first, and reason, why (`ratekit.recommendation`). What is left out, and why, is in
+        to read first, and reason, why (`ratekit.recommendation`). Where an attribute has a measure and the rows have
+        texts also dose, dose_low, dose_high, the change of the measure that the estimate is the effect of, with its
+        interval, and dose_unit, the measure. What is left out, and why, is in
         `table.attrs["notes"]` as sentences, in `table.attrs["left_out"]` as records, and logged.
 
     Raises
@@ -375,6 +377,7 @@ def estimate(
     columns = [find_reward(ds, r) for r in rewards] if rewards else reward_columns(columns_of(ds))
     parts = list(groups(ds, by))
     doses = _own_measures(ds, parts, measures)
+    dosed = any(own is not None for own in doses)
     rows: list[dict[str, Any]] = []
     left_out: dict[str, list[LeftOut]] = {}
     notes = _pooling(ds, [by] if isinstance(by, str) else list(by or []))
@@ -386,7 +389,7 @@ def estimate(
             r, w, codes = matrix[group.rows], group.treated, group.clusters
             seen = None if known is None else known[group.rows]
             found = effects(r, w, codes, level, unpaired=se_unpaired, features=seen)
-            best = recommended(found, r, w, codes, own)
+            best = recommended(found, r, w, codes, None if own is None else own[0])
             if uncertainty != "analytic":
                 found = resampled(found, r, w, codes, uncertainty, draws, seed, level)
             left_out[" / ".join(map(str, labels.values()))] = list(found.left_out)
@@ -395,6 +398,7 @@ def estimate(
                 row = {**labels, **{c: getattr(e, c) for c in _BEFORE_SD}, "reward_sd": found.reward_sd}
                 row |= {c: getattr(e, c) for c in _AFTER_SD}
                 row |= {"recommended": first, "reason": best.reason if best and first else ""}
+                row |= _dose(own, r, group, e, level) if dosed else {}
                 rows.append({**row, "se_unpaired": e.se_unpaired} if se_unpaired else row)
             notes += _one_large_cluster(labels, found)
     notes += _gathered(left_out)
@@ -421,18 +425,33 @@ SAMPLES = ("complete", "two-phase")
 LARGE_CLUSTER = 0.2  # share of the rows
 
 
-def _own_measures(ds: Any, parts: list[Group], measures: Mapping[str, Measure] | None) -> list[Floats | None]:
-    """Per group the attribute's own measure of every text, where the third rewrite's could tell a drift."""
+def _own_measures(
+    ds: Any, parts: list[Group], measures: Mapping[str, Measure] | None
+) -> list[tuple[Floats, str] | None]:
+    """Per group the attribute's own measure of every text, (n, depth+1), and its name; None without either."""
     texts = chains(ds) if {RESPONSE, REWRITES} <= set(columns_of(ds)) else None
-    found: list[Floats | None] = []
+    found: list[tuple[Floats, str] | None] = []
     for group in parts:
-        measure = measure_of(str(group.labels[ATTRIBUTE]), measures, ds)
-        mine = [texts[i] for i in group.rows] if texts and measure else []
-        if measure is None or max(map(len, mine), default=0) < 4:
+        measure = measure_of(str(group.labels[ATTRIBUTE]), measures, ds) if texts else None
+        if texts is None or measure is None:
             found.append(None)
         else:
-            found.append(measured(measure, [chain[:4] for chain in mine], "the attribute's measure"))
+            values = measured(measure, [texts[i] for i in group.rows], "the attribute's measure")
+            found.append((values, unit_of(measure)))
     return found
+
+
+def _dose(own: tuple[Floats, str] | None, r: Floats, group: Group, e: Effect, level: float) -> dict[str, Any]:
+    """The change of the attribute's own measure that an estimate is the effect of: the estimator, of the measure."""
+    dose = Interval(float("nan"), float("nan"), float("nan"), 0)
+    if own is not None:
+        depth = min(own[0].shape[1], r.shape[1])
+        m = np.where(np.isfinite(r[:, :depth]), own[0][:, :depth], np.nan)
+        values, codes = row_values(m, group.treated, group.clusters, e.estimator, e.estimand)
+        if len(values) and np.isfinite(values).all():
+            dose = mean_interval(values, codes, float(np.nanmax(np.abs(m))), level)
+    unit = own[1] if own is not None and np.isfinite(dose.value) else ""
+    return {"dose": dose.value, "dose_low": dose.low, "dose_high": dose.high, "dose_unit": unit}
 
 
 def _one_large_cluster(labels: Mapping[str, Any], found: Effects) -> list[str]:

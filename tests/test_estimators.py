@@ -117,6 +117,18 @@ def test_naive_with_one_row_a_cluster_is_welchs_t_test():
     np.testing.assert_allclose((e.ci_low, e.ci_high), (low, high))
 
 
+@pytest.mark.parametrize(("treated", "most"), [(2, 1.0), (5, 0.975)])
+def test_naive_covers_with_a_rare_class(treated, most):
+    w, samples = np.arange(50) < treated, np.random.default_rng(11).normal(size=(600, 50, 1))
+    found = [effects(r, w).get("naive", "ate") for r in samples]
+    assert 0.93 <= np.mean([e.ci_low <= 0 <= e.ci_high for e in found]) <= most
+    if treated == 2:
+        welch = stats.ttest_ind(samples[:, w, 0], samples[:, ~w, 0], axis=1, equal_var=False)
+        assert np.mean(welch.pvalue >= 0.05) < 0.9  # the control
+        # Equal variances s^2: (1/2 + 1/48)^2 / ((1/2)^2/1 + (1/48)^2/47) = 1.085 degrees of freedom.
+        assert max(e.df for e in found) == pytest.approx((1 / 2 + 1 / 48) ** 2 / (1 / 4 + 1 / 48**2 / 47))
+
+
 def test_naive_with_one_treated_row_has_no_standard_error():
     r, _, _ = random_data(n=30)
     found = effects(r, np.arange(30) == 0)

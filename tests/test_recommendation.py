@@ -10,7 +10,7 @@ from scipy import optimize
 import ratekit as rk
 from ratekit.estimators import Effects, effects
 from ratekit.estimators import rate_geometric as geometric_values
-from ratekit.recommendation import law, own_drift, recommended
+from ratekit.recommendation import _judged, law, own_drift, recommended
 from ratekit.simulate import Imperfections, NumericWorld
 
 CHAIN = NumericWorld(xi_gap=0.5, xi_base=-0.5, effect_sd=0.0, rewriter=Imperfections(rho=0.5, noise=0.3))
@@ -197,13 +197,31 @@ def test_an_estimate_on_far_fewer_rows_is_not_read_in_its_place():
     assert recommended(Effects((), (), 1.0), r, sample.treated, np.arange(1000)) is None
 
 
-@pytest.mark.parametrize(
-    ("share", "outcome"), [(0.08, "shown fine"), (0.12, "shown bad"), (0.1, "too few rows to tell")]
-)
+@pytest.mark.parametrize(("share", "outcome"), [(0.08, "fine"), (0.12, "bad"), (0.1, "unknown")])
 def test_a_drift_of_the_measure_is_judged_against_a_tenth_of_the_dose(share, outcome):
     treated = np.arange(400) % 2 == 0
     own = faithful(treated, 3, drift=10 * share)
-    assert own_drift(own, treated, np.arange(400))[0] == outcome
+    drifts = own_drift(own, treated, np.arange(400))
+    assert [drift.value for drift in drifts.values()] == pytest.approx([-share, share], abs=0.005)
+    assert _judged(drifts)[0] == outcome
+    assert own_drift(own[:, :3], treated, np.arange(400)) == {}
+
+
+def test_rewrites_beyond_every_original_are_said_to_be_outside_the_data():
+    w, clusters = np.arange(100) % 2 == 0, np.arange(100)
+    r = np.random.default_rng(0).uniform(size=(100, 3))
+    own = r.copy()
+    inside = recommended(effects(r, w), r, w, clusters, own).reason
+    assert inside == "drift not tested: there is no third rewrite"
+    own[:5, 1:] = r[:5, 1:] = 9.0
+    assert recommended(effects(r, w), r, w, clusters, own).reason == inside  # a twentieth may be
+    own[5, 1] = 9.0
+    said = recommended(effects(r, w), r, w, clusters, own).reason
+    assert (
+        said == inside + "; outside the data: 6% of the rewrites lie beyond every original in the attribute's measure"
+    )
+    r[5, 2] = -9.0
+    assert "every original in reward, so SDs" in recommended(effects(r, w), r, w, clusters, own).reason
 
 
 def test_one_row_is_recommended_of_each_attribute_and_reward_model_with_its_reason():

@@ -93,6 +93,10 @@ COLUMNS = [
     "ci_high_sd",
     "recommended",
     "reason",
+    "dose",
+    "dose_low",
+    "dose_high",
+    "dose_unit",
 ]
 
 

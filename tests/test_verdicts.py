@@ -12,9 +12,11 @@ from scipy import stats
 
 import ratekit as rk
 from ratekit.conclusions import Verdict, conclusions, level_of, sentence, smallest_effect
-from ratekit.diagnostics.evidence import Evidence, mean_interval, share_interval, shared_words
-from ratekit.diagnostics.verdicts import RULES, _outside, _Priced, effect_size, ratio_interval, verdict_of
+from ratekit.diagnostics.evidence import Evidence, shared_words
+from ratekit.diagnostics.verdicts import RULES, _Priced, verdict_of
 from ratekit.estimators import effects
+from ratekit.intervals import mean_interval, outside, ratio_interval, share_interval
+from ratekit.recommendation import effect_size
 
 INF = math.inf
 TRUST, CARE, CANNOT, NO = "trust", "trust with care", "cannot tell", "do not trust"
@@ -237,7 +239,7 @@ def test_a_tenth_of_the_originals_range_is_not_outside(slack, share):
     values = np.zeros((100, 3))
     values[:50, 0] = 10.0
     values[:, 1:] = 10 + 10 * slack
-    assert _outside(values, np.arange(100)).value == share
+    assert outside(values, np.arange(100)).value == share
 
 
 def test_who_was_refused_is_seen_in_rewards_and_in_measures():

@@ -138,8 +138,8 @@ def read_effects(folder: Path, record: Mapping[str, Any], dataset: str) -> pd.Da
     if not path.exists() or record.get("dataset") != dataset or record.get("effects") != files.fingerprint(path):
         return None
     table = unquoted(pd.read_csv(path, keep_default_na=False, na_values=[""]))
-    if "reason" in table:
-        table["reason"] = table["reason"].fillna("")
+    for column in {"reason", "dose_unit"} & set(table):
+        table[column] = table[column].fillna("")
     table.attrs["notes"] = list(record.get("notes") or [])
     return table
 

@@ -251,7 +251,8 @@ def compact(table: pd.DataFrame) -> pd.DataFrame:
     bounds = zip(table["ci_low"], table["ci_high"], strict=True)
     interval = ["-" if low != low else f"[{low:.4g}, {high:.4g}]" for low, high in bounds]
     shown.insert(list(shown.columns).index("ci_low"), "interval", interval)
-    left = ["ci_low", "ci_high", "n_treated", "n_untreated", "df", "se_sd", "ci_low_sd", "ci_high_sd", "reason"]
+    left = ["ci_low", "ci_high", "n_treated", "n_untreated", "df", "se_sd", "ci_low_sd", "ci_high_sd", "reason",
+            "dose_low", "dose_high"]  # fmt: skip
     return shown.drop(columns=[c for c in left if c in shown])
 
 

@@ -2,51 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from scipy import special
 
 from ratekit.attributes import measure_of, off_target
-from ratekit.estimators import Bools, Floats, Ints, clustered_mean
+from ratekit.estimators import Bools, Floats, Ints
 from ratekit.groups import chains, groups
-from ratekit.measures import Measure, measured
+from ratekit.measures import Measure, measured, unit_of
 from ratekit.rewriting.base import USABLE
 from ratekit.schema import ATTRIBUTE, REWRITE_STATUS, columns_of
 
-LEVEL = 0.95
 LOST = 0.4  # a rewrite that shares less of its source's words answers it, or is about something else
 FEW_WORDS = 5  # texts with fewer distinct words are compared letter by letter
 _WORD = re.compile(r"\w+")
-
-
-class Interval(NamedTuple):
-    """A value with its 95 % interval, and the number of rows behind it."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-    def parts_of(self, whole: float) -> Interval:
-        """The interval in parts of `whole`; of nothing, nothing is no part and anything an infinite one."""
-        value, low, high = (
-            v / whole if whole > 0 else v if v == 0 or v != v else math.copysign(math.inf, v) for v in self[:3]
-        )
-        return Interval(value, low, high, self.n)
-
-    def times(self, factor: float) -> Interval:
-        """The interval of the value times a constant that is not negative."""
-        return Interval(self.value * factor, self.low * factor, self.high * factor, self.n)
-
-    @property
-    def reach(self) -> float:
-        """The end that lies farther from 0; -1 where there is no interval."""
-        return max(-self.low, self.high) if self.low == self.low else -1.0
 
 
 @dataclass(frozen=True)
@@ -111,7 +83,7 @@ def evidence(
             ok=np.array([[len(s) > k and s[k] in USABLE for k in range(depth)] for s in said], bool).reshape(-1, depth),
             kept=_by_pass(mine, depth, lambda sources, rewrites: list(map(shared_words, sources, rewrites))),
             repeated=_by_pass(mine, depth, _repeats),
-            unit=None if own is None else _unit(own),
+            unit=None if own is None else unit_of(own),
             own=np.empty((len(mine), 0)) if own is None else measured(own, mine, f"the measure of {name}"),
             others={other: measured(m, mine, other) for other, m in off_target(name, measures, ds).items()},
         )
@@ -146,42 +118,6 @@ def _repeats(sources: Texts, rewrites: Texts) -> list[float]:
         float("nan") if text is None or source is None else float(text == source or len(of[text]) > 1)
         for source, text in pairs
     ]
-
-
-def _unit(measure: Measure) -> str:
-    name = str(getattr(measure, "__name__", ""))
-    return name if name and name != "<lambda>" else "its own measure"
-
-
-def mean_interval(values: Floats, clusters: Ints, size: float = 0.0, level: float = LEVEL) -> Interval:
-    """The mean of `values` with its t interval over clusters; of no width where all values are the same.
-
-    `size` is the magnitude of the numbers that the values are differences of.
-    """
-    mean = clustered_mean(values, clusters, size)
-    if mean.se == 0:
-        return Interval(mean.value, mean.value, mean.value, len(values))
-    low, high, _ = mean.interval(level)
-    return Interval(mean.value, low, high, len(values))
-
-
-def share_interval(values: Floats, clusters: Ints, level: float = LEVEL) -> Interval:
-    """The mean of values from 0 to 1 with Wilson's score interval (1927), n made smaller by what clusters share.
-
-    Examples
-    --------
-    >>> [round(float(x), 3) for x in share_interval(np.ones(16), np.arange(16))]
-    [1.0, 0.806, 1.0, 16.0]
-    """
-    share, se, n_clusters = clustered_mean(values, clusters)[:3]
-    n = len(values)
-    if n == 0:
-        return Interval(np.nan, np.nan, np.nan, 0)
-    effective = min(float(n), share * (1 - share) / se**2) if se > 0 else float(n_clusters)
-    z2 = float(special.ndtri(0.5 + level / 2)) ** 2
-    middle = (share + z2 / (2 * effective)) / (1 + z2 / effective)
-    half = np.sqrt(z2 * (share * (1 - share) / effective + z2 / (4 * effective**2))) / (1 + z2 / effective)
-    return Interval(share, max(middle - half, 0.0), min(middle + half, 1.0), n)
 
 
 def shared_words(one: str | None, other: str | None) -> float:

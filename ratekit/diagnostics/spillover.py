@@ -11,6 +11,7 @@ from ratekit.attributes import measure_of
 from ratekit.errors import InputError
 from ratekit.estimators import Floats, Ints, clustered_mean, pooled_sd
 from ratekit.groups import chains, groups, reward_matrix
+from ratekit.intervals import ratio_interval
 from ratekit.measures import MEASURES, Measure, measured
 from ratekit.schema import ATTRIBUTE, columns_of, find_reward, require, reward_columns, reward_name
 
@@ -151,12 +152,37 @@ def dose_response(
     >>> table[["bin", "per_unit"]].head(2).values.tolist()
     [['all', 1.0], ['1', 1.0]]
 
-    The dose of a row is s (measure of the second rewrite - of the first): by how much the rewrites moved it. One row
-    per attribute, reward model and bin: attribute, reward_model, bin ("all", then "1" ... by quantiles of the dose),
-    dose_low, dose_high, dose (mean), effect (mean of s (r2 - r1)), se, ci_low, ci_high, per_unit (effect / dose),
-    per_unit_se, n, n_clusters. The SE of the ratio is by the delta method (Wald's ratio estimator); where the dose is
-    not told from 0 at 5 %, the ratio means nothing and is NaN. Rows in different bins differ in more than their dose,
-    so the curve describes and does not identify.
+    Parameters
+    ----------
+    ds
+        Rewritten and scored rows.
+    rewards
+        Names of reward models; default all.
+    measures
+        {attribute: texts -> numbers}, where `rk.ATTRIBUTES` does not say what the attribute is measured by.
+    bins
+        Of the dose, by its quantiles.
+    level
+        Of the intervals.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per attribute, reward model and bin: attribute, reward_model, bin ("all", then "1" ...), dose_low,
+        dose_high, dose (mean), effect (mean of s (r2 - r1)), se, ci_low, ci_high, per_unit (effect / dose),
+        per_unit_low, per_unit_high, n, n_clusters.
+
+    Notes
+    -----
+    The dose of a row is s (measure of the second rewrite - of the first): by how much the rewrites moved it. The
+    interval of the ratio is Fieller's (`ratekit.intervals.ratio_interval`). Where the dose is not told from 0 it is
+    unbounded, -inf to inf, and `per_unit` is NaN. Rows in different bins differ in more than their dose, so the curve
+    describes and does not identify.
+
+    Raises
+    ------
+    InputError
+        Where nothing is scored, the attribute has no measure, or no row has a second rewrite.
     """
     import pandas as pd
 
@@ -203,16 +229,14 @@ def _curve(dose: Floats, effect: Floats, clusters: Ints, bins: int, level: float
         if not used.any():
             continue
         d, e, codes = dose[used], effect[used], clusters[used]
-        of_effect, of_dose = clustered_mean(e, codes), clustered_mean(d, codes)
-        value, se = of_effect.value, of_effect.se if of_effect.se > 0 else float("nan")
+        of_effect, n_clusters = clustered_mean(e, codes), len(np.unique(codes))
         low, high, _ = of_effect.interval(level)
-        mean, n_clusters = of_dose.value, of_dose.n_clusters
-        told = mean != 0 and (of_dose.se == 0 or of_dose.interval()[2] < 0.05)
-        ratio = value / mean if told else float("nan")
-        ratio_se = clustered_mean((e - ratio * d) / mean, codes)[1] if told else float("nan")
+        price = ratio_interval(e, d, codes, level)
         rows.append({
             "bin": "all" if name == "all" else str(int(name) + 1), "dose_low": d.min() + 0.0,
-            "dose_high": d.max() + 0.0, "dose": mean, "effect": value, "se": se, "ci_low": low, "ci_high": high,
-            "per_unit": ratio, "per_unit_se": ratio_se, "n": len(d), "n_clusters": n_clusters,
+            "dose_high": d.max() + 0.0, "dose": d.mean(), "effect": of_effect.value,
+            "se": of_effect.se if of_effect.se > 0 else float("nan"), "ci_low": low, "ci_high": high,
+            "per_unit": price.value if np.isfinite(price.low) else float("nan"), "per_unit_low": price.low,
+            "per_unit_high": price.high, "n": len(d), "n_clusters": n_clusters,
         })  # fmt: skip
     return rows

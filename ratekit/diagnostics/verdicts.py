@@ -29,7 +29,6 @@ from ratekit.conclusions import (
     CARE,
     FINE,
     INF,
-    LEAST_EFFECT_SD,
     RULES,
     TOO_FEW,
     TRUST,
@@ -44,11 +43,13 @@ from ratekit.conclusions import (
     recommended,
     smallest_effect,
 )
-from ratekit.diagnostics.evidence import LOST, Evidence, Interval, evidence, mean_interval, share_interval
+from ratekit.diagnostics.evidence import LOST, Evidence, evidence
 from ratekit.errors import InputError
 from ratekit.estimators import ESTIMATORS, Bools, Floats, Ints, pooled_sd, row_values, rows_used
 from ratekit.groups import SIDE, reward_matrix
+from ratekit.intervals import Interval, mean_interval, outside, ratio_interval, share_interval
 from ratekit.measures import Measure
+from ratekit.recommendation import effect_size, own_drift
 from ratekit.schema import ATTRIBUTE, columns_of, require, reward_columns, reward_name
 from ratekit.sources.loading import as_dataset
 from ratekit.stages import estimate
@@ -57,8 +58,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["RULES", "Check", "Rule", "Verdict", "verdicts"]
-
-BEYOND = 0.1  # of the originals' range: nearer to it is not outside the data
 
 
 def verdicts(
@@ -157,7 +156,7 @@ def verdict_of(seen: Evidence, model: str | None, r: Floats | None, rows: list[d
         why.append("nothing is scored, so what else moved is judged by its size and not by what a reward pays for it")
     reason = "; ".join(why) or "every check is shown fine"
     if row:
-        row = {**row, "level": level_of(row), "smallest": smallest_effect(row), **_dose(seen, row)}
+        row = {**row, "level": level_of(row), "smallest": smallest_effect(row)}
     labels = {k: v for k, v in seen.labels.items() if k != ATTRIBUTE}
     attribute = str(seen.labels[ATTRIBUTE])
     return Verdict(attribute, model, word, row, reason, tuple(checks), labels, beside(rows, row) if row else {})
@@ -267,8 +266,13 @@ def _on_target(seen: Evidence) -> Iterator[Check]:
             text = f"the rewrites {asked} move the attribute's measure the other way {where}"
         yield _check("moves", worst, text, "the measure moves as asked in both directions")
     yield from _dose_against_gap(seen)
-    yield from _own_drift(seen, size)
-    reach = _outside(m, seen.clusters)
+    drifts = own_drift(m, seen.treated, seen.clusters)
+    if drifts:
+        side, parts = max(drifts.items(), key=lambda item: item[1].reach)
+        text = (f"the third rewrite of {SIDE[side]} responses differs from the first in {seen.unit} by "
+                f"{abs(parts.value):.0%} of what a rewrite moves it")  # fmt: skip
+        yield _check("own drift", parts, text, "the third rewrite is where the first was")
+    reach = outside(m, seen.clusters)
     if reach is not None:
         text = f"outside the data: {reach.value:.0%} of the rewrites lie beyond every original in {seen.unit}"
         yield _check("outside by measure", reach, text, "the rewrites stay within what the originals show")
@@ -295,43 +299,6 @@ def _dose_against_gap(seen: Evidence) -> Iterator[Check]:
     )
     check = _check("dose", in_sd, text, text)
     yield replace(check, outcome=TOO_FEW, word=max(check.word, CARE, key=WORDS.index))
-
-
-def _own_drift(seen: Evidence, size: float) -> Iterator[Check]:
-    m = seen.own
-    if m.shape[1] < 4:
-        return
-    worst: tuple[Interval, str, float] | None = None
-    complete = np.isfinite(m[:, 1]) & np.isfinite(m[:, 2])
-    s = np.where(seen.treated, 1.0, -1.0)
-    if not complete.any():
-        return
-    dose = abs(float((s * (m[:, 2] - m[:, 1]))[complete].mean()))
-    for side in (True, False):
-        have = (seen.treated == side) & np.isfinite(m[:, 1]) & np.isfinite(m[:, 3])
-        if have.any():
-            drift = mean_interval(m[have, 3] - m[have, 1], seen.clusters[have], size)
-            parts = drift.parts_of(dose)
-            if worst is None or parts.reach > worst[0].reach:
-                worst = parts, SIDE[side], drift.value
-    if worst is not None:
-        parts, side_name, value = worst
-        text = (f"the third rewrite of {side_name} responses differs from the first by {value:+.3g} {seen.unit}, "
-                f"{abs(parts.value):.0%} of what a rewrite moves it")  # fmt: skip
-        yield _check("own drift", parts, text, "the third rewrite is where the first was")
-
-
-def _outside(values: Floats, clusters: Ints) -> Interval | None:
-    """Share of the first two rewrites that lie beyond the originals' range by more than a tenth of it."""
-    original, rewritten = values[:, 0], values[:, 1:3]
-    have = np.isfinite(rewritten)
-    if not (np.isfinite(original).any() and have.any()):
-        return None
-    low, high = float(np.nanmin(original)), float(np.nanmax(original))
-    slack = BEYOND * (high - low)
-    beyond = ((rewritten < low - slack) | (rewritten > high + slack)) & have
-    rows = have.any(axis=1)
-    return share_interval(beyond[rows].sum(axis=1) / have[rows].sum(axis=1), clusters[rows])
 
 
 def _shifts(seen: Evidence) -> Iterator[Check]:
@@ -371,29 +338,11 @@ def _of_rewards(seen: Evidence, r: Floats, estimator: str) -> Iterator[Check]:
     yield from _balance(seen, r, effect)
     yield from _drift(seen, r, estimator, effect)
     yield from _refused(seen, r, effect)
-    reach = _outside(r, seen.clusters)
+    reach = outside(r, seen.clusters)
     if reach is not None:
         text = f"outside the data: {reach.value:.0%} of the rewrites have a reward beyond that of every original"
         yield _check("outside by reward", reach, f"{text}, so an SD of the originals is no measure of its size",
                      "the rewards of rewrites stay within what the originals show")  # fmt: skip
-
-
-def effect_size(r: Floats, treated: Bools) -> float:
-    """What a bias is held against: max(|ATT|, |ATU|, 0.1 SD), in the reward's units.
-
-    Of the rewards of rewrites where they are there, else of the first rewrite; the SD is that of the originals, or
-    of the second rewrite where the originals are not scored.
-    """
-    sds = [pooled_sd(r[:, k], treated) for k in (0, 2, 1) if k < r.shape[1]]
-    sd = next((sd for sd in sds if sd == sd), 0.0)
-    same, other = (2, 1) if r.shape[1] > 2 else (0, 1)
-    sizes = [LEAST_EFFECT_SD * sd]
-    if r.shape[1] > 1:
-        for side in (True, False):
-            d = r[treated == side, same] - r[treated == side, other]
-            if np.isfinite(d).any():
-                sizes.append(abs(float(np.nanmean(d))))
-    return max(sizes)
 
 
 def _balance(seen: Evidence, r: Floats, effect: float) -> Iterator[Check]:
@@ -571,52 +520,3 @@ def _unlike(values: Floats, treated: Bools, kept: Bools, refused: Bools, tests: 
     half = float(stats.norm.ppf(1 - 0.025 / tests)) * math.sqrt(spread / len(out) + spread / len(within))
     value = float(out.mean())
     return Interval(value, value - half, value + half, len(out))
-
-
-# --- the dose --------------------------------------------------------------------------------------------
-
-
-def _dose(seen: Evidence, row: Mapping[str, Any]) -> dict[str, Any]:
-    """The change of the attribute's own measure that an estimate is the effect of: the estimator, of the measure."""
-    if seen.unit is None or (seen.own.shape[1] < 2 and row["estimator"] != "naive"):
-        return {}
-    values, codes = row_values(seen.own, seen.treated, seen.clusters, str(row["estimator"]), str(row["estimand"]))
-    if not len(values) or not np.isfinite(values).all():
-        return {}
-    dose = mean_interval(values, codes, float(np.nanmax(np.abs(seen.own))))
-    return {"dose": dose.value, "dose_low": dose.low, "dose_high": dose.high, "dose_unit": seen.unit}
-
-
-def ratio_interval(top: Floats, bottom: Floats, clusters: Ints, level: float = 0.95) -> Interval:
-    """The ratio of two means with Fieller's interval (1954); -inf to inf where the lower mean may be 0.
-
-    Parameters
-    ----------
-    top, bottom
-        Values (n,) whose means are divided.
-    clusters
-        Codes (n,); the two means are correlated by them.
-    level
-        Of the interval.
-
-    Examples
-    --------
-    >>> bottom = np.array([1.0, 2.0, 3.0, 2.0])
-    >>> [round(float(x), 3) for x in ratio_interval(2 * bottom, bottom, np.arange(4))]
-    [2.0, 2.0, 2.0, 4.0]
-    """
-    n, g = len(top), len(np.unique(clusters))
-    a, b = float(top.mean()), float(bottom.mean())
-    value = a / b if b else math.nan
-    if g < 2:
-        return Interval(value, -INF, INF, n)
-    codes = np.unique(clusters, return_inverse=True)[1]
-    sums = np.stack([np.bincount(codes, v - v.mean()) for v in (top, bottom)]) / n
-    (aa, ab), (_, bb) = (sums @ sums.T) * g / (g - 1)
-    t2 = float(special.stdtrit(g - 1, 0.5 + level / 2)) ** 2
-    # (a - q b)^2 <= t^2 var(a - q b), a quadratic in q
-    x, y, z = b * b - t2 * bb, a * b - t2 * ab, a * a - t2 * aa
-    if x <= 0:
-        return Interval(value, -INF, INF, n)
-    root = math.sqrt(max(y * y - x * z, 0.0))
-    return Interval(value, (y - root) / x, (y + root) / x, n)

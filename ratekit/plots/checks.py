@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ratekit.conclusions import LEAST_EFFECT_SD, RULES
+from ratekit.conclusions import RULES
 from ratekit.errors import InputError
 from ratekit.plots.names import cleaned, folded, names
 from ratekit.plots.style import (
@@ -26,6 +26,7 @@ from ratekit.plots.style import (
     tidy,
     zero,
 )
+from ratekit.recommendation import LEAST_EFFECT_SD
 
 if TYPE_CHECKING:
     import pandas as pd
