@@ -41,7 +41,6 @@ from ratekit.schema import (
     reward_columns,
     reward_name,
 )
-from ratekit.stages import estimate
 from ratekit.tables import as_markdown, table_of
 
 if TYPE_CHECKING:
@@ -206,7 +205,7 @@ def gate(
     >>> passed.outcome, passed.code
     ('shown too big', 3)
     """
-    audit = _held(audit)
+    audit = Audit.of(audit)
     attributes = list(dict.fromkeys(audit.effects["attribute"].astype(str)))
     if not limits:
         raise InputError("gate: no limit; give one, as in length=0.1")
@@ -220,7 +219,7 @@ def gate(
         raise unknown("reward model of this audit", reward, models)
     asked = [v for v in audit.verdicts if v.attribute in limits and reward in (None, v.reward_model)]
     if against is not None:
-        return Gate(tuple(_changes(audit, _held(against), asked, limits, strict)))
+        return Gate(tuple(_changes(audit, Audit.of(against), asked, limits, strict)))
     bounds = []
     for verdict in asked:
         seen = _interval(audit, verdict)
@@ -432,17 +431,6 @@ def _refuse_others(audit: Audit, baseline: Audit) -> None:
                         f"gate: the baseline has other rows: in row {row} {column!r} is {shorten(other, 40)!r}, not "
                         f"{shorten(one, 40)!r}; audit both on the same rows and rewrites"
                     )
-
-
-def _held(audit: Any) -> Audit:
-    if isinstance(audit, Audit):
-        return audit
-    if isinstance(audit, str | Path):
-        return Audit.load(audit)
-    from ratekit.sources.loading import as_dataset
-
-    ds = as_dataset(audit)
-    return Audit(ds, estimate(ds))
 
 
 def _inline(text: str) -> str:

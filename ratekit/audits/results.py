@@ -17,6 +17,7 @@ from ratekit.conclusions import Verdict, unchecked
 from ratekit.diagnostics import verdicts
 from ratekit.errors import InputError
 from ratekit.schema import ATTRIBUTE, NEEDED_BY, columns_of
+from ratekit.sources.loading import as_dataset
 from ratekit.stages import estimate
 
 if TYPE_CHECKING:
@@ -160,6 +161,21 @@ class Audit:
                 log.warning("%s is not of the rows beside it; the effects are estimated again", path / on_disk.EFFECTS)
             said, table = {**(record or {})}, estimate(ds, by=said.get("by"))
         return cls(ds, table, {**said}, path)
+
+    @classmethod
+    def of(cls, audit: Audit | str | Path | Any) -> Audit:
+        """The audit itself, the one at a path, or the one that scored rows make.
+
+        Raises
+        ------
+        InputError
+            As `load` and `rk.estimate`.
+        """
+        if isinstance(audit, Audit):
+            return audit
+        if isinstance(audit, str | Path):
+            return cls.load(audit)
+        return cls(ds := as_dataset(audit), estimate(ds))
 
     def __repr__(self) -> str:
         return as_screen(self)

@@ -1,0 +1,197 @@
+"""Reach: best of N against brute force and theory; three regimes with one audit told apart; wrong calls refused."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import ratekit as rk
+from ratekit.best_of_n import best_of, tilted
+
+
+def by_brute_force(a, r, n):
+    """The mean over every draw of n responses of `a` of the best, equal rewards sharing."""
+    found = []
+    for drawn in itertools.combinations(range(len(r)), n):
+        top = max(r[i] for i in drawn)
+        tied = [a[i] for i in range(len(r)) if r[i] == top]
+        found.append(np.mean(tied))
+    return np.mean(found)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 7])
+@pytest.mark.parametrize("ties", [False, True])
+def test_best_of_n_is_that_of_every_draw(n, ties):
+    rng = np.random.default_rng(n)
+    prompts = np.repeat([0, 1, 2], [7, 9, n - 1])
+    r = rng.integers(0, 4, len(prompts)).astype(float) if ties else rng.normal(size=len(prompts))
+    a = rng.normal(size=len(prompts))
+    mixed = rng.permutation(len(prompts))
+    found = best_of(a[mixed], r[mixed], prompts[mixed], n)
+    for g in (0, 1):
+        assert found[g] == pytest.approx(by_brute_force(a[prompts == g], r[prompts == g], n))
+    assert np.isnan(found[2])  # fewer than n responses
+
+
+def test_best_of_n_and_the_tilted_policy_of_normal_rewards():
+    """Best of N: rho E[max of N normals]; the tilted policy at its divergence: rho sqrt(2 KL)."""
+    rng = np.random.default_rng(0)
+    expected_max = {2: 1 / math.sqrt(math.pi), 4: 1.0294, 16: 1.7660}
+    for m, n, few in ((16, 4, 0.10), (64, 16, 0.05)):
+        prompts = np.repeat(np.arange(1500), m)
+        r = rng.normal(size=len(prompts))
+        a = 0.6 * r + 0.8 * rng.normal(size=len(prompts))
+        assert best_of(a, r, prompts, n).mean() == pytest.approx(0.6 * expected_max[n], rel=0.02)
+        kl = math.log(n) - (n - 1) / n
+        shift, true = tilted(a, r, prompts, kl).mean(), 0.6 * math.sqrt(2 * kl)
+        assert (1 - few) * true < shift < 1.01 * true
+
+
+def test_no_weights_reach_a_divergence_beyond_that_of_the_best_response():
+    a = np.arange(4.0)
+    assert tilted(a, a, np.zeros(4, int), math.log(4) - 1e-3) is not None
+    assert tilted(a, a, np.zeros(4, int), math.log(4) + 1e-3) is None
+    assert tilted(a, np.zeros(4), np.zeros(4, int), 0.1) is None
+
+
+# --- three regimes -------------------------------------------------------------------------------------------
+# Length is rewarded before. After, it is not on the texts that were audited, which have 20 to 40 words; the policy
+# writes 30 to 90. What differs: nothing else is rewarded; flattery is; beyond 45 words length is fined.
+
+
+def n_words(text):
+    return len(text.split())
+
+
+def n_flattery(text):
+    return text.count("thoughtful")
+
+
+REWARDS = {
+    "before": lambda t: 0.1 * n_words(t) + n_noise(t),
+    "mitigated": lambda t: n_noise(t),
+    "substituted": lambda t: 1.0 * n_flattery(t) + n_noise(t),
+    "overcorrected": lambda t: -0.08 * max(n_words(t) - 45, 0) + n_noise(t),
+}
+
+
+def n_noise(text):
+    return float(text.rsplit("~", 1)[1]) if "~" in text else 0.0
+
+
+def scored(frame):
+    texts = frame["response"]
+    chains = frame["rewrites"] if "rewrites" in frame else [[] for _ in texts]
+    for name, reward in REWARDS.items():
+        frame[f"reward/{name}"] = [[reward(t) for t in [x, *c]] for x, c in zip(texts, chains, strict=True)]
+    return frame
+
+
+def an_audit(n=60):
+    rng = np.random.default_rng(5)
+    rows = []
+    for i in range(n):
+        z = f"~{rng.normal():.6f}"
+        long, short = (" ".join(["word"] * k) + z for k in (40, 20))
+        chain = [long, short, long] if i % 2 else [short, long, short]
+        rows.append({"prompt_id": str(i), "prompt": str(i), "attribute": "length", "treated": bool(i % 2),
+                     "response": chain[0], "rewrites": chain[1:]})  # fmt: skip
+    return scored(pd.DataFrame(rows))
+
+
+def policy(seed, prompts=150, m=16):
+    rng = np.random.default_rng(seed)
+    rows = []
+    for p in range(prompts):
+        for _ in range(m):
+            flattery, length = int(rng.integers(0, 4)), int(rng.integers(30, 91))
+            words = ["word"] * (length - flattery) + ["thoughtful"] * flattery
+            rows.append({"prompt_id": str(p), "response": " ".join(words) + f"~{rng.normal():.6f}"})
+    return scored(pd.DataFrame(rows))
+
+
+SLOW = ("sentiment", "readability", "faults")  # to measure
+
+
+def len_0(texts):
+    return [0.0] * len(texts)
+
+
+def regimes(seed, audit, mitigations=("mitigated", "substituted", "overcorrected")):
+    samples = policy(seed)
+    measures = {"flattery": lambda texts: [float(n_flattery(t)) for t in texts], **dict.fromkeys(SLOW, len_0)}
+    return {
+        after: rk.reach(audit, samples, before="before", after=after, measures=measures, sizes=[8]).regimes[0]
+        for after in mitigations
+    }
+
+
+def test_one_audit_and_three_regimes():
+    audit = rk.Audit.of(an_audit())
+    after = audit.effects[audit.effects["reward_model"] != "before"].drop(columns="reward_model")
+    parts = [part.reset_index(drop=True) for _, part in after.groupby(audit.effects["reward_model"], sort=False)]
+    assert len(parts) == 3
+    for part in parts[1:]:
+        pd.testing.assert_frame_equal(part, parts[0])  # the audit cannot tell them apart
+    found = regimes(0, audit, ("mitigated", "substituted", "overcorrected", "before"))
+    assert {name: r.word for name, r in found.items()} == {
+        "mitigated": "mitigated", "substituted": "substituted", "overcorrected": "overcorrected",
+        "before": "not mitigated",
+    }  # fmt: skip
+    assert found["substituted"].moved_to == ("flattery",)
+    assert "best of 8 moves it by" in found["substituted"].text
+
+
+@pytest.mark.slow
+def test_regimes_told_apart_in_200_draws():
+    audit = rk.Audit.of(an_audit())
+    right = [all(r.word == name for name, r in regimes(seed, audit).items()) for seed in range(200)]
+    assert np.mean(right) >= 0.95
+
+
+def test_few_prompts_cannot_tell():
+    samples = policy(1, prompts=6)
+    found = rk.reach(an_audit(), samples, before="before", after="mitigated", sizes=[16]).regimes[0]
+    assert found.word == "cannot tell"
+    assert "more prompts would tell" in found.text
+
+
+@pytest.mark.slow
+def test_the_intervals_cover_and_are_of_standard_deviations():
+    """60 draws of 60 prompts: the 95 % interval of a shift in SDs holds the one of 5,000 prompts."""
+    audit = an_audit()
+    true = rk.reach(audit, policy(10_000, prompts=2000, m=8), before="before", after="mitigated", sizes=[4])
+    true = true.table.query("attribute == 'length' and reward_model == 'before'")["shift"].iloc[0]
+    held = 0
+    for seed in range(60):
+        row = rk.reach(audit, policy(seed, prompts=60, m=8), before="before", after="mitigated", sizes=[4]).table
+        row = row.query("attribute == 'length' and reward_model == 'before'").iloc[0]
+        held += row["ci_low"] <= true <= row["ci_high"]
+    assert held >= 52  # 57 expected; P(< 52) is under 1 % at 95 %
+
+
+@pytest.mark.parametrize(
+    ("change", "asked", "message"),
+    [
+        (lambda s: s.drop_duplicates("prompt_id"), {}, "no prompt has two responses"),
+        (lambda s: s[["prompt_id", "response"]], {}, "no rewards"),
+        (lambda s: s, {"before": "before"}, "both or neither"),
+        (lambda s: s, {"before": "before", "after": "mitigatde"}, "did you mean 'mitigated'"),
+        (lambda s: s, {"sizes": [1]}, "sizes from 2"),
+    ],
+)
+def test_a_wrong_call_is_one_line(change, asked, message):
+    with pytest.raises(rk.InputError, match=message) as e:
+        rk.reach(an_audit(), change(policy(0, prompts=4, m=4)), **asked)
+    assert "\n" not in str(e.value)
+
+
+def test_what_cannot_be_had_is_said():
+    found = rk.reach(an_audit(), policy(0, prompts=4, m=4))
+    assert "best of 8: no two prompts have 8 responses" in found.left_out
+    assert set(found.table["best_of"]) == {2, 4}
+    assert "best of 8" in repr(found)
