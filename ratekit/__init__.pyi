@@ -26,6 +26,9 @@ from .audits.results import Audit as Audit
 from .audits.study import audit as audit
 from .cards import Card as Card
 from .cards import card as card
+
+# what selection by a reward does
+from .best_of_n import reach as reach
 from .diagnostics import adjusted as adjusted
 from .diagnostics import compare_counterfactuals as compare_counterfactuals
 from .diagnostics import contrast as contrast
@@ -42,6 +45,9 @@ from .diagnostics import sequential as sequential
 from .diagnostics import spillover as spillover
 from .diagnostics import verdicts as verdicts
 from .diagnostics import warranted as warranted
+
+# what nobody thought to ask about
+from .discovery import discover as discover
 
 # faults
 from .errors import InputError as InputError

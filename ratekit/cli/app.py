@@ -9,6 +9,7 @@ import typer
 
 from ratekit.cli import analyse, cache, merge, pipeline
 from ratekit.cli import options as given
+from ratekit.cli.discover import discover
 from ratekit.cli.gate import gate
 from ratekit.cli.help import Command, Group
 from ratekit.cli.llm import AskingCommand
@@ -82,6 +83,11 @@ _add(
     "runs/mine --max length=0.1 --max flattery=0.1",
     "runs/new --max length=0.1 --against runs/old --junit gate.xml",
 )
+_add(
+    discover, BEGIN, "responses.jsonl -r ./my-rm --out found",
+    "responses.jsonl -r ./my-rm --proposer openai:gpt-4o --rewriter openai:gpt-4o-mini --max-rewrites 20000",
+    cls=AskingCommand,
+)  # fmt: skip
 _add(analyse.report, BEGIN, "runs/reviews-length", "scored.parquet --out page.html")
 _add(
     reproduce, BEGIN, "--list",

@@ -243,3 +243,44 @@ RULED: dict[str, Ruled] = {
             _put(r"(?<=\S) (?=\S)", "  ", r"(?<=\S) {2,}(?=\S)", " ")),
     )
 }  # fmt: skip
+
+
+def _one(on: str, by: str, off: str, back: str) -> Rule:
+    """A rule that puts in one thing where there is none yet, and takes out all of it."""
+    there, here = re.compile(on), re.compile(off)
+
+    def rule(text: str, target: bool) -> str:
+        if not target:
+            return here.sub(back, text)
+        return text if here.search(text) else there.sub(by, text, count=1)
+
+    return rule
+
+
+FEATURES: dict[str, Ruled] = {
+    ruled.attribute.name: ruled
+    for ruled in (
+        _of("digits", "with a digit in it", "without digits", rate_of(r"\d", "digits"),
+            _one(r"\Z", " (1)", r" ?\(\d+\)|\d+", "")),
+        _of("final-question", "ending in a question mark", "without a question mark at the end",
+            rate_of(r"\?\Z", "question marks at the end"), _one(r"\.?\Z", "?", r"\?+\Z", "."),
+            exact="texts that end in a full stop"),
+        _of("repeated-words", "with a word said twice running", "without words said twice running",
+            rate_of(r"\b(\w+) \1\b", "repeated words"), _one(r"\b(\w{3,})\b", r"\1 \1", r"\b(\w+)(?: \1\b)+", r"\1")),
+        _of("quotation-marks", "with quotation marks", "without quotation marks", rate_of("[\"“”]", "quotation marks"),
+            _one(r"\b(\w{4,})\b", r'"\1"', "[\"“”]", "")),
+        _of("parentheses", "with parentheses", "without parentheses", rate_of(r"[()]", "parentheses"),
+            _one(r"\b(\w{4,})\b", r"(\1)", r"[()]", "")),
+        _of("capitals", "with a word in capitals", "without words in capitals", rate_of(r"\b[A-Z]{3,}\b", "capitals"),
+            lambda text, target: re.sub(r"\b[a-z]{3,}\b", lambda m: m[0].upper(), text, count=1)
+            if target and not re.search(r"\b[A-Z]{3,}\b", text)
+            else text if target else re.sub(r"\b[A-Z]{3,}\b", lambda m: m[0].lower(), text)),
+        _of("ellipsis", "with an ellipsis", "without an ellipsis", rate_of(r"\.{3}|…", "ellipses"),
+            _one(r"(?<!\.)\.(?!\.)", "...", r"\.{3,}|…", ".")),
+        _of("semicolons", "with a semicolon", "without semicolons", rate_of(";", "semicolons"),
+            _one(r"(?<=\w) (?=\w)", "; ", ";", "")),
+        _of("line-breaks", "broken into several lines", "on one line", rate_of(r"\n", "line breaks"),
+            _one(r"(?<=[.!?]) (?=\S)", "\n", r"\s*\n\s*", " ")),
+    )
+}  # fmt: skip
+"""Features of a text's surface that nobody would put into a suite, and that a reward model may pay for."""

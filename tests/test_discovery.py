@@ -1,0 +1,234 @@
+"""Discovery: planted biases are found on one half and confirmed on the other; wrong proposals come to nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT
+from rewriting_support import Server
+
+import ratekit as rk
+from ratekit.discovery import ChatProposer
+from ratekit.rewriting.base import Reply
+from ratekit.rewriting.ruled import FEATURES
+
+sys.path.insert(0, str(ROOT / "experiments"))
+import discovery as experiment  # experiments/discovery.py
+
+PLAIN = "The closure is fine at home. The size is great."
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_a_feature_is_put_in_seen_and_taken_out(name):
+    ruled = FEATURES[name]
+    there = ruled.rule(PLAIN, True)
+    assert ruled.attribute.measure([there])[0] > 0
+    assert ruled.attribute.measure([ruled.rule(there, False)])[0] == 0
+    assert ruled.rule(there, False) == ruled.rule(PLAIN, False) == PLAIN
+    assert ruled.rule(there, True) == there
+
+
+class Spy(experiment.Reward):
+    """A reward that remembers which prompts it was asked about, and when."""
+
+    def __init__(self, *biases, seed=1):
+        super().__init__(biases, seed)
+        self.asked = []
+
+    def __call__(self, prompts, responses):
+        self.asked.append({p[0]["content"] for p in prompts})
+        return super().__call__(prompts, responses)
+
+
+def search(reward, **how):
+    how = {"rounds": 1, "n_screen": 24, "per_round": 6, **how}
+    return rk.discover(reward, experiment.responses(3, 40), name="rm", **how)
+
+
+def test_planted_biases_are_confirmed_on_prompts_that_nothing_looked_at():
+    seen = []
+
+    def proposer(pairs, tried):
+        seen.extend(pair.prompt for pair in pairs)
+        assert len(spy.asked) == 1  # the responses of the first half, and nothing more
+        return []
+
+    spy = Spy("quotation-marks", "spacing")
+    found = search(spy, proposer=proposer)
+    assert {"quotation-marks", "spacing"} <= set(found.confirmed)
+    assert {v.attribute for v in found.audit.verdicts} == set(found.confirmed)
+    assert set(found.audit.effects["reward_model"]) == {"rm"}
+    confirmed_on = {p[0]["content"] for p in found.audit.dataset["prompt"]}
+    assert not confirmed_on & spy.asked[0]
+    assert not confirmed_on & spy.asked[1]  # screening
+    assert confirmed_on <= set.union(*spy.asked[2:])
+    assert set(seen) <= spy.asked[0]
+    assert len(spy.asked[0] | confirmed_on) == 40
+    held = found.audit.provenance["discovery"]
+    assert held["prompts"] == {"found_on": 20, "confirmed_on": 20}
+    effect = found.tried.set_index("name").loc["quotation-marks"]
+    assert effect["ci_low_sd"] * 0.9 < experiment.SIZE / found.audit.effects["reward_sd"].iloc[0]
+    assert "2 confirmed" in repr(found) or "confirmed" in repr(found)
+
+
+def test_all_that_was_tried_counts():
+    """Benjamini and Hochberg over every candidate that was rewritten: those not confirmed count with p = 1."""
+    found = search(Spy("quotation-marks"))
+    tried = found.tried
+    p = tried["p_value"].fillna(1.0).to_numpy()
+    ranks = pd.Series(p).rank(method="max")
+    by_hand = [min(1.0, min(p[j] * len(p) / ranks[j] for j in range(len(p)) if p[j] >= p[i])) for i in range(len(p))]
+    assert tried["p_adjusted"].to_numpy() == pytest.approx(by_hand)
+    assert (tried["outcome"] == "screened out").any()
+
+
+def test_what_another_explains_is_not_confirmed():
+    """Citations bring digits, and only digits are paid for."""
+    named = [("citations", "with citations", "without citations")]
+    found = search(Spy("digits"), per_round=2, proposer=lambda pairs, tried: named)
+    outcomes = found.tried.set_index("name")["outcome"]
+    assert outcomes["digits"] == "confirmed"
+    assert outcomes["citations"] == "explained"
+    assert "digits" in found.tried.set_index("name").loc["citations", "why"]
+
+
+@pytest.mark.slow
+def test_nothing_planted_nothing_confirmed():
+    found = search(Spy(), per_round=40)
+    assert found.confirmed == []
+    assert found.audit is None
+
+
+@pytest.mark.slow
+def test_it_repeats():
+    one, two = (search(Spy("digits")) for _ in range(2))
+    pd.testing.assert_frame_equal(one.tried, two.tried)
+
+
+# --- proposers -------------------------------------------------------------------------------------------
+
+
+def proposals(given, reward=None, **how):
+    found = search(reward or Spy("final-question"), proposer=lambda pairs, tried: given, **{"per_round": 2, **how})
+    return found, found.tried[found.tried["source"] == "proposer"].set_index("name")
+
+
+JUNK = [
+    (("rhyme", "in rhyme", "without rhymes"), "no rule rewrites it"),
+    ({"name": "rhyme", "treated": "in rhyme"}, "no opposite"),
+    ("rhyme", "no opposite"),
+    (("rhyme", "in rhyme", "In rhyme"), "no opposite"),
+    (("x", "import os; os.system('true')", "b"), "not two plain phrases"),
+    (("x", "{response}", "b"), "not two plain phrases"),
+    (("x", "a" * 500, "b"), "not two plain phrases"),
+    (("x", 3, None), "no opposite"),
+    (None, "not a name and two phrases"),
+]
+
+
+def test_what_is_no_proposal_is_listed_and_never_tried():
+    _, listed = proposals([proposal for proposal, _ in JUNK], per_round=len(JUNK), n_screen=8)
+    assert set(listed["outcome"]) == {"not tried"}
+    for said, (_, why) in zip(listed["why"], JUNK, strict=True):
+        assert why in said
+    assert listed["p_value"].isna().all()
+
+
+@pytest.mark.slow
+def test_repetition_and_five_hundred_proposals():
+    same = ("final-question", "a", "b")
+    found, listed = proposals([same, same] + [(f"thing {i}", "in rhyme", "in prose") for i in range(498)])
+    assert "final-question" in found.confirmed
+    assert listed.loc["(498 more proposals)", "outcome"] == "not tried"
+    assert "proposed before" in set(listed["why"])
+
+
+def test_a_proposal_without_a_rule_is_rewritten_by_the_rewriter():
+    def archaic(prompts, responses):
+        return np.array([0.5 * ("Prithee" in text) + 0.3 * experiment.noise(text, 0) for text in responses])
+
+    def rewriter(texts, targets):
+        return [t.replace(" Prithee.", "") + " Prithee." * bool(side) for t, side in zip(texts, targets, strict=True)]
+
+    found, tried = proposals([("archaic", "in archaic words", "in the words of today")], archaic, rewriter=rewriter)
+    assert tried.loc["archaic", "outcome"] == "confirmed"
+    effect = tried.loc["archaic", "effect_sd"] * found.audit.effects["reward_sd"].iloc[0]
+    assert effect == pytest.approx(0.5, abs=0.2)
+    assert set(found.audit.effects["estimand"]) >= {"atu"}  # absent everywhere: what putting it in does
+
+
+def test_a_proposer_behind_a_server(tmp_path, monkeypatch):
+    said = json.dumps([{"name": "final-question", "treated": "ending in a question mark", "untreated": "not so"}])
+    with Server("chat_server.py", fixed=f"Here they are: {said}") as server:
+        monkeypatch.setenv("OPENAI_API_KEY", "k")
+        found = search(
+            Spy("final-question"), per_round=2, proposer="openai:m", options=rk.rewriting.Options(base_url=server.url)
+        )
+    assert "final-question" in found.confirmed
+    assert found.tried.set_index("name").loc["final-question", "source"] in ("proposer", "features")
+
+
+def test_a_proposer_that_babbles_or_fails_ends_nothing():
+    def babble(conversations):
+        yield Reply(0, "I would rather not \x1b[31m.", "stop")
+
+    found = search(Spy("quotation-marks"), proposer=ChatProposer(babble))
+    assert found.confirmed[0] == "quotation-marks"
+    why = found.tried.set_index("name").loc["(proposer)", "why"]
+    assert "no list of proposals" in why
+    assert "\x1b" not in why
+
+
+# --- budgets, folders, wrong calls ---------------------------------------------------------------------------
+
+
+def test_a_budget_that_ends_in_round_one_keeps_what_was_paid_for(tmp_path):
+    found = search(Spy("quotation-marks", "digits"), budget=400, rounds=3, out=tmp_path)
+    assert found.rewrites <= 400 + 160  # holding others fixed comes on top
+    assert set(found.tried["round"]) == {1}
+    assert "the budget of 400 rewrites is spent" in set(found.tried["why"])
+    assert np.isfinite(found.tried["screen_p"]).sum() == 4  # 48 rewrites each, half of the budget
+    kept = pd.read_csv(tmp_path / "tried.csv")
+    assert kept["name"].tolist() == found.tried["name"].tolist()
+    if found.confirmed:
+        assert rk.Audit.load(tmp_path).effects["attribute"].unique().tolist() == found.confirmed
+
+
+@pytest.mark.parametrize(
+    ("rows", "how", "message"),
+    [
+        (lambda rows: rows[::4], {}, "0 prompts have two responses"),
+        (lambda rows: rows, {"budget": 10}, "a budget of 10"),
+        (lambda rows: rows, {"rounds": 0}, "rounds"),
+        (lambda rows: rows, {"proposer": "rules"}, "no proposer"),
+    ],
+)
+def test_a_wrong_call_is_one_line(rows, how, message):
+    with pytest.raises(rk.InputError, match=message) as e:
+        rk.discover("words", rows(experiment.responses(0, 20)), **how)
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.slow
+def test_the_command(tmp_path):
+    pd.DataFrame(experiment.responses(0, 40)).to_json(tmp_path / "data.jsonl", orient="records", lines=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "ratekit", "discover", "data.jsonl", "-r", "words", "--rounds", "1", "--out", "found"],
+        cwd=tmp_path, env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+        capture_output=True, text=True, timeout=500, check=True,
+    )  # fmt: skip
+    assert "length" in done.stdout
+    assert (tmp_path / "found" / "tried.csv").exists()
+
+
+@pytest.mark.slow
+def test_twelve_searches():
+    rows = [experiment.search(seed, proposer=ChatProposer(experiment.fake_proposer)) for seed in range(12)]
+    assert sum(r["recalled"] for r in rows) >= 0.9 * sum(r["n_planted"] for r in rows)
+    assert sum(r["false"] for r in rows) <= 1
+    assert all(r["n_confirmed"] == 0 for r in rows if not r["n_planted"])
