@@ -24,11 +24,11 @@ from .attributes import Attribute as Attribute
 # the whole study
 from .audits.results import Audit as Audit
 from .audits.study import audit as audit
-from .cards import Card as Card
-from .cards import card as card
 
 # what selection by a reward does
 from .best_of_n import reach as reach
+from .cards import Card as Card
+from .cards import card as card
 from .diagnostics import adjusted as adjusted
 from .diagnostics import compare_counterfactuals as compare_counterfactuals
 from .diagnostics import contrast as contrast
