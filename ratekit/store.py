@@ -9,7 +9,8 @@ Every line begins with a checksum of what follows it, so that no part of a line 
 
     {"check": "5f1c22a90b7d3e84", "key": "9f8a...", "text": "A longer text.", ...}
 
-A line without a checksum, from elsewhere, is taken as it is.
+A line without a checksum, from elsewhere, is taken as it is. Replies are stored one a record (`rewriting.cache`),
+scores a block a record (`scoring.store`); the suffix of their shards differs, so that one folder can hold both.
 
 Each process writes to a shard of its own, which it holds locked (flock) while it lives; a key that is being worked on
 is a locked byte of the file `.claims` (at the offset that the key names), which the kernel lets go of when the process
@@ -68,6 +69,8 @@ class Store:
         They are called, in messages and file names.
     fault
         What is wrong with a record's fields, or None: such a record counts as missing.
+    suffix
+        Of the shards.
 
     Raises
     ------
@@ -85,8 +88,14 @@ class Store:
     {'key': 'k1', 'text': 'hello'}
     """
 
-    def __init__(self, folder: str | Path, what: str, fault: Callable[[dict[str, Any]], str | None] = no_fault) -> None:
-        self.folder, self.what, self.fault = Path(folder).expanduser(), what, fault
+    def __init__(
+        self,
+        folder: str | Path,
+        what: str,
+        fault: Callable[[dict[str, Any]], str | None] = no_fault,
+        suffix: str = ".jsonl",
+    ) -> None:
+        self.folder, self.what, self.fault, self.suffix = Path(folder).expanduser(), what, fault, suffix
         if self.folder.is_file():
             raise InputError(f"the folder of {what} {self.folder} is a file; give a folder")
         try:
@@ -117,7 +126,7 @@ class Store:
                 with nameless.open("rb") as f:
                     if try_lock(f.fileno()):
                         if os.fstat(f.fileno()).st_size:
-                            nameless.rename(nameless.with_name(f"{nameless.name[1:]}.jsonl"))
+                            nameless.rename(nameless.with_name(nameless.name[1:] + self.suffix))
                         else:
                             nameless.unlink()
 
@@ -166,6 +175,10 @@ class Store:
                 if record and not self.fault(record):
                     yield record
 
+    def shards(self) -> list[Path]:
+        """The files, in the order in which they count."""
+        return list(self._shards)
+
     def __contains__(self, key: str) -> bool:
         return short(key) in self._index
 
@@ -179,7 +192,7 @@ class Store:
             if seen != self._folder_seen:
                 # Within one tick of the file system's clock a second change would not show.
                 self._folder_seen = seen if time.time_ns() - seen > 50_000_000 else -1
-                for path in sorted(self.folder.glob("*.jsonl")):
+                for path in sorted(self.folder.glob("*" + self.suffix)):
                     if path.name not in self._known:
                         self._known.add(path.name)
                         self._shards.append(path)
@@ -276,7 +289,7 @@ class Store:
     def _open_shard(self) -> None:
         now = time.time_ns()  # shards are read in the order of their names, and of two records the later counts
         stamp = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now // 10**9))}-{now % 10**9:09d}"
-        path = self.folder / f"{self.what}-{stamp}-{os.getpid()}-{uuid.uuid4().hex[:8]}.jsonl"
+        path = self.folder / f"{self.what}-{stamp}-{os.getpid()}-{uuid.uuid4().hex[:8]}{self.suffix}"
         _set_aside(self._reserve, RESERVE)
         file = os.open(_hidden(path), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
         if not try_lock(file) or not _hidden(path).exists():  # another process is tidying up just now

@@ -95,9 +95,12 @@ def test_a_reply_that_is_no_rewrite_is_null_with_its_status(server, tmp_path):
     assert [s[0] for s in out["rewrite_status"][3:]] == ["unchanged" if t else "ok" for t in out["treated"][3:]]
 
 
-@pytest.mark.parametrize(("status", "message"), [(401, "refused the key"), (404, "has no model 'm'")])
-def test_a_wrong_key_or_model_stops_at_once(server, status, message):
-    server.behave = lambda body: (status, {"error": {"message": "no", "code": "x"}})
+@pytest.mark.parametrize(
+    ("status", "answer", "message"),
+    [(401, "no", "refused the key"), (404, "The model `m` does not exist", "has no model 'm'")],
+)
+def test_a_wrong_key_or_model_stops_at_once(server, status, answer, message):
+    server.behave = lambda body: (status, {"error": {"message": answer, "code": "x"}})
     with pytest.raises(WorkError, match=message) as caught:
         rk.rewrite(reviews(2), "length", "openai:m", depth=1, base_url=server.url, progress=False)
     assert "sk-canary" not in str(caught.value)

@@ -19,7 +19,7 @@ CANARY = "sk-canary-0123456789abcdef"
 
 def process(*arguments, **env):
     command = [sys.executable, "-m", "ratekit", *map(str, arguments)]
-    return subprocess.run(command, env=environment(**env), cwd=ROOT, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, env=environment(**env), cwd=ROOT, capture_output=True, text=True, timeout=300)
 
 
 def said(result):
@@ -127,20 +127,19 @@ def test_ctrl_c_keeps_what_arrived_and_says_how_to_go_on(server, data):
         command, env=environment(), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
     )  # fmt: skip
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while server.stats.get("sent", 0) < 100 and time.monotonic() < deadline:
         time.sleep(0.1)
     running.send_signal(signal.SIGINT)
-    _, err = running.communicate(timeout=20)
-    assert running.returncode == 130
+    _, err = running.communicate(timeout=120)
+    assert running.returncode == 130, err
     assert "Traceback" not in err
     assert "run the same command again to go on" in err
     kept = len(Cache(data.parent / "out" / "rewrites"))
-    assert kept >= 100 - 64
-    before = server.stats["requests"]
+    assert kept >= 100
+    assert server.stats["sent"] == kept  # requests under way were awaited, and kept
     server.configure(mean_ms=0)
     assert process(*asks(server, data)).returncode == 0
-    assert before >= kept  # those under way are waited for
     assert server.stats["requests"] == 1200 - kept
 
 

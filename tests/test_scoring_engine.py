@@ -15,6 +15,7 @@ from conftest import ROOT
 import ratekit as rk
 from ratekit.errors import InputError, WorkError
 from ratekit.scoring import engine
+from ratekit.scoring.base import Scores
 from ratekit.scoring.model import RewardModel
 from ratekit.scoring.store import ScoreStore
 
@@ -136,15 +137,75 @@ def test_the_store_is_a_dataset_and_tells_models_apart(tmp_path, reward):
 
     ds = dataset([["It is."], ["It was."]])
     rk.score(ds, reward, cache=tmp_path, progress=False)
-    kept = load_dataset("parquet", data_files=str(tmp_path / "*.parquet"), split="train", cache_dir=str(tmp_path / "c"))
-    assert len(kept) == 2
+    kept = load_dataset("json", data_files=str(tmp_path / "*.scores"), split="train", cache_dir=str(tmp_path / "c"))
+    assert [len(texts) for texts in kept["texts"]] == [2]
     assert set(kept["model"]) == {"tiny-rm"}
     assert set(kept["dtype"]) == {"float32"}
-    keys = kept["key"]
+    keys = [bytes.fromhex(text) for text in kept["texts"][0]]
     assert ScoreStore(tmp_path, reward.fingerprint).get(keys).statuses == ["ok", "ok"]
     for name in ("model", "revision", "adapter", "dtype"):
         other = {**reward.fingerprint, name: "another"}
         assert ScoreStore(tmp_path, other).get(keys).statuses == ["", ""]
+
+
+FINGERPRINT = {"model": "m", "revision": "1", "adapter": "a", "dtype": "float32"}
+
+
+def test_scores_come_back_bit_for_bit_with_their_parts(tmp_path):
+    rng = np.random.default_rng(0)
+    keys = [bytes(k) for k in rng.integers(0, 256, (40, 16), dtype=np.uint8)]
+    rewards = np.concatenate([rng.normal(size=37) * 10.0 ** rng.integers(-300, 300, 37), [5e-324, 1 / 3, -0.0]])
+    parts = {"help": np.where(rng.random(40) < 0.2, np.nan, rng.normal(size=40))}
+    store = ScoreStore(tmp_path, FINGERPRINT)
+    store.put(keys[:25], Scores(rewards[:25], ["ok"] * 25, {}, np.arange(25)))
+    statuses = ["ok"] * 13 + ["truncated", "too long"]
+    store.put(keys[25:], Scores(rewards[25:], statuses, {n: v[25:] for n, v in parts.items()}, np.arange(25, 40)))
+    store.close()
+    got = ScoreStore(tmp_path, FINGERPRINT).get([*keys, b"another text is."])
+    assert got.rewards[:39].tobytes() == rewards[:39].tobytes()
+    assert np.isnan(got.rewards[39:]).all()  # what was not scored, and what was not asked for
+    assert got.statuses == ["ok"] * 38 + ["truncated", "", ""]
+    np.testing.assert_array_equal(got.parts["help"], [*[np.nan] * 25, *parts["help"][25:39], np.nan, np.nan])
+    assert list(got.tokens[:39]) == list(range(39))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_flipped_bit_in_a_kept_score_is_seen_and_never_read(tmp_path, caplog, seed):
+    """Each bit of the file may flip: a score is the one that was kept, or it is missing and that is said."""
+    rng = np.random.default_rng(seed)
+    keys = [bytes(k) for k in rng.integers(0, 256, (12, 16), dtype=np.uint8)]
+    rewards = rng.normal(size=12)
+    with_parts = {"help": rng.normal(size=12)}
+    store = ScoreStore(tmp_path, FINGERPRINT)
+    for i in range(0, 12, 4):
+        block = Scores(rewards[i : i + 4], ["ok"] * 4, {n: v[i : i + 4] for n, v in with_parts.items()}, np.arange(4))
+        store.put(keys[i : i + 4], block)
+    store.close()
+    (shard,) = tmp_path.glob("*.scores")
+    raw = shard.read_bytes()
+    for at in rng.integers(0, len(raw), 60):
+        broken = bytearray(raw)
+        broken[at] ^= 1 << int(rng.integers(8))
+        shard.write_bytes(broken)
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "ratekit"):
+            got = ScoreStore(tmp_path, FINGERPRINT).get(keys)
+        kept = np.array([status == "ok" for status in got.statuses])
+        assert (got.rewards[kept] == rewards[kept]).all(), at
+        assert (got.parts["help"][kept] == with_parts["help"][kept]).all(), at
+        assert kept.sum() >= 4, at  # a damage between two lines costs both, no more
+        assert kept.all() or "damaged" in caplog.text or "torn" in caplog.text, at
+
+
+def test_replies_and_scores_can_share_a_folder(tmp_path):
+    from ratekit.rewriting.cache import Cache
+
+    with Cache(tmp_path) as cache:
+        cache.put("k1", {"text": "hello"})
+    store = ScoreStore(tmp_path, FINGERPRINT)
+    store.put([b"k" * 16], Scores(np.array([0.5]), ["ok"], {}, np.array([3])))
+    store.close()
+    assert len(Cache(tmp_path)) == len(ScoreStore(tmp_path, FINGERPRINT)) == 1
 
 
 def test_another_training_in_the_same_folder_is_another_revision(tmp_path):
@@ -158,11 +219,11 @@ def test_what_is_read_with_another_limit_is_kept_apart(model):
     assert RewardModel(model, max_length=64).fingerprint != RewardModel(model).fingerprint
 
 
-def test_a_torn_shard_is_passed_over_with_a_warning(tmp_path, reward, caplog):
-    (tmp_path / "scores-1-torn.parquet").write_bytes(b"PAR1 torn")
+def test_a_damaged_shard_is_passed_over_with_a_warning(tmp_path, reward, caplog):
+    (tmp_path / "scores-1-torn.scores").write_bytes(b"PAR1 torn\n")
     with caplog.at_level(logging.WARNING, "ratekit"):
         rk.score(dataset([["It is."]]), reward, cache=tmp_path, progress=False)
-    assert "scores-1-torn.parquet cannot be read" in caplog.text
+    assert "scores-1-torn.scores, line 1 is damaged" in caplog.text
 
 
 def test_a_run_that_fails_half_way_keeps_what_it_scored(tmp_path, reward, monkeypatch):
@@ -181,7 +242,7 @@ def test_a_run_that_fails_half_way_keeps_what_it_scored(tmp_path, reward, monkey
     with pytest.raises(WorkError, match="went away"):
         rk.score(ds, reward, cache=tmp_path, progress=False)
     monkeypatch.setattr(RewardModel, "scores", scores)
-    assert len(ScoreStore(tmp_path, reward.fingerprint)._known) == 4
+    assert len(ScoreStore(tmp_path, reward.fingerprint)) == 4
     whole = rk.score(ds, reward, cache=tmp_path, progress=False)
     np.testing.assert_allclose(
         [r[0] for r in whole["reward/tiny-rm"]], reward([p for p in ds["prompt"]], ds["response"]), atol=2e-5
@@ -373,6 +434,7 @@ from accelerate import PartialState
 import ratekit as rk
 from ratekit import files
 from ratekit.scoring import engine
+from ratekit.scoring.base import Scores
 engine.BLOCK = 4
 data, model, out, end = sys.argv[1:5]
 state = PartialState(cpu=True)
@@ -381,9 +443,11 @@ if end == "killed" and state.process_index == 1:
     import os, signal
     from ratekit.scoring.store import ScoreStore
     put = ScoreStore.put
+    n_put = []
     def put_twice(self, keys, scores):
         put(self, keys, scores)
-        if len(self._own) == 2:
+        n_put.append(len(keys))
+        if len(n_put) == 2:
             os.kill(os.getpid(), signal.SIGKILL)
     ScoreStore.put = put_twice
 ds = rk.score(files.read(data), model, cache=out + "/scores", progress=False)
@@ -405,7 +469,7 @@ def test_two_processes_give_what_one_gives_and_a_killed_run_goes_on(tmp_path, mo
     assert killed.wait(120) != 0
     killed.communicate()
     store = tmp_path / "out" / "scores"
-    n_kept = len(ScoreStore(store, reward.fingerprint)._known)
+    n_kept = len(ScoreStore(store, reward.fingerprint))
     resumed = launched(2, str(tmp_path / "worker.py"), data, model, out, "whole")
     said = resumed.communicate(timeout=120)
     assert resumed.returncode == 0, said
@@ -416,4 +480,4 @@ def test_two_processes_give_what_one_gives_and_a_killed_run_goes_on(tmp_path, mo
         np.testing.assert_allclose(a, b, atol=2e-5)
     n_texts = len({(str(r["prompt"]), t) for r in ds for t in [r["response"], *r["rewrites"]]})
     assert 0 < n_kept < n_texts
-    assert len(ScoreStore(store, reward.fingerprint)._known) == n_texts
+    assert len(ScoreStore(store, reward.fingerprint)) == n_texts

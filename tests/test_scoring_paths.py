@@ -363,30 +363,3 @@ def test_several_rewards_and_their_names():
         rk.score(dataset(["So."]), ["words", "words"], progress=False)
     with pytest.raises(InputError, match="1 names were given for 2 rewards"):
         rk.score(dataset(["So."]), ["words", "vader"], name="one", progress=False)
-
-
-# --- the store ---------------------------------------------------------------------------------------------
-
-
-def test_a_flipped_bit_in_a_kept_score_is_seen(tmp_path, caplog):
-    from ratekit.scoring.base import Scores
-    from ratekit.scoring.store import ScoreStore
-
-    fingerprint = {"model": "m", "revision": "1", "adapter": "chat", "dtype": "float32"}
-    keys = [bytes([i]) * 16 for i in range(40)]
-    rewards = np.arange(40) * 0.37
-    store = ScoreStore(tmp_path, fingerprint)
-    store.put(keys, Scores(rewards, ["ok"] * 40, {"part": rewards}, np.arange(40)))
-    (shard,) = tmp_path.glob("*.parquet")
-    good, rng = shard.read_bytes(), np.random.default_rng(0)
-    for _ in range(60):
-        bad = bytearray(good)
-        bad[rng.integers(len(bad))] ^= 1 << rng.integers(8)
-        shard.write_bytes(bytes(bad))
-        caplog.clear()
-        with caplog.at_level(logging.WARNING, "ratekit"):
-            assert set(ScoreStore(tmp_path, fingerprint).get(keys).statuses) == {""}
-        assert len(caplog.records) == 1
-        assert "its texts are scored again" in caplog.text
-    shard.write_bytes(good)
-    np.testing.assert_array_equal(ScoreStore(tmp_path, fingerprint).get(keys).rewards, rewards)

@@ -104,10 +104,10 @@ def _scored(
     state: Any,
     progress: bool,
 ) -> Scores:
-    known = store.get(as_bytes(distinct.key)) if store else _nothing(len(distinct))
+    known = store.get(as_bytes(distinct.key)) if store is not None else _nothing(len(distinct))
     reasons: dict[str, str] = {}
     waiting = np.array([i for i, status in enumerate(known.statuses) if not status], dtype=np.int64)
-    if store and len(waiting) < len(distinct):
+    if store is not None and len(waiting) < len(distinct):
         log.info("score: %d of %d texts are in the store %s", len(distinct) - len(waiting), len(distinct), store.folder)
     mine = _share(ds, distinct, waiting, reward, state)
     done: list[tuple[NDArray[np.int64], Scores]] = []
@@ -119,12 +119,12 @@ def _scored(
                 scores = _of_block(reward, prompts, responses, name)
             else:
                 scores = _of_block(_Bound(completions, more_columns(ds, distinct, block)), prompts, responses, name)
-            if store:
+            if store is not None:
                 store.put(as_bytes(distinct.key[block]), scores)
             done.append((block, scores))
             bar.update(len(block), int(scores.tokens.sum()))
-    if store:
-        store.merge()
+    if store is not None:
+        store.close()
     for block, scores in _gather(done, state):
         known.rewards[block] = scores.rewards
         known.tokens[block] = scores.tokens

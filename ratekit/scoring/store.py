@@ -1,37 +1,55 @@
-"""Scores on disk, kept as a dataset: what was scored once, under any attribute and by any process, is not scored again.
+"""Scores on disk: what was scored once, under any attribute and by any process, is not scored again.
 
-A store is a folder of Parquet shards that `datasets` reads as they are::
+A record of the store (`ratekit.store`: append-only, a checksum a line) is a block of texts that were scored together::
 
-    datasets.load_dataset("parquet", data_files="scores/*.parquet")
+    {"check": "...", "key": "0c3a...", "model": "my-rm", "revision": "...", "adapter": "...", "dtype": "float32",
+     "texts": ["9f8a...", ...], "rewards": [0.5, ...], "statuses": ["ok", ...], "tokens": [31, ...], "parts": {}}
 
-Columns: key (of prompt and text), reward, status, tokens, parts, model, revision, adapter, dtype. A shard appears under
-its name only when it is whole, and its name ends in a hash of its bytes: one that does not fit its hash is passed over
-and its texts are scored again. What failed is not kept, so that it is tried again.
+`texts` holds a hash of each prompt and response, `parts` the rewards of a model with several objectives. A block is on
+disk when `put` returns. One that is damaged (a flipped bit, a cut) is never given out: a warning names its line, and
+its texts are scored again. What failed is not kept, so that it is tried again.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import logging
-import os
-import uuid
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ratekit.errors import InputError, WorkError, shorten
+from ratekit import files
 from ratekit.scoring.base import SCORED, DetailedReward, Scores
+from ratekit.store import Store, lines
 
 log = logging.getLogger("ratekit")
+
+FINGERPRINT = ("model", "revision", "adapter", "dtype")
+_LISTS = ("texts", "rewards", "statuses", "tokens")
 
 
 class ScoreStore:
     """The scores of one model (its `fingerprint`) in a folder that many models and processes share.
 
+    Parameters
+    ----------
+    folder
+        Where they are; it is made where there is none.
+    fingerprint
+        All that a score depends on besides the text: model, revision, adapter, dtype.
+
+    Raises
+    ------
+    InputError
+        Where the folder cannot be made or read.
+    WorkError
+        Where it cannot be written; what is in it is kept.
+
+    Examples
+    --------
     >>> import tempfile
     >>> fingerprint = {"model": "m", "revision": "1", "adapter": "chat", "dtype": "float32"}
     >>> store = ScoreStore(tempfile.mkdtemp(), fingerprint)
@@ -41,45 +59,47 @@ class ScoreStore:
     """
 
     def __init__(self, folder: str | Path, fingerprint: dict[str, str]) -> None:
-        self.folder, self.fingerprint = Path(folder), dict(fingerprint)
-        if self.folder.is_file():
-            raise InputError(f"the score store {self.folder} is a file; give a folder")
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as e:
-            raise InputError(f"the score store {self.folder} cannot be made: {e.strerror}") from None
-        self._own: list[Path] = []
-        self._known = self._read()
+        self.fingerprint = dict(fingerprint)
+        self._blocks = Store(folder, "scores", suffix=".scores")
+        self.folder = self._blocks.folder
+        self._place: dict[bytes, int] = {}  # in the columns below
+        self._rewards: list[float | None] = []
+        self._statuses: list[str] = []
+        self._tokens: list[int] = []
+        self._parts: dict[str, list[float | None]] = {}
+        for shard in self._blocks.shards():
+            self._read(shard)
 
-    def _read(self) -> dict[bytes, tuple[float, str, int, dict[str, float]]]:
-        import pyarrow as pa
-        import pyarrow.compute as pc
+    def _read(self, shard: Path) -> None:
+        for number, line, block in lines(shard):
+            if block is None or not _is_block(block):
+                if line.endswith(b"\n"):  # else a process is writing it just now
+                    log.warning("%s, line %d is damaged; its texts are scored again", shard, number)
+            elif all(block[name] == value for name, value in self.fingerprint.items()):
+                texts = [bytes.fromhex(text) for text in block["texts"]]
+                start = len(self._rewards)
+                self._place.update(zip(texts, range(start, start + len(texts)), strict=True))
+                self._rewards += block["rewards"]
+                self._statuses += block["statuses"]
+                self._tokens += block["tokens"]
+                for name, values in block["parts"].items():
+                    column = self._parts.setdefault(name, [])
+                    column += [None] * (start - len(column))
+                    column += values
 
-        known: dict[bytes, tuple[float, str, int, dict[str, float]]] = {}
-        for shard in sorted(self.folder.glob("*.parquet")):
-            try:
-                table = _table(shard)
-                for name, value in self.fingerprint.items():
-                    table = table.filter(pc.equal(table[name].cast(pa.string()), value))
-                columns = [table[c].to_pylist() for c in ("key", "reward", "status", "tokens", "parts")]
-                rows = [(r, s, t, json.loads(p) if p else {}) for r, s, t, p in zip(*columns[1:], strict=True)]
-            except FileNotFoundError:
-                continue  # merged into another by the process that wrote it
-            except Exception as e:  # a file of another program may be wrong in any way
-                log.warning("%s cannot be read and is passed over; its texts are scored again (%s)", shard, _line(e))
-                continue
-            known.update(zip(columns[0], rows, strict=True))
-        return known
+    def __len__(self) -> int:
+        return len(self._place)
 
     def get(self, keys: list[bytes]) -> Scores:
         """The scores under these keys; the status is "" where there is none."""
-        found = [self._known.get(k) for k in keys]
-        names = next((list(f[3]) for f in found if f), [])
+        places = [self._place.get(key, -1) for key in keys]
         return Scores(
-            np.array([f[0] if f else np.nan for f in found], dtype=np.float64),
-            [f[1] if f else "" for f in found],
-            {n: np.array([f[3][n] if f else np.nan for f in found], dtype=np.float64) for n in names},
-            np.array([f[2] if f else 0 for f in found], dtype=np.int64),
+            _chosen(self._rewards, places),
+            [self._statuses[i] if i >= 0 else "" for i in places],
+            {name: _chosen(values, places) for name, values in self._parts.items()}
+            if max(places, default=-1) >= 0
+            else {},
+            np.array([self._tokens[i] if i >= 0 else 0 for i in places], dtype=np.int64),
         )
 
     def put(self, keys: list[bytes], scores: Scores) -> None:
@@ -87,80 +107,49 @@ class ScoreStore:
         kept = [i for i, status in enumerate(scores.statuses) if status in SCORED]
         if not kept:
             return
-        parts = [{n: float(v[i]) for n, v in scores.parts.items()} for i in kept]
-        columns: dict[str, Any] = {
-            "key": [keys[i] for i in kept],
-            "reward": scores.rewards[kept],
-            "status": [scores.statuses[i] for i in kept],
-            "tokens": scores.tokens[kept],
-            "parts": [json.dumps(p) if p else None for p in parts],
-            **{name: [value] * len(kept) for name, value in self.fingerprint.items()},
+        block = {
+            **self.fingerprint,
+            "texts": [keys[i].hex() for i in kept],
+            "rewards": _numbers(scores.rewards[kept]),
+            "statuses": [scores.statuses[i] for i in kept],
+            "tokens": scores.tokens[kept].tolist(),
+            "parts": {name: _numbers(values[kept]) for name, values in scores.parts.items()},
         }
-        self._own.append(self._write(columns))
+        about = json.dumps([*self.fingerprint.values(), *block["texts"]])
+        self._blocks.put(hashlib.sha256(about.encode()).hexdigest()[:32], block)
 
-    def merge(self) -> None:
-        """Make one shard of those that this process wrote."""
-        import pyarrow as pa
-
-        if len(self._own) > 1:
-            try:
-                merged = pa.concat_tables([_table(shard) for shard in self._own])
-            except Exception as e:  # what is damaged is seen, and passed over, when it is read
-                log.warning("the shards of %s stay apart (%s)", self.folder, _line(e))
-                return
-            whole = self._write({name: merged[name] for name in merged.column_names})
-            for shard in self._own:
-                shard.unlink(missing_ok=True)
-            self._own = [whole]
-
-    def _write(self, columns: dict[str, Any]) -> Path:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        started = f"scores-{os.getpid()}-{uuid.uuid4().hex[:12]}"
-        new = self.folder / f"{started}.new"
-        schema = pa.schema(
-            [("key", pa.binary()), ("reward", pa.float64()), ("status", pa.string()), ("tokens", pa.int64()),
-             ("parts", pa.string()), *((name, pa.string()) for name in self.fingerprint)]
-        )  # fmt: skip
-        made = io.BytesIO()
-        pq.write_table(pa.table(columns, schema=schema), made)
-        shard = self.folder / f"{started}-{_digest(made.getvalue())}.parquet"
-        try:
-            new.write_bytes(made.getvalue())
-            new.replace(shard)
-        except OSError as e:
-            raise WorkError(
-                f"the score store {self.folder} cannot be written ({e.strerror}); what is in it is kept"
-            ) from None
-        return shard
+    def close(self) -> None:
+        """Flush to the disk and let go of the shard; the store can be used again."""
+        self._blocks.close()
 
     def record(self, what: dict[str, Any]) -> Path:
         """Write how the model was run beside its scores, once per model: `model-<hash>.json`."""
         name = hashlib.sha256(json.dumps(self.fingerprint, sort_keys=True).encode()).hexdigest()[:12]
         path = self.folder / f"model-{name}.json"
-        new = path.with_suffix(f".{os.getpid()}.new")
-        new.write_text(json.dumps(what, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
-        new.replace(path)
-        return path
+        text = json.dumps(what, indent=2, ensure_ascii=False, default=str) + "\n"
+        if path.is_file() and path.read_text(encoding="utf-8", errors="replace") == text:
+            return path  # a folder that can only be read may hold all that is needed
+        return files.replace_file(path, lambda new: new.write_text(text, encoding="utf-8"))
 
 
-def _table(shard: Path) -> Any:
-    """A shard's table. Raises an error where its bytes are not those that were written."""
-    import pyarrow.parquet as pq
-
-    data = shard.read_bytes()
-    if shard.stem.rpartition("-")[2] != _digest(data):
-        raise ValueError("its bytes do not fit the hash in its name: it is damaged, or was renamed")
-    return pq.read_table(io.BytesIO(data))
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.blake2b(data, digest_size=8).hexdigest()
+def _is_block(record: dict[str, Any]) -> bool:
+    """Whether the fields have the types and lengths of a block of scores."""
+    parts = record.get("parts")
+    lists = [record.get(name) for name in _LISTS] + [*(parts.values() if isinstance(parts, dict) else [None])]
+    return all(isinstance(v, list) and len(v) == len(record["texts"]) for v in lists) and all(
+        isinstance(record.get(name), str) for name in FINGERPRINT
+    )
 
 
-def _line(error: Exception) -> str:
-    return shorten(error, 100) or type(error).__name__
+def _numbers(values: NDArray[np.float64]) -> list[float | None]:
+    """As JSON has them: NaN is null."""
+    return [None if v != v else v for v in values.tolist()]
+
+
+def _chosen(column: list[float | None], places: list[int]) -> NDArray[np.float64]:
+    """The numbers at these places; NaN at -1, for null, and where the column ends before."""
+    n = len(column)
+    return np.array([column[i] if 0 <= i < n else None for i in places], dtype=np.float64)
 
 
 def as_bytes(keys: NDArray[np.uint64]) -> list[bytes]:
