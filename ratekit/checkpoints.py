@@ -10,8 +10,10 @@ code of the model's own are left alone, and a file that is damaged, endless or o
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import os
 import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
@@ -340,6 +342,52 @@ def tokenizer_of(folder: Path, files: Iterable[str]) -> Any:
         if isinstance(e, KeyboardInterrupt | SystemExit | GeneratorExit):
             raise
         raise InputError(f"the tokenizer in {folder} cannot be read ({shorten(e, 160)})") from None
+
+
+TEMPLATE_SECONDS, TEMPLATE_BYTES, TEMPLATE_TEXT = 5, 1 << 30, 1 << 20
+_PROBE = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Because it is."}] * 2
+
+
+def check_template(tokenizer: Any, where: object) -> None:
+    """Raise InputError where the chat template of a tokenizer does not end, or makes very much of a short conversation.
+
+    It is tried in a process of its own, which has 5 s of processor time, 1 GiB of memory more than there is in use, and
+    1 MiB to say (nothing is tried on a system without `fork`). A template that refuses the conversation is none of
+    that.
+    """
+    if not tokenizer.chat_template or not hasattr(os, "fork"):
+        return
+    before = os.environ.get("TOKENIZERS_PARALLELISM")
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # or the tokenizers library warns of the fork
+    child = os.fork()
+    if child == 0:
+        os._exit(_tried(tokenizer))
+    if before is None:
+        del os.environ["TOKENIZERS_PARALLELISM"]
+    else:
+        os.environ["TOKENIZERS_PARALLELISM"] = before
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status:
+        long = f"makes more than {TEMPLATE_TEXT >> 20} MiB of {len(_PROBE)} short turns"
+        endless = f"does not end within {TEMPLATE_SECONDS} s of processor time"
+        raise InputError(f"the chat template of {where} {long if status == 1 else endless}")
+
+
+def _tried(tokenizer: Any) -> int:
+    """In the process of its own: 1 where the text is too long."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CPU, (TEMPLATE_SECONDS, TEMPLATE_SECONDS))
+    with contextlib.suppress(OSError, ValueError):  # no /proc, or less is allowed already
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + TEMPLATE_BYTES, used + TEMPLATE_BYTES))
+    try:
+        return int(len(tokenizer.apply_chat_template(_PROBE, tokenize=False)) > TEMPLATE_TEXT)
+    except MemoryError:
+        return 1
+    except BaseException:
+        return 0
 
 
 def classifier_of(config: Any) -> Any:

@@ -7,8 +7,11 @@ Each message says what was wrong, where, and what to do, on one line.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+import signal
+import threading
+from collections.abc import Iterable, Iterator
 
 from ratekit.redaction import redact
 
@@ -29,6 +32,24 @@ class WorkError(RuntimeError):
 
 class Terminated(KeyboardInterrupt):
     """The process was asked to end (SIGTERM): as Ctrl-C, what is under way is brought to an end first."""
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """In it SIGTERM ends the work as Ctrl-C does, unless the program has a handler of its own."""
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def terminate(number: int, frame: object) -> None:
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def unknown(kind: str, name: object, known: Iterable[str], hint: str = "") -> InputError:

@@ -492,7 +492,7 @@ def replace_folder(path: str | Path, write: Callable[[Path], object]) -> Path:
                     _sync(Path(folder) / name)
                 _sync(Path(folder))
             new.rename(whole)
-        except Exception:
+        except BaseException:
             _remove(new)
             raise
         _sync(path.parent)

@@ -123,6 +123,8 @@ class Store:
         """Give a name to a shard whose writer was killed between its first line and that."""
         with contextlib.suppress(OSError):
             for nameless in self.folder.glob(f".{self.what}-*"):
+                if nameless.suffix:
+                    continue  # of a file that was being replaced
                 with nameless.open("rb") as f:
                     if try_lock(f.fileno()):
                         if os.fstat(f.fileno()).st_size:

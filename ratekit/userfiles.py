@@ -48,12 +48,14 @@ def load_object(spec: str) -> Any:
         module = importlib.util.module_from_spec(found)
         sys.modules[module_name] = module
         sys.path.insert(0, str(path.parent))
+        writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # no __pycache__ in the user's folder
         try:
             found.loader.exec_module(module)
         except Exception as e:
             del sys.modules[module_name]
             raise InputError(f"{spec}: {file} does not run ({type(e).__name__}: {shorten(e, 120)})") from e
         finally:
+            sys.dont_write_bytecode = writes
             sys.path.remove(str(path.parent))
     if not hasattr(module, name):
         raise unknown(f"name in {file}", name, [n for n in vars(module) if not n.startswith("_")])

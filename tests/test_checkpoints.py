@@ -11,6 +11,7 @@ import pytest
 import tiny
 
 import ratekit as rk
+from ratekit import checkpoints
 from ratekit.checkpoints import Folder
 from ratekit.errors import InputError
 
@@ -60,6 +61,31 @@ def test_only_known_files_are_taken_over(made, folder, tmp_path):
     taken = {p.name for p in out.iterdir()}
     assert taken == {"config.json", "merge.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
                      "chat_template.jinja"}  # fmt: skip
+
+
+BOMBS = {
+    "endless": "{% for i in range(99999) %}{% for j in range(99999) %}{% for k in range(99999) %}{% endfor %}"
+    "{% endfor %}{% endfor %}",
+    "doubling": "{% set n = namespace(s='x' * 1000) %}{% for i in range(60) %}{% set n.s = n.s ~ n.s %}{% endfor %}",
+    "long": "{{ 'x' * 3000000 }}",
+    "vast": "{% for i in range(99999) %}{% for m in range(99999) %}{{ 'x' * 1000 }}{% endfor %}{% endfor %}",
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_chat_template_that_does_not_end_is_refused(bomb, monkeypatch):
+    monkeypatch.setattr(checkpoints, "TEMPLATE_SECONDS", 1)
+    tokenizer = tiny.tokenizer()
+    checkpoints.check_template(tokenizer, "m")
+    tokenizer.chat_template = BOMBS[bomb]
+    with pytest.raises(InputError, match=r"the chat template of m (does not end|makes more than 1 MiB)"):
+        checkpoints.check_template(tokenizer, "m")
+
+
+def test_a_hostile_template_is_refused_before_anything_is_scored(made, folder):
+    (folder / "chat_template.jinja").write_text(BOMBS["long"])
+    with pytest.raises(InputError, match="makes more than 1 MiB"):
+        rk.score([{"prompt": "Why?", "response": "So."}], folder)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -13,8 +14,9 @@ from rewriting_support import Server, labelled
 import ratekit as rk
 from ratekit.cli import main
 from ratekit.rewriting import Options, archive, replies
-from ratekit.rewriting.base import Reply, ending
+from ratekit.rewriting.base import STOP, Reply, ending
 from ratekit.rewriting.cache import Cache, fault_of_record, record_of, reply_in
+from ratekit.rewriting.chains import Spool
 from ratekit.rewriting.cost import Meter, Prices
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -202,7 +204,7 @@ def test_unreadable_answers_are_asked_for_again_at_most_twice_and_charged(server
 def test_a_run_that_is_stopped_loses_no_reply(how):
     found = stopped(how, rows=200, concurrency=32)
     assert found["lost"] == found["twice"] == 0
-    assert found["code"] == {"Ctrl-C": 130, "SIGTERM": 130}.get(how, 1)
+    assert found["code"] == {"Ctrl-C": 130, "SIGTERM": 143}.get(how, 1)
 
 
 def test_what_is_under_way_when_the_quota_ends_is_kept(server, tmp_path):
@@ -233,6 +235,41 @@ def test_the_damages_would_be_noticed(monkeypatch):
 
     monkeypatch.setattr(store, "_digest", lambda body: b"0" * 16)  # a checksum that fits everything
     assert damaged(DAMAGES[0], trials=100, records=20)["wrong"] > 0
+
+
+def test_a_cache_that_can_only_be_read_gives_what_it_holds(tmp_path, monkeypatch):
+    def chat(conversations):
+        for i, turns in enumerate(conversations):
+            yield Reply(i, f"It was a good film, though the plot was thin ({len(turns)}).", STOP, {})
+
+    chat.fingerprint = "chat"
+
+    def rewritten(chat):
+        return rk.rewrite(labelled(20), "length", rk.ChatRewriter(chat, LENGTH, Cache(tmp_path)), progress=False)
+
+    first = rewritten(chat)
+    real = os.open
+
+    def read_only(path, flags, *more, **how):
+        if str(path).startswith(str(tmp_path)) and flags & (os.O_WRONLY | os.O_RDWR):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return real(path, flags, *more, **how)
+
+    monkeypatch.setattr(os, "open", read_only)
+
+    def never(conversations):
+        raise AssertionError("asked")
+
+    never.fingerprint = "chat"
+    assert rewritten(never)["rewrites"] == first["rewrites"]
+
+
+def test_a_killed_run_leaves_nothing_beside_its_replies(tmp_path):
+    """The rows so far lie in a file without a name."""
+    spool = Spool(tmp_path)
+    spool.add((["a"], ["ok"]))
+    assert list(tmp_path.iterdir()) == []
+    assert spool.table().to_pylist() == [{"rewrites": ["a"], "rewrite_status": ["ok"]}]
 
 
 ODD = {

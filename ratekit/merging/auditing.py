@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ratekit import files
 from ratekit.checkpoints import Folder, Model, State
 from ratekit.diagnostics.contrasts import contrast
 from ratekit.errors import InputError, WorkError, shorten
@@ -147,15 +148,11 @@ def write(folder: Path, table: pd.DataFrame, settings: Mapping[str, Any]) -> lis
     """Write audit.csv and audit.json into a folder."""
     from ratekit import __version__
 
-    try:
-        new = folder / f".{TABLE}.new"
-        table.to_csv(new, index=False)
-        new.replace(folder / TABLE)
-        record = {**settings, "ratekit": __version__}
-        (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    except OSError as e:
-        raise WorkError(f"{folder} cannot be written ({e.strerror}); the scores in it are kept") from None
-    return [folder / TABLE, folder / RECORD]
+    record = json.dumps({**settings, "ratekit": __version__}, indent=2) + "\n"
+    return [
+        files.replace_file(folder / TABLE, lambda new: table.to_csv(new, index=False)),
+        files.replace_file(folder / RECORD, lambda new: new.write_text(record, encoding="utf-8")),
+    ]
 
 
 def _opened(out: str | Path | None) -> Path | None:

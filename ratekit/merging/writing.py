@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ratekit import files
 from ratekit.checkpoints import CONFIG, FLOATS, INDEX, WHOLE, Folder, Model, Shape, State, check_loads
 from ratekit.errors import InputError, WorkError, shorten
 from ratekit.lora import open_model
@@ -51,27 +52,10 @@ def write_model(
     folder = Path(folder).expanduser()
     if folder.is_file():
         raise InputError(f"{folder} is a file; a model is written into a folder")
-    try:
-        if folder.exists() and any(folder.iterdir()):
-            raise InputError(f"{folder} is not empty; a model is written into a new folder")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        return _replace_folder(folder, lambda new: _write(new, tensors, like, record))
-    except OSError as e:
-        raise WorkError(f"{folder} cannot be written ({e.strerror or shorten(e, 100)})") from None
-
-
-def _replace_folder(folder: Path, write: Callable[[Path], None]) -> Path:
-    new = folder.with_name(f".{folder.name}.new")
-    shutil.rmtree(new, ignore_errors=True)
-    try:
-        new.mkdir()
-        write(new)
-        if folder.exists():
-            folder.rmdir()
-        new.rename(folder)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-    return folder
+    files.recover(folder)
+    if folder.exists() and any(folder.iterdir()):
+        raise InputError(f"{folder} is not empty; a model is written into a new folder")
+    return files.replace_folder(folder, lambda new: _write(new, tensors, like, record))
 
 
 def _write(
@@ -80,6 +64,7 @@ def _write(
     shards: list[dict[str, int]] = []  # the bytes of each tensor in each
     waiting: dict[str, Tensor] = {}
     size = 0
+    new.mkdir()
     for name, tensor in tensors:
         more = tensor.numel() * tensor.element_size()
         if waiting and size + more > SHARD_BYTES:

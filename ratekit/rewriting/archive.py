@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
+from itertools import count as count_from
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ratekit import files
 from ratekit.errors import InputError, WorkError, shorten, unknown
 from ratekit.redaction import redact
 from ratekit.rewriting.base import OK, STOP, ending
@@ -93,30 +96,24 @@ def export(folder: str | Path, out: str | Path, sources: Sequence[str] = ()) -> 
     cache, out = Cache(folder), Path(out)
     if not len(cache):
         raise InputError(f"the cache {folder} is empty: there is nothing to export")
-    n, part, left_out = 0, 0, 0
-    rows: list[dict[str, Any]] = []
-    try:
-        (out / "data").mkdir(parents=True, exist_ok=True)
-        for old in (out / "data").glob("replies-*.parquet"):
-            old.unlink()
-        for record in cache.records():
-            if not _is_text(record):
-                left_out += 1
-                continue
-            rows.append(record)
-            n += 1
-            if len(rows) == PER_FILE:
-                pq.write_table(_table(rows), out / "data" / f"replies-{part:05d}.parquet", compression="zstd")
-                part, rows = part + 1, []
-        if rows:
-            pq.write_table(_table(rows), out / "data" / f"replies-{part:05d}.parquet", compression="zstd")
-        if left_out:
-            log.warning(
-                "%d replies hold half of a surrogate pair, which no Parquet file can, and are left out", left_out
-            )
-        (out / "README.md").write_text(card(summary(folder), sources), encoding="utf-8")
-    except OSError as e:
-        raise WorkError(f"{out} cannot be written: {e.strerror or shorten(e, 80)}; the cache is as it was") from None
+    n = 0
+
+    def write(new: Path) -> None:
+        nonlocal n
+        new.mkdir()
+        whole = filter(_is_text, cache.records())
+        for part in count_from(0):
+            rows = list(islice(whole, PER_FILE))
+            if not rows:
+                break
+            n += len(rows)
+            pq.write_table(_table(rows), new / f"replies-{part:05d}.parquet", compression="zstd")
+
+    files.replace_folder(out / "data", write)
+    if n < len(cache):
+        log.warning("%d replies are damaged or no text (half of a surrogate pair), and are left out", len(cache) - n)
+    about = card(summary(folder), sources)
+    files.replace_file(out / "README.md", lambda new: new.write_text(about, encoding="utf-8"))
     return n
 
 
@@ -219,9 +216,8 @@ def remove(folder: str | Path, template: str | None = None, model: str | None = 
     for shard in shards:
         kept = [raw for _, raw, record in lines(shard) if record and not _meant(record, template, model)]
         if kept:
-            new = shard.with_suffix(".new")
-            new.write_bytes(b"".join(raw.rstrip(b"\r\n\0 ") + b"\n" for raw in kept))
-            os.replace(new, shard)
+            left = b"".join(raw.rstrip(b"\r\n\0 ") + b"\n" for raw in kept)
+            files.replace_file(shard, partial(Path.write_bytes, data=left))
         else:
             shard.unlink()
     if template is None and model is None:

@@ -6,8 +6,8 @@ with the rows. Any other callable is asked in blocks, one pass over all rows aft
 
 from __future__ import annotations
 
-import contextlib
 import logging
+import mmap
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -56,15 +56,20 @@ def rows_of(ds: Dataset, with_prompt: bool) -> Iterator[Row]:
 
 
 class Spool:
-    """Chains written to a file as they come, and read back through a memory map."""
+    """Chains written to a nameless file as they come, and read back through a memory map; a kill leaves nothing of it.
+
+    The file lies on the disk of `folder`, which has room for what is rewritten, or where it is read-only with the
+    system's temporary files.
+    """
 
     def __init__(self, folder: Path | None = None) -> None:
         import pyarrow as pa
 
         self.schema = pa.schema([(REWRITES, pa.list_(pa.string())), (REWRITE_STATUS, pa.list_(pa.string()))])
-        self.folder = tempfile.TemporaryDirectory(prefix=".rows-", dir=folder, ignore_cleanup_errors=True)
-        self.path = Path(self.folder.name) / "rows.arrow"
-        self.file = pa.OSFile(str(self.path), "wb")
+        try:
+            self.file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (the table keeps it)
+        except OSError:
+            self.file = tempfile.TemporaryFile()  # noqa: SIM115
         self.stream = pa.ipc.new_stream(self.file, self.schema)
         self.rows: list[Chain] = []
 
@@ -81,8 +86,9 @@ class Spool:
         columns = [pa.array(c, t) for c, t in zip((rewrites, statuses), self.schema.types, strict=True)]
         try:
             self.stream.write_batch(pa.record_batch(columns, schema=self.schema))
+            self.file.flush()
         except OSError as e:
-            raise WorkError(f"{self.path.parent} cannot be written: {shorten(e, 100)}; every reply is kept") from None
+            raise WorkError(f"the rows cannot be written to disk: {shorten(e, 100)}; every reply is kept") from None
         self.rows = []
 
     def table(self) -> pa.Table:
@@ -91,17 +97,8 @@ class Spool:
 
         self._write()
         self.stream.close()
-        self.file.close()
-        table = pa.ipc.open_stream(pa.memory_map(str(self.path))).read_all()
-        self.folder.cleanup()  # the map keeps what it needs
-        return table
-
-    def drop(self) -> None:
-        """Throw the file away."""
-        with contextlib.suppress(Exception):
-            self.stream.close()
-            self.file.close()
-        self.folder.cleanup()
+        self.file.flush()
+        return pa.ipc.open_stream(pa.py_buffer(mmap.mmap(self.file.fileno(), 0, access=mmap.ACCESS_READ))).read_all()
 
 
 def table_of(chains: Sequence[Chain]) -> pa.Table:
@@ -159,19 +156,15 @@ def _by_chat(ds: Dataset, rewriter: ChatRewriter, depth: int, progress: bool, me
 
     spool = Spool(rewriter.cache.folder if rewriter.cache is not None else None)
     name = f"rewrite {rewriter.attribute.name}"
-    try:
-        with tqdm(total=len(ds), desc=name, unit="row", disable=not progress, delay=1) as bar:
+    with tqdm(total=len(ds), desc=name, unit="row", disable=not progress, delay=1) as bar:
 
-            def tick() -> None:
-                bar.set_postfix_str(meter.shown(), refresh=False)
-                bar.update(meter.rows - bar.n)
+        def tick() -> None:
+            bar.set_postfix_str(meter.shown(), refresh=False)
+            bar.update(meter.rows - bar.n)
 
-            ask_chains(rewriter, rows_of(ds, rewriter.needs_prompt), depth, spool.add, meter, tick)
-            tick()
-        return spool.table()
-    except BaseException:
-        spool.drop()
-        raise
+        ask_chains(rewriter, rows_of(ds, rewriter.needs_prompt), depth, spool.add, meter, tick)
+        tick()
+    return spool.table()
 
 
 def _by_blocks(

@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ratekit.checkpoints import check_template
 from ratekit.errors import InputError, WorkError, shorten
 from ratekit.rewriting.base import Reply
 from ratekit.rewriting.slots import fits, generate
@@ -89,6 +90,7 @@ class LocalChat:
             raise InputError(f"the model {self.model!r} cannot be loaded: {shorten(e, 160)}") from None
         if not tokenizer.chat_template:
             raise InputError(f"{self.model!r} has no chat template: it is no chat model")
+        check_template(tokenizer, self.model)
         tokenizer.padding_side = "left"
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import signal
 import tempfile
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Protocol
 
-from ratekit.errors import Terminated, WorkError
+from ratekit.errors import WorkError, terminable
 from ratekit.rewriting.base import (
     FAILED,
     FILTERED,
@@ -359,7 +357,7 @@ def ask_chains(
     meter = meter or Meter()
     meter.about = {"model": rewriter.model, "params": rewriter.params, "template": rewriter.template_hash}
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_terminable())
+        stack.enter_context(terminable())
         cache = rewriter.cache
         if cache is None:
             cache = Cache(stack.enter_context(tempfile.TemporaryDirectory(prefix="ratekit-")))
@@ -412,24 +410,6 @@ def _one_call(
         tick()
     for number in unanswered:
         chains.give(Reply(number, None, FAILED))
-
-
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """In it SIGTERM ends the work as Ctrl-C does, unless the program has a handler of its own."""
-    main = threading.current_thread() is threading.main_thread()
-    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-
-    def terminate(number: int, frame: object) -> None:
-        raise Terminated
-
-    signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def plan_chains(rewriter: Asks, rows: Iterator[Row], depth: int, prices: Prices | None = None) -> Plan:

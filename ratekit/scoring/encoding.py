@@ -13,6 +13,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from ratekit.checkpoints import check_template
 from ratekit.errors import InputError, shorten, unknown
 from ratekit.schema import Conversation, as_conversation, prompt_text
 from ratekit.scoring.adapters import Adapter
@@ -42,6 +43,8 @@ class Encoder:
         self.templated = adapter.sees in ("chat", "question")
         if self.templated and not tokenizer.chat_template:
             raise InputError(f"{name!r} has no chat template; the adapter {adapter.name!r} needs one")
+        if self.templated:
+            check_template(tokenizer, name)
         own = tokenizer("a")["input_ids"]
         bos = tokenizer.bos_token_id
         self._bos = bos if bos is not None and own and own[0] == bos else None

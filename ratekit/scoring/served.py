@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
+from ratekit.checkpoints import check_template
 from ratekit.errors import InputError, WorkError, shorten
 from ratekit.redaction import redact
 from ratekit.schema import Conversation, as_conversation, prompt_text
@@ -274,9 +275,11 @@ class ServedReward:
         from transformers import AutoTokenizer
 
         try:
-            return AutoTokenizer.from_pretrained(self.tokenizer)
+            tokenizer = AutoTokenizer.from_pretrained(self.tokenizer)
         except Exception as e:  # transformers raises many kinds
             raise InputError(f"the tokenizer {self.tokenizer!r} cannot be loaded ({shorten(e, 80)})") from None
+        check_template(tokenizer, self.tokenizer)
+        return tokenizer
 
     def _ask(self, client: Any, model: str | None, prompt: Any, response: str) -> tuple[float, str, str]:
         """The reward, its status, and what the server said where there is none."""
