@@ -5,6 +5,7 @@ from . import audits as audits
 from . import demo as demo
 from . import diagnostics as diagnostics
 from . import estimators as estimators
+from . import exercises as exercises
 from . import measures as measures
 from . import merging as merging
 from . import plots as plots

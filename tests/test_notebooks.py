@@ -20,47 +20,25 @@ SMALLER = {
     "08_reproduce_the_paper.ipynb": [("n = 200 ", "n = 60 ")],
     "09_merging.ipynb": [("n_pairs = 3000", "n_pairs = 800"), ("n_prompts = 200", "n_prompts = 60")],
 }
-# Solutions of exercises, in the same way; the check has to accept them, and one left open must not stop the notebook.
+# Solutions of the exercises that show something more once they are solved.
 SOLVED = {
-    "01_quickstart.ipynb": [("misleading = ...", "misleading = 'sentiment'")],
-    "04_rewriting_twice_and_three_times.ipynb": [
-        ("worst_rho = ...", "worst_rho = 0.5"),
-        ("my_rho = ...", "my_rho = (m[3] - m[1]) / (m[2] - m[0])"),
-    ],
-    "05_explore_real_rewrites.ipynb": [
-        ("most_often = ...", "most_often = 'readability'"),
-        ("rows_with_battery = ...", "rows_with_battery = 3"),
-    ],
-    "06_prototype_an_attribute.ipynb": [
-        ("my_version = ...", "my_version = 'v2'"),
-        ("fooled = ...", "fooled = 'single_rewrite'"),
-    ],
     "02_confounding.ipynb": [
-        ("bias_at_a_half = ...", "bias_at_a_half = 0.5 - -0.5"),
-        ("my_naive = ...", "my_naive = lambda r, w: r[w].mean() - r[~w].mean()"),
+        (
+            "adjusted = ...",
+            "adjusted = lambda r, w, p: sum(o.mean() * (r[w & o].mean() - r[~w & o].mean()) for o in (p, ~p))",
+        ),
     ],
-    "03_one_rewrite_is_not_enough.ipynb": [
-        ("single = ...", "single = (s * (r[:, 0] - r[:, 1])).mean()"),
-        ("rate = ...", "rate = (s * (r[:, 2] - r[:, 1])).mean()"),
-        ("which = ...", "which = 'ate'"),
-    ],
-    "08_reproduce_the_paper.ipynb": [
-        ("armo_length = ...", "armo_length = -0.0003022 / 0.02328"),
-        ("z_paired = ...", "z_paired = -7.1"),
-        ("n_flips = ...", "n_flips = 0"),
+    "03_one_rewrite_is_not_enough.ipynb": [("which = ...", "which = 'ate'"), ("off_by = ...", "off_by = 0.1")],
+    "04_rewriting_twice_and_three_times.ipynb": [
+        ("my_rho = ...", "my_rho = lambda m: (m[3] - m[1]) / (m[2] - m[0])"),
     ],
     "07_audit_a_reward_model.ipynb": [
-        ("p_value = ...", "p_value = rk.contrast(ds, name, 'vader').query(\"attribute == 'length'\").p_value.iloc[0]"),
-        ("n_more = ...", "n_more = rk.plan(ds, se=0.02).query(\"attribute == 'sentiment'\").n_more.iloc[0]"),
-    ],
-    "09_merging.ipynb": [
-        ("effect_of_the_average = ...", "effect_of_the_average = 0.9 / 3"),
         (
-            "mean_reward = ...",
-            "mean_reward = lambda state: reward_of(state)([''] * 50, judged.responses[:50]).mean()",
+            "p_value = ...",
+            "p_value = rk.contrast(ds, 'wordy', 'vader').query(\"attribute == 'length'\").p_value.iloc[0]",
         ),
-        ("which_class = ...", "which_class = 'neuron alignment'"),
     ],
+    "09_merging.ipynb": [("multiple = ...", "multiple = -1")],
 }
 NOTEBOOKS = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
 
@@ -77,23 +55,15 @@ def test_a_notebook_runs(name, tmp_path, monkeypatch):
     NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = [o for cell in notebook.cells for o in cell.get("outputs", [])]
     printed = "".join(o.get("text", "") for o in outputs)
-    assert printed.count("Right.") == len(SOLVED.get(name, []))
-    assert printed.count("Replace the ...") == (1 if name in SOLVED else 0)
+    asked = sum(cell.source.count('check("') for cell in notebook.cells)
+    solved = len(SOLVED.get(name, []))
+    assert printed.count(": Right.") == solved
+    assert printed.count(": Replace the ...") == asked - solved > 0
+    assert [o.text for o in outputs if o.get("name") == "stderr"] == []
     assert "Not yet." not in printed
     assert any("application/vnd.jupyter.widget-view+json" in o.get("data", {}) for o in outputs) or (
         name[:2] not in ("01", "04", "05", "06")
     )
-
-
-@pytest.mark.parametrize("name", SOLVED)
-def test_an_exercise_tells_right_from_wrong_and_from_open(name, capsys):
-    notebook = nbformat.read(ROOT / "notebooks" / name, as_version=4)
-    scope: dict = {}
-    exec(next(cell.source for cell in notebook.cells if "def check(" in cell.source), scope)
-    for answer, right, said in [(1.0, 1.0, "Right."), (1.5, 1.0, "Not yet. think"), (..., 1.0, "Replace the ..."),
-                                ("att", "ate", "Not yet. think"), ("ate", "ate", "Right.")]:  # fmt: skip
-        scope["check"](answer, right, "think")
-        assert said in capsys.readouterr().out
 
 
 def test_an_exported_page_shows_the_widgets_as_they_were(tmp_path, monkeypatch):

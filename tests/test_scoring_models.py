@@ -331,6 +331,6 @@ def test_code_that_comes_with_a_model_is_not_run_unless_asked_for(armo):
 
 def test_known_hub_models_have_an_adapter_and_a_guess_is_said(folder, caplog):
     assert all(isinstance(adapter, Adapter) for adapter in HUB.values())
-    with caplog.at_level(logging.WARNING, "ratekit"):
+    with caplog.at_level(logging.INFO, "ratekit"):
         RewardModel(folder("llama"))
     assert "is read as 'chat', guessed from" in caplog.text

@@ -113,7 +113,8 @@ def guess(name: str, config: Any, has_template: bool) -> Adapter:
             f"{name!r} has {config.num_labels} outputs, and a reward has one; wrap it in a function "
             "(prompts, responses) -> rewards and pass that"
         )
-    log.warning("%s is read as %r, guessed from %s", name, adapter.name, because)
+    level = logging.INFO if adapter is CHAT else logging.WARNING  # a chat template says how a model is to be read
+    log.log(level, "%s is read as %r, guessed from %s", name, adapter.name, because)
     return adapter
 
 

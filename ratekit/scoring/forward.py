@@ -63,6 +63,7 @@ class Forward:
         self.n_run = 0  # tokens run so far, fillers not counted
         self.worst: float | None = None  # the largest difference to one by one that `check` saw on the path taken
         model.config.use_cache = False
+        model.base_model.warn_if_padding_and_no_attention_mask = _no_warning  # packed texts need no mask
         self.alone = _depends_on_company(model.config)
         # RoBERTa and its kin number positions from after the padding token's, and give a padding token no number.
         embeddings: Any = getattr(model.base_model, "embeddings", None)
@@ -348,6 +349,10 @@ def _plain(module: Any) -> dict[str, Any]:
         for name, value in vars(module).items()
         if isinstance(value, bool | int | float | str) or getattr(value, "ndim", None) == 0
     }
+
+
+def _no_warning(*_: Any) -> None:
+    """Say nothing."""
 
 
 def _depends_on_company(config: Any) -> bool:
