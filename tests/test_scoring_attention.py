@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
+from tiny import save
 
 from ratekit.scoring import packing
+from ratekit.scoring.model import RewardModel
 from ratekit.scoring.packing import Pack, Running, Segment, packed_attention
 
 HEADS, KV_HEADS, SIZE = 4, 2, 16
@@ -64,3 +68,45 @@ def test_on_a_cpu_the_logits_keep_float32(tiles, monkeypatch):
     got, _ = packed_attention(None, q, k, v, None, running)
     error = np.abs(got[0].double().numpy() - plain(q, k, v, SEGMENTS, True, None, None)).max()
     assert error < 2e-2  # half a unit in the last place of a weight and of an output near 3
+
+
+def in_one_kernel(q, k, v, starts_q, starts_k, most_q, most_k, *, scale, window_size):
+    """What torch documents of `varlen_attn`, sequence by sequence in float64: last query and last key are level."""
+    assert most_q == starts_q.diff().max()
+    assert most_k == starts_k.diff().max()
+    out = torch.empty(len(q), q.shape[1], v.shape[2], dtype=torch.float64)
+    for (a, b), (c, d) in zip(pairwise(starts_q.tolist()), pairwise(starts_k.tolist()), strict=True):
+        logits = torch.einsum("qhd,khd->hqk", q[a:b].double(), k[c:d].double()) * (scale or q.shape[2] ** -0.5)
+        away = torch.arange(d - c)[None] - (torch.arange(b - a)[:, None] + (d - c) - (b - a))
+        left, right = (10**9 if w < 0 else w for w in window_size)
+        weights = logits.masked_fill((away < -left) | (away > right), float("-inf")).softmax(-1)
+        out[a:b] = torch.einsum("hqk,khd->qhd", weights, v[c:d].double())
+    return out.to(q.dtype)
+
+
+@pytest.mark.parametrize(
+    ("segments", "causal", "window"),
+    [(SEGMENTS, True, None), (SEGMENTS, True, 9), (ALONE, False, None), (ALONE, False, 9)],
+)
+def test_in_one_kernel_each_token_sees_the_same(segments, causal, window, monkeypatch):
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", in_one_kernel)
+    made = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(1, h, 58, SIZE, generator=made).double() * 2 for h in (HEADS, KV_HEADS, KV_HEADS))
+    running = Running(Pack(list(range(58)), list(range(58)), segments), [57], causal, "cpu", varlen=True)
+    got, _ = packed_attention(None, q, k, v, None, running, sliding_window=window)
+    assert np.abs(got[0].numpy() - plain(q, k, v, segments, causal, window, None)).max() < 1e-12
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_model_runs_through_one_kernel_or_without_it(fails, tmp_path, monkeypatch):
+    def kernel(*args, **options):
+        if fails:
+            raise RuntimeError("no kernel for this head size")
+        return in_one_kernel(*args, **options)
+
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", kernel)
+    monkeypatch.setattr(packing, "can_varlen", lambda device, dtype: True)
+    reward = RewardModel(save(tmp_path, "llama"))
+    assert (reward.forward.path, reward.forward.pruned, reward.forward.varlen) == ("packed", True, not fails)
+    alone = reward.forward.one_by_one(reward.probe())
+    assert np.abs(reward.forward(reward.probe()) - alone).max() < 1e-5 * alone.std()

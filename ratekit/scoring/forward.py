@@ -60,6 +60,7 @@ class Forward:
         self.path = "single" if path == "auto" else path
         self.budget = budget or memory_budget(model)
         self.pruned = False
+        self.varlen = packing.can_varlen(model.device.type, str(model.dtype).removeprefix("torch."))
         self.n_run = 0  # tokens run so far, fillers not counted
         self.worst: float | None = None  # the largest difference to one by one that `check` saw on the path taken
         model.config.use_cache = False
@@ -96,6 +97,10 @@ class Forward:
         for path in PATHS if self.wanted == "auto" else (self.wanted,):
             self.path = path
             why = self._differs(texts, alone)
+            if why is not None and self.varlen and path == "packed":
+                log.info("%s: attention runs segment by segment (%s)", name, why)
+                self.varlen = False
+                why = self._differs(texts, alone)
             if why is None:
                 break
             reasons[path] = why
@@ -239,7 +244,7 @@ class Forward:
         if self.model.device.type == "cpu":
             places += places[-1:] * (-n_places % FEW_ROWS)
             n_tokens += packing.filler(n_tokens)
-        running = Running(pack, places, self.readout.causal, self.model.device)
+        running = Running(pack, places, self.readout.causal, self.model.device, self.varlen)
         types: list[int] = []
         if texts[0].types:
             types = [0] * n_tokens

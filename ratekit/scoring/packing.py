@@ -15,10 +15,11 @@ What it does not know (attention sinks, say) it refuses by raising `NotPackable`
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_right
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
 
@@ -230,15 +231,56 @@ class NotPackable(RuntimeError):
     """This model's attention is not one that packs can be run through."""
 
 
+class _Lengths(NamedTuple):
+    """Attention of unequal lengths: where queries and keys begin, the most of each, which tokens are the keys."""
+
+    starts_q: Any
+    starts_k: Any
+    most_q: int
+    most_k: int
+    keys: Any
+
+
 class Running:
     """A pack on its way through a model: its segments, the rows that are read at the end, and the masks in use."""
 
-    def __init__(self, pack: Pack, rows: list[int], causal: bool, device: Any) -> None:
+    def __init__(self, pack: Pack, rows: list[int], causal: bool, device: Any, varlen: bool = False) -> None:
         import torch
 
-        self.pack, self.rows, self.causal, self.device = pack, rows, causal, device
+        self.pack, self.rows, self.causal, self.device, self.varlen = pack, rows, causal, device, varlen
         self.index = torch.tensor(rows, device=device)
         self._masks: dict[Any, Any] = {}
+
+    @cached_property
+    def whole(self) -> _Lengths:
+        """Every segment attends to its context and to itself."""
+        return self._lengths([(s, s.length, s.length) for s in self.pack.segments])
+
+    @cached_property
+    def read(self) -> list[tuple[Segment, int]]:
+        """The segment of each row that is read, and how many of its tokens the row sees."""
+        segments = sorted(self.pack.segments)
+        starts = [s.start for s in segments]
+        of = [segments[bisect_right(starts, row) - 1] for row in self.rows]
+        return [(s, row - s.start + 1 if self.causal else s.length) for s, row in zip(of, self.rows, strict=True)]
+
+    @cached_property
+    def of_read(self) -> _Lengths:
+        """Every row that is read attends to what it sees."""
+        return self._lengths([(s, 1, n) for s, n in self.read])
+
+    def _lengths(self, parts: list[tuple[Segment, int, int]]) -> _Lengths:
+        import torch
+
+        q, k, keys = [0], [0], list[int]()
+        for segment, n_queries, n_own in parts:
+            for start, length in (*segment.context, (segment.start, n_own)):
+                keys.extend(range(start, start + length))
+            q.append(q[-1] + n_queries)
+            k.append(len(keys))
+        starts = [torch.tensor(ends, dtype=torch.int32, device=self.device) for ends in (q, k)]
+        most = [max(b - a for a, b in pairwise(ends)) for ends in (q, k)]
+        return _Lengths(starts[0], starts[1], most[0], most[1], torch.tensor(keys, device=self.device))
 
     def mask(self, n: int, n_before: int, window: int | None, dtype: Any, filler: int = 0) -> Any:
         """(n, n_before + n + filler) additive: token i of a segment sees what is not after it.
@@ -277,6 +319,8 @@ def packed_attention(
         raise NotPackable(f"attention with {', '.join(unknown) or 'no pack'}")
     if causal is not None and bool(causal) != running.causal:
         raise NotPackable("attention of another direction")
+    if running.varlen and softcap is None:
+        return varlen(running.whole, running.causal, query, key, value, scaling, window), None
     # In half precision without tiles, blocks of two matrix products and a softmax are faster than torch's fused kernel
     # where they leave out what comes after a row; where all is seen they are not.
     half = query.device.type == "cpu" and query.dtype in (torch.bfloat16, torch.float16)
@@ -310,6 +354,27 @@ def seen(key: Any, value: Any, segment: Segment, n: int) -> tuple[Any, Any]:
         runs.append((start, length))
     parts = [[t[:, :, s : s + length] for s, length in runs] for t in (key, value)]
     return tuple(t[0] if len(t) == 1 else torch.cat(t, 2) for t in parts)
+
+
+def can_varlen(device: str, dtype: str) -> bool:
+    """Whether torch has one kernel for segments of unequal lengths: on a GPU, in half precision."""
+    from importlib.util import find_spec
+
+    return device == "cuda" and dtype in ("bfloat16", "float16") and find_spec("torch.nn.attention.varlen") is not None
+
+
+def varlen(lengths: _Lengths, causal: bool, q: Any, k: Any, v: Any, scaling: Any, window: int | None) -> Any:
+    """All segments in one kernel; the last query of each is level with its last key. (1, tokens, heads, size)."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    group = q.shape[1] // k.shape[1]
+    q, k, v = (t[0].transpose(0, 1) for t in (q, k, v))
+    k, v = (t[lengths.keys].repeat_interleave(group, 1) for t in (k, v))
+    left = -1 if window is None else window - 1
+    return varlen_attn(
+        q.contiguous(), k, v, lengths.starts_q, lengths.starts_k, lengths.most_q, lengths.most_k, scale=scaling,
+        window_size=(left, 0 if causal else left),
+    )[None]  # fmt: skip
 
 
 def _fused(running: Running, q: Any, k: Any, v: Any, out: Any, scaling: Any, softcap: None, window: int | None) -> None:

@@ -6,7 +6,6 @@ Keys and values are made of every row, as they must be. Queries, output and feed
 from __future__ import annotations
 
 import sys
-from bisect import bisect_right
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -44,12 +43,10 @@ def _read_rows(running: Running, q: Any, k: Any, v: Any, scaling: Any, window: i
     import torch
     from torch.nn.functional import scaled_dot_product_attention
 
+    if running.varlen:
+        return packing.varlen(running.of_read, running.causal, q, k, v, scaling, window).flatten(2)
     outs = []
-    by_start = sorted(running.pack.segments, key=lambda s: s.start)
-    starts = [s.start for s in by_start]
-    for j, row in enumerate(running.rows):
-        segment = by_start[bisect_right(starts, row) - 1]
-        n = row - segment.start + 1 if running.causal else segment.length
+    for j, (segment, n) in enumerate(running.read):
         keys, values = packing.seen(k, v, segment, n)
         if window is not None:
             keys, values = keys[:, :, -window:], values[:, :, -window:]
