@@ -70,6 +70,8 @@ PAGES = [
       "adjusted", "refusal_bounds", "plan",
       "sequential", "adjust"]),
     ("cards", "Bias cards", "All biases of reward models or judges, on one page.", ["card", "cards.Card"]),
+    ("verification", "Verification", "Whether an audit's numbers are those of its texts, rewards and seeds.",
+     ["verify", "Verification"]),
     ("gates", "Gates", "Whether an effect is shown to be small: for a build and for tests.",
      ["gate", "assert_effect_below", "gates.Gate", "gates.Bound"]),
     ("discovery", "Discovery", "What a reward pays for that nobody thought to ask about.",

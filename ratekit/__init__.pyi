@@ -93,4 +93,8 @@ from .stages import label as label
 from .stages import rewrite as rewrite
 from .stages import score as score
 
+# whether an audit's numbers are those of its texts and rewards
+from .verification import Verification as Verification
+from .verification import verify as verify
+
 __version__: str

@@ -219,12 +219,16 @@ class Card:
         }  # fmt: skip
         return json.dumps(whole, indent=2, ensure_ascii=False, default=str) + "\n"
 
+    @property
+    def texts(self) -> dict[str, str]:
+        """The card in each form, by the ending of its file."""
+        return {"html": self.html, "md": self.markdown, "json": self.json, "csv": as_csv(self.table)}
+
     def save(self, folder: str | Path) -> list[Path]:
         """Write card.html, card.md, card.json and card.csv into a folder, and give their paths."""
-        texts = {"html": self.html, "md": self.markdown, "json": self.json, "csv": as_csv(self.table)}
         return [
             files.replace_file(Path(folder) / f"card.{kind}", partial(Path.write_text, data=text, encoding="utf-8"))
-            for kind, text in texts.items()
+            for kind, text in self.texts.items()
         ]
 
     def _differences(self) -> pd.DataFrame:

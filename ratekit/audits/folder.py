@@ -60,9 +60,9 @@ def held(folder: Path) -> tuple[Record | None, Dataset | None]:
     files.recover(folder / DATASET)
     place = folder / DATASET
     if not place.exists():
-        return (_read(folder / RECORD) if (folder / RECORD).exists() else None), None
+        return (read_record(folder / RECORD) if (folder / RECORD).exists() else None), None
     own = (place / ROWS).exists()
-    record = _read(place / ROWS) if own else _read(folder / RECORD) if (folder / RECORD).exists() else None
+    record = read_record(place / ROWS) if own else read_record(folder / RECORD) if (folder / RECORD).exists() else None
     try:
         ds = files.read(place)
     except InputError as e:
@@ -125,9 +125,11 @@ def write_effects(
     """Replace effects.csv and effects.png; the record, where there is one, learns of which rows they are."""
     text = as_csv(table)
     path = files.replace_file(folder / EFFECTS, lambda new: new.write_text(text, encoding="utf-8"))
+    figure = draw(folder / FIGURE, table)
     if record is not None:
         record["effects"] = files.fingerprint(path)
-    return [path, draw(folder / FIGURE, table)]
+        record["figure"] = files.fingerprint(figure) if figure.exists() else ""
+    return [path, figure]
 
 
 def read_effects(folder: Path, record: Mapping[str, Any], dataset: str) -> pd.DataFrame | None:
@@ -162,7 +164,8 @@ def _json(record: Mapping[str, Any]) -> str:
     return json.dumps(record, indent=2, ensure_ascii=False, default=str) + "\n"
 
 
-def _read(path: Path) -> Record:
+def read_record(path: Path) -> Record:
+    """The record in a file; InputError where it is none."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         record["settings"].get("data")

@@ -186,7 +186,7 @@ class Audit:
 
 def _record(folder: Path) -> dict[str, Any] | None:
     try:
-        return on_disk._read(folder / on_disk.RECORD)
+        return on_disk.read_record(folder / on_disk.RECORD)
     except InputError:
         return None
 

@@ -31,6 +31,26 @@ def report(
     print(f"written: {write(data, out)}")
 
 
+def verify(
+    audit: given.Rows,
+    reward: Annotated[
+        list[str] | None, typer.Option("--reward", "-r", help="A reward to score the texts with again (repeatable).")
+    ] = None,
+) -> None:
+    """Derive an audit's numbers again; name what differs.
+
+    From its stored texts, rewards and seeds. Exit code 1 where something differs.
+    """
+    from ratekit.audits.study import names_of
+    from ratekit.errors import WorkError
+    from ratekit.verification import verify as derive
+
+    found = derive(audit, names_of([given.own(r) for r in reward or []]))
+    print(visible(repr(found)))
+    if found.differences:
+        raise WorkError(f"{audit}: {len(found.differences)} numbers or files are not as they are derived")
+
+
 def diagnose(data: given.Rows, format: given.TableFormat = Format.table) -> None:
     """Check what RATE assumes: compliance, drift, failures."""
     from ratekit.diagnostics import diagnose as checks

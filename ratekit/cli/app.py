@@ -101,6 +101,7 @@ _add(
 _add(pipeline.score, STAGES, "a -r vader --out b", "a -r ./my-rm -r owner/model --out b")
 _add(pipeline.estimate, STAGES, "b", "scored.csv --by source --format csv")
 
+_add(analyse.verify, LOOK, "runs/reviews-length", "card -r ./my-rm")
 _add(analyse.diagnose, LOOK, "b", "b --format json")
 _add(analyse.contrast, LOOK, "b vader words", "b rm-a rm-b --estimator rate --unit reward")
 _add(analyse.sensitivity, LOOK, "b", "b --format csv")
