@@ -1,7 +1,9 @@
 """Coverage where intervals are hard to get right: `make coverage` writes coverage_wider.csv and coverage_wider.md.
 
-Few prompts of which one holds half of the rows, a class of a few rows, effects divided by an estimated SD, and chains
-of four rewrites with marks, loss and overshoot. Every interval is one that `ratekit.estimators.effects` gives; seeded.
+Few prompts of which one holds half of the rows, a class of a few rows, effects divided by an estimated SD, chains of
+four rewrites with marks, loss and overshoot, and refusals that follow the original's reward. Every interval is one that
+`ratekit.estimators.effects` gives; "recommended" is that of the estimate that `ratekit.recommendation` chooses from
+the rewards alone, draw by draw. Seeded.
 """
 
 from __future__ import annotations
@@ -13,19 +15,21 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
+from coverage import over_all
 
 from ratekit.estimators import effects
+from ratekit.recommendation import recommended
 from ratekit.simulate import Imperfections, NumericWorld
 
 HERE = Path(__file__).parent
 REPLICATIONS = 1000
 
-FEW, RARE, LARGE, DEEP = (
+FEW, RARE, LARGE, DEEP, REFUSED = (
     "few or unequal prompts",
     "a rare class",
     "effects in SDs",
     "four rewrites",
+    "refusals that follow the original's reward",
 )
 PLAIN = NumericWorld(confounding=0.0, z_weight=0.0, xi_weight=0.0, effect_sd=0.0, content_sd=1.0)
 CHAIN = NumericWorld(xi_gap=0.5, xi_base=-0.5, effect_sd=0.0, rewriter=Imperfections(rho=0.5, noise=0.3))
@@ -35,7 +39,7 @@ WORLDS: list[tuple[str, str, int, NumericWorld]] = [
        PLAIN.but(effect_sd=1.0, cluster_sizes=(5, 5), largest_cluster=0.5, icc=icc))
       for g in (5, 10, 20, 40) for icc in (0.0, 0.3)),
     *((RARE, f"{n1} of {n} treated", n, PLAIN.but(effect=0.0, share_treated=n1 / n))
-      for n, n1 in ((50, 2), (50, 4), (200, 4))),
+      for n, n1 in ((50, 2), (50, 4), (200, 2), (200, 4))),
     *((LARGE, f"{size} SD", 160, PLAIN.but(effect=size, noise=0.35)) for size in (0.5, 1.0, 2.0, 3.0)),
     (DEEP, "nothing to mend", 100, CHAIN.but(xi_gap=0.0, xi_base=0.0)),
     (DEEP, "rho 0.5", 1000, CHAIN),
@@ -43,10 +47,14 @@ WORLDS: list[tuple[str, str, int, NumericWorld]] = [
     (DEEP, "rho 0.5, a mark of +1", 1000, CHAIN.but(mark=-2.0)),
     (DEEP, "a tenth of detail lost in every pass", 1000, CHAIN.but(rho=0.0, richness=1.0, loss=0.1)),
     (DEEP, "rho 0.3, a tenth lost in every pass", 1000, CHAIN.but(rho=0.3, richness=1.0, loss=0.1)),
+    (DEEP, "later passes go a fifth of the effect too far", 1000, CHAIN.but(xi_gap=0.0, xi_base=0.0, overshoot=0.2)),
+    (REFUSED, "the higher, the likelier: a third of the rows", 500, PLAIN.but(effect_sd=1.0, noise=0.3)),
 ]  # fmt: skip
 
+RECOMMENDED, TWO_PHASE = "recommended", "rate, two-phase"
 ESTIMATES = {
-    FEW: ["rate"], RARE: ["naive"], LARGE: ["rate"], DEEP: ["rate", "rate_extrapolated", "rate_geometric"],
+    FEW: ["rate"], RARE: ["naive"], LARGE: ["rate"], DEEP: ["rate", "rate_extrapolated", "rate_geometric", RECOMMENDED],
+    REFUSED: ["rate", TWO_PHASE],
 }  # fmt: skip
 
 
@@ -58,13 +66,22 @@ def study(kind: str, name: str, n: int, world: NumericWorld, replications: int) 
     drawn: dict[str, list[tuple[float, float, float, float]]] = defaultdict(list)
     for _ in range(replications):
         sample = world.sample(n, rng, depth=4 if kind == DEEP else 2)
-        found = effects(sample.rewards, sample.treated, sample.clusters)
+        while kind == RARE and sample.treated.sum() != round(n * world.share_treated):
+            sample = world.sample(n, rng, depth=2)
+        r, w, clusters = sample[:3]
+        if kind == REFUSED:
+            r[rng.random(n) < 1 / (1 + np.exp(1 - r[:, 0])), 1:] = np.nan
+        found = effects(r, w, clusters)
         for estimator in ESTIMATES[kind]:
-            e = found.get(estimator, "ate")
-            if e is None:
-                continue  # a class was not drawn
+            read, of = estimator, found
+            if estimator == RECOMMENDED:
+                best = recommended(found, r, w, clusters)
+                read = best.estimator if best else "rate"
+            elif estimator == TWO_PHASE:
+                read, of = "rate", effects(r, w, clusters, features=r[:, :1])
+            e = of.get(read, "ate")
+            assert e is not None
             ends = (e.ci_low_sd, e.ci_high_sd) if in_sd else (e.ci_low, e.ci_high)
-
             drawn[estimator].append((e.estimate_sd if in_sd else e.estimate, *ends, e.df))
     rows = []
     for estimator in ESTIMATES[kind]:
@@ -108,8 +125,7 @@ def main() -> None:
     parser.add_argument("--replications", type=int, default=REPLICATIONS)
     parser.add_argument("--out", type=Path, default=HERE)
     args = parser.parse_args()
-    rows = [row for world in tqdm(WORLDS, desc="coverage", unit="world") for row in study(*world, args.replications)]
-    table = pd.DataFrame(rows)
+    table = over_all(study, WORLDS, args.replications)
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "coverage_wider.md").write_text(report(table), encoding="utf-8")
     table.to_csv(args.out / "coverage_wider.csv", index=False, float_format="%.5f")

@@ -8,8 +8,10 @@ import pytest
 from scipy import stats
 
 import ratekit as rk
-from ratekit.estimators import pooled_sd
+from ratekit.diagnostics.contrasts import _equal, _Pair
+from ratekit.estimators import effects, pooled_sd, row_values, t_interval
 from ratekit.measures import faults
+from ratekit.resampling import confidence_sequence
 from ratekit.simulate import Imperfections, NumericWorld, RuleReward, TextWorld
 
 CLEAN = TextWorld("length", "sentiment", typos=(0.0, 0.0), rewriter=Imperfections())
@@ -175,14 +177,20 @@ def test_faults_counts_what_rewriters_mend():
 # --- contrast --------------------------------------------------------------------------------------------
 
 
-def two_models(n, seed, difference=0.3, scale=2.0):
+def two_rewards(n, seed, difference=0.3, scale=2.0):
+    """The rewards of two models on the same rows, then treated and clusters."""
     world = NumericWorld(effect=0.5, rewriter=Imperfections(noise=0.2), cluster_sizes=(1, 3))
     sample = world.sample(n, seed)
     rng = np.random.default_rng(seed + 10_000)
     s = np.where(sample.treated, 1.0, -1.0)[:, None]
     sides = s * np.array([1, -1, 1, -1]) / 2  # +-1/2 along the chain
     other = sample.rewards + difference * sides + 0.2 * rng.standard_normal(sample.rewards.shape)
-    return frame({"a": scale * other, "b": sample.rewards}, sample.treated, sample.clusters)
+    return [scale * other, sample.rewards], sample.treated, sample.clusters
+
+
+def two_models(n, seed, **world):
+    rewards, treated, clusters = two_rewards(n, seed, **world)
+    return frame(dict(zip("ab", rewards, strict=True)), treated, clusters)
 
 
 def test_contrast_in_reward_units_is_the_difference_of_the_effects():
@@ -208,17 +216,18 @@ def test_contrast_in_sds_does_not_mind_the_scale_and_a_model_does_not_differ_fro
 
 
 def test_contrast_covers_and_counts_the_uncertainty_of_the_sds():
-    truth = []
-    big = two_models(60_000, 3)
-    for name in "ab":
-        r, w = np.array(big[f"reward/{name}"].tolist()), big["treated"].to_numpy()
-        truth.append((np.where(w, 1, -1) * (r[:, 2] - r[:, 1])).mean() / pooled_sd(r[:, 0], w))
+    big, w, _ = two_rewards(30_000, 3)
+    first, second = ((np.where(w, 1, -1) * (r[:, 2] - r[:, 1])).mean() / pooled_sd(r[:, 0], w) for r in big)
     hits, found, ses = [], [], []
     for seed in range(250):
-        row = rk.contrast(two_models(100, seed), "a", "b").iloc[0]
-        hits.append(row["ci_low"] <= truth[0] - truth[1] <= row["ci_high"])
-        found.append(row["estimate"])
-        ses.append(row["se"])
+        value, se, df, *_ = _Pair(*two_rewards(100, seed), "rate", 0).difference("ate")
+        low, high, p = t_interval(value, se, df)
+        if seed == 0:
+            row = rk.contrast(two_models(100, seed), "a", "b").iloc[0]
+            assert (value, se, p) == pytest.approx((row["estimate"], row["se"], row["p_value"]))
+        hits.append(low <= first - second <= high)
+        found.append(value)
+        ses.append(se)
     assert 0.91 <= np.mean(hits) <= 0.98
     assert np.mean(ses) == pytest.approx(np.std(found), rel=0.12)
 
@@ -261,19 +270,14 @@ def test_heterogeneity_is_welchs_anova_where_rows_are_independent():
 
 
 def test_heterogeneity_keeps_its_level_with_prompts_across_groups_and_finds_a_difference():
-    p_null, p_real = [], []
-    for seed in range(150):
-        rng = np.random.default_rng(seed)
-        shared = np.repeat(rng.normal(0, 1, 40), 3)  # each prompt has a row in each group
-        d = shared + rng.normal(0, 0.5, 120)
-        group = np.tile(["x", "y", "z"], 40)
-        clusters = np.repeat(np.arange(40), 3)
-        for found, effect in ((p_null, 0.0), (p_real, 0.5)):
-            e = d + effect * (group == "z")
-            ds = frame({"rm": np.stack([0 * e, 0 * e, e], axis=1)}, np.ones(120, bool), clusters, source=group)
-            found.append(rk.heterogeneity(ds, by="source").set_index("estimand").loc["att", "p_value"])
-    assert np.mean(np.array(p_null) < 0.05) <= 0.1
-    assert np.mean(np.array(p_real) < 0.05) > 0.9
+    rng, null, real = np.random.default_rng(0), [], []
+    for _ in range(500):
+        d = rng.normal(0, 1, 40) + rng.normal(0, 0.5, (3, 40))  # each prompt has a row in each group
+        for found, effect in ((null, 0.0), (real, 0.5)):
+            parts = [(of_group + effect * (i == 2), np.arange(40)) for i, of_group in enumerate(d)]
+            found.append(_equal(parts)["p_value"] < 0.05)
+    assert np.mean(null) <= 0.08  # 0.05 and 3 Monte Carlo SEs
+    assert np.mean(real) > 0.9
 
 
 def test_heterogeneity_without_groups_to_compare_is_nan():
@@ -289,14 +293,16 @@ def test_heterogeneity_without_groups_to_compare_is_nan():
 
 
 def test_the_tipping_point_brackets_an_asymmetry_that_makes_up_the_whole_effect():
-    inside, d = [], 0.4
+    d, rows = 0.4, []
+    world = NumericWorld(effect=0.0, xi_weight=1.0, rewriter=Imperfections(asymmetry=d, noise=0.3))
     for seed in range(150):
-        world = NumericWorld(effect=0.0, xi_weight=1.0, rewriter=Imperfections(asymmetry=d, noise=0.3))
-        row = rk.sensitivity(rk.estimate(of(world.sample(150, seed)))).query("estimator == 'rate' & estimand == 'ate'")
-        true = d / row["reward_sd"].item()  # in SDs: polish times its weight
-        inside.append(row["tips_significance"].item() <= true <= row["tips_certainly"].item())
-        assert row["tips_significance"].item() <= row["tips_sign"].item() <= row["tips_certainly"].item()
-    assert np.mean(inside) >= 0.92
+        sample = world.sample(150, seed, depth=2)
+        found = effects(sample.rewards, sample.treated, sample.clusters)
+        rows.append({**vars(found.get("rate", "ate")), "reward_sd": found.reward_sd})
+    table = rk.sensitivity(pd.DataFrame(rows))
+    true = d / table["reward_sd"]  # in SDs: polish times its weight
+    assert true.between(table["tips_significance"], table["tips_certainly"]).mean() >= 0.92
+    assert table["tips_sign"].between(table["tips_significance"], table["tips_certainly"]).all()
 
 
 def test_below_the_tipping_point_the_sign_holds_and_above_it_is_lost():
@@ -500,12 +506,12 @@ def test_enough_is_enough():
 def test_the_plan_for_two_models_has_the_power_that_it_promises():
     pilot = two_models(3000, 1, difference=0.1, scale=1.0)
     plan = rk.plan(pilot, apart=("a", "b"), difference=0.1, unit="reward", power=0.8).iloc[0]
-    n = int(plan["n_needed"])
-    p = [
-        rk.contrast(two_models(n, s, difference=0.1, scale=1.0), "a", "b", unit="reward")["p_value"].iloc[0]
-        for s in range(300)
-    ]
-    assert np.mean(np.array(p) < 0.05) == pytest.approx(0.8, abs=0.08)
+    found = []
+    for seed in range(300):
+        rows = two_rewards(int(plan["n_needed"]), seed, difference=0.1, scale=1.0)
+        value, se, df, *_ = _Pair(*rows, "rate", None).difference("ate")
+        found.append(t_interval(value, se, df)[2] < 0.05)
+    assert np.mean(found) == pytest.approx(0.8, abs=0.08)
 
 
 @pytest.mark.parametrize(
@@ -531,7 +537,11 @@ def test_sequential_stops_early_on_an_effect_and_keeps_its_level_without_one():
     assert found["decided_at"] < 200
     assert found["ci_low"] > 0
     none = NumericWorld(effect=0.0, effect_sd=0.5)
-    wrong = [rk.sequential(of(none.sample(150, seed))).iloc[0]["decided_at"] > 0 for seed in range(200)]
+    wrong = []
+    for seed in range(300):
+        sample = none.sample(150, seed, depth=2)
+        _, low, high = confidence_sequence(*row_values(*sample[:3], "rate"))
+        wrong.append(((low > 0) | (high < 0)).any())
     assert np.mean(wrong) <= 0.08
     with pytest.raises(rk.InputError, match="sequential"):
         rk.sequential(of(none.sample(50, 1)), estimator="naive")
@@ -541,21 +551,14 @@ def test_sequential_stops_early_on_an_effect_and_keeps_its_level_without_one():
 def test_heterogeneity_keeps_its_level_where_prompts_occur_in_several_groups(shared):
     rng = np.random.default_rng(4)
     groups, prompts = 5, 20
-    rejected, replications = 0, 200
-    frame = pd.DataFrame({
-        "prompt_id": np.tile(np.arange(prompts), groups).astype(str), "attribute": "x",
-        "part": np.repeat(np.arange(groups), prompts), "treated": np.arange(groups * prompts) % 2 == 0,
-    })  # fmt: skip
+    clusters = np.tile(np.arange(prompts), (groups, 1))
     if not shared:
-        frame["prompt_id"] = np.arange(len(frame)).astype(str)
-    sign = np.where(frame["treated"], 1, -1)
-    for _ in range(replications):
-        of_prompt = rng.normal(size=prompts)
-        d = rng.normal(size=len(frame)) + np.tile(of_prompt, groups)
-        frame["reward/rm"] = [[0.0, 0.0, float(v)] for v in sign * d]
-        table = rk.heterogeneity(frame, "part")
-        rejected += table[table.estimand == "ate"]["p_value"].item() < 0.05
-    assert rejected / replications <= 0.10  # 0.05 and 3.2 Monte Carlo SEs
+        clusters = np.arange(clusters.size).reshape(clusters.shape)
+    rejected = []
+    for _ in range(500):
+        d = rng.normal(size=prompts) + rng.normal(size=(groups, prompts))
+        rejected.append(_equal(list(zip(d, clusters, strict=True)))["p_value"] < 0.05)
+    assert np.mean(rejected) <= 0.08  # 0.05 and 3 Monte Carlo SEs
 
 
 def test_heterogeneity_of_two_groups_that_share_every_prompt_is_the_paired_t_test():
