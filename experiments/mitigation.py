@@ -23,6 +23,7 @@ import pandas as pd
 
 import ratekit as rk
 from ratekit import files, plots
+from ratekit.conclusions import explained
 from ratekit.sources.public import prompt_key
 
 HERE = Path(__file__).parent
@@ -65,6 +66,19 @@ def with_sd(table: pd.DataFrame, ds: pd.DataFrame) -> pd.DataFrame:
     return table.assign(reward_sd=[sds[a, m] for a, m in zip(table["attribute"], table["reward_model"], strict=True)])
 
 
+def shares(spillover: pd.DataFrame) -> str:
+    """A sentence for each effect: what the measure that it goes through most, other than its own, explains of it."""
+    other = spillover[spillover["measure"] != spillover["attribute"].map({"length": "words"})]
+    most = other.loc[
+        other.groupby(["reward_model", "attribute"], sort=False)["through"].apply(lambda x: x.abs().idxmax())
+    ]
+    lines = [
+        f"- {row.reward_model}: {explained(row.total, row.attribute, row.measure, row.through)}"
+        for row in most.itertuples()
+    ]
+    return "\n".join(["# What else explains the effects, in reward units (`mitigation_spillover.csv`)", "", *lines, ""])
+
+
 def main() -> None:
     """Effects, contrasts, people."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -88,8 +102,10 @@ def main() -> None:
 
     for name, table in (("mitigation", effects), ("mitigation_contrasts", contrasts), ("mitigation_people", people)):
         table.to_csv(args.out / f"{name}.csv", index=False, float_format="%.5g")
+    spillover = rk.spillover(ds)
+    spillover.to_csv(args.out / "mitigation_spillover.csv", index=False, float_format="%.5g")
+    (args.out / "mitigation_spillover.md").write_text(shares(spillover), encoding="utf-8")
     longer, models = ds[ds["attribute"] == "length"], ["base-8B", "debiased-8B"]
-    rk.spillover(longer, rewards=models).to_csv(args.out / "mitigation_spillover.csv", index=False, float_format="%.5g")
     doses = rk.dose_response(longer, rewards=models, bins=3)
     doses.to_csv(args.out / "mitigation_doses.csv", index=False, float_format="%.5g")
     pairs = {size: (f"base-{size}", f"debiased-{size}") for size in SIZES}

@@ -135,8 +135,8 @@ class Verdict:
         "trust", "trust with care", "cannot tell" or "do not trust": that of the gravest check.
     estimate
         The recommended row of the effects table, with `level`, the `smallest` effect that these rows would have
-        shown, and the `dose` that it is an effect of, where the attribute has a measure. Empty where nothing is
-        scored.
+        shown, the `dose` that it is an effect of, where the attribute has a measure, and `explained`, what the measure
+        `explained_by` alone explains of it, where that is not shown to be little. Empty where nothing is scored.
     reason
         Why this word, in one line.
     checks
@@ -237,7 +237,23 @@ def sentence(verdict: Verdict, *, reason: bool = True) -> str:
     which = "" if estimand == "ate" else f" ({estimand.upper()})"
     interval = f" [{seen.low:+.2f}, {seen.high:+.2f}]" if seen.low == seen.low else ""
     parts.append(f"{label(str(verdict.estimate['estimator']))}{which} {seen.estimate:+.2f}{seen.unit}{interval}")
-    return f"{verdict.subject}: {', '.join(parts)}{_dose(verdict.estimate)}: {_claim(verdict, seen)}.{end}"
+    said = f"{', '.join(parts)}{_dose(verdict.estimate)}: {_claim(verdict, seen)}"
+    if verdict.estimate.get("explained_by"):
+        part = float(verdict.estimate["explained"]) * seen.estimate / float(verdict.estimate["estimate"])
+        by = str(verdict.estimate["explained_by"])
+        said += f"; {explained(seen.estimate, verdict.attribute, by, part, seen.unit)}"
+    return f"{verdict.subject}: {said}.{end}"
+
+
+def explained(total: float, attribute: str, measure: str, part: float, unit: str = "") -> str:
+    """What another measure, which moves with the attribute, explains of an effect.
+
+    Examples
+    --------
+    >>> explained(1.02, "sycophancy", "words", 1.46)
+    'of the +1.02 for sycophancy, words alone explains +1.46'
+    """
+    return f"of the {total:+.2f}{unit} for {attribute}, {measure} alone explains {part:+.2f}{unit}"
 
 
 def _claim(verdict: Verdict, seen: InUnits) -> str:

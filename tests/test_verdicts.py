@@ -200,6 +200,20 @@ def test_what_moves_by_the_same_in_every_row_has_no_price():
     assert "cannot be told" in verdict.reason
 
 
+def test_what_another_measure_explains_is_said_beside_the_effect():
+    rng = np.random.default_rng(3)
+    seen, r = clean()
+    side = np.array([seen.treated if k % 2 == 0 else ~seen.treated for k in range(4)]).T * 1.0
+    words = 0.5 * side + rng.standard_normal(side.shape)
+    verdict = judged(dataclasses.replace(seen, others={"words": words}), r + 0.4 * words)
+    assert outcome(verdict, "balance")[1] == CARE
+    row = verdict.estimate
+    d = np.where(seen.treated, 1, -1) * (words[:, 2] - words[:, 1])
+    assert (row["explained_by"], row["explained"]) == ("words", pytest.approx(0.4 * d.mean()))
+    assert f"; of the {row['estimate_sd']:+.2f} SD for x, words alone explains +0." in verdict.sentence
+    assert "explains" not in judged(seen, r).sentence
+
+
 def test_the_price_is_that_of_least_squares_with_an_intercept():
     rng = np.random.default_rng(5)
     x = rng.normal([0.3, -0.1], 1.0, (200, 2))

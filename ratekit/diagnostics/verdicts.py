@@ -142,10 +142,11 @@ def verdict_of(seen: Evidence, model: str | None, r: Floats | None, rows: list[d
     """The verdict on one reward model: `r` (n, depth+1) its rewards, `rows` those of its effects table."""
     row = recommended(rows) if rows else {}
     checks = list(_of_texts(seen, str(row.get("estimator", "rate"))))
+    priced = None if r is None else _priced(seen, r)
     if r is None:
         checks += _shifts(seen)
     else:
-        checks += _of_rewards(seen, r, str(row["estimator"]))
+        checks += _of_rewards(seen, r, str(row["estimator"]), priced)
     order = list(RULES)
     checks.sort(key=lambda check: order.index(check.name))
     word = max((check.word for check in checks), key=WORDS.index)
@@ -157,6 +158,9 @@ def verdict_of(seen: Evidence, model: str | None, r: Floats | None, rows: list[d
     reason = "; ".join(why) or "every check is shown fine"
     if row:
         row = {**row, "level": level_of(row), "smallest": smallest_effect(row)}
+        if priced is not None and any(c.name == "balance" and c.word != TRUST for c in checks):
+            measure, part = priced[0].largest()
+            row |= {"explained_by": measure, "explained": part} if row["estimate"] and not priced[0].unpriced else {}
     labels = {k: v for k, v in seen.labels.items() if k != ATTRIBUTE}
     attribute = str(seen.labels[ATTRIBUTE])
     return Verdict(attribute, model, word, row, reason, tuple(checks), labels, beside(rows, row) if row else {})
@@ -333,9 +337,10 @@ def _shifts(seen: Evidence) -> Iterator[Check]:
 # --- what it does to the reward --------------------------------------------------------------------------
 
 
-def _of_rewards(seen: Evidence, r: Floats, estimator: str) -> Iterator[Check]:
+def _of_rewards(seen: Evidence, r: Floats, estimator: str, priced: tuple[_Priced, Bools] | None) -> Iterator[Check]:
     effect = effect_size(r, seen.treated)
-    yield from _balance(seen, r, effect)
+    if priced is not None:
+        yield from _balance(*priced, effect)
     yield from _drift(seen, r, estimator, effect)
     yield from _refused(seen, r, effect)
     reach = outside(r, seen.clusters)
@@ -345,21 +350,25 @@ def _of_rewards(seen: Evidence, r: Floats, estimator: str) -> Iterator[Check]:
                      "the rewards of rewrites stay within what the originals show")  # fmt: skip
 
 
-def _balance(seen: Evidence, r: Floats, effect: float) -> Iterator[Check]:
-    """The shift of the other measures between the rewrites, at what the reward pays for it."""
+def _priced(seen: Evidence, r: Floats) -> tuple[_Priced, Bools] | None:
+    """What the reward pays for the shifts of the other measures, with the rows' classes; None where nothing tells."""
     moving = {name: m for name, m in seen.others.items() if m.shape[1] > 2}
     if r.shape[1] < 3 or not moving:
-        return
+        return None
     s = np.where(seen.treated, 1.0, -1.0)
     y = s * (r[:, 2] - r[:, 1])
     x = np.stack([s * (m[:, 2] - m[:, 1]) for m in moving.values()], axis=1)
     extra = s * (seen.own[:, 2] - seen.own[:, 1]) if seen.own.shape[1] > 2 else np.zeros(len(s))
     have = np.isfinite(y) & np.isfinite(x).all(axis=1) & np.isfinite(extra)
     if not have.any():
-        return
-    priced = _Priced(y[have], x[have], extra[have], seen.clusters[have], list(moving))
-    whole = priced.bias(np.ones(int(have.sum()), bool)).parts_of(effect)
-    moved = priced.largest()
+        return None
+    return _Priced(y[have], x[have], extra[have], seen.clusters[have], list(moving)), seen.treated[have]
+
+
+def _balance(priced: _Priced, w: Bools, effect: float) -> Iterator[Check]:
+    """The shift of the other measures between the rewrites, at what the reward pays for it."""
+    whole = priced.bias(np.ones(len(w), bool)).parts_of(effect)
+    moved = priced.largest()[0]
     if priced.unpriced:
         text = f"{priced.unpriced} moved alike in every row, so what the reward pays for it cannot be told"
     else:
@@ -368,7 +377,6 @@ def _balance(seen: Evidence, r: Floats, effect: float) -> Iterator[Check]:
     yield overall
     if overall.word not in (TRUST, CARE):
         return
-    w = seen.treated[have]
     classes = [priced.bias(w == side).parts_of(effect) for side in (True, False) if (w == side).any()]
     if len(classes) == 2:
         worst = max(classes, key=lambda i: i.reach)
@@ -427,11 +435,13 @@ class _Priced:
         half = float(special.stdtrit(self.df, 0.975)) * se
         return Interval(value, value - half, value + half, n)
 
-    def largest(self) -> str:
-        """The measure whose shift the reward pays most for."""
+    def largest(self) -> tuple[str, float]:
+        """The measure whose shift the reward pays most for, and how much it pays."""
         if not self.names:
-            return self.unpriced or "nothing"
-        return self.names[int(np.argmax(np.abs(self.x.mean(axis=0) * self.beta)))]
+            return self.unpriced or "nothing", math.nan
+        paid = self.x.mean(axis=0) * self.beta
+        most = int(np.argmax(np.abs(paid)))
+        return self.names[most], float(paid[most])
 
 
 def _drift(seen: Evidence, r: Floats, estimator: str, effect: float) -> Iterator[Check]:
