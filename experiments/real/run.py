@@ -58,6 +58,7 @@ class Size:
     review_characters: int
     review_tokens: int
     methods: tuple[str, ...]
+    learned: tuple[str, ...] = ()
     shortest: bool = False
 
 
@@ -77,7 +78,8 @@ SIZES = {
         new_tokens=256, doubles=500, world=200, merge_rows=100, merge_pairs=200, grid=7, judged=300, asked=200,
         reviews=3000, sweep=300, review_characters=1300, review_tokens=400,
         methods=("linear", "slerp", "nuslerp", "karcher", "model_stock", "task_arithmetic", "ties", "dare_ties",
-                 "breadcrumbs", "sce", "fisher", "regmean"),
+                 "breadcrumbs", "sce"),
+        learned=("fisher", "regmean"),
     ),
 }  # fmt: skip
 

@@ -254,12 +254,13 @@ def members(place: Place) -> tuple[dict[str, Path], list[Any], list[dict[str, An
 def merging(place: Place) -> dict[str, Any]:
     """Every merge of rm-helpful and rm-length: accuracy, barrier and length effect."""
     models, halves, pairs = members(place)
-    table = rk.merging.audit(
-        models, halves[0], place.size.methods, base=place.models / "rm-base", pairs=pairs, out=place.work / "merging",
-        barrier_points=1, progress=False, seed=place.seed,
-    )  # fmt: skip
-    place.write("merging_audit", table)
-    place.draw("merging_audit", rk.plots.merges(table))
+    for methods in (place.size.methods, (*place.size.methods, *place.size.learned)):  # the quick ones first
+        table = rk.merging.audit(
+            models, halves[0], methods, base=place.models / "rm-base", pairs=pairs, out=place.work / "merging",
+            barrier_points=1, progress=False, seed=place.seed,
+        )  # fmt: skip
+        place.write("merging_audit", table)
+        place.draw("merging_audit", rk.plots.merges(table))
     return {"texts": len(table) * (3 * len(halves[0]) + 2 * len(pairs)), "rows": len(table)}
 
 

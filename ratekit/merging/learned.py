@@ -281,7 +281,7 @@ def fisher_information(
     network.zero_grad()
     if not n:
         raise InputError("no data, so no information: a Fisher merge weighs weights by what batches say of them")
-    return {name: t / n for name, t in total.items()}
+    return {name: (t / n).cpu() for name, t in total.items()}  # where the models' own weights are
 
 
 def gram_matrices(network: Any, batches: Iterable[Batch], run: Callable[[Any, Batch], object]) -> dict[str, Tensor]:
@@ -311,7 +311,7 @@ def gram_matrices(network: Any, batches: Iterable[Batch], run: Callable[[Any, Ba
     finally:
         for hook in hooks:
             hook.remove()
-    return grams
+    return {name: gram.cpu() for name, gram in grams.items()}
 
 
 def learned(name: str, models: Mapping[str, Model], instrument: Instrument) -> dict[str, Tensor]:
