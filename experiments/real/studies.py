@@ -229,9 +229,9 @@ def truth(place: Place) -> dict[str, Any]:
         true = float(np.mean(np.where(sample.treated, 1.0, -1.0) * (first - twins)))
         for how in ("complete", "two-phase"):
             found = rk.estimate(ds, sample=how)
-            row = found[(found["estimator"] == "rate") & (found["estimand"] == "ate")].iloc[0]
-            shown = {c: row[c] for c in ("estimate", "se", "ci_low", "ci_high", "n", "n_dropped")}
-            two_phase.append({"reward_model": name, "sample": how, "truth": true, **shown})
+            row = found[(found["estimator"] == "rate") & (found["estimand"] == "ate")]  # none where rows are too few
+            shown = row[["estimate", "se", "ci_low", "ci_high", "n", "n_dropped"]].to_dict("records")
+            two_phase += [{"reward_model": name, "sample": how, "truth": true, **values} for values in shown]
     place.write("truth_calibrate", pd.concat(graded))
     place.write("truth_two_phase", pd.DataFrame(two_phase))
     return {"texts": 3 * (len(worlds) * n * 6 + 4 * n * 2 + 2 * n)}
