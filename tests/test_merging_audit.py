@@ -463,3 +463,25 @@ def test_fisher_regmean_and_greedy_of_reward_models(tmp_path, data, pairs):
     ):
         with pytest.raises(InputError, match=said):
             rk.merging.audit(MODELS, data, [method], pairs=given, reward_of=reward_of)
+
+
+@pytest.mark.slow
+def test_adapters_are_audited_as_the_models_that_they_make(tmp_path, data, pairs, caplog):
+    """As TRL leaves them: a language model's base, the head and the template in the adapter's folder."""
+    pytest.importorskip("peft")
+    from test_lora import adapter
+
+    base = tiny.save(tmp_path / "base", "llama", task="CausalLM", tok=tiny.tokenizer(template=None))
+    rows, models = data.select(range(24)), {}
+    for name, alpha in (("a", 8), ("b", 64)):
+        adapter(tmp_path / name, base, tok=tiny.tokenizer(), lora_alpha=alpha)
+        models[name] = tmp_path / name
+    measured = {"pairs": pairs[:12], "barrier_points": 0, "progress": False}
+    with caplog.at_level("WARNING", "ratekit"):
+        table = rk.merging.audit(models, rows, ["linear"], base=base, out=tmp_path / "audit", **measured)
+    assert "the base has no score.weight, so it cannot be scored" in caplog.text
+    merged = [rk.merging.merge([path], "linear", out=tmp_path / f"merged-{name}") for name, path in models.items()]
+    whole = rk.merging.audit(dict(zip("ab", merged, strict=True)), rows, ["linear"], **measured)
+    pd.testing.assert_frame_equal(table, whole, rtol=1e-4, atol=1e-5)
+    assert table.length.notna().all()
+    assert table.length.nunique() > 1

@@ -287,6 +287,11 @@ def test_a_lora_folder_scores_as_peft_does(tmp_path):
     np.testing.assert_allclose(reward(PROMPTS[:4], RESPONSES[:4]), wanted, atol=2e-5)
     assert reward.name == "adapter"
     assert np.std(wanted) > 1e-3
+    # Other weights go into the same model, read in the same way: what a merge of adapters is scored by.
+    state = rk.merging.load_state(tmp_path / "adapter")
+    state["score.weight"] = 2 * state["score.weight"]
+    doubled = RewardModel(tmp_path / "adapter", weights=state)
+    np.testing.assert_allclose(doubled(PROMPTS[:4], RESPONSES[:4]), 2 * np.array(wanted), atol=4e-5)
 
 
 def test_the_logit_of_one_token_is_a_reward(tmp_path):

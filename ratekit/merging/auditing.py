@@ -252,7 +252,10 @@ def candidates(
     hashes = {name: weights_hash(state) for name, state in opened.items()}
     base_hash = weights_hash(of_base) if of_base is not None else ""
     rows = [Row(n, "member", hashes[n], lambda s=s: s, [m for m in opened if m != n]) for n, s in opened.items()]  # type: ignore[misc]
-    if of_base is not None:
+    lacking = sorted({*next(iter(opened.values()))} - {*of_base}) if of_base is not None else []
+    if lacking:  # a language model under reward adapters
+        log.warning("audit: the base has no %s, so it cannot be scored and has no row", shorten(", ".join(lacking), 80))
+    elif of_base is not None:
         rows.append(Row(BASE, "base", base_hash, lambda: of_base, list(opened)))
     for label, what in wanted.items():
         made, weights = plans[label]

@@ -22,6 +22,7 @@ from ratekit.checkpoints import State
 from ratekit.errors import InputError, unknown
 from ratekit.estimators import ESTIMANDS, ESTIMATORS, Floats, clustered_mean, effects
 from ratekit.groups import Group, groups, reward_matrix
+from ratekit.lora import Lora, is_adapter
 from ratekit.schema import (
     ATTRIBUTE,
     PROMPT,
@@ -369,7 +370,12 @@ class _RewardFrom:
 
         on = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
         digest = hashlib.blake2b(repr((self.adapter, self.dtype, on)).encode(), digest_size=16)
-        for path in sorted(self.folder.glob("*")) if self.folder.is_dir() else []:
+        paths = sorted(self.folder.glob("*")) if self.folder.is_dir() else []
+        if is_adapter(self.folder):
+            made = Lora(self.folder)
+            paths = sorted(made.beside().values())
+            digest.update(repr(made.config).encode())
+        for path in paths:
             if path.suffix in (".json", ".jinja", ".py", ".txt", ".model") and "safetensors" not in path.name:
                 digest.update(path.name.encode() + path.read_bytes())
         return digest.hexdigest()

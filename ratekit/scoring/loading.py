@@ -31,7 +31,7 @@ def find_adapter(name: str, adapter: str | Adapter | None) -> Adapter | None:
     return next((known for hub_id, known in HUB.items() if hub_id.split("/")[-1] == Path(name).name), None)
 
 
-def lora_model(adapter: Path, trust: bool) -> tuple[Any, Any, dict[str, Any]]:
+def lora_model(adapter: Path, trust: bool) -> tuple[Any, Any, Lora]:
     """The config, the tokenizer and the weights of the model that a LoRA adapter's folder makes of its base."""
     made = Lora(adapter)
     if made.config is None:
@@ -41,7 +41,7 @@ def lora_model(adapter: Path, trust: bool) -> tuple[Any, Any, dict[str, Any]]:
             shutil.copyfile(path, Path(folder) / Path(name).name)
         (Path(folder) / "config.json").write_text(json.dumps(made.config), encoding="utf-8")
         config, tokenizer = config_and_tokenizer(folder, None, trust)
-    return config, tokenizer, {name: made[name] for name in made}
+    return config, tokenizer, made
 
 
 def config_and_tokenizer(name: str, revision: str | None, trust: bool) -> tuple[Any, Any]:

@@ -101,8 +101,9 @@ class RewardModel:
         self.source = str(model)
         folder = Path(model).expanduser()
         self.name = folder.resolve().name if folder.is_dir() else self.source
-        if weights is None and is_adapter(folder):
-            config, self.tokenizer, weights = lora_model(folder, trust_remote_code)
+        if is_adapter(folder):
+            config, self.tokenizer, made = lora_model(folder, trust_remote_code)
+            weights = weights if weights is not None else dict(made)
         else:
             config, self.tokenizer = config_and_tokenizer(self.source, revision, trust_remote_code)
         self.adapter = find_adapter(self.source, adapter) or guess(
