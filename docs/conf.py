@@ -21,6 +21,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 from house import picture  # noqa: E402
 
 import ratekit  # noqa: E402
+from ratekit.widgets import playground_page  # noqa: E402
 
 project, author, version = "ratekit", "The ratekit authors", ratekit.__version__
 copyright = "The ratekit authors, Apache-2.0"
@@ -82,6 +83,8 @@ PAGES = [
      ["merging.*", "TAXONOMY", "merging.METHODS", "merging.ASPECTS"]),
     ("plots", "Plots", "A table in, a matplotlib Axes out; nothing is estimated here.", ["plots.*"]),
     ("widgets", "Widgets", "For Jupyter: controls joined to pure functions.", ["widgets.*"]),
+    ("exercises", "Exercises", "The exercises of the notebooks, and questions with numbers of their own.",
+     ["exercises.check", "exercises.question", "exercises.assignment", "exercises.scores"]),
     ("report", "Report", "One page for somebody who has never heard of RATE.", ["report"]),
     ("reproduce", "The paper's experiments", "Run them by name, and hold the result against what was published.",
      ["published", "reproduce.run", "reproduce.planned", "reproduce.compare", "reproduce.push", "reproduce.experiments",
@@ -97,6 +100,7 @@ def generate(app: object) -> None:
     rest = [name for name in ratekit.__all__ if name not in named and not inspect.ismodule(getattr(ratekit, name))]
     pages = [*PAGES, ("more", "More", "What else is public.", rest)] if rest else PAGES
     (HERE / "architecture.svg").write_text(picture(), encoding="utf-8")
+    playground_page.write(HERE / "_static" / "playground.html")
     folder = fresh(HERE / "api")
     for slug, title, about, names in pages:
         directives = "\n".join(directive(name) for name in names if not name.endswith(".*"))

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
 import ratekit as rk
 from ratekit.cli import main
@@ -175,6 +176,85 @@ def test_help_and_version_exit_with_0(capsys):
         assert code == 0
         assert "Usage: ratekit" in out
     assert run(capsys, "--version") == (0, f"ratekit {rk.__version__}\n", "")
+
+
+def commands(command, *path):
+    """Every command with its words: those of a group too."""
+    if hasattr(command, "commands"):
+        for name, inner in command.commands.items():
+            yield from commands(inner, *path, name)
+    else:
+        yield " ".join(path), command
+
+
+def test_every_command_is_said_in_60_characters_and_has_two_examples_whose_options_it_has():
+    import shlex
+
+    import typer
+
+    from ratekit.cli.app import app
+
+    found = dict(commands(typer.main.get_command(app)))
+    assert {"audit", "notebooks", "merge models", "cache ls"} <= set(found)
+    for name, command in found.items():
+        about = command.get_short_help_str(limit=1000)
+        assert 10 < len(about) < 60, (name, about)
+        examples = (command.epilog or "").splitlines()
+        assert len(examples) >= 2, name
+        options = {option for parameter in command.params for option in getattr(parameter, "opts", ())}
+        for example in examples:
+            assert example.startswith(f"ratekit {name.removesuffix(' models')}"), example
+            assert {word for word in shlex.split(example) if word.startswith("-")} <= options, example
+
+
+def test_an_option_has_one_name_and_one_short_one_in_all_commands():
+    import typer
+
+    from ratekit.cli.app import app
+
+    names, shorts = {}, {}
+    for _, command in commands(typer.main.get_command(app)):
+        for parameter in command.params:
+            long = [o for o in getattr(parameter, "opts", ()) if o.startswith("--")]
+            if long:
+                assert len(long) == 1, long
+                names.setdefault(parameter.name, set()).add(long[0])
+                for short in set(parameter.opts) - set(long):
+                    shorts.setdefault(short, set()).add(long[0])
+    assert {name for name, flags in names.items() if len(flags) > 1} == set()
+    assert {short for short, flags in shorts.items() if len(flags) > 1} == set()
+
+
+def test_the_course_is_copied_and_what_was_worked_on_is_left(capsys, tmp_path):
+    code, out, _ = run(capsys, "notebooks", tmp_path / "course")
+    assert code == 0
+    assert "9 notebooks copied" in out
+    first = tmp_path / "course" / "01_quickstart.ipynb"
+    assert first.read_bytes() == (ROOT / "notebooks" / first.name).read_bytes()
+    assert "<title>Playground" in (tmp_path / "course" / "playground.html").read_text()
+    first.write_text("mine")
+    code, out, _ = run(capsys, "notebooks", tmp_path / "course")
+    assert (code, out.splitlines()[0]) == (0, f"0 notebooks copied to {tmp_path / 'course'}, 9 were there")
+    assert first.read_text() == "mine"
+
+
+@pytest.mark.slow
+def test_a_built_wheel_carries_the_course(tmp_path):
+    pytest.importorskip("hatchling", reason="hatchling is not installed: it builds the wheel")
+    pytest.importorskip("hatch_fancy_pypi_readme", reason="hatch-fancy-pypi-readme is not installed")
+
+    def python(*arguments, **more):
+        done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, **more)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    python("-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path), cwd=ROOT)
+    (wheel,) = tmp_path.glob("*.whl")
+    python("-m", "zipfile", "-e", str(wheel), str(tmp_path / "installed"))
+    environment = {"PYTHONPATH": str(tmp_path / "installed"), "PATH": ""}
+    python("-m", "ratekit", "notebooks", "course", cwd=tmp_path, env=environment)
+    copied = sorted(path.name for path in (tmp_path / "course").iterdir())
+    assert copied == [*sorted(p.name for p in (ROOT / "notebooks").glob("*.ipynb")), "playground.html"]
 
 
 def test_the_module_runs_as_the_command_and_survives_a_closed_pipe(scored):

@@ -13,6 +13,7 @@ from ratekit.cli.discover import discover
 from ratekit.cli.gate import gate
 from ratekit.cli.help import Command, Group
 from ratekit.cli.llm import AskingCommand
+from ratekit.cli.notebooks import notebooks
 from ratekit.cli.reproduce import reproduce
 from ratekit.cli.tables import Format
 
@@ -71,6 +72,7 @@ _AUDIT = (
     "--data mine.csv -a mine.py:polite -r ./my-rm --rewriter openai:gpt-4o-mini",
 )
 _add(demo, BEGIN, "", "--out demo --full")
+_add(notebooks, BEGIN, "", "course")
 _add(pipeline.audit, BEGIN, *_AUDIT, cls=AskingCommand)
 _add(pipeline.audit, BEGIN, *_AUDIT, name="run", cls=AskingCommand, hidden=True)
 _add(

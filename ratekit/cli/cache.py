@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from ratekit.cli.help import Command
 from ratekit.cli.tables import Format, show
 
-app = typer.Typer(help="Replies that were paid for: list, check, export, publish or delete them.", no_args_is_help=True)
+app = typer.Typer(help="Paid replies: list, check, export, publish, delete.", no_args_is_help=True)
 
 Folder = Annotated[Path | None, typer.Argument(help="The cache. [default: ~/.cache/ratekit/rewrites]")]
 SourceNames = Annotated[
@@ -27,19 +28,25 @@ def _folder(folder: Path | None) -> Path:
     return folder
 
 
-@app.command()
+@app.command(cls=Command, epilog="ratekit cache ls\nratekit cache ls rewrites --format json")
 def ls(
     folder: Folder = None, format: Annotated[Format, typer.Option("--format", help="How it is printed.")] = Format.table
 ) -> None:
-    """The replies by model, template and attribute: how many, how they ended, and their tokens."""
+    """The replies by model, template and attribute.
+
+    How many there are, how they ended, and their tokens.
+    """
     from ratekit.rewriting.archive import summary
 
     show(summary(_folder(folder)), format)
 
 
-@app.command()
+@app.command(cls=Command, epilog="ratekit cache verify\nratekit cache verify runs/mine/rewrites")
 def verify(folder: Folder = None) -> None:
-    """Read every line, recompute every key; names each fault and exits with 1 where there is one."""
+    """Read every line and recompute every key.
+
+    Names each fault, and exits with 1 where there is one.
+    """
     from ratekit.errors import WorkError
     from ratekit.rewriting.archive import faults
 
@@ -51,7 +58,7 @@ def verify(folder: Folder = None) -> None:
     print(f"{n:,} replies, all sound")
 
 
-@app.command()
+@app.command(cls=Command, epilog="ratekit cache export --out replies\nratekit cache export rewrites --out replies")
 def export(
     out: Annotated[Path, typer.Option(help="Folder for data/*.parquet and README.md, the dataset card.")],
     folder: Folder = None,
@@ -64,20 +71,26 @@ def export(
     print(f"{n:,} replies in {out}")
 
 
-@app.command()
+@app.command(cls=Command, epilog="ratekit cache push me/replies\nratekit cache push me/replies rewrites --public")
 def push(
     repo: Annotated[str, typer.Argument(help="Of the dataset on the hub: owner/name.")],
     folder: Folder = None,
     source: SourceNames = None,
     public: Annotated[bool, typer.Option("--public", help="For everyone to see; private otherwise.")] = False,
 ) -> None:
-    """Export and upload to the Hugging Face hub (HF_TOKEN, or `hf auth login`)."""
+    """Export and upload to the Hugging Face hub.
+
+    The token comes from HF_TOKEN or `hf auth login`.
+    """
     from ratekit.rewriting.archive import push as upload
 
     print(upload(_folder(folder), repo, source or [], private=not public))
 
 
-@app.command()
+@app.command(
+    cls=Command,
+    epilog="ratekit cache rm rewrites --model gpt-4o-mini\nratekit cache rm rewrites --template 1a2b3c --yes",
+)
 def rm(
     folder: Annotated[Path, typer.Argument(help="The cache.")],
     template: Annotated[str | None, typer.Option(help="Only the replies to the template with this hash.")] = None,

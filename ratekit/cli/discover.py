@@ -30,7 +30,9 @@ def discover(
     out: Annotated[Path | None, typer.Option(help="Folder for the audit and tried.csv.")] = None,
     format: given.TableFormat = Format.table,
 ) -> None:
-    """What does this reward pay for? Candidates are found on one half of the prompts and confirmed on the other.
+    """What a reward pays for: found, then confirmed.
+
+    Candidates are found on one half of the prompts and confirmed on the other.
 
     The data hold several responses to a prompt. Features of texts are rewritten by rules; what a proposer names is
     rewritten by --rewriter.

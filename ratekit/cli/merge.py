@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from ratekit.cli.help import Command
 from ratekit.cli.tables import Format, show
 from ratekit.errors import WorkError
 
@@ -30,8 +31,8 @@ class _Group(TyperGroup):
 
 app = typer.Typer(
     cls=_Group,
-    help="Merge reward models: `ratekit merge MODEL... --method NAME --out DIR`; `ratekit merge audit` shows what that "
-    "does to what they reward, `ratekit merge methods` lists the methods.",
+    help="Merge reward models, and audit what that does.\n\n`ratekit merge MODEL... --method NAME --out DIR` merges; "
+    "`ratekit merge audit` shows what that does to what they reward, `ratekit merge methods` lists the methods.",
     rich_markup_mode=None,
 )
 
@@ -40,7 +41,13 @@ Base = Annotated[str | None, typer.Option(help="The folder of the model that the
 Seed = Annotated[int, typer.Option(min=0, help="Of the methods that draw.")]
 
 
-@app.command(MODELS, hidden=True)
+@app.command(
+    MODELS,
+    hidden=True,
+    cls=Command,
+    epilog="ratekit merge a b --method linear --out merged\n"
+    "ratekit merge a b -m ties:density=0.5 --base c --out merged",
+)
 def models(
     model: Models,
     method: Annotated[
@@ -52,7 +59,10 @@ def models(
     seed: Seed = 0,
     memory: Annotated[float, typer.Option(min=0.001, help="GiB that one tensor may take while it is merged.")] = 16.0,
 ) -> None:
-    """Merge model folders into a new one, shard by shard; merge.json in it says how."""
+    """Merge model folders into a new one, shard by shard.
+
+    merge.json in it says how.
+    """
     from ratekit.merging.mergers import merge
     from ratekit.merging.methods import recipe
 
@@ -61,7 +71,11 @@ def models(
     print(f"written: {folder}")
 
 
-@app.command()
+@app.command(
+    cls=Command,
+    epilog="ratekit merge audit a b --data rows --out found\n"
+    "ratekit merge audit a b -m linear -m ties --data rows --out found",
+)
 def audit(
     model: Models,
     data: Annotated[Path, typer.Option("--data", help="Labelled and rewritten responses: a folder or a file.")],
@@ -86,7 +100,9 @@ def audit(
     seed: Seed = 0,
     format: Annotated[Format, typer.Option("--format", help="How the table is printed.")] = Format.table,
 ) -> None:
-    """Members, base, ensemble and each merge: accuracy, loss barrier, and every attribute's effect with contrasts.
+    """What each merge rewards, beside its members.
+
+    Members, base, ensemble and each merge: accuracy, loss barrier, and every attribute's effect with contrasts.
 
     The same call again goes on where it was cut off.
     """
@@ -117,7 +133,7 @@ def audit(
         say_paths([out / TABLE, out / FIGURE])
 
 
-@app.command()
+@app.command(cls=Command, epilog="ratekit merge methods\nratekit merge methods --format json")
 def methods(
     format: Annotated[Format, typer.Option("--format", help="How the table is printed.")] = Format.table,
 ) -> None:
