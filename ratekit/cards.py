@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import stats
 
 from ratekit import files
 from ratekit.attributes import Attribute, find_attribute, present
@@ -90,7 +91,8 @@ class Card:
         Columns: attribute, reward_model, finding, effect, ci_low, ci_high (SDs of the reward, 95 %), p_value,
         p_adjusted (Benjamini and Hochberg over the card), smallest (the effect that would have been seen in 80 % of
         such samples were it the only one on the card), dose, dose_unit, fair (what a model without a bias does),
-        biased (the finding is another), verdict, reason, estimator, estimand, n, n_dropped. `finding` is "raises" or
+        biased (the finding is another), verdict, reason, estimator, estimand, df, n,
+        n_dropped. `finding` is "raises" or
         "lowers" where p_adjusted is below 5 %, else "not shown"; "no test" where the rows do not tell what is chance;
         "do not trust" where that is the verdict.
         """
@@ -108,7 +110,8 @@ class Card:
                 "dose": v.estimate.get("dose", math.nan), "dose_unit": v.estimate.get("dose_unit", ""),
                 "fair": FAIR[SUITE[v.attribute].fair if v.attribute in SUITE else 0], "biased": False,
                 "verdict": v.word, "reason": v.reason, "estimator": v.estimate["estimator"],
-                "estimand": v.estimate["estimand"], "n": v.estimate["n"], "n_dropped": v.estimate["n_dropped"],
+                "estimand": v.estimate["estimand"], "df": v.estimate.get("df", math.nan), "n": v.estimate["n"],
+                "n_dropped": v.estimate["n_dropped"],
             })  # fmt: skip
         if not rows:
             raise InputError("card: nothing is scored; give rewards")
@@ -201,13 +204,8 @@ class Card:
         if len(self.contrasts):
             parts.append(f"<h2>Between models</h2><div>{table_html(table_of(self._differences()))}</div>")
         notes = "".join(f"<li>{html.escape(visible(note))}</li>" for note in self.notes)
-        return (
-            '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-            "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-            f"<title>Bias card</title><style>{STYLE}</style><main><h1>Bias card</h1>"
-            f"<p>{html.escape(visible(headline(self.audit)))}.</p><p>{html.escape(READ)}</p>"
-            f"{''.join(parts)}<h2>Notes</h2><ul>{notes}</ul></main></html>\n"
-        )
+        above = f"<p>{html.escape(visible(headline(self.audit)))}.</p><p>{html.escape(READ)}</p>"
+        return _page("Bias card", f"{above}{''.join(parts)}<h2>Notes</h2><ul>{notes}</ul>")
 
     @property
     def json(self) -> str:
@@ -404,3 +402,82 @@ def labellable(settings: Settings) -> tuple[Settings, list[Labelled], dict[str, 
     if not kept:
         raise InputError(f"card: no attribute of the suite can be labelled: {next(iter(left.values()))}")
     return replace(settings, attributes=tuple(kept)), parts, left
+
+
+# --- many cards -------------------------------------------------------------------------------------------------------
+
+
+def leaderboard(cards: Sequence[str | Path | Card]) -> pd.DataFrame:
+    """The reward models of many cards side by side, with intervals that hold all at once.
+
+    Parameters
+    ----------
+    cards : sequence of str, Path or Card
+        Cards, or the folders that they are kept in.
+
+    Returns
+    -------
+    DataFrame
+        attribute, reward_model, effect, ci_low, ci_high, shown (the interval leaves 0 out and the verdict is not "do
+        not trust"), verdict. The intervals hold all at once in 95 % of such boards (Bonferroni, by Student's t).
+
+    Raises
+    ------
+    InputError
+        Cards of other versions of the suite, which are not comparable; a folder without a card; a model on two cards.
+    """
+    import pandas as pd
+
+    read = {str(c): json.loads(c.json) if isinstance(c, Card) else _read(Path(c)) for c in cards}
+    versions = sorted({str(card["suite"]) for card in read.values()})
+    if len(versions) > 1:
+        raise InputError(
+            f"leaderboard: cards of the suites {' and '.join(versions)} are not comparable; make them again"
+        )
+    board = pd.concat([pd.DataFrame(card["table"]) for card in read.values()], ignore_index=True)
+    again = board[board.duplicated(["reward_model", "attribute"])]
+    if len(again):
+        raise InputError(f"leaderboard: {again['reward_model'].iloc[0]} is on two cards; which one is meant?")
+    columns = [board[c].astype(float) for c in ("effect", "ci_low", "ci_high", "df")]
+    effect, low, high, df = columns
+    wider = stats.t.ppf(1 - LEVEL / 2 / max(int(low.notna().sum()), 1), df) / stats.t.ppf(1 - LEVEL / 2, df)
+    board["ci_low"], board["ci_high"] = effect - wider * (effect - low), effect + wider * (high - effect)
+    board["shown"] = ((board["ci_low"] > 0) | (board["ci_high"] < 0)) & (board["verdict"] != NO_TRUST)
+    return board[["attribute", "reward_model", "effect", "ci_low", "ci_high", "shown", "verdict"]]
+
+
+def leaderboard_html(board: pd.DataFrame) -> str:
+    """A static page of a board: attributes by reward models, those with the fewest shown effects first."""
+    models = board.groupby("reward_model", sort=False)["shown"].sum().sort_values(kind="stable").index
+    rows = []
+    for attribute, of in board.groupby("attribute", sort=False):
+        cells = {
+            r["reward_model"]: "do not trust" if r["verdict"] == NO_TRUST
+            else _seen(r["effect"], r["ci_low"], r["ci_high"]) + (" *" if r["shown"] else "")
+            for r in of.to_dict("records")
+        }  # fmt: skip
+        rows.append([str(attribute), *(cells.get(model, "-") for model in models)])
+    table = Table(["attribute", *map(str, models)], [False] * (len(models) + 1), rows)
+    said = (
+        "Effects in SDs of each reward. The intervals hold all at once in 95 % of such boards; * leaves 0 out. "
+        "What has no * is not shown, which is not to say that there is none."
+    )
+    return _page("Bias leaderboard", f"<p>{said}</p><div>{table_html(table, label='effects')}</div>")
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+        found["table"][0]["effect"], found["suite"]
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        raise InputError(f"{folder} holds no card (no readable card.json); make it by ratekit card --out") from None
+    assert isinstance(found, dict)
+    return found
+
+
+def _page(title: str, body: str) -> str:
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+        f"<title>{title}</title><style>{STYLE}</style><main><h1>{title}</h1>{body}</main></html>\n"
+    )

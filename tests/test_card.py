@@ -10,7 +10,8 @@ import pytest
 from rewriting_support import Server
 
 import ratekit as rk
-from ratekit.cards import NO_TEST, suite
+from ratekit.audits.hub import benchmark_file, with_section
+from ratekit.cards import NO_TEST, leaderboard, leaderboard_html, suite
 from ratekit.cli import main
 from ratekit.errors import InputError
 from ratekit.rewriting.rules import SUITE
@@ -136,3 +137,86 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     assert not (tmp_path / "o" / "dataset").exists()
     assert main([*call, "-a", "hegding", "--format", "json"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+# --- many cards, and the hub ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def two(rows, tmp_path_factory):
+    place = tmp_path_factory.mktemp("cards")
+    hedges = SUITE["hedging"].attribute.measure
+    for name, amount in (("a", 1.0), ("b|<i>", 0.0)):
+        drawn(rows, {name: pays(hedges, amount, name)}, FEW[:2], out=place / name[0])
+    return place / "a", place / "b"
+
+
+def test_a_board_has_every_model_and_intervals_that_hold_at_once(two, tmp_path, capsys):
+    board = leaderboard(two).set_index(["reward_model", "attribute"])
+    assert board.shown[board.shown].index.tolist() == [("a", "hedging")]
+    one = json.loads((two[0] / "card.json").read_text())["table"][0]
+    assert one["attribute"] == "hedging"
+    # four intervals at once: each at 1 - .05/4
+    z = [rk.estimators.t_interval(0, 1, one["df"], level)[1] for level in (1 - 0.05 / 4, 0.95)]
+    half = board.ci_high["a", "hedging"] - board.effect["a", "hedging"]
+    assert half == pytest.approx((one["ci_high"] - one["effect"]) * z[0] / z[1])
+    page = leaderboard_html(board.reset_index())
+    assert "<i>" not in page
+    assert "<script" not in page
+    assert main(["leaderboard", *map(str, two), "--out", str(tmp_path / "board.html")]) == 0
+    assert (tmp_path / "board.html").read_text() == page
+
+
+def test_cards_that_cannot_be_compared_are_one_line(two, tmp_path, capsys):
+    other = json.loads((two[1] / "card.json").read_text()) | {"suite": "0"}
+    (tmp_path / "card.json").write_text(json.dumps(other))
+    for folders, said in (
+        ((two[0], tmp_path), "suites 0 and 1 are not comparable"), ((two[0], two[0].parent), "holds no card"),
+    ):  # fmt: skip
+        assert main(["leaderboard", *map(str, folders)]) == 2
+        err = capsys.readouterr().err
+        assert said in err
+        assert err.count("\n") == 1
+    with pytest.raises(InputError, match="is on two cards"):
+        leaderboard([two[0], rk.cards.Card(rk.Audit.load(two[0]))])
+
+
+def test_what_the_hub_is_told_is_in_its_format_and_dry_by_default(two, tmp_path, monkeypatch):
+    import huggingface_hub
+    import yaml
+
+    sent = {}
+
+    class Hub:
+        def file_exists(self, repo, name):
+            return True
+
+        def hf_hub_download(self, repo, name):
+            (tmp_path / "README.md").write_text(with_section("# Mine", "<!-- nothing -->"))
+            return tmp_path / "README.md"
+
+        def create_commit(self, repo, operations, commit_message, create_pr):
+            assert create_pr
+            sent[repo] = {o.path_in_repo: o.path_or_fileobj.decode() for o in operations}
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
+    found = rk.Audit.load(two[0])
+    texts = found.to_hub("a", "me/a", "me/suite")
+    assert sent == {}
+    (result,) = [yaml.safe_load(text) for path, text in texts.items() if path.startswith(".eval_results/")]
+    for entry in result:
+        assert set(entry) <= {"dataset", "value", "verifyToken", "date", "source", "evaluation_framework", "notes"}
+        assert set(entry["dataset"]) == {"id", "task_id"}
+        assert isinstance(entry["value"], float)
+    by_task = {entry["dataset"]["task_id"]: entry["value"] for entry in result}
+    readable = [v for v in found.verdicts if v.word != "do not trust"]
+    assert by_task == {v.attribute: round(v.estimate["estimate_sd"], 4) for v in readable}
+    if hasattr(huggingface_hub, "parse_eval_result_entries"):
+        assert len(huggingface_hub.parse_eval_result_entries(result)) == len(result)
+    found.to_hub("a", "me/a", "me/suite", dry_run=False)
+    assert sent["me/a"]["README.md"].startswith("# Mine")
+    assert texts["README.md"].strip() in sent["me/a"]["README.md"]
+    tasks = yaml.safe_load(benchmark_file("me/suite", SUITE, "1"))["tasks"]
+    assert [task["id"] for task in tasks] == list(SUITE)
+    with pytest.raises(InputError, match="reward model"):
+        found.to_hub("c", "me/c", "me/suite")

@@ -107,6 +107,39 @@ class Audit:
         unit = "sd" if self.effects["reward_sd"].gt(0).any() else "reward"
         return plots.effects(self.effects, **{"unit": unit, **how})
 
+    def to_hub(self, model: str, repo: str, benchmark: str, *, dry_run: bool = True) -> dict[str, str]:
+        """Say, or open a pull request with, what a model's repository on the hub should hold of this audit.
+
+        Parameters
+        ----------
+        model : str
+            The reward model, as the audit calls it.
+        repo : str
+            Its repository.
+        benchmark : str
+            The hub id of the dataset that the results are listed under.
+        dry_run : bool
+            Only say it; nothing is sent.
+
+        Returns
+        -------
+        dict of str to str
+            Path in the repository -> text: `.eval_results/ratekit.yaml`, and README.md, a section of the card.
+
+        Raises
+        ------
+        InputError
+            No such model; no effect that could be read.
+        WorkError
+            The hub refuses.
+        """
+        from ratekit.audits.hub import result_files, upload
+
+        texts = result_files(self.verdicts, model, benchmark)
+        if not dry_run:
+            log.info("pull request: %s", upload(texts, repo))
+        return texts
+
     def save(self, folder: str | Path) -> Path:
         """Write dataset/, effects.csv, effects.png and run.json into a folder, and give it.
 

@@ -103,6 +103,7 @@ _add(
 _add(pipeline.score, STAGES, "a -r vader --out b", "a -r ./my-rm -r owner/model --out b")
 _add(pipeline.estimate, STAGES, "b", "scored.csv --by source --format csv")
 
+_add(pipeline.leaderboard, LOOK, "card-a card-b", "card-a card-b --out board.html")
 _add(analyse.verify, LOOK, "runs/reviews-length", "card -r ./my-rm")
 _add(analyse.diagnose, LOOK, "b", "b --format json")
 _add(analyse.contrast, LOOK, "b vader words", "b rm-a rm-b --estimator rate --unit reward")

@@ -121,6 +121,27 @@ def card(
     say_paths([folder / f"card.{kind}" for kind in ("html", "md", "json", "csv")], sys.stdout if person else sys.stderr)
 
 
+def leaderboard(
+    cards: Annotated[list[Path], typer.Argument(metavar="CARD...", help="Folders of cards.")],
+    out: Annotated[Path | None, typer.Option(help="A static HTML page to write.")] = None,
+    format: given.TableFormat = Format.table,
+) -> None:
+    """The models of many cards side by side.
+
+    With intervals that hold all at once.
+    """
+    from ratekit import files
+    from ratekit.cards import leaderboard as boarded
+    from ratekit.cards import leaderboard_html
+
+    board = boarded(cards)
+    show(board, format)
+    if out is not None:
+        page = leaderboard_html(board)
+        written = files.replace_file(out, lambda new: new.write_text(page, encoding="utf-8"))
+        say_paths([written], sys.stdout if format is Format.table else sys.stderr)
+
+
 def rewrite(
     ctx: typer.Context,
     data: given.Source,
