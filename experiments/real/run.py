@@ -77,9 +77,8 @@ SIZES = {
         pairs=1250, held_out=300, layers=10, epochs=2, lr=5e-5, max_tokens=384, rewrites=500, words=120,
         new_tokens=256, doubles=500, world=200, merge_rows=100, merge_pairs=200, grid=7, judged=300, asked=200,
         reviews=3000, sweep=300, review_characters=1300, review_tokens=400,
-        methods=("linear", "slerp", "nuslerp", "karcher", "model_stock", "task_arithmetic", "ties", "dare_ties",
-                 "breadcrumbs", "sce"),
-        learned=("fisher", "regmean"),
+        methods=("linear", "slerp", "task_arithmetic", "ties", "model_stock"),
+        learned=("fisher",),
     ),
 }  # fmt: skip
 

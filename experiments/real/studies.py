@@ -174,6 +174,7 @@ def planted(place: Place) -> dict[str, Any]:
             place.draw("planted_effects", audit.plot(estimators=("single_rewrite", "rate"), estimand="atu").figure)
         else:
             audit.report()
+    place.write("planted_quarters", quarters(audit.dataset))
     place.write("planted_verdicts", pd.concat(effects))
     place.write("planted_contrasts", pd.concat(contrasts))
     # The naive comparison needs long and short originals: the held-out HH-RLHF replies, labelled by their median.
@@ -206,6 +207,23 @@ def planted(place: Place) -> dict[str, Any]:
     return {
         "texts": 2 * n_texts(ds, 3) + len(natural) * 3, "words_more_in_longer_rewrite": float(np.mean(words)),
     }  # fmt: skip
+
+
+def quarters(ds: Any) -> pd.DataFrame:
+    """The contrast of the length effects (rm-length - rm-helpful) in the quarters of the originals' length."""
+    length = [i for i, name in enumerate(ds["attribute"]) if name == "length"]
+    ds = ds.select(length)
+    words = np.array([[len((t or "").split()) for t in [r, *c]]
+                      for r, c in zip(ds["response"], ds["rewrites"], strict=True)])  # fmt: skip
+    quarter = np.searchsorted(np.quantile(words[:, 0], [0.25, 0.5, 0.75]), words[:, 0])
+    found = rk.contrast(ds.add_column("quarter", quarter.tolist()), "rm-length", "rm-helpful", unit="reward",
+                        by="quarter")  # fmt: skip
+    found = found.sort_values("quarter")
+    of = [quarter == q for q in found["quarter"]]
+    return found.assign(
+        words_of_the_original=[words[rows, 0].mean() for rows in of],
+        words_more=[(words[rows, 1] - words[rows, 2]).mean() for rows in of],
+    )
 
 
 # --- known truth ------------------------------------------------------------------------------------------------
