@@ -209,6 +209,7 @@ EXERCISES: dict[str, Exercise] = {
                      "What was the matter with unit 7?"),
     "09.4": Exercise(number(-1.0, 0.15),
                      "zero_effect along rk.merging.direction(models['complex'], models['complex'], base)."),
+    "10.1": Exercise(number(30.8, 0.3), "Each sentence ends its estimate with: for a change of ... in words."),
 }  # fmt: skip
 
 

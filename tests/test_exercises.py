@@ -63,6 +63,7 @@ TABLE = {
     "09.2": ([line], [lambda a, b, t: line(b, a, t), lambda a, b, t: a]),
     "09.3": (["neuron alignment", "Neuron Alignment", "neuron-alignment"], ["weight aggregation"]),
     "09.4": ([-1, -1.04], [1, 0, -2]),
+    "10.1": ([30.8, 30.79], [0.05, -30.8, 0.99]),
 }  # fmt: skip
 
 

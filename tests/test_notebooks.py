@@ -19,6 +19,7 @@ SMALLER = {
     "07_audit_a_reward_model.ipynb": [("n_pairs = 1800", "n_pairs = 240"), ("n = 160 ", "n = 60 ")],
     "08_reproduce_the_paper.ipynb": [("n = 200 ", "n = 60 ")],
     "09_merging.ipynb": [("n_pairs = 3000", "n_pairs = 800"), ("n_prompts = 200", "n_prompts = 60")],
+    "10_audit_a_judge.ipynb": [("n = 200 ", "n = 80 ")],
 }
 # Solutions of the exercises that show something more once they are solved.
 SOLVED = {
