@@ -22,6 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 TESTS = {
     "ratekit.estimators": ["test_estimators.py", "test_recommendation.py", "test_inference.py", "test_diagnostics.py"],
+    "ratekit.intervals": ["test_verdicts.py", "test_recommendation.py"],
     "ratekit.recommendation": ["test_recommendation.py"],
     "ratekit.augmentation": ["test_adjustment.py"],
     "ratekit.resampling": ["test_inference.py", "test_diagnostics.py"],

@@ -24,7 +24,7 @@ from ratekit.estimators import effects, pooled_sd
 from ratekit.simulate import Imperfections, NumericWorld
 
 HERE = Path(__file__).parent
-REPLICATIONS = 1000
+REPLICATIONS = 4000
 
 # Kind of world: which assumption it keeps or breaks.
 HOLDS, PARTIAL, BROKEN = "assumptions hold", "partial convergence", "an assumption broken"

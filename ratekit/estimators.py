@@ -450,6 +450,7 @@ def t_interval(estimate: float, se: float, df: float, level: float = 0.95) -> tu
 
     NaN where the SE is NaN or 0.
     """
+    refuse_level(level)
     if not (se > 0 and df > 0):
         return float("nan"), float("nan"), float("nan")
     half = float(special.stdtrit(df, 0.5 + level / 2)) * se
@@ -721,6 +722,12 @@ def _as_one_mean(values: Floats, w: Bools) -> Floats:
         return np.full(n, np.nan)
     mean1, mean0 = values[w].mean(), values[~w].mean()
     return mean1 + mean0 + np.where(w, (values - mean1) * (n / n1), (values - mean0) * (n / (n - n1)))
+
+
+def refuse_level(level: float) -> None:
+    """Raise InputError for a confidence level that is none."""
+    if not 0 < level < 1:
+        raise InputError(f"level={level}: a number between 0 and 1 was expected, as in 0.95")
 
 
 def refuse_huge(rewards: Floats, what: str = "rewards") -> None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
-from ratekit.estimators import Floats, Ints, Sizes, cluster_sums, clustered_mean
+from ratekit.estimators import Floats, Ints, Sizes, cluster_sums, clustered_mean, refuse_level
 
 LEVEL = 0.95
 BEYOND = 0.1  # of the originals' range: nearer to it is not outside the data
@@ -66,6 +66,7 @@ def share_interval(values: Floats, clusters: Ints, level: float = LEVEL) -> Inte
     >>> [round(float(x), 3) for x in share_interval(np.ones(16), np.arange(16))]
     [1.0, 0.806, 1.0, 16.0]
     """
+    refuse_level(level)
     share, se, n_clusters = clustered_mean(values, clusters)[:3]
     n = len(values)
     if n == 0:
@@ -100,6 +101,7 @@ def ratio_interval(top: Floats, bottom: Floats, clusters: Ints, level: float = 0
     >>> [round(float(x), 3) for x in ratio_interval(2 * bottom, bottom, np.arange(4))]
     [2.0, 2.0, 2.0, 4.0]
     """
+    refuse_level(level)
     n, a, b = len(top), float(top.mean()), float(bottom.mean())
     value = a / b if b else math.nan
     sizes = Sizes(np.bincount(clusters).astype(float))

@@ -27,6 +27,7 @@ from ratekit.estimators import (
     Sizes,
     cluster_sums,
     refuse_huge,
+    refuse_level,
     row_values,
     rows_used,
 )
@@ -238,6 +239,7 @@ def percentile_interval(
     >>> round(low, 3), round(high, 3), round(p, 3)
     (-0.962, 0.962, 1.0)
     """
+    refuse_level(level)
     kept = np.sort(draws[np.isfinite(draws)])
     if n_clusters < 2 or len(kept) < max(2.0, len(draws) / 2):
         return float("nan"), float("nan"), float("nan")
@@ -273,6 +275,7 @@ def wild_interval(
     >>> low > 0, p < 0.05
     (True, True)
     """
+    refuse_level(level)
     v = np.asarray(values, float)
     codes = np.unique(np.asarray(clusters), return_inverse=True)[1]
     sizes = Sizes(np.bincount(codes).astype(float))
@@ -492,6 +495,7 @@ def confidence_sequence(
     >>> int(np.argmax(low > 0))  # stop here: the effect is told from 0, at the level that was set
     49
     """
+    refuse_level(level)
     v = np.asarray(values, float)
     codes = np.arange(len(v)) if clusters is None else np.asarray(clusters)
     if len(v) != len(codes):

@@ -20,7 +20,7 @@ import numpy as np
 
 from ratekit.attributes import Attribute, by_column, describe, find_attribute, is_known, measure_of
 from ratekit.errors import InputError, WorkError, unknown
-from ratekit.estimators import ESTIMATORS, Effect, Effects, Floats, LeftOut, effects, row_values
+from ratekit.estimators import ESTIMATORS, Effect, Effects, Floats, LeftOut, effects, refuse_level, row_values
 from ratekit.groups import Group, chains, groups, original_features, plain_columns, reward_matrix
 from ratekit.intervals import Interval, mean_interval
 from ratekit.measures import Measure, measured, unit_of
@@ -366,8 +366,7 @@ def estimate(
         raise unknown("kind of uncertainty", uncertainty, UNCERTAINTIES)
     if draws < 1:
         raise InputError(f"draws={draws}: at least one was expected")
-    if not 0 < level < 1:
-        raise InputError(f"level={level}: a number between 0 and 1 was expected, as in 0.95")
+    refuse_level(level)
     if sample not in SAMPLES:
         raise unknown("kind of sample", sample, SAMPLES)
     if sample == "two-phase":
@@ -432,11 +431,12 @@ def _own_measures(
     texts = chains(ds) if {RESPONSE, REWRITES} <= set(columns_of(ds)) else None
     found: list[tuple[Floats, str] | None] = []
     for group in parts:
-        measure = measure_of(str(group.labels[ATTRIBUTE]), measures, ds) if texts else None
+        attribute = str(group.labels[ATTRIBUTE])
+        measure = measure_of(attribute, measures, ds) if texts else None
         if texts is None or measure is None:
             found.append(None)
         else:
-            values = measured(measure, [texts[i] for i in group.rows], "the attribute's measure")
+            values = measured(measure, [texts[i] for i in group.rows], attribute)
             found.append((values, unit_of(measure)))
     return found
 

@@ -620,3 +620,30 @@ def test_peoples_counterfactuals_as_texts_are_scored():
     ds["edited"] = None
     with pytest.raises(rk.InputError, match="null in every row"):
         rk.compare_counterfactuals(ds, "edited")
+
+
+# --- a confidence level ------------------------------------------------------------------------------------
+
+LEVELED = {
+    "adjusted": (), "compare_counterfactuals": ("response",), "contrast": ("words", "vader"), "dose_response": (),
+    "estimate": (), "plan": (0.1,), "position": (), "refusal_bounds": (), "sequential": (), "spillover": (),
+    "warranted": (),
+}  # fmt: skip
+
+
+def test_every_function_with_a_level_is_tried_below():
+    import inspect
+
+    functions = {name: getattr(rk, name) for name in rk.__all__ if inspect.isfunction(getattr(rk, name))}
+    found = {name for name, f in functions.items() if {"ds", "level"} <= set(inspect.signature(f).parameters)}
+    assert found <= set(LEVELED)
+
+
+@pytest.mark.parametrize("level", [0, 1, 95, float("nan")])
+def test_a_level_that_is_none_is_refused_by_all(level):
+    ds = rk.score(rk.load("reviews", attribute="length"), "words", progress=False)
+    ds = rk.score(ds, "vader", progress=False)
+    for name, given in LEVELED.items():
+        if name not in ("position", "warranted"):  # their data are others
+            with pytest.raises(rk.InputError, match=f"level={level}"):
+                getattr(rk, name)(ds, *given, level=level)

@@ -84,7 +84,7 @@ def evidence(
             kept=_by_pass(mine, depth, lambda sources, rewrites: list(map(shared_words, sources, rewrites))),
             repeated=_by_pass(mine, depth, _repeats),
             unit=None if own is None else unit_of(own),
-            own=np.empty((len(mine), 0)) if own is None else measured(own, mine, f"the measure of {name}"),
+            own=np.empty((len(mine), 0)) if own is None else measured(own, mine, name),
             others={other: measured(m, mine, other) for other, m in off_target(name, measures, ds).items()},
         )
 

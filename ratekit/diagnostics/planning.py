@@ -12,7 +12,16 @@ from scipy import stats
 from ratekit.augmentation import LEAST, augmented
 from ratekit.diagnostics.contrasts import contrast
 from ratekit.errors import InputError, unknown
-from ratekit.estimators import ESTIMANDS, ESTIMATORS, Floats, clustered_mean, pooled_sd, row_values, rows_used
+from ratekit.estimators import (
+    ESTIMANDS,
+    ESTIMATORS,
+    Floats,
+    clustered_mean,
+    pooled_sd,
+    refuse_level,
+    row_values,
+    rows_used,
+)
 from ratekit.groups import Group, groups, original_features, reward_matrix
 from ratekit.resampling import TUNED_FOR, confidence_sequence
 from ratekit.schema import ATTRIBUTE, columns_of, require, reward_columns, reward_name
@@ -80,8 +89,9 @@ def plan(
         raise unknown("unit", unit, ["sd", "reward"])
     if (se is None) == (apart is None):
         raise InputError("plan: give either se=0.02, the standard error wanted, or apart=('rm-a', 'rm-b')")
-    if not (0 < power < 1 and 0 < level < 1):
-        raise InputError(f"power={power}, level={level}: numbers between 0 and 1 were expected")
+    refuse_level(level)
+    if not 0 < power < 1:
+        raise InputError(f"power={power}: a number between 0 and 1 was expected")
     if se is not None and not (se > 0 and math.isfinite(se)):
         raise InputError(f"se={se}: a positive number was expected")
     if apart is not None and difference is None:
