@@ -115,7 +115,7 @@ def label(ds: Any, attribute: str | Attribute, *, label_column: str | None = Non
             raise InputError(f"{said}, so there is nothing to compare; label them by another column or function")
         log.warning("%s", said)
     names = [attribute.name] * len(kept)
-    ds = ds.select(kept) if len(kept) < len(ds) else ds
+    ds = _in_place(ds.select(kept) if len(kept) < len(ds) else ds)
     have = columns_of(ds)
     same = ATTRIBUTE in have and TREATED in have and ds[ATTRIBUTE] == names and ds[TREATED] == treated
     measured_before = [c for c in have if c.startswith(MEASURE_PREFIX)]
@@ -125,6 +125,21 @@ def label(ds: Any, attribute: str | Attribute, *, label_column: str | None = Non
     gone = [*stale, *([] if same else measured_before), *(c for c in (ATTRIBUTE, TREATED) if c in have)]
     ds = ds.remove_columns(gone).add_column(ATTRIBUTE, names).add_column(TREATED, treated)
     return _described(ds, attribute)
+
+
+def _in_place(ds: Dataset) -> Dataset:
+    """The rows written out where they are a selection; a column that is added would do that under a bar."""
+    from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    if ds._indices is None:
+        return ds
+    silent = are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        return ds.flatten_indices()
+    finally:
+        if not silent:
+            enable_progress_bars()
 
 
 def _described(ds: Dataset, attribute: Attribute) -> Dataset:
@@ -286,7 +301,7 @@ def _scored(ds: Dataset, reward: Reward, name: str, cache: str | Path | None, pr
     store = open_store(cache, reward) if cache is not None else None
     rewards, statuses = score_dataset(ds, reward, name, store=store, progress=progress)
     old = [c for c in columns_of(ds) if c == REWARD_PREFIX + name or c.startswith(f"{REWARD_PREFIX}{name}/")]
-    ds = _without(ds, [*old, REWARD_STATUS_PREFIX + name])
+    ds = _in_place(_without(ds, [*old, REWARD_STATUS_PREFIX + name]))
     for column in rewards:
         ds = ds.add_column(REWARD_PREFIX + column.name, column.values)
     return ds if statuses is None else ds.add_column(REWARD_STATUS_PREFIX + name, statuses.values)

@@ -335,6 +335,23 @@ def test_a_wrong_contract_of_a_rewriter_is_named(given, says):
         rk.rewrite(ds, "length", lambda texts, targets: given, depth=1, progress=False)
 
 
+def test_a_call_that_a_rewriter_or_a_chat_does_not_take_is_named():
+    ds = rk.label(rk.load("reviews", attribute="length"), "length").select(range(4))
+    with pytest.raises(rk.InputError, match=r"cannot be called as rewriter\(texts, targets\)"):
+        rk.rewrite(ds, "length", lambda text: text, depth=1, progress=False)
+    with pytest.raises(TypeError, match="inside"):  # a fault of the function's own is not taken for one of the call
+        rk.rewrite(ds, "length", faulty, depth=1, progress=False)
+    said = "the chat gave str 'a'; a chat takes a list of conversations and yields a Reply"
+    with pytest.raises(rk.InputError, match=re.escape(said)):
+        rk.rewrite(ds, "length", rk.ChatRewriter(lambda conversations: "a text", "length"), depth=1, progress=False)
+    with pytest.raises(rk.InputError, match="unknown attribute 'lenght'"):
+        rk.ChatRewriter(lambda conversations: (), "lenght")
+
+
+def faulty(texts, targets):
+    raise TypeError("inside")
+
+
 def test_a_rewriter_may_give_bare_texts_and_none(tmp_path):
     ds = rk.label(rk.load("reviews", attribute="length"), "length").select(range(4))
 

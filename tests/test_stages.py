@@ -463,3 +463,22 @@ def test_an_estimator_is_added_as_one_literal(monkeypatch, tmp_path, capsys):
     ds.save_to_disk(tmp_path / "ds")
     assert main(["estimate", str(tmp_path / "ds"), "--format", "csv"]) == 0
     assert ",rate_halved,ate," in capsys.readouterr().out
+
+
+def test_a_selection_is_labelled_and_scored_without_a_bar_of_the_library(monkeypatch):
+    import datasets
+
+    quiet, flatten = [], datasets.Dataset.flatten_indices
+
+    def watched(ds, *arguments, **more):
+        quiet.append(datasets.are_progress_bars_disabled())
+        return flatten(ds, *arguments, **more)
+
+    monkeypatch.setattr(datasets.Dataset, "flatten_indices", watched)
+    shown = not datasets.are_progress_bars_disabled()
+    some = rk.load("reviews").select(range(0, 320, 3))
+    rk.score(rk.label(some.select_columns(["prompt_id", "prompt", "response"]), "length"), "words", progress=False)
+    rk.score(some, "words", progress=False)
+    assert quiet
+    assert all(quiet)
+    assert shown == (not datasets.are_progress_bars_disabled())

@@ -494,3 +494,14 @@ def test_names_from_data_are_text_in_the_dashboard():
     assert "<img src=x onerror=alert(1)>" in page.text
     assert_only_shows(board.static())
     board.explorer.worker.wait(60)
+
+
+def test_what_is_said_of_the_labels_stands_in_the_lab_and_on_no_stream(capfd):
+    ds = rk.load("reviews", attribute="length")
+    hedges = rk.measures.mentions("perhaps", "seems")
+    lab = AttributeLab(ds, "rules", "vader", measures={"hedges": hedges})
+    lab.name.value, lab.treated.value, lab.untreated.value, lab.measure.value = "x", "more x", "less x", "hedges"
+    capfd.readouterr()
+    lab._pick_rows()
+    assert "so the sides are unequal" in lab.labels_said.value
+    assert "unequal" not in capfd.readouterr().err

@@ -198,7 +198,16 @@ def _stored(rewriter: Rewriter, attribute: Attribute, cache: str | Path | None) 
     """The rewriter, checked, and with its rewrites in the cache."""
 
     def checked(texts: Sequence[str], targets: Sequence[bool]) -> list[Rewrite]:
-        return rewrites_of(rewriter(list(texts), list(targets)), texts)
+        try:
+            given = rewriter(list(texts), list(targets))
+        except TypeError as e:
+            if e.__traceback__ is not None and e.__traceback__.tb_next is None:  # raised by the call, not within
+                raise InputError(
+                    f"the rewriter cannot be called as rewriter(texts, targets), with a list of texts and one of bools "
+                    f"(to the treated side?): {e}"
+                ) from None
+            raise
+        return rewrites_of(given, texts)
 
     if cache is None:
         return checked

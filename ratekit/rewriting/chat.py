@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ratekit.attributes import Attribute
+from ratekit.attributes import Attribute, find_attribute
 from ratekit.errors import InputError
 from ratekit.rewriting.base import Chat, Reply, Rewrite, ending
 from ratekit.rewriting.cache import Cache, fingerprint_of, key_of, record_of
@@ -50,6 +50,7 @@ class ChatRewriter:
     retry_failed: bool = False
 
     def __post_init__(self) -> None:
+        self.attribute = find_attribute(self.attribute)
         self.template = template_of(self.attribute, self.template)
 
     @property

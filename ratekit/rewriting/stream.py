@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Protocol
 
-from ratekit.errors import WorkError, terminable
+from ratekit.errors import InputError, WorkError, shorten, terminable
 from ratekit.rewriting.base import (
     FAILED,
     FILTERED,
@@ -401,6 +401,11 @@ def _one_call(
     meter.requests += len(requests)
     unanswered = {number for number, _ in requests}
     for reply in chat([conversation for _, conversation in requests]):
+        if not isinstance(reply, Reply):
+            raise InputError(
+                f"the chat gave {type(reply).__name__} {shorten(reply, 40)!r}; a chat takes a list of conversations "
+                'and yields a Reply(index, text, "stop") for each'
+            )
         if not 0 <= reply.index < len(requests):
             raise WorkError(f"the chat replied to conversation {reply.index} of {len(requests)}")
         number = requests[reply.index][0]

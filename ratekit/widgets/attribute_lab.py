@@ -28,7 +28,7 @@ from ratekit.widgets import attribute_draft, attribute_trials, dashboard_html, e
 from ratekit.widgets.attribute_draft import BASES, MENTIONS, OWN, Draft
 from ratekit.widgets.attribute_trials import Version
 from ratekit.widgets.progress import Progress
-from ratekit.widgets.shared import StaticView, Worker, block, embedded, menu, row, style, text
+from ratekit.widgets.shared import Heard, StaticView, Worker, block, embedded, menu, row, style, text
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -122,7 +122,7 @@ class AttributeLab(StaticView):
             row(self.base, self.name),
             row(text_of("Adjust this response so it's ..."), self.treated, text_of("or"), self.untreated),
             row(self.measure, self.mentioned, self.rules),
-            row(self.rows, self.others, self.depth, self.try_button),
+            row(self.rows, self.others, self.depth, self.try_button), self.labels_said,
             self.worker,
             self.tabs,
         ])  # fmt: skip
@@ -145,6 +145,7 @@ class AttributeLab(StaticView):
         )  # fmt: skip
         self.rules.layout.display = "" if attribute_trials.is_rules(self.rewriter) else "none"
         self.rows = _field("Rows", "0-5, 12", "260px")
+        self.labels_said = text()
         self.others = ipywidgets.Button(description="Other rows", tooltip="Another handful at random")
         self.depth = menu("Rewrites", [("2: there and back", 2), ("3: and there again", 3)])
         self.try_button = ipywidgets.Button(
@@ -230,13 +231,19 @@ class AttributeLab(StaticView):
             parts.append(self.picture.value)
         return "".join(parts)
 
+    def _labelled(self, attribute: Attribute) -> Dataset:
+        with Heard() as lines:
+            ds = attribute_draft.labelled(self.ds, attribute)
+        self.labels_said.value = block("".join(f"<p>{as_html(line, 300)}</p>" for line in lines), "rk-labels")
+        return ds
+
     # --- trying ---
 
     def _start_trying(self) -> None:
         try:
             draft = self.draft
             attribute = draft.attribute(self.measures)
-            ds = attribute_draft.labelled(self.ds, attribute)
+            ds = self._labelled(attribute)
             places = attribute_draft.read_places(self.rows.value, len(ds))
             rewriter = self._rewriter_for(attribute, draft)
         except InputError as e:
@@ -303,7 +310,7 @@ class AttributeLab(StaticView):
         if not self.versions:
             return
         try:
-            ds = attribute_draft.labelled(self.ds, self.attribute)
+            ds = self._labelled(self.attribute)
             rewriter = self._rewriter_for(self.attribute, self.version.draft)
             said = attribute_trials.cost_in_words(ds, rewriter, self.n.value, self.depth.value, self.prices)
         except InputError as e:
@@ -315,7 +322,7 @@ class AttributeLab(StaticView):
     def _start_estimating(self) -> None:
         try:
             version = self.version
-            ds = attribute_draft.labelled(self.ds, version.attribute)
+            ds = self._labelled(version.attribute)
             rewriter = self._rewriter_for(version.attribute, version.draft)
         except InputError as e:
             self.worker.fault = e
@@ -373,7 +380,7 @@ class AttributeLab(StaticView):
     def _pick_rows(self, again: bool = False) -> None:
         self._seed += again
         try:
-            ds = attribute_draft.labelled(self.ds, self.draft.attribute(self.measures))
+            ds = self._labelled(self.draft.attribute(self.measures))
             self.rows.value = ", ".join(map(str, attribute_draft.handful(ds, HANDFUL, self._seed)))
         except InputError:  # nothing typed yet: then the first rows will do
             self.rows.value = f"0-{min(HANDFUL, len(self.ds)) - 1}"

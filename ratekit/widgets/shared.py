@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import html
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -18,6 +19,23 @@ from ratekit.escaping import visible
 from ratekit.widgets.progress import Cancelled, Progress
 
 T = TypeVar("T")
+
+
+class Heard(logging.Handler):
+    """What ratekit's log says meanwhile, each line once and not on stderr: `with Heard() as lines: ...`."""
+
+    def __enter__(self) -> dict[str, None]:
+        self.lines: dict[str, None] = {}
+        logging.getLogger("ratekit").addHandler(self)
+        return self.lines
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger("ratekit").removeHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the line."""
+        self.lines[record.getMessage()] = None
+
 
 # Colours are the page's own (`inherit`, translucent greys), so that light and dark themes both read well.
 STYLE = """
