@@ -78,6 +78,7 @@ PAGES = [
      ["gate", "assert_effect_below", "gates.Gate", "gates.Bound"]),
     ("discovery", "Discovery", "What a reward pays for that nobody thought to ask about.",
      ["discover", "discovery.Discovery", "discovery.ChatProposer", "discovery.Pair"]),
+    ("callbacks", "During training", "The effects of a reward model while it is trained.", ["AuditCallback"]),
     ("reach", "Reach", "What choosing responses by a reward does to each attribute, before and after a mitigation.",
      ["reach", "best_of_n.Reach", "best_of_n.Regime", "best_of_n.best_of", "best_of_n.tilted"]),
     ("merging", "Merging", "Reward models merged, and what that does to what they reward.",

@@ -129,13 +129,14 @@ def main() -> None:
     """Run the searches and write the table."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--searches", type=int, default=100)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--out", type=Path, default=HERE)
     given = parser.parse_args()
     logging.getLogger("ratekit").setLevel(logging.ERROR)
     rows = []
-    for seed in range(given.searches):
+    for seed in range(given.first, given.searches):
         rows.append(search(seed))
-        print(rows[-1], flush=True)
+        print(json.dumps(rows[-1]), flush=True)
     table = pd.DataFrame(rows)
     table.drop(columns="seconds").to_csv(given.out / "discovery.csv", index=False)
     (given.out / "discovery.md").write_text(summary(table), encoding="utf-8")

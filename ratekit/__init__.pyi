@@ -28,6 +28,9 @@ from .audits.study import audit as audit
 
 # what selection by a reward does
 from .best_of_n import reach as reach
+
+# what a model in training rewards
+from .callbacks import AuditCallback as AuditCallback
 from .cards import Card as Card
 from .cards import card as card
 from .diagnostics import adjusted as adjusted

@@ -491,10 +491,13 @@ class _Search:
             return False
         try:
             with _quiet(c.rewriter is not self.rewriter):
-                ds = label(rows, _labelled(c.attribute))
+                attribute = _labelled(c.attribute)
+                if rows is self.few:  # nobody asks for the measure of these rewrites
+                    attribute = replace(attribute, measure=None)
+                ds = label(rows, attribute)
                 self.rewrites += 2 * len(ds)
                 c.rows = rewrite(
-                    ds, c.attribute, c.rewriter, 2, cache=self.cache if c.rewriter is self.rewriter else None,
+                    ds, attribute, c.rewriter, 2, cache=self.cache if c.rewriter is self.rewriter else None,
                     options=self.options, meter=self.meter, progress=False,
                 )  # fmt: skip
         except (InputError, WorkError) as e:
