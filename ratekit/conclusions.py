@@ -171,11 +171,6 @@ class Verdict:
         return "raises" if seen.low > 0 else "lowers" if seen.high < 0 else ""
 
     @property
-    def lines(self) -> tuple[str, ...]:
-        """What each check that is not shown fine has to say, the gravest first."""
-        return tuple(check.text for check in gravest_first(self.checks) if check.word != TRUST)
-
-    @property
     def grounds(self) -> str:
         """The checks that decided the word; the whole reason where none did."""
         first = gravest_first(self.checks)

@@ -362,3 +362,18 @@ def test_a_large_run_is_checked_on_a_sample_and_says_so(tmp_path, monkeypatch):
     ds.to_parquet(str(tmp_path / "x.parquet"))
     page = Page(rk.report(tmp_path / "x.parquet").read_text())
     assert "a random 80 of 160 rows" in page.sections["In short"]
+
+
+def test_what_decided_a_verdict_comes_first_and_names_its_reward_model():
+    from ratekit.conclusions import CANNOT_TELL, NO_TRUST, Check, Verdict
+    from ratekit.reports.words import reasons_of
+
+    def check(text, word):
+        return Check("x", "shown bad", text, 0.5, 0.4, 0.6, 0.9, word)
+
+    shared, own, vague = check("few succeeded", NO_TRUST), check("drifts", NO_TRUST), check("balance", CANNOT_TELL)
+    verdicts = [
+        Verdict("length", "a", NO_TRUST, None, "few succeeded", (vague, shared)),
+        Verdict("length", "b", NO_TRUST, None, "few succeeded; drifts", (shared, own)),
+    ]
+    assert reasons_of(verdicts) == (["few succeeded", "b: drifts"], ["a: balance"])

@@ -197,7 +197,7 @@ def _of_texts(seen: Evidence, estimator: str) -> Iterator[Check]:
     passes = range(1, depth + 1)
     ok = [share_interval(seen.ok[:, k - 1].astype(float), seen.clusters) for k in passes]
     worst = min(ok, default=Interval(0.0, 0.0, 0.0, 0))
-    yield _check("succeeded", worst, f"in the worst pass only {worst.value:.0%} of the rewrites succeeded",
+    yield _check("succeeded", worst, f"in the worst pass {worst.value:.0%} of the rewrites succeeded",
                  f"{worst.value:.0%} of the rewrites succeeded")  # fmt: skip
     if worst.value > 0:
         yield from _content(seen, passes)

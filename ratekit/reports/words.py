@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ratekit.attributes import ATTRIBUTES
-from ratekit.conclusions import CANNOT_TELL, CARE, NO_TRUST, TRUST, WORDS, Verdict, in_units
+from ratekit.conclusions import CANNOT_TELL, CARE, NO_TRUST, TRUST, WORDS, Verdict, gravest_first, in_units
 from ratekit.conclusions import label as label_of
 from ratekit.diagnostics import sensitivity
 from ratekit.errors import shorten
@@ -121,12 +121,34 @@ def subjects(verdicts: list[Verdict], table: pd.DataFrame | None) -> list[dict[s
         mine = [v for v in verdicts if _name(v) == name]
         worst = max(mine, key=lambda v: WORDS.index(v.word))
         kind, title = BADGES[worst.word]
-        reasons = list(dict.fromkeys(line for v in mine for line in v.lines or (v.reason,)))
+        reasons, others = reasons_of(mine)
         said.append({
             "name": name, "making": making(worst.attribute), "kind": kind, "title": title, "reasons": reasons,
+            "others": others,
             "findings": [f for f in findings(mine, table) if f.numbers["reward model"]],
         })  # fmt: skip
     return said
+
+
+def reasons_of(verdicts: list[Verdict]) -> tuple[list[str], list[str]]:
+    """What decided these verdicts, and what else is not shown fine; what is not said of all names its reward models."""
+    decided: dict[str, list[str]] = {}
+    others: dict[str, list[str]] = {}
+    for verdict in verdicts:
+        first = [c for c in gravest_first(verdict.checks) if c.word != TRUST]
+        for check in first:
+            into = decided if check is first[0] or check.word == verdict.word else others
+            into.setdefault(check.text, []).append(str(verdict.reward_model))
+        if not first:
+            decided.setdefault(verdict.reason, []).append(str(verdict.reward_model))
+
+    def named(said: dict[str, list[str]]) -> list[str]:
+        return [
+            text if len(models) == len(verdicts) else f"{', '.join(models)}: {text}"
+            for text, models in said.items() if text
+        ]  # fmt: skip
+
+    return named(decided), named(others)
 
 
 def summary(found: list[Finding]) -> Table | None:
