@@ -1,6 +1,7 @@
 """Every architecture of `AutoModelForSequenceClassification`, built tiny: `rk.score` against one text a pass.
 
     python benchmarks/scoring_architectures.py                    # all of them, and the table beside this file
+    python benchmarks/scoring_architectures.py --jobs 14          # the same in as many processes
     python benchmarks/scoring_architectures.py llama bert xlnet   # these, on the terminal
 
 Each is scored on texts of 10 to 250 tokens, of which many share a prompt, on texts longer than it reads, and on texts
@@ -18,16 +19,20 @@ with each special token written out, once with a padding token and once without.
 from __future__ import annotations
 
 import argparse
+import itertools
 import logging
 import os
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the truth is float64 on a CPU
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import numpy as np
@@ -297,16 +302,24 @@ def line(error: Exception) -> str:
     return said.replace("|", "/").replace(tempfile.gettempdir(), "")[:110]
 
 
+def quiet() -> None:
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    torch.set_num_threads(1)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("architectures", nargs="*", metavar="ARCHITECTURE")
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--out", default=str(Path(__file__).with_suffix(".md")))
     args = parser.parse_args()
     rows, start = [], time.time()
-    for label in args.architectures or ALL:
-        for padding in ("own", "none"):
-            rows.append(one(label, padding))
-            print(*rows[-1], sep=" | ", flush=True)
+    made = itertools.product(args.architectures or ALL, ("own", "none"))
+    with ProcessPoolExecutor(args.jobs, get_context("spawn"), quiet) as pool:
+        for row in pool.map(one, *zip(*made, strict=True)):
+            rows.append(row)
+            print(*row, sep=" | ", flush=True)
     results = ("exact", "single", "refused", "no truth", "not built", "WRONG")
     counts = {r: sum(row.result == r for row in rows) for r in results}
     said = ", ".join(f"{n} {result}" for result, n in counts.items())
@@ -324,7 +337,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    torch.set_num_threads(1)
     main()

@@ -287,6 +287,10 @@ def test_a_lora_folder_scores_as_peft_does(tmp_path):
     np.testing.assert_allclose(reward(PROMPTS[:4], RESPONSES[:4]), wanted, atol=2e-5)
     assert reward.name == "adapter"
     assert np.std(wanted) > 1e-3
+    # Another template makes other scores of the same weights, which must not be taken for these.
+    (tmp_path / "adapter" / "chat_template.jinja").write_text(tiny.TEMPLATE.replace("<|eot|>", "<|eot|>\n"))
+    assert RewardModel(tmp_path / "adapter").revision != reward.revision
+    tok.save_pretrained(tmp_path / "adapter")
     # Other weights go into the same model, read in the same way: what a merge of adapters is scored by.
     state = rk.merging.load_state(tmp_path / "adapter")
     state["score.weight"] = 2 * state["score.weight"]

@@ -31,8 +31,8 @@ def find_adapter(name: str, adapter: str | Adapter | None) -> Adapter | None:
     return next((known for hub_id, known in HUB.items() if hub_id.split("/")[-1] == Path(name).name), None)
 
 
-def lora_model(adapter: Path, trust: bool) -> tuple[Any, Any, Lora]:
-    """The config, the tokenizer and the weights of the model that a LoRA adapter's folder makes of its base."""
+def lora_model(adapter: Path, trust: bool) -> tuple[Any, Any, Lora, str]:
+    """Config, tokenizer and weights of the model that a LoRA adapter's folder makes, and a hash of the first two."""
     made = Lora(adapter)
     if made.config is None:
         raise InputError(f"{adapter} is a LoRA adapter, and its base has no config.json")
@@ -41,7 +41,7 @@ def lora_model(adapter: Path, trust: bool) -> tuple[Any, Any, Lora]:
             shutil.copyfile(path, Path(folder) / Path(name).name)
         (Path(folder) / "config.json").write_text(json.dumps(made.config), encoding="utf-8")
         config, tokenizer = config_and_tokenizer(folder, None, trust)
-    return config, tokenizer, made
+        return config, tokenizer, made, folder_hash(Path(folder))
 
 
 def config_and_tokenizer(name: str, revision: str | None, trust: bool) -> tuple[Any, Any]:
@@ -164,12 +164,11 @@ def _position_rows(model: Any) -> list[int]:
     return rows
 
 
-def folder_hash(folder: Path) -> str:
+def folder_hash(folder: Path, weights: bool = True) -> str:
     """A hash of the config, tokenizer and weights in a folder: another training gives another hash."""
     digest = hashlib.blake2b(digest_size=16)
-    for path in sorted(
-        p for pattern in ("*.json", "*.safetensors", "*.jinja", "*.py", "*.txt") for p in folder.glob(pattern)
-    ):
+    kinds = (".json", ".jinja", ".py", ".txt", ".model", *[".safetensors"] * weights)
+    for path in sorted(p for p in folder.glob("*") if p.suffix in kinds):
         digest.update(path.name.encode())
         with path.open("rb") as f:
             while block := f.read(1 << 24):

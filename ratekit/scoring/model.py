@@ -101,8 +101,9 @@ class RewardModel:
         self.source = str(model)
         folder = Path(model).expanduser()
         self.name = folder.resolve().name if folder.is_dir() else self.source
+        self._beside = ""
         if is_adapter(folder):
-            config, self.tokenizer, made = lora_model(folder, trust_remote_code)
+            config, self.tokenizer, made, self._beside = lora_model(folder, trust_remote_code)
             weights = weights if weights is not None else dict(made)
         else:
             config, self.tokenizer = config_and_tokenizer(self.source, revision, trust_remote_code)
@@ -207,9 +208,11 @@ class RewardModel:
 
     @cached_property
     def revision(self) -> str:
-        """The hub's commit, or a hash of what is in the folder or of the weights given in its place."""
-        commit = self._weights or getattr(self.model.config, "_commit_hash", None)
-        return commit or folder_hash(Path(self.source).expanduser())
+        """The hub's commit or a hash of what is in the folder; with other weights given, of those too."""
+        commit = getattr(self.model.config, "_commit_hash", None)
+        folder = Path(self.source).expanduser()
+        beside = commit or self._beside or folder_hash(folder, weights=self._weights is None)
+        return f"{self._weights}-{beside}" if self._weights else beside
 
     @property
     def fingerprint(self) -> dict[str, str]:
