@@ -1,8 +1,10 @@
 """What is lost when a rewriting run is stopped in every way, and when its cache lies on a bad disk.
 
-python benchmarks/torture.py              # both tables, some minutes; loopback only
-python benchmarks/torture.py stops        # how a run ends
+python benchmarks/torture.py              # all tables, some minutes; loopback only
+python benchmarks/torture.py stops        # how a run ends, and what a budget holds
 python benchmarks/torture.py damage       # 200 damages of each kind
+python benchmarks/torture.py disk         # a full and a read-only disk
+python benchmarks/torture.py deaths       # the end after each file operation of a command
 
 Everything is drawn from one seed. The server is that of the tests: it counts which replies it has sent whole.
 """
@@ -10,23 +12,37 @@ Everything is drawn from one seed. The server is that of the tests: it counts wh
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
+import io
+import json
 import logging
+import os
 import random
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from rewriting_support import Server, environment, labelled  # noqa: E402
+from test_audits import DEATH  # noqa: E402
+from test_rewriting_cache import Disk  # noqa: E402
 from test_rewriting_kill import finished, start  # noqa: E402
 
-from ratekit.rewriting.cache import Cache, record_of  # noqa: E402
+import ratekit as rk  # noqa: E402
+from ratekit import files  # noqa: E402
+from ratekit.cli import main  # noqa: E402
+from ratekit.rewriting.base import Reply  # noqa: E402
+from ratekit.rewriting.cache import Cache, record_of, spent_on  # noqa: E402
 
 SEED = 0
 LATENCY_MS = 400
@@ -88,6 +104,132 @@ def killed(times: int = 20, rows: int = 1000) -> dict[str, int]:
             "answered": stats["sent"], "kept": kept, "lost": stats["sent"] - kept, "twice": stats["sent"] - kept,
             "code": -9 * bool(kills),
         }  # fmt: skip
+
+
+def together(rows: int = 400) -> dict[str, int]:
+    """Two processes on one cache, one of which is killed: the other one asks for what is missing, and nothing twice."""
+    with Server("chat_server.py", mean_ms=250) as server, tempfile.TemporaryDirectory() as folder:
+        cache = Path(folder) / "cache"
+        first, second = (start(server, cache, rows) for _ in range(2))
+        while server.stats.get("sent", 0) < rows // 2:
+            time.sleep(0.05)
+        first.kill()
+        first.communicate()
+        _, _, _, statuses = finished(second)
+        assert all(s == ["ok", "ok"] for s in statuses)
+        sent, kept = server.stats["sent"], len(Cache(cache))
+        return {"answered": sent, "kept": kept, "lost": sent - kept, "twice": sent - kept, "code": first.returncode}
+
+
+def budgeted(budget: float, rows: int = 600, concurrency: int = 64, runs: int = 3) -> dict[str, object]:
+    """`ratekit rewrite --budget` several times in a row, many requests at once.
+
+    Returns
+    -------
+    dict
+        budget; spent: by the replies in the cache, all runs together; recorded: the cost in `rewriting.json`; answered
+        and kept replies.
+    """
+    with Server("chat_server.py", mean_ms=50) as server, tempfile.TemporaryDirectory() as folder:
+        labelled(rows).to_parquet(f"{folder}/data.parquet")
+        command = [
+            sys.executable, "-m", "ratekit", "rewrite", f"{folder}/data.parquet", "-a", "length", "--rewriter",
+            "openai:m", "--base-url", server.url, "--out", f"{folder}/out", "--cache", f"{folder}/cache",
+            "--concurrency", str(concurrency), *PRICES, "--budget", str(budget),
+        ]  # fmt: skip
+        for _ in range(runs):
+            done = subprocess.run(command, env=environment(), cwd=ROOT, capture_output=True, text=True, timeout=300)
+            assert done.returncode == 0, done.stderr
+        cache = Cache(f"{folder}/cache")
+        spent = sum(sum(spent_on(record).values()) for record in cache.records()) / 1e6
+        recorded = json.loads(Path(folder, "out", "rewriting.json").read_text())["cost"]
+        return {
+            "budget": budget, "spent": round(spent, 6), "recorded": round(recorded, 6),
+            "answered": server.stats["sent"], "kept": len(cache),
+        }  # fmt: skip
+
+
+# --- disks -------------------------------------------------------------------------------------------------
+
+
+def disk(how: str, rows: int = 200) -> dict[str, int]:
+    """A run on a disk that fills half-way, or from a whole cache that can only be read; then the same run again.
+
+    Returns
+    -------
+    dict
+        answered, kept and lost: replies of the first run; twice: of the second run's requests those that had been
+        answered; missing: rewrites after it.
+    """
+    asked: list[int] = []
+
+    def chat(conversations: Sequence[Any]) -> Iterator[Reply]:
+        asked.append(len(conversations))
+        for i in range(len(conversations)):
+            yield Reply(i, f"It was a good film, and number {len(asked)}.{i} of those that I saw.", "stop", {})
+
+    chat.fingerprint = "chat"  # type: ignore[attr-defined]
+    real = os.open
+
+    def read_only(path: Any, flags: int, *more: Any, **given: Any) -> int:
+        if str(path).startswith(folder) and flags & (os.O_WRONLY | os.O_RDWR):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return real(path, flags, *more, **given)
+
+    def run() -> Any:
+        rewriter = rk.ChatRewriter(chat, rk.ATTRIBUTES["length"], Cache(folder))
+        return rk.rewrite(labelled(rows), "length", rewriter, progress=False)
+
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patched:
+        with patched.context() as disk:
+            if how == "full":
+                Disk(disk, 30_000)
+            with contextlib.suppress(rk.WorkError):
+                run()
+        answered, kept = sum(asked), len(Cache(folder))
+        if how == "read-only":
+            patched.setattr(os, "open", read_only)
+        ds = run()
+        return {
+            "answered": answered, "kept": kept, "lost": answered - kept,
+            "twice": sum(asked) - answered - (len(Cache(folder)) - kept),
+            "missing": sum(text is None for row in ds["rewrites"] for text in row),
+        }  # fmt: skip
+
+
+COMMANDS = {
+    "rewrite": "rewrite {data} -a length --rewriter rules",
+    "score": "score {data} -r words -r vader",
+    "audit": "audit --data {data} -a length -r words --rewriter rules",
+}
+
+
+def deaths(name: str) -> dict[str, int]:
+    """The end of a command after each of its file operations, then the same command again.
+
+    Returns
+    -------
+    dict
+        operations: of an undisturbed run; recovered: ends after which the same command gave what that run gave.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        labelled(12).to_parquet(f"{folder}/data.parquet")
+        command = COMMANDS[name].format(data=f"{folder}/data.parquet").split()
+
+        def outcome(place: Path) -> tuple[object, ...]:
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+                assert main([*command, "--out", str(place)]) == 0
+            table = place / "effects.csv"
+            return files.read(place).to_list(), table.read_text() if table.exists() else ""
+
+        whole = Path(folder) / "whole"
+        found = DEATH.run(whole, lambda: outcome(whole))
+        operations, recovered = DEATH.passed, 0
+        for left in range(operations):
+            place = Path(folder) / f"after-{left}"
+            assert DEATH.run(place, lambda place=place: outcome(place), left) is None
+            recovered += outcome(place) == found
+        return {"operations": operations, "recovered": recovered}
 
 
 # --- damaged caches --------------------------------------------------------------------------------------
@@ -172,7 +314,7 @@ def damaged(damage: Callable[[bytes, random.Random], bytes], trials: int = 200, 
         return found
 
 
-def show(rows: Iterable[tuple[str, dict[str, int]]]) -> None:
+def show(rows: Iterable[tuple[str, Mapping[str, object]]]) -> None:
     """Rows of a Markdown table, each as soon as it is known."""
     head = True
     for name, row in rows:
@@ -185,12 +327,17 @@ def show(rows: Iterable[tuple[str, dict[str, int]]]) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", choices=["all", "stops", "damage"], default="all")
+    parser.add_argument("what", nargs="?", choices=["all", "stops", "damage", "disk", "deaths"], default="all")
     parser.add_argument("--rows", type=int, default=600)
     given = parser.parse_args()
+    if given.what in ("all", "deaths"):
+        show((name, deaths(name)) for name in COMMANDS)
     logging.getLogger("ratekit").setLevel(logging.CRITICAL)  # each damage is said
     if given.what in ("all", "damage"):
         show((damage.__name__, damaged(damage)) for damage in DAMAGES)
+    if given.what in ("all", "disk"):
+        show((f"{how} disk", disk(how)) for how in ("full", "read-only"))
     if given.what in ("all", "stops"):
         show((how, stopped(how, given.rows)) for how in ("SIGTERM", "quota", "401", "Ctrl-C", "budget"))
-        show([("SIGKILL x 20", killed())])
+        show([("SIGKILL x 20", killed()), ("SIGKILL of one of two", together())])
+        show((f"budget {money}, three runs", budgeted(money)) for money in (0.005, 0.02))
