@@ -35,19 +35,21 @@ class Terminated(KeyboardInterrupt):
 
 
 @contextlib.contextmanager
-def terminable() -> Iterator[None]:
-    """In it SIGTERM ends the work as Ctrl-C does, unless the program has a handler of its own."""
+def terminable() -> Iterator[threading.Event]:
+    """In it SIGTERM ends the work as Ctrl-C does, unless the program has a handler of its own; the event says so."""
+    terminated = threading.Event()
     main = threading.current_thread() is threading.main_thread()
     if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
+        yield terminated
         return
 
     def terminate(number: int, frame: object) -> None:
+        terminated.set()
         raise Terminated
 
     signal.signal(signal.SIGTERM, terminate)
     try:
-        yield
+        yield terminated
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 

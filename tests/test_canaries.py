@@ -1,4 +1,4 @@
-"""A key, a password and a text, looked for in all that the commands print and write, when they work and when they fail."""
+"""A key, a password and a text, looked for in all that every command prints and writes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ratekit.cli.app import app
 KEY, TOKEN, PASSWORD, TEXT = "sk-CANARYkey0123456789", "hf_CANARYtoken0123456789", "CANARYpassword", "canaryOfTheText"
 HOLD_TEXTS = ("dataset", "rewrites", "data", "cache", "rows.parquet", "scored.parquet", "page.html", "report.html")
 
-# Each command's own call; {url} is a server that refuses the key and repeats it, {open} one with a password in its address.
+# A call of each; {url} is a server that refuses the key and repeats it, {open} has a password in its address.
 CALLS = {
     "demo": "--out {rows} --format none",
     "audit": "--data {rows} -a length -r words --rewriter openai:m --base-url {open} --out {out} --max-retries 0",

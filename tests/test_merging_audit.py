@@ -133,9 +133,9 @@ def test_a_folder_says_how_a_state_dict_is_read(data, tmp_path):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ([{"prompt": "x", "chosen": "a"}], "no 'rejected' in prompt, chosen"),
-        ([{"prompt": "x", "chosen": "a", "rejected": " "}], "pair 1: a prompt and two responses"),
-        ([], "no preference pairs"),
+        ([{"prompt": "x", "chosen": "a"}], "no column 'response'"),
+        ([{"prompt": "x", "chosen": "a", "rejected": " "}], "a chosen and a rejected response to each prompt"),
+        ([], "the preference pairs: no rows"),
     ],
 )
 def test_pairs_are_checked(given, said):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
+import subprocess
 import sys
 
 import pytest
 from conftest import ROOT
-from rewriting_support import Server, labelled
+from rewriting_support import Server, environment, labelled
 
 import ratekit as rk
 from ratekit.cli import main
@@ -205,6 +207,25 @@ def test_a_run_that_is_stopped_loses_no_reply(how):
     found = stopped(how, rows=200, concurrency=32)
     assert found["lost"] == found["twice"] == 0
     assert found["code"] == {"Ctrl-C": 130, "SIGTERM": 143}.get(how, 1)
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_is_one_line_and_the_exit_code_that_says_which(sent, code):
+    script = (
+        "import sys, time; import ratekit.demo as d; from ratekit.cli import main\n"
+        "def run_demo(out): print('begun', flush=True); time.sleep(600)\n"
+        "d.run_demo = run_demo; sys.exit(main(['demo']))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], env=environment(), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    assert process.stdout.readline() == "begun\n"
+    process.send_signal(sent)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == code
+    assert err.splitlines()[-1] == "ratekit: stopped; what was finished is kept"
+    assert "Traceback" not in err
 
 
 def test_what_is_under_way_when_the_quota_ends_is_kept(server, tmp_path):

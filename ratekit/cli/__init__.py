@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     import typer
 
     from ratekit.cli.app import app
-    from ratekit.errors import InputError, Terminated, WorkError, terminable
+    from ratekit.errors import InputError, WorkError, terminable
 
     # typer carries a click of its own in some versions and imports it in others; this is public in both.
     usage_error, click_error = cast("tuple[type[Any], type[Any]]", typer.BadParameter.__mro__[1:3])
@@ -42,8 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         command = typer.main.get_command(app)
         _refuse_unclear(command, arguments)
-        with terminable():
+        with terminable() as terminated:
             result = command.main(args=arguments, prog_name="ratekit", standalone_mode=False)
+        if result == 130:  # how typer gives back an interrupt
+            return _say("stopped; what was finished is kept", 143 if terminated.is_set() else 130)
         return result if isinstance(result, int) else 0
     except InputError as e:
         return _say(str(e), 2)
@@ -54,9 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _say(e.format_message().rstrip() + where, 2)
     except click_error as e:
         return _say(e.format_message(), e.exit_code)
-    except (KeyboardInterrupt, typer.Abort) as e:
-        terminated = isinstance(e, Terminated) or isinstance(e.__cause__, Terminated)
-        return _say("stopped; what was finished is kept", 143 if terminated else 130)
+    except (KeyboardInterrupt, typer.Abort):
+        return _say("stopped; what was finished is kept", 130)
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (the reader is gone: nothing to flush to)
         return 0

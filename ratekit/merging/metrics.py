@@ -31,12 +31,13 @@ from ratekit.schema import (
     REWARD_PREFIX,
     REWRITES,
     TREATED,
-    as_conversation,
+    listed,
     require,
 )
 from ratekit.scoring.base import Reward
 from ratekit.scoring.engine import score_dataset
 from ratekit.scoring.store import ScoreStore
+from ratekit.sources import as_dataset
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -390,8 +391,7 @@ def read_pairs(pairs: Any) -> list[tuple[Any, str, str]]:
     Parameters
     ----------
     pairs
-        a Dataset, a DataFrame, a list of such objects, or a path to a table: columns prompt, chosen, rejected. The
-        responses are strings; conversations that hold the prompt too are split at their last turn
+        whatever `ratekit.as_dataset` takes as pairs of chosen and rejected
 
     Raises
     ------
@@ -401,30 +401,13 @@ def read_pairs(pairs: Any) -> list[tuple[Any, str, str]]:
     Examples
     --------
     >>> read_pairs([{"prompt": "Hi", "chosen": "Hello!", "rejected": "Go away."}])
-    [('Hi', 'Hello!', 'Go away.')]
+    [([{'role': 'user', 'content': 'Hi'}], 'Hello!', 'Go away.')]
     """
-    if isinstance(pairs, str | Path):
-        pairs = files.read(pairs)
-    if hasattr(pairs, "to_dict") and not hasattr(pairs, "features"):
-        pairs = pairs.to_dict("records")
-    rows = list(pairs)
-    if not rows:
-        raise InputError("no preference pairs were given")
-    found = []
-    for number, row in enumerate(rows, 1):
-        for column in ("chosen", "rejected"):
-            if column not in row:
-                have = ", ".join(row)
-                raise InputError(
-                    f"preference pairs have the columns prompt, chosen and rejected; no {column!r} in {have}"
-                )
-        sides = [row["chosen"], row["rejected"]]
-        prompt = row.get(PROMPT)
-        if all(isinstance(side, Sequence) and not isinstance(side, str) and len(side) for side in sides):
-            turns = [as_conversation(side) for side in sides]
-            prompt = prompt if prompt is not None else turns[0][:-1]
-            sides = [t[-1]["content"] for t in turns]
-        if prompt is None or not all(isinstance(side, str) and side.strip() for side in sides):
-            raise InputError(f"pair {number}: a prompt and two responses (strings) were expected")
-        found.append((prompt, *sides))
-    return found
+    ds = as_dataset(pairs, where=str(pairs) if isinstance(pairs, str | Path) else "the preference pairs")
+    if "chosen" not in ds.column_names:
+        raise InputError(f"preference pairs have the columns chosen and rejected; got {listed(ds.column_names)}")
+    rows = ds.select_columns([PROMPT_ID, PROMPT, RESPONSE, "chosen"]).to_list()
+    pairs = list(zip(rows[::2], rows[1::2], strict=False))
+    if len(rows) % 2 or not all(a["chosen"] and not b["chosen"] and a[PROMPT_ID] == b[PROMPT_ID] for a, b in pairs):
+        raise InputError("preference pairs hold a chosen and a rejected response to each prompt, one after the other")
+    return [(chosen[PROMPT], chosen[RESPONSE], rejected[RESPONSE]) for chosen, rejected in pairs]

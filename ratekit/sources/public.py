@@ -134,11 +134,28 @@ def hh_rlhf(row: Row, index: int) -> Iterator[Row]:
 HELPSTEER_SCORES = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
 
 
+_MARK = re.compile(r"\s*<extra_id_[01]>(System|User|Assistant)[ ]*(?:\n|\Z)")
+
+
+def marked(text: str) -> Conversation:
+    r"""A prompt of HelpSteer2 as a conversation; without its marks it is one user turn.
+
+    Examples
+    --------
+    >>> marked("Hi\n<extra_id_1>Assistant\nHello!\n<extra_id_1>User\nBye")[1:]
+    [{'role': 'assistant', 'content': 'Hello!'}, {'role': 'user', 'content': 'Bye'}]
+    """
+    roles = ["User", *_MARK.findall(text)]
+    turns = zip(roles, _MARK.split(text)[::2], strict=True)
+    found = [{"role": role.lower(), "content": content} for role, content in turns if content.strip()]
+    return found if len(roles) > 1 else as_conversation(text)
+
+
 def helpsteer(row: Row, index: int) -> Iterator[Row]:
     """A response with human scores from 0 to 4; the responses to one prompt share its prompt_id."""
     yield {
         PROMPT_ID: f"helpsteer-{prompt_key(row['prompt'] or '')}",
-        PROMPT: as_conversation(row["prompt"]),
+        PROMPT: marked(row["prompt"] or ""),
         RESPONSE: row["response"],
         **{score: row.get(score) for score in HELPSTEER_SCORES},
     }
