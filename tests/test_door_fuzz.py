@@ -157,6 +157,13 @@ def checked(given, expected=None, calls=(rk.estimate, rk.diagnose)):
                 assert found.item() == pytest.approx(value, abs=1e-5), estimator
 
 
+def framed(rows):
+    try:
+        return pd.DataFrame(rows)
+    except UnicodeEncodeError:  # half of a surrogate pair in pandas' own text columns
+        return pd.DataFrame(rows, dtype=object)
+
+
 def tables(n, folder, start=0):
     for seed in range(start, start + n):
         draw = random.Random(seed)
@@ -167,7 +174,7 @@ def tables(n, folder, start=0):
                 checked(held(spelt(rows, draw), draw, folder), oracle(rows), calls)
             else:
                 bad = spoilt(rows, draw)
-                checked(draw.choice([pd.DataFrame, list])(bad), calls=calls)
+                checked(draw.choice([framed, list])(bad), calls=calls)
         except Exception as e:
             raise AssertionError(f"seed {seed}: {type(e).__name__}: {e}") from e
 
