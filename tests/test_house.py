@@ -119,6 +119,16 @@ def test_environment_yml_names_the_dependencies_of_pyproject():
     assert {"pip": ["-e ."]} in listed
 
 
+def test_the_licence_of_every_dependency_is_listed():
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    listed = (ROOT / "docs" / "licences.md").read_text()
+    for text in [*project["dependencies"], *(d for ds in project["optional-dependencies"].values() for d in ds)]:
+        name = re.split(r"[<>=]", text)[0]
+        assert re.search(rf"^\| {name} \| .+ \| \w.+ \|$", listed, re.MULTILINE), name
+
+
 def test_constraints_pin_every_dependency_exactly():
     tomllib = pytest.importorskip("tomllib")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
