@@ -80,11 +80,11 @@ def stopped(how: str, rows: int = 600, concurrency: int = 64) -> dict[str, int]:
             while server.stats.get("sent", 0) < rows // 4 and process.poll() is None:
                 time.sleep(0.05)
             process.send_signal(sent)
-        _, err = process.communicate(timeout=300)
+        _, err = process.communicate(timeout=1200)
         assert "Traceback" not in err, err
         answered, kept = server.stats["sent"], len(Cache(cache))
         server.configure(then="", mean_ms=0)
-        again = subprocess.run(command, env=environment(), cwd=ROOT, capture_output=True, text=True, timeout=300)
+        again = subprocess.run(command, env=environment(), cwd=ROOT, capture_output=True, text=True, timeout=1200)
         assert again.returncode == 0, again.stderr
         twice = server.stats["requests"] - (len(Cache(cache)) - kept)
         return {
@@ -138,7 +138,7 @@ def budgeted(budget: float, rows: int = 600, concurrency: int = 64, runs: int = 
             "--concurrency", str(concurrency), *PRICES, "--budget", str(budget),
         ]  # fmt: skip
         for _ in range(runs):
-            done = subprocess.run(command, env=environment(), cwd=ROOT, capture_output=True, text=True, timeout=300)
+            done = subprocess.run(command, env=environment(), cwd=ROOT, capture_output=True, text=True, timeout=1200)
             assert done.returncode == 0, done.stderr
         cache = Cache(f"{folder}/cache")
         spent = sum(sum(spent_on(record).values()) for record in cache.records()) / 1e6

@@ -53,7 +53,7 @@ def start(server, cache, n, kills=0):
 
 
 def finished(process):
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=1200)
     assert process.returncode == 0, err
     return json.loads(out.splitlines()[-1])
 
