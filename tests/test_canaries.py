@@ -12,7 +12,8 @@ from ratekit.cli.app import app
 KEY, TOKEN, PASSWORD, TEXT = "sk-CANARYkey0123456789", "hf_CANARYtoken0123456789", "CANARYpassword", "canaryOfTheText"
 HOLD_TEXTS = ("dataset", "rewrites", "data", "cache", "rows.parquet", "scored.parquet", "page.html", "report.html")
 
-# A call of each (one that is not here is called with scored rows); {url} is a server that refuses the key and repeats it, {open} has a password in its address.
+# A call of each; a command that is not here is called with scored rows. {url} is a server that refuses the key and
+# repeats it, {open} has a password in its address.
 CALLS = {
     "demo": "--out {rows} --format none",
     "audit": "--data {rows} -a length -r words --rewriter openai:m --base-url {open} --out {out} --max-retries 0",
