@@ -13,6 +13,7 @@ import pytest
 
 import ratekit as rk
 from browser.test_pictures import CELLS, LEFT
+from ratekit.widgets.playground_page import write
 
 pytestmark = pytest.mark.browser
 
@@ -61,6 +62,12 @@ def test_the_test_would_notice(open_page, axe, tmp_path):
     page = open_page()
     page.goto((tmp_path / "bad.html").as_uri())
     assert {name for name, *_ in findings(page, axe, "main")} == {"image-alt", "select-name"}
+
+
+def test_the_playground_page(open_page, axe, tmp_path):
+    page = open_page()
+    page.goto(write(tmp_path / "playground.html").as_uri())
+    assert findings(page, axe, "body") == []
 
 
 def test_the_report(open_page, axe, tmp_path):
