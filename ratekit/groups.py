@@ -107,7 +107,7 @@ def treated_bools(values: Any) -> NDArray[np.bool_]:
     if values.dtype == bool:  # nothing to spell out, and a million rows to save half a second on
         return values.to_numpy(dtype=bool)
     spelt = {"true": True, "yes": True, "1": True, "1.0": True, "false": False, "no": False, "0": False, "0.0": False}
-    bools = values.astype(str).str.strip().str.lower().map(spelt)
+    bools = values.map(lambda value: spelt.get(str(value).strip().lower()))
     wrong = np.flatnonzero(bools.isna())
     if len(wrong):
         raise InputError(

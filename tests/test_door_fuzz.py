@@ -18,6 +18,7 @@ from datasets import Dataset
 
 import ratekit as rk
 from ratekit.errors import InputError
+from ratekit.groups import treated_bools
 
 RESPONSES = ['It\'s so,\n"yes".', "[1, 2]", "NA", "true", "\u4e2d\u6587 \U0001f600", "=1+1"]
 
@@ -219,6 +220,11 @@ def test_odd_tables_give_the_oracles_number_or_one_line(tmp_path):
 
 def test_damaged_files_are_read_or_refused_in_one_line(tmp_path):
     files(60, tmp_path)
+
+
+def test_half_of_a_surrogate_pair_is_no_label():
+    with pytest.raises(InputError, match=r"row 2: 'treated' holds .*; true or false was expected"):
+        treated_bools(pd.Series(["true", "half \ud83d"], dtype=object))
 
 
 def test_the_oracle_would_notice(tmp_path, monkeypatch):
