@@ -79,7 +79,7 @@ def made(tmp_path_factory):
     return place
 
 
-@pytest.mark.parametrize("name", names(app))
+@pytest.mark.parametrize("name", [*names(app)])
 def test_no_command_shows_a_secret_or_a_text(name, made, server, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
