@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from rewriting_support import Server
 
 import ratekit as rk
@@ -220,3 +222,30 @@ def test_what_the_hub_is_told_is_in_its_format_and_dry_by_default(two, tmp_path,
     assert [task["id"] for task in tasks] == list(SUITE)
     with pytest.raises(InputError, match="reward model"):
         found.to_hub("c", "me/c", "me/suite")
+
+
+@pytest.mark.slow
+def test_the_diagonal_has_the_numbers_of_the_card():
+    sys.path.insert(0, str(ROOT / "experiments"))
+    import diagonal
+
+    few, n = ["hedging", "apology", "length"], 60
+    draw, texts = diagonal.drawn(0, n)
+    k, known = diagonal.ATTRIBUTES.index("hedging"), {}
+    for j, chains in enumerate(texts):
+        rewards = draw.plain[j] + 0.5 * draw.planted[k, j]
+        known |= {(i, t): r for i in range(n) for t, r in zip(chains[i], rewards[i], strict=True)}
+
+    def reward(prompts, responses):
+        return [known[int(p[-1]["content"]), t] for p, t in zip(prompts, responses, strict=True)]
+
+    rows = [{"prompt": str(i), "response": chain[0]} for i, chain in enumerate(texts[0])]
+    card = drawn(rows, {"planted": reward}, few[:2]).table.set_index("attribute")
+    for name in few[:2]:
+        j = diagonal.ATTRIBUTES.index(name)
+        effect, p = diagonal.tested(draw.plain[j] + 0.5 * draw.planted[k, j])
+        assert card.effect[name] == pytest.approx(effect, rel=1e-6)
+        assert card.p_value[name] == pytest.approx(p, rel=1e-6)
+    one = diagonal.one(0, 40)
+    own = one[(one["size"] == 0.5) & (one["pays"] == one["varied"])]
+    assert own["true"].to_numpy() == pytest.approx(0.5)
