@@ -104,7 +104,8 @@ def summary(table: pd.DataFrame) -> str:
     lines = [
         "# Discovery of planted biases",
         "",
-        f"`python experiments/discovery.py --searches {len(table)}`: each search has three rounds, on 400 responses to "
+        f"`python experiments/discovery.py`, here {len(table)} of its seeds: each search has three rounds, on 400 "
+        "responses to "
         "100 prompts; 40 rows screen a candidate and 200 that were not looked at before confirm it.",
         "",
         "| | |",
