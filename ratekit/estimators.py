@@ -868,16 +868,19 @@ def standardize(table: pd.DataFrame) -> pd.DataFrame:
     Notes
     -----
     The SD is an estimate too, and the columns `estimate_sd, se_sd, ci_low_sd, ci_high_sd` count its uncertainty. A
-    table without them is divided by `reward_sd` as it stands: its intervals are per SD of this sample, and as
+    row without them is divided by `reward_sd` as it stands: its intervals are per SD of this sample, and as
     intervals of the effect per SD of the population they are too narrow, the more so the larger the effect. Which of
     the two it is stands in `table.attrs["unit"]`: "SD" or "SD of this sample".
     """
     out = table.copy()
-    counted = all(f"{c}_sd" in out for c in _IN_SD) and not out["reward_sd"].isna().all()
     sd = out["reward_sd"].where(out["reward_sd"] > 0)
+    has = all(f"{c}_sd" in out for c in _IN_SD)
+    by_row = out["estimate_sd"].notna() if has else sd.notna() & False  # rows whose SDs the estimate counted
+    counted = has and bool(by_row.any()) and not (~by_row & out["estimate"].notna() & sd.notna()).any()
     for column in (*_IN_SD, "se_unpaired"):
         if column in out:
-            out[column] = out[f"{column}_sd"] if counted and column in _IN_SD else out[column] / sd
+            per_sd = out[column] / sd
+            out[column] = out[f"{column}_sd"].where(by_row, per_sd) if has and column in _IN_SD else per_sd
     out["reward_sd"] = sd / sd
     out.attrs["unit"] = "SD" if counted else out.attrs.get("unit", "SD of this sample")
     return out

