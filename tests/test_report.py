@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import io
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -32,10 +35,10 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
         self.heading = "" if tag == "h2" else self.heading
-        self.in_style = tag in ("style", "title")
+        self.in_style = tag in ("style", "title", "script")
 
     def handle_endtag(self, tag):
-        if tag in ("style", "title"):
+        if tag in ("style", "title", "script"):
             self.in_style = False
         if tag == "h2":
             self.sections[self.heading] = ""
@@ -66,7 +69,7 @@ def page(run):
 
 def test_a_run_leaves_a_report_with_every_part(page):
     for heading in ("In short", "How this is measured", "Effects", "Can it be trusted?", "Rewards", "Examples",
-                    "All estimates", "Where this comes from"):  # fmt: skip
+                    "All estimates", "To cite", "Where this comes from"):  # fmt: skip
         assert page.sections[heading].strip(), heading
     assert "What is missing" not in page.sections
     assert "What merging does to these effects" not in page.sections
@@ -91,12 +94,12 @@ def test_it_says_what_the_table_says(page, run):
 
 def test_the_interval_is_named_by_its_level():
     from ratekit.conclusions import unchecked
-    from ratekit.reports.words import findings
+    from ratekit.reports.words import summary
 
     ds = rk.score(rk.load("reviews", attribute="sentiment"), "words", progress=False)
     for level, column in ((0.95, "95 % interval"), (0.9, "90 % interval"), (0.5, "50 % interval")):
         table = rk.estimate(ds, level=level)
-        assert column in findings(list(unchecked(table)), table)[0].numbers
+        assert column in summary(list(unchecked(table)), table).columns
 
 
 def test_the_record_is_told(page, run):
@@ -122,17 +125,22 @@ def test_an_llm_run_tells_model_template_hash_and_cost(run, tmp_path):
     assert "Make it" not in told
 
 
-def test_it_is_one_file_without_scripts_that_asks_for_nothing(page, run):
+def test_it_is_one_file_that_asks_for_nothing_and_runs_its_own_script_alone(page, run):
     html = (run / "report.html").read_text()
     tags = {tag for tag, _ in page.tags}
-    assert not tags & {"script", "link", "iframe", "object", "embed", "form", "base"}
+    assert not tags & {"link", "iframe", "object", "embed", "form", "base"}
+    ids = [a["id"] for _, a in page.tags if "id" in a]
     for tag, attributes in page.tags:
         assert not [a for a in attributes if a.startswith("on")], tag
         for name in ("src", "href", "action", "data", "srcset"):
-            assert attributes.get(name, "data:").startswith("data:"), (tag, attributes)
+            value = attributes.get(name, "data:")
+            assert value.startswith("data:") or (tag == "a" and value[0] == "#" and value[1:] in ids), (tag, attributes)
     assert not re.search(r"@import|url\(", html)
     policies = [a["content"] for t, a in page.tags if t == "meta" and "http-equiv" in a]
+    (script,) = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert policies[0].startswith("default-src 'none'")
+    assert policies[0].endswith(f"script-src 'sha256-{digest}'")
     pictures = [a["src"] for t, a in page.tags if t == "img"]
     assert len(pictures) >= 6
     for source in pictures:
@@ -140,6 +148,36 @@ def test_it_is_one_file_without_scripts_that_asks_for_nothing(page, run):
         assert svg.rstrip().endswith("</svg>")
         assert not re.search(r"<script|<image|href=\"(?!#)", svg)
     assert all(a.get("alt") for t, a in page.tags if t == "img")
+
+
+def test_an_author_finds_what_it_takes_to_cite_it(page, run):
+    record = json.loads((run / "run.json").read_text())
+    told = page.sections["To cite"]
+    for part in (record["dataset"], "reviews", "the rewrites that the data hold", "2410.11348", "@software{ratekit"):
+        assert part in told
+    assert re.search(r"length\s*79\s*81\s*160", told)
+    (csv,) = [a["href"] for t, a in page.tags if t == "a" and a.get("download") == "effects.csv"]
+    held = pd.read_csv(io.BytesIO(base64.b64decode(csv.partition(",")[2])))
+    table = pd.read_csv(run / "effects.csv")
+    pd.testing.assert_frame_equal(held[list(table.columns)], table)
+    best = held[held.recommended]
+    p = sorted(best.p_value)
+    assert sorted(best.p_adjusted) == pytest.approx([min(2 * p[0], p[1]), p[1]])  # Benjamini and Hochberg for two
+    assert held.p_adjusted.notna().sum() == 2
+    assert set(best.verdict) == {"do not trust"}
+
+
+def test_the_prompt_is_told_where_the_record_says_that_it_is_this_one():
+    from ratekit.reports.contents import Contents
+    from ratekit.reports.provenance import identity, prompts
+    from ratekit.rewriting.prompts import TEMPLATE, template_hash
+
+    own = "Make it {phrase}: {response}"
+    for settings, used, told in (({}, TEMPLATE, TEMPLATE), ({"template": own}, own, own), ({}, own, None)):
+        rewriting = {"model": "gpt-x", "params": "temperature=0.7", "template": template_hash(used)}
+        found = Contents(Path("x"), record={"settings": {"attributes": ["length"], **settings}, "rewriting": rewriting})
+        assert [prompt for _, prompt in prompts(found)] == ([told] if told else [])
+        assert dict(identity(found))["rewriter"] == "gpt-x temperature=0.7"
 
 
 # --- what data may hold ------------------------------------------------------------------------------------
@@ -172,10 +210,12 @@ def test_hostile_data_is_shown_and_obeyed_nowhere(hostile, tmp_path):
     assert {tag for tag, _ in page.tags} <= {
         "html", "head", "meta", "title", "style", "body", "header", "main", "section", "article", "figure", "img",
         "figcaption", "div", "span", "p", "b", "i", "em", "ul", "li", "dl", "dt", "dd", "h1", "h2", "h3", "h4",
-        "table", "thead", "tbody", "tr", "th", "td", "del", "ins", "bdi",
+        "table", "thead", "tbody", "tr", "th", "td", "del", "ins", "bdi", "nav", "a", "details", "summary", "label",
+        "input", "select", "option", "output", "pre", "script",
     }  # fmt: skip
     assert not [a for t, a in page.tags for a in a if a.startswith("on")]
     assert all(a.get("src", "data:").startswith("data:") for _, a in page.tags)
+    assert html.count("<script") == 1
     assert "<img src=x onerror=alert(1)>␛[31m" in page.text
     assert "<i>length</i>" in page.text
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]", html)
@@ -220,7 +260,8 @@ def test_a_name_as_long_as_a_response_leaves_a_table_that_can_be_read(tmp_path, 
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) < 500
     assert "xxx...xxx" in out
-    assert len(rk.report(tmp_path / "x.jsonl").read_text()) < 300_000  # its figure, and no name in full
+    html = re.sub(r'href="data:text/csv[^"]*"', "", rk.report(tmp_path / "x.jsonl").read_text())
+    assert len(html) < 300_000  # its figure, and no name in full but in effects.csv
 
 
 def test_a_fault_about_such_data_keeps_the_terminal_whole(hostile, tmp_path, capsys):

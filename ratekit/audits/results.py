@@ -14,7 +14,7 @@ from ratekit import files
 from ratekit.audits import folder as on_disk
 from ratekit.audits.screen import as_html, as_screen
 from ratekit.conclusions import Verdict, unchecked
-from ratekit.diagnostics import verdicts
+from ratekit.diagnostics.diagnose import examine
 from ratekit.errors import InputError
 from ratekit.schema import ATTRIBUTE, NEEDED_BY, columns_of
 from ratekit.sources.loading import as_dataset
@@ -58,19 +58,28 @@ class Audit:
     provenance: dict[str, Any] = field(default_factory=dict)
     folder: Path | None = None
 
-    @cached_property
+    @property
     def verdicts(self) -> list[Verdict]:
         """One record per attribute and reward model: the estimate to read first, and whether to trust it.
 
         Texts are measured in at most 1,000 rows of each attribute, drawn at random but always alike; the estimates are
         those of all rows. Without rewrites there is nothing to check, and each verdict is "cannot tell".
         """
+        return self._examined[1]
+
+    @property
+    def checks(self) -> pd.DataFrame | None:
+        """What `rk.diagnose` says of the same texts, or None where there are no rewrites that can be checked."""
+        return self._examined[0]
+
+    @cached_property
+    def _examined(self) -> tuple[pd.DataFrame | None, list[Verdict]]:
         if set(NEEDED_BY["diagnose"]) <= set(columns_of(self.dataset)):
             try:
-                return verdicts(self.checked, self.effects, by=self.groups)
+                return examine(self.checked, self.effects, by=self.groups)
             except InputError as e:
                 log.info("the rewrites cannot be checked: %s", e)
-        return list(unchecked(self.effects))
+        return None, list(unchecked(self.effects))
 
     @property
     def groups(self) -> list[str]:

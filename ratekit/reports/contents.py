@@ -30,6 +30,7 @@ class Contents:
     """The parts of a report; a part that is not there is None, and `missing` says why.
 
     ds       the rows, at whatever stage they are; table: their effects, as `rk.estimate` gives them
+    seen     both as an `Audit`, whose verdicts and checks are shown
     record   run.json: settings, versions, rewards, rewriting (what it used and cost)
     audit    audit.csv of a merge, with its picture as PNG bytes
     """
@@ -37,6 +38,7 @@ class Contents:
     where: Path
     ds: Any = None
     table: pd.DataFrame | None = None
+    seen: Audit | None = None
     record: dict[str, Any] = field(default_factory=dict)
     audit: pd.DataFrame | None = None
     audit_picture: bytes | None = None
@@ -53,7 +55,7 @@ def gather(path: str | Path | Audit) -> Contents:
     Raises InputError where there is nothing to report at all.
     """
     if isinstance(path, Audit):
-        return Contents(path.folder or Path("audit"), path.dataset, path.effects, path.provenance)
+        return Contents(path.folder or Path("audit"), path.dataset, path.effects, path, path.provenance)
     path = Path(path)
     if not path.exists():
         raise InputError(f"no such file or folder: {path}")
@@ -63,6 +65,8 @@ def gather(path: str | Path | Audit) -> Contents:
         found = _file(path)
     if found.table is None and found.ds is not None:
         _estimate(found)
+    if found.table is not None and found.ds is not None:
+        found.seen = Audit(found.ds, found.table, found.record, path)
     if found.table is None and found.audit is None and not _has_texts(found.ds):
         raise InputError(f"{path}: there is nothing to report; {'; '.join(found.missing)}")
     return found
@@ -77,7 +81,7 @@ def _file(path: Path) -> Contents:
         return found
     with contextlib.suppress(InputError):  # rows that cannot be read are said to be missing, and the rest is shown
         ds = as_dataset(ds, where=str(path))
-    found = Contents(path, ds=ds)
+    found = Contents(path, ds=ds, record={"dataset": files.fingerprint(path)})
     found.missing.append(f"there is no {RECORD} beside a dataset: how it was made is not recorded here")
     return found
 

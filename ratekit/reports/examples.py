@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ratekit.attributes import ATTRIBUTES
+from ratekit.errors import shorten
 from ratekit.escaping import as_html
 from ratekit.groups import plain_columns, reward_matrix, treated_bools
 from ratekit.schema import (
@@ -25,6 +26,7 @@ from ratekit.textdiff import differences_html
 
 LIMIT = 1500  # characters of a text; a page is to be read, and says where it cut
 TEXTS = 3  # the response, its rewrite, the rewrite of that
+ROWS = 120  # of all attributes together
 
 
 class Bar(NamedTuple):
@@ -44,16 +46,19 @@ class Text(NamedTuple):
 
 
 class Example(NamedTuple):
-    """A row and why it was chosen."""
+    """A row, why it was chosen where it was not by chance, and how it starts."""
 
+    row: int
     attribute: str
+    side: str
     why: str
+    start: str
     prompt: str
     texts: list[Text]
 
 
 def examples(ds: Any, model: str | None = None) -> Iterator[Example]:
-    """For each attribute a typical row, and those with the largest and the smallest effect on `model`'s reward.
+    """For each attribute a typical row, those with the largest and the smallest effect on `model`'s reward, and others.
 
     Rewrites are marked against the original: what is marked in the rewrite of the rewrite did not come back. Raises
     nothing: a row without rewrites is passed over.
@@ -64,10 +69,16 @@ def examples(ds: Any, model: str | None = None) -> Iterator[Example]:
     treated = treated_bools(frame[TREATED])
     matrices = {reward_name(c): reward_matrix(ds, c) for c in reward_columns(columns_of(ds))}
     model = model if model in matrices else next(iter(matrices), None)
-    for attribute in dict.fromkeys(frame[ATTRIBUTE]):
+    attributes = list(dict.fromkeys(frame[ATTRIBUTE]))
+    rng = np.random.default_rng(0)
+    for attribute in attributes:
         rows = np.flatnonzero((frame[ATTRIBUTE] == attribute).to_numpy())
-        for row, why in _chosen(rows, treated, matrices[model] if model else None, model):
-            yield _example(ds[int(row)], int(row), str(attribute), bool(treated[row]), why, matrices)
+        chosen = dict(_chosen(rows, treated, matrices[model] if model else None, model))
+        others = [int(row) for row in rows if row not in chosen]
+        many = min(max(ROWS // len(attributes) - len(chosen), 0), len(others))
+        chosen |= dict.fromkeys(sorted(int(row) for row in rng.choice(others, many, replace=False)) if many else [], "")
+        for row, why in chosen.items():
+            yield _example(ds[row], row, str(attribute), bool(treated[row]), why, matrices)
 
 
 def _chosen(rows: Any, treated: Any, rewards: Any, model: str | None) -> Iterator[tuple[int, str]]:
@@ -92,8 +103,8 @@ def _example(row: Any, index: int, attribute: str, treated: bool, why: str, matr
     known = ATTRIBUTES.get(attribute)
     texts = []
     for k, text in enumerate(chain):
-        side = treated == (k % 2 == 0)
-        asked = known.phrase(side) if known else f"{'with' if side else 'without'} {attribute}"
+        has = treated == (k % 2 == 0)
+        asked = known.phrase(has) if known else f"{'with' if has else 'without'} {attribute}"
         title = ("The response", f"Rewrite: “{asked}”", f"Rewrite of the rewrite: “{asked}”")[k]
         if text is None:
             texts.append(Text(title, '<p class="note">this rewrite failed</p>', []))
@@ -101,7 +112,8 @@ def _example(row: Any, index: int, attribute: str, treated: bool, why: str, matr
         shown = as_html(text, LIMIT) if k == 0 else differences_html(chain[0] or "", text, LIMIT)
         bars = [_bar(name, matrix, index, k) for name, matrix in matrices.items()]
         texts.append(Text(title, shown, [bar for bar in bars if bar is not None]))
-    return Example(attribute, why, prompt_text(row.get(PROMPT))[:LIMIT], texts)
+    side, start = "treated" if treated else "untreated", shorten(chain[0] or "", 70)
+    return Example(index, attribute, side, why, start, prompt_text(row.get(PROMPT))[:LIMIT], texts)
 
 
 def _bar(name: str, matrix: Any, row: int, k: int) -> Bar | None:

@@ -43,7 +43,7 @@ def effects_figures(table: pd.DataFrame) -> Iterator[Figure]:
     if has_ate and table["attribute"].nunique() > 1 and table["reward_model"].nunique() > 1:
         yield _drawn(
             lambda: plots.heatmap(table, unit=unit),
-            "The RATE effects at a glance: blue raises the reward, orange lowers it; in bold where the interval "
+            "The RATE effects at a glance: green raises the reward, brown lowers it; in bold where the interval "
             "leaves 0 out.",
             "RATE effects, attributes by reward models",
         )
@@ -56,12 +56,14 @@ def check_figures(checks: pd.DataFrame) -> Iterator[Figure]:
         "Does the rewriter do the same on every pass? The third rewrite was asked for the same as the first, so marks "
         "should lie on the line; outside the grey band the difference matters.",
         "Drift: the third rewrite minus the first, for each measure and reward model",
+        small=True,
     )
     yield from _tried(
         lambda: plots.balance(checks),
         "Did anything else change with the attribute? Where the two marks of a measure lie on opposite sides of the "
         "line, it moves together with the attribute.",
         "Balance: how measures other than the attribute's own move between the rewrites",
+        small=True,
     )
 
 
@@ -76,6 +78,7 @@ def reward_figures(ds: Any, table: pd.DataFrame) -> Iterator[Figure]:
                 "group are on the same side: where they differ, rewriting itself changed the reward, and that is what "
                 "RATE cancels.",
                 f"Densities of the rewards by {shorten(model)} of originals, rewrites and rewrites of rewrites",
+                small=True,
             )
     yield from _tried(
         lambda: plots.spillover(spillover(ds)),
@@ -126,12 +129,11 @@ def _drawn(draw: Callable[[], Any], caption: str, alt: str, small: bool = False)
     import matplotlib as mpl
     import matplotlib.pyplot as plt
 
-    drawn = draw()
-    figure = drawn if hasattr(drawn, "savefig") else drawn.figure
-    figure.set_size_inches(SMALL if small else WIDTH, 3.0 if small else figure.get_size_inches()[1])
     svg = io.BytesIO()
-    with mpl.rc_context({"svg.fonttype": "path", "svg.hashsalt": "ratekit"}):
-        figure.savefig(svg, format="svg", metadata={"Date": None})
+    size = (SMALL if small else WIDTH, 3.0)
+    with mpl.rc_context({"figure.figsize": size, "svg.fonttype": "path", "svg.hashsalt": "ratekit"}):
+        figure = draw().figure
+        figure.savefig(svg, format="svg", metadata={"Date": None}, transparent=True)
     plt.close(figure)
     return Figure(f"data:image/svg+xml;base64,{base64.b64encode(svg.getvalue()).decode()}", caption, alt, small)
 

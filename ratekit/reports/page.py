@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
+import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +19,10 @@ from ratekit.files import replace_file
 from ratekit.reports.contents import Contents, gather
 from ratekit.reports.examples import examples
 from ratekit.reports.figures import check_figures, effects_figures, png, reward_figures
-from ratekit.reports.provenance import provenance
+from ratekit.reports.provenance import BIBTEX, classes, effects_csv, identity, prompts, provenance
 from ratekit.reports.tables import audit_tables
-from ratekit.reports.words import findings, question, subjects, summary
-from ratekit.schema import ATTRIBUTE, NEEDED_BY, columns_of
+from ratekit.reports.words import question, subjects, summary
+from ratekit.schema import NEEDED_BY, columns_of
 from ratekit.tables import table_html, table_of
 from ratekit.textdiff import STYLE
 
@@ -47,8 +50,8 @@ def report(run: str | Path | Audit, out: str | Path | None = None) -> Path:
     Returns
     -------
     Path
-        Of the page: one file with its figures inside, which runs no script and asks no network for anything. Everything
-        from the data is shown and never obeyed.
+        Of the page: one file with its figures inside, which asks no network for anything and is whole without its
+        script, which searches rows and saves figures. Everything from the data is shown and never obeyed.
 
     Raises
     ------
@@ -97,19 +100,28 @@ def _parts(found: Contents) -> dict[str, Any]:
     has_sd = table is not None and bool(table["reward_sd"].gt(0).any())
     first = str(table["attribute"].iloc[0]) if table is not None else "length"
     known = ATTRIBUTES.get(first)
+    script = (Path(__file__).parent / "page.js").read_text(encoding="utf-8")
     return {
         "style": STYLE,
+        "script": script,
+        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         "title": question(table, found.audit is not None),
         "subtitle": _subtitle(found),
-        "subjects": subjects(verdicts, table),
+        "subjects": subjects(verdicts),
         "of_rows": _of_rows(sample, ds) if checks is not None else "",
         "asked": (known.treated, known.untreated) if known else (f"with {first}", f"without {first}"),
         "unit": "reward SDs" if has_sd else "reward units",
-        "summary": summary(findings(verdicts, table)) if table is not None else None,
+        "summary": summary(verdicts, table) if table is not None else None,
         "effects": list(effects_figures(table)) if table is not None else [],
         "checks": list(check_figures(checks)) if checks is not None else [],
         "rewards": list(reward_figures(sample, table)) if checks is not None and table is not None else [],
-        "examples": _examples(found),
+        "examples": _tried(found, "examples", lambda: list(examples(found.ds)) if found.ds is not None else []) or [],
+        "n_rows": len(ds) if ds is not None else 0,
+        "identity": identity(found),
+        "prompts": prompts(found),
+        "classes": _tried(found, "counts of each class", lambda: classes(ds)),
+        "csv": effects_csv(table, verdicts) if table is not None else "",
+        "bibtex": BIBTEX,
         "details": table_of(_details(table), missing="") if table is not None else None,
         "audit": audit_tables(found.audit) if found.audit is not None else None,
         "audit_picture": png(found.audit_picture) if found.audit_picture else None,
@@ -126,17 +138,14 @@ def _checks(found: Contents) -> tuple[Any, pd.DataFrame | None, list[Verdict]]:
     if not set(NEEDED_BY["diagnose"]) <= set(columns_of(found.ds)):
         found.missing.append("the data hold no rewritten texts, so the rewrites cannot be checked or shown")
         return None, None, bare
+    if found.seen is not None and found.seen.checks is not None:
+        return found.seen.checked, found.seen.checks, found.seen.verdicts
     sample = checked_rows(found.ds)
     try:
-        return sample, *examine(sample, found.table, by=_by(found.table))
+        return sample, *examine(sample, found.table)
     except InputError as e:
         found.missing.append(f"the rewrites cannot be checked: {e}")
         return sample, None, bare
-
-
-def _by(table: pd.DataFrame | None) -> list[str]:
-    """The columns that an effects table is grouped by."""
-    return [] if table is None else [str(c) for c in table.columns[: list(table.columns).index(ATTRIBUTE)]]
 
 
 def _of_rows(sample: Any, ds: Any) -> str:
@@ -144,12 +153,13 @@ def _of_rows(sample: Any, ds: Any) -> str:
     return f"a random {len(sample):,} of {len(ds):,} rows" if many else f"{len(ds):,} rows"
 
 
-def _examples(found: Contents) -> list[Any]:
+def _tried(found: Contents, what: str, make: Callable[[], Any]) -> Any:
+    """What `make` gives; None where the rows cannot be read, which is said."""
     try:
-        return list(examples(found.ds)) if found.ds is not None else []
+        return make()
     except InputError as e:
-        found.missing.append(f"there are no examples: {e}")
-        return []
+        found.missing.append(f"there are no {what}: {e}")
+        return None
 
 
 def _details(table: pd.DataFrame) -> pd.DataFrame:

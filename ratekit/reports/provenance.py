@@ -1,17 +1,39 @@
-"""Where the numbers come from: data, rewriter, reward models, versions, what was dropped, what it cost."""
+"""Where the numbers come from, and what it takes to cite them: data, rewriter, prompt, models, versions, cost."""
 
 from __future__ import annotations
 
+import base64
 import platform
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ratekit import __version__
+from ratekit.attributes import ATTRIBUTES
+from ratekit.conclusions import Verdict
+from ratekit.groups import plain_columns, treated_bools
 from ratekit.reports.contents import Contents
-from ratekit.rewriting.prompts import template_hash
-from ratekit.schema import ATTRIBUTE, PROMPT_ID, REWRITE_STATUS, columns_of, reward_columns, reward_name
+from ratekit.reports.words import adjusted
+from ratekit.rewriting.prompts import template_hash, template_of
+from ratekit.schema import ATTRIBUTE, PROMPT_ID, REWRITE_STATUS, TREATED, columns_of, reward_columns, reward_name
+from ratekit.tables import Table, as_csv
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Facts = list[tuple[str, str]]
+BIBTEX = f"""\
+@inproceedings{{reber2025rate,
+  title     = {{RATE: Causal Explainability of Reward Models with Imperfect Counterfactuals}},
+  author    = {{Reber, David and Richardson, Sean and Nief, Todd and Garbacea, Cristina and Veitch, Victor}},
+  booktitle = {{Proceedings of the 42nd International Conference on Machine Learning}},
+  year      = {{2025}},
+  url       = {{https://arxiv.org/abs/2410.11348}}
+}}
+@software{{ratekit,
+  title   = {{ratekit: what does this reward model really reward?}},
+  author  = {{{{The ratekit authors}}}},
+  version = {{{__version__}}}
+}}"""
 
 
 def provenance(found: Contents, now: str) -> list[tuple[str, Facts]]:
@@ -66,3 +88,61 @@ def _rows(found: Contents) -> Facts:
         dropped = found.table.groupby("reward_model", sort=False)["n_dropped"].max()
         facts += [(f"dropped at most, {name}", f"{n:,}") for name, n in dropped.items()]
     return facts
+
+
+def identity(found: Contents) -> Facts:
+    """Of what, by what and under which names: the facts that tell this study from another."""
+    settings, rewriting = found.record.get("settings") or {}, found.record.get("rewriting") or {}
+    rewriter = " ".join(
+        str(v) for v in (rewriting.get("model") or settings.get("rewriter"), rewriting.get("params")) if v
+    )
+    facts = [
+        ("data", settings.get("data")),
+        ("hash of the rows", found.record.get("dataset")),
+        ("rewriter", rewriter or ("the rewrites that the data hold" if found.ds is not None else "")),
+        ("hash of its prompt", rewriting.get("template")),
+        ("seed", settings.get("seed")),
+        ("ratekit", (found.record.get("versions") or {}).get("ratekit", __version__)),
+    ]
+    return [(name, str(value)) for name, value in facts if value not in (None, "")]
+
+
+def prompts(found: Contents) -> list[tuple[str, str]]:
+    """(attributes, prompt) of the rewriter, where the record's hash says that it is this one."""
+    rewriting, given = found.record.get("rewriting") or {}, (found.record.get("settings") or {}).get("template")
+    named = (found.record.get("settings") or {}).get("attributes") or []
+    said: dict[str, list[str]] = {}
+    for name in map(str, named):
+        template = given or (template_of(ATTRIBUTES[name]) if name in ATTRIBUTES else "")
+        if template and template_hash(template) == rewriting.get("template"):
+            said.setdefault(template, []).append(name)
+    return [(", ".join(names), template) for template, names in said.items()]
+
+
+def classes(ds: Any) -> Table | None:
+    """How many responses have each attribute, and to how many prompts. Raises InputError where the data do not tell."""
+    if ds is None or not {ATTRIBUTE, TREATED} <= set(columns_of(ds)):
+        return None
+    prompt = [PROMPT_ID] if PROMPT_ID in columns_of(ds) else []
+    frame = plain_columns(ds, [ATTRIBUTE, TREATED, *prompt])
+    frame[TREATED] = treated_bools(frame[TREATED])
+    rows = []
+    for name, mine in frame.groupby(ATTRIBUTE, sort=False):
+        counts = [int(mine[TREATED].sum()), int((~mine[TREATED]).sum()), *(mine[c].nunique() for c in prompt)]
+        rows.append([str(name), *(f"{n:,}" for n in counts)])
+    columns = ["attribute", "n treated", "n untreated", *(["prompts"] if prompt else [])]
+    return Table(columns, [False] + [True] * (len(columns) - 1), rows)
+
+
+def effects_csv(table: pd.DataFrame, verdicts: list[Verdict]) -> str:
+    """The effects table as the address of a file; its recommended rows have `p_adjusted` and the verdict."""
+    mine = [v for v in verdicts if v.estimate]
+    keys = ["attribute", "reward_model", "estimator", "estimand"]
+    said = {
+        (*(str(x) for x in v.by.values()), *(str(v.estimate[k]) for k in keys)): (p, v.word)
+        for v, p in zip(mine, adjusted(mine), strict=True)
+    }
+    by = [c for c in table.columns[: list(table.columns).index(ATTRIBUTE)] if any(c in v.by for v in mine)]
+    of = [said.get(tuple(str(row[c]) for c in (*by, *keys)), (None, "")) for row in table.to_dict("records")]
+    whole = table.assign(p_adjusted=[p for p, _ in of], verdict=[word for _, word in of])
+    return f"data:text/csv;charset=utf-8;base64,{base64.b64encode(as_csv(whole).encode()).decode()}"

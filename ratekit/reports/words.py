@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+import math
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,26 +14,21 @@ from ratekit.diagnostics import sensitivity
 from ratekit.errors import shorten
 from ratekit.estimators import standardize
 from ratekit.plots.style import grouping
+from ratekit.resampling import adjust
 from ratekit.tables import Table
 
 if TYPE_CHECKING:
     import pandas as pd
 
-BADGES = {
-    TRUST: ("good", "The rewrites can be trusted"),
-    CARE: ("care", "Read with care"),
-    CANNOT_TELL: ("unknown", "It cannot be told whether to trust this"),
-    NO_TRUST: ("bad", "Do not trust these numbers yet"),
-}
-
-
-class Finding(NamedTuple):
-    """One attribute under one reward model: a sentence, and the numbers of its row in the summary table."""
-
-    attribute: str
-    direction: str
-    sentence: str
-    numbers: dict[str, str]
+BADGES = {  # of a verdict: its mark, what it says, and what to do
+    TRUST: ("good", "The rewrites can be trusted", "The numbers can be used as they stand."),
+    CARE: ("care", "Read with care",
+           "The numbers can be used, with what stands under “Can it be trusted?” said beside them."),
+    CANNOT_TELL: ("unknown", "It cannot be told whether to trust this",
+                  "Do not act on the numbers yet: what is still to be shown stands under “Can it be trusted?”."),
+    NO_TRUST: ("bad", "Do not trust these numbers yet",
+               "Do not act on the numbers: mend first what stands under “Can it be trusted?”, and run again."),
+}  # fmt: skip
 
 
 def question(table: pd.DataFrame | None, audited: bool = False) -> str:
@@ -72,12 +68,6 @@ def making(attribute: str) -> str:
     return f"Making a response {first} rather than {known.untreated}"
 
 
-def findings(verdicts: list[Verdict], table: pd.DataFrame | None) -> list[Finding]:
-    """One finding for each verdict; `table` is the effects table, for what would overturn an estimate."""
-    tips = {} if table is None else _tipping_points(table)
-    return [_finding(verdict, tips) for verdict in verdicts]
-
-
 def _tipping_points(table: pd.DataFrame) -> dict[tuple[Any, ...], float]:
     """What would overturn each estimate, in reward SDs where there are any."""
     rows = sensitivity(standardize(table) if table["reward_sd"].gt(0).any() else table)
@@ -88,25 +78,24 @@ def _tipping_points(table: pd.DataFrame) -> dict[tuple[Any, ...], float]:
     }
 
 
-def _finding(verdict: Verdict, tips: dict[tuple[Any, ...], float]) -> Finding:
-    name = _name(verdict)
-    numbers = {"reward model": verdict.reward_model or "", "attribute": name, "verdict": verdict.word}
+def _numbers(verdict: Verdict, tips: dict[tuple[Any, ...], float], p_adjusted: float) -> dict[str, str]:
+    """The cells of one effect."""
+    numbers = {"reward model": verdict.reward_model or "", "attribute": _name(verdict), "verdict": verdict.word}
     row = verdict.estimate
-    if row:
-        seen = in_units(row)
-        for estimator in ("naive", "single_rewrite", "rate", "rate_extrapolated"):
-            of = row if row["estimator"] == estimator else verdict.beside.get(estimator)
-            if of is not None or estimator != "rate_extrapolated":
-                label = {"rate_extrapolated": "drift removed"}.get(estimator) or label_of(estimator)
-                numbers[label] = "" if of is None else f"{in_units(of).estimate:+.2f}"
-        level = f"{row['level']:.3g}" if row.get("level") else ""
-        column = f"{float(level):.0%} interval".replace("%", " %") if level else "interval"
-        numbers[column] = f"{seen.low:+.2f} to {seen.high:+.2f}" if seen.low == seen.low else "none"
-        key = (*map(str, verdict.by.values()), verdict.attribute, str(verdict.reward_model), row["estimator"])
-        tip = tips.get((*key, row["estimand"]), float("nan"))
-        numbers["overturned by"] = "" if np.isnan(tip) or tip == 0 else f"{tip:.2f}"
-        numbers |= {"n": f"{row['n']:,}", "dropped": f"{row['n_dropped']:,}"}
-    return Finding(name, verdict.direction, verdict.short, numbers)
+    seen = in_units(row)
+    for estimator in ("naive", "single_rewrite", "rate", "rate_extrapolated"):
+        of = row if row["estimator"] == estimator else verdict.beside.get(estimator)
+        if of is not None or estimator != "rate_extrapolated":
+            label = {"rate_extrapolated": "drift removed"}.get(estimator) or label_of(estimator)
+            numbers[label] = "" if of is None else f"{in_units(of).estimate:+.2f}"
+    level = f"{row['level']:.3g}" if row.get("level") else ""
+    column = f"{float(level):.0%} interval".replace("%", " %") if level else "interval"
+    numbers[column] = f"{seen.low:+.2f} to {seen.high:+.2f}" if seen.low == seen.low else "none"
+    numbers["adjusted p"] = "" if np.isnan(p_adjusted) else f"{p_adjusted:.2g}"
+    key = (*map(str, verdict.by.values()), verdict.attribute, str(verdict.reward_model), row["estimator"])
+    tip = tips.get((*key, row["estimand"]), float("nan"))
+    numbers["overturned by"] = "" if np.isnan(tip) or tip == 0 else f"{tip:.2f}"
+    return numbers | {"n": f"{row['n']:,}", "dropped": f"{row['n_dropped']:,}"}
 
 
 def _name(verdict: Verdict) -> str:
@@ -114,18 +103,17 @@ def _name(verdict: Verdict) -> str:
     return f"{verdict.attribute} ({extra})" if extra else verdict.attribute
 
 
-def subjects(verdicts: list[Verdict], table: pd.DataFrame | None) -> list[dict[str, Any]]:
+def subjects(verdicts: list[Verdict]) -> list[dict[str, Any]]:
     """For each attribute (and group): what is varied, the gravest of its verdicts and why, and its findings."""
     said = []
     for name in dict.fromkeys(map(_name, verdicts)):
         mine = [v for v in verdicts if _name(v) == name]
         worst = max(mine, key=lambda v: WORDS.index(v.word))
-        kind, title = BADGES[worst.word]
+        kind, title, advice = BADGES[worst.word]
         reasons, others = reasons_of(mine)
         said.append({
             "name": name, "making": making(worst.attribute), "kind": kind, "title": title, "reasons": reasons,
-            "others": others,
-            "findings": [f for f in findings(mine, table) if f.numbers["reward model"]],
+            "others": others, "advice": advice, "findings": [v for v in mine if v.reward_model is not None],
         })  # fmt: skip
     return said
 
@@ -151,8 +139,21 @@ def reasons_of(verdicts: list[Verdict]) -> tuple[list[str], list[str]]:
     return named(decided), named(others)
 
 
-def summary(found: list[Finding]) -> Table | None:
-    """The findings as a table, one row each."""
-    columns = list(dict.fromkeys(name for finding in found for name in finding.numbers))
-    rows = [[finding.numbers.get(name, "") for name in columns] for finding in found]
-    return Table(columns, [name not in ("reward model", "attribute") for name in columns], rows) if rows else None
+def summary(verdicts: list[Verdict], table: pd.DataFrame) -> Table | None:
+    """The effect to read first of each verdict, one row each; p is adjusted over these rows."""
+    mine = [v for v in verdicts if v.estimate]
+    if not mine:
+        return None
+    tips, rows = _tipping_points(table), adjusted(mine)
+    found = [_numbers(v, tips, p) for v, p in zip(mine, rows, strict=True)]
+    columns = list(dict.fromkeys(name for numbers in found for name in numbers))
+    cells = [[numbers.get(name, "") for name in columns] for numbers in found]
+    return Table(columns, [name not in ("reward model", "attribute", "verdict") for name in columns], cells)
+
+
+def adjusted(verdicts: list[Verdict]) -> list[float]:
+    """The p-values of these effects, adjusted for their number (`rk.resampling.adjust`)."""
+    import pandas as pd
+
+    p = pd.DataFrame({"p_value": [float(v.estimate.get("p_value", math.nan)) for v in verdicts]})
+    return [float(value) for value in adjust(p)["p_adjusted"]]

@@ -63,10 +63,13 @@ def open_page(browser):
 
     def open_(
         width: int = 1280, height: int = 1000, allowed: tuple[str, ...] = ("file:",), scripts: bool = True,
-        bypass_csp: bool = False,
+        bypass_csp: bool = False, color_scheme: str = "light",
     ):  # fmt: skip
         context = browser.new_context(
-            viewport={"width": width, "height": height}, java_script_enabled=scripts, bypass_csp=bypass_csp
+            viewport={"width": width, "height": height},
+            java_script_enabled=scripts,
+            bypass_csp=bypass_csp,
+            color_scheme=color_scheme,
         )
         contexts.append(context)
         page = context.new_page()

@@ -70,9 +70,11 @@ def test_the_playground_page(open_page, axe, tmp_path):
     assert findings(page, axe, "body") == []
 
 
-def test_the_report(open_page, axe, tmp_path):
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_report(open_page, axe, tmp_path, scheme):
     ds = rk.score(rk.load("reviews").select(range(0, 320, 4)), "vader", progress=False)
     ds.save_to_disk(str(tmp_path / "dataset"))
-    page = open_page(bypass_csp=True)  # the page lets no script run, axe's neither
+    page = open_page(bypass_csp=True, color_scheme=scheme)  # the page lets no script run but its own
     page.goto(rk.report(tmp_path).as_uri())
+    page.evaluate("() => document.querySelectorAll('details').forEach(d => { d.open = true; })")
     assert findings(page, axe, "body") == []

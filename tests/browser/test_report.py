@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from test_textdiff import HOSTILE
 
@@ -80,11 +82,43 @@ def test_it_prints(request, open_page, which, tmp_path):
     page.goto(request.getfixturevalue(which).as_uri())
     pdf = page.pdf(format="A4", path=str(tmp_path / "report.pdf"))
     assert pdf.startswith(b"%PDF")
+    assert which != "report" or len(re.findall(rb"/Type /Page\b", pdf)) <= 6
     # What would be cut off on paper: the page laid out as wide as the printed area of A4.
     page.emulate_media(media="print")
     page.set_viewport_size({"width": 680, "height": 900})
     assert page.evaluate(FITS)
     assert page.asked == []
+
+
+def test_rows_are_searched_and_filtered_and_figures_saved(report, open_page):
+    page = open_page(1280, 900)
+    page.goto(report.as_uri())
+    rows = page.locator(".example")
+    assert page.locator(".find output").inner_text() == f"{rows.count()} of {rows.count()} rows"
+    page.fill(".find input", "ZEBRAS of no review")
+    assert page.locator(".example:visible").count() == 0
+    page.fill(".find input", "")
+    page.select_option(".find select >> nth=1", "treated")
+    page.select_option(".find select >> nth=0", label="length")
+    shown = page.locator(".example:visible > summary").all_inner_texts()
+    assert shown
+    assert all("length" in text and ", treated" in text for text in shown)
+    with page.expect_download() as saved:
+        page.click("figcaption a >> nth=0")
+    assert saved.value.suggested_filename.endswith(".svg")
+    with page.expect_download() as saved:
+        page.click("a[download='effects.csv']")
+    assert saved.value.path().read_text().startswith("attribute,reward_model,estimator")
+    assert page.asked == []
+    assert page.faults == []
+
+
+def test_a_link_of_the_contents_opens_what_is_folded(report, open_page):
+    page = open_page(1280, 900)
+    page.goto(report.as_uri())
+    for link in page.locator("nav a").all():
+        link.click()
+        assert page.locator(link.get_attribute("href")).is_visible()
 
 
 def test_scripts_do_not_run_even_if_one_got_in(report, open_page, tmp_path):
