@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ import statsmodels.api as sm
 
 import ratekit as rk
 from ratekit.augmentation import augmented
+from ratekit.diagnostics.adjustment import _intercept
 from ratekit.estimators import clustered_mean, effects
 
 
@@ -140,3 +143,15 @@ def test_bounds_hold_what_refused_rows_hide():
     assert whole["bound_low"] == pytest.approx(whole["estimate"])
     with pytest.raises(rk.InputError, match="naive"):
         rk.refusal_bounds(frame, estimator="naive")
+
+
+def test_the_standard_error_of_the_intercept_is_that_of_least_squares():
+    rng = np.random.default_rng(0)
+    x = rng.normal(1.0, 1.0, (1000, 2))  # away from 0, so that the intercept is an extrapolation
+    d = 0.5 + x @ [0.3, -0.2] + rng.normal(0, 0.7, 1000)
+    design = np.column_stack([np.ones(1000), x])
+    inverse = np.linalg.inv(design.T @ design)
+    residual = d - design @ inverse @ design.T @ d
+    found = _intercept(d, x, np.arange(1000), 1.0, 0.95)
+    assert found["adjusted"] == pytest.approx((inverse @ design.T @ d)[0])
+    assert found["se"] == pytest.approx(math.sqrt(residual @ residual / 997 * inverse[0, 0]), rel=0.05)

@@ -6,12 +6,14 @@ import math
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 import statsmodels.api as sm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+import ratekit as rk
 from ratekit.errors import InputError
 from ratekit.estimators import ESTIMATORS, clustered_mean, convergence, effects, pooled_sd, t_interval
 

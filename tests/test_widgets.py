@@ -564,7 +564,7 @@ def test_the_cells_are_the_estimates(scored):
             assert cell.words.endswith("*") == (row.p_value < 0.05)
     # colour says the sign and the size, and the ink can be read on it
     strongest = max(dashboard_html.cells(table), key=lambda c: float(c.words.rstrip("*")))
-    assert strongest.color == "#2166ac"
+    assert strongest.color == "#01665e"
     assert strongest.ink == "#ffffff"
     few = table[(table.attribute == "length") | (table.reward_model == "vader")]
     assert [c.words for c in dashboard_html.cells(few)].count("–") == 1
