@@ -22,7 +22,7 @@ from ratekit.recommendation import recommended
 from ratekit.simulate import Imperfections, NumericWorld
 
 HERE = Path(__file__).parent
-REPLICATIONS = 1000
+REPLICATIONS = 400
 
 FEW, RARE, LARGE, DEEP, REFUSED = (
     "few or unequal prompts",

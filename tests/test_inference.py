@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import math
 import sys
@@ -94,13 +95,12 @@ def test_rate_covers_where_its_assumptions_hold_and_extrapolation_where_they_do_
     assert 0.92 <= covers(slow, 300, "rate_extrapolated", 500, 3) <= 0.98
 
 
-def study():
+def study(name="coverage"):
     sys.path.insert(0, str(ROOT / "experiments"))
     try:
-        import coverage
+        return importlib.import_module(name)
     finally:
         sys.path.pop(0)
-    return coverage
 
 
 def test_the_committed_coverage_table_keeps_its_bounds():
@@ -132,6 +132,38 @@ def test_the_committed_coverage_table_is_what_the_code_gives():
         same = (table.world == world[0]) & (table.about == world[1]) & (table.n == world[2])
         np.testing.assert_allclose(fresh["coverage"], table[same]["coverage"], atol=6e-6)
         np.testing.assert_allclose(fresh["bias_sd"], table[same]["bias_sd"], atol=6e-6)
+
+
+@pytest.mark.xfail(reason="with a mark of the first rewrite a fifth of the draws read rate, so recommended covers 77 %")
+def test_the_wider_coverage_table_keeps_its_bounds():
+    module = study("coverage_wider")
+    table = pd.read_csv(ROOT / "experiments" / "coverage_wider.csv")
+    assert len(table) == sum(len(module.ESTIMATES[kind]) for kind, *_ in module.WORLDS)
+    slack = 3 * math.sqrt(0.05 * 0.95 / table["replications"].min())  # what the replications leave to chance
+    by = table.set_index(["world", "estimator"])["coverage"]
+    read = pd.concat([by.loc[[(module.LARGE, "rate")]], by.loc[[(module.DEEP, module.RECOMMENDED)]],
+                      by.loc[[(module.REFUSED, module.TWO_PHASE)]]])  # fmt: skip
+    assert read.between(0.93 - slack, 0.97 + slack).all()
+    # Where one cluster or a class of two rows dominates, Satterthwaite gives too few degrees of freedom, not too many.
+    assert (by.loc[[(module.FEW, "rate"), (module.RARE, "naive")]] >= 0.93 - slack).all()
+    assert by.loc[module.FEW, "rate"].max() < 0.99
+    assert by.loc[module.REFUSED, "rate"].item() < 0.6  # the control: complete rows alone
+    rmse = table[table.world == module.DEEP].pivot(index="about", columns="estimator", values="rmse")
+    best = rmse.drop(columns=module.RECOMMENDED).min(axis=1)
+    assert (rmse[module.RECOMMENDED] <= 1.1 * best).all()
+    law_holds = rmse.index.drop("later passes go a fifth of the effect too far")
+    assert (rmse["rate_geometric"] <= 1.1 * best).loc[law_holds].all()
+    assert (rmse[["rate", "rate_extrapolated"]].max() > 2 * best.max()).all()  # the control: each is far off somewhere
+
+
+@pytest.mark.slow
+def test_the_wider_coverage_table_is_what_the_code_gives():
+    module = study("coverage_wider")
+    table = pd.read_csv(ROOT / "experiments" / "coverage_wider.csv")
+    for world in (next(w for w in module.WORLDS if w[0] == kind) for kind in module.ESTIMATES):
+        fresh = pd.DataFrame(module.study(*world, module.REPLICATIONS))
+        same = (table.world == world[0]) & (table.about == world[1]) & (table.n == world[2])
+        np.testing.assert_allclose(fresh["coverage"], table[same]["coverage"], atol=6e-6)
 
 
 # --- bootstrap -------------------------------------------------------------------------------------------
