@@ -67,9 +67,9 @@ class Card:
     Examples
     --------
     >>> import ratekit as rk
-    >>> card = rk.card("words", data="reviews", attributes=["hedging", "apology"], n=40, progress=False)
+    >>> card = rk.card("vader", data="reviews", attributes=["flattery", "apology"], n=60, progress=False)
     >>> card.table[["attribute", "finding"]].values.tolist()
-    [['apology', 'raises'], ['hedging', 'raises']]
+    [['flattery', 'raises'], ['apology', 'lowers']]
     """
 
     audit: Audit

@@ -64,7 +64,7 @@ def test_faults(table):
     with pytest.raises(rk.InputError, match="holds none of naive"):
         rk.plots.effects(table[table.estimator == "rate_late"])
     with pytest.raises(rk.InputError, match="unit='reward'"):
-        rk.plots.effects(table.assign(reward_sd=np.nan))
+        rk.plots.effects(table.assign(reward_sd=np.nan, estimate_sd=np.nan))
 
 
 def test_a_sweep_is_drawn_with_its_truth():
