@@ -415,7 +415,7 @@ def estimate(
                 row |= _dose(own, r, group, e, level) if dosed else {}
                 rows.append({**row, "se_unpaired": e.se_unpaired} if se_unpaired else row)
             notes += _one_large_cluster(labels, found)
-    notes += _gathered(left_out)
+    notes += _gathered(left_out, depth=max((reward_matrix(ds, c).shape[1] for c in columns), default=1) - 1)
     for note in notes:
         log.info(note)
     if not rows:
@@ -478,12 +478,16 @@ def _one_large_cluster(labels: Mapping[str, Any], found: Effects) -> list[str]:
     return [f"one prompt holds {largest:.0%} of the rows ({where}), so the intervals have few degrees of freedom"]
 
 
-def _gathered(left_out: Mapping[str, list[LeftOut]]) -> list[str]:
-    """Each reason once, with all that it leaves out, and where unless that is everywhere."""
+def _gathered(left_out: Mapping[str, list[LeftOut]], depth: int) -> list[str]:
+    """Each reason once, with all that it leaves out, and where unless that is everywhere.
+
+    Where RATE has its two rewrites, an estimator that reads more of them than there are is no news.
+    """
     where_of: dict[LeftOut, list[str]] = {}
     for where, records in left_out.items():
         for record in records:
-            where_of.setdefault(record, []).append(where)
+            if not max(ESTIMATORS[record.estimator].passes) > depth >= 2:
+                where_of.setdefault(record, []).append(where)
     subjects: dict[tuple[str, tuple[str, ...]], dict[str, list[str]]] = {}
     for record, places in where_of.items():
         subjects.setdefault((record.why, tuple(places)), {}).setdefault(record.estimator, []).append(record.estimand)

@@ -15,7 +15,7 @@ from ratekit.errors import InputError
 def notebooks(
     folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Folder to copy into.")] = Path("notebooks"),
 ) -> None:
-    """Copy the course: nine notebooks and a playground.
+    """Copy the course: notebooks and a playground.
 
     What is in the folder already is left as it is.
     """
