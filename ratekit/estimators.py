@@ -288,11 +288,6 @@ class Convergence:
 def convergence(r: Floats, clusters: Ints, noise: float = 1.0) -> Convergence:
     """The share of off-target residue that survives a pass, from the rewards of one class, r (n, 4).
 
-    >>> r = np.array([[9.0, 2.5, 6.0, 1.0]] * 2)  # 5 or 0.5, plus a residue of 4, 2, 1, 0.5
-    >>> fit = convergence(r, clusters=np.array([0, 1]))
-    >>> fit.rho, round(fit.weight, 3), fit.estimated
-    (0.5, 0.667, True)
-
     The off-target residue after k passes is e_k = a rho^k. Passes 0 and 2 are on the response's own side,
     1 and 3 on the other, so m0 - m2 = a (1 - rho^2) and m1 - m3 = a rho (1 - rho^2): their ratio is rho, and
     `rate` is biased by e_2 - e_1 = a rho (rho - 1), which L (m1 - m3) = a rho (1 - rho) undoes.
@@ -301,6 +296,13 @@ def convergence(r: Floats, clusters: Ints, noise: float = 1.0) -> Convergence:
     larger and gains little variance: see "rho 0.35, weak drift" in experiments/coverage.md.
     A mark that the first rewrite leaves and later ones keep enters m0 - m2 but not m1 - m3: `rate` is free of
     it, while rho is then off, and with it the extrapolation; `late_convergence` is not.
+
+    Examples
+    --------
+    >>> r = np.array([[9.0, 2.5, 6.0, 1.0]] * 2)  # 5 or 0.5, plus a residue of 4, 2, 1, 0.5
+    >>> fit = convergence(r, clusters=np.array([0, 1]))
+    >>> fit.rho, round(fit.weight, 3), fit.estimated
+    (0.5, 0.667, True)
     """
     return _convergence(r[:, 0] - r[:, 2], r[:, 1] - r[:, 3], clusters, noise)
 
@@ -409,16 +411,18 @@ class Sizes:
 def clustered_mean(values: Floats, clusters: Ints, magnitude: float = 0.0, precision: float = 1e-14) -> Mean:
     """Mean of `values` (n,), its cluster-robust SE, the number of clusters G, and degrees of freedom.
 
-    >>> mean = clustered_mean(np.array([1.0, 2.0, 3.0, 6.0]), np.array([0, 0, 1, 1]))
-    >>> mean.value, round(mean.se, 6), mean.n_clusters, mean.df
-    (3.0, 1.5, 2, 1.0)
-
     CR2: SE^2 = sum_g S_g^2 / (1 - h_g) / n^2 with S_g the sum of (d_i - mean) over cluster g and h_g = n_g/n its share
     of the rows (Bell and McCaffrey 2002, Survey Methodology 28:169). With equal clusters that is the G/(G-1)
     correction, and with one row a cluster the SE of a mean. Degrees of freedom by Satterthwaite under independent rows,
     in closed form: 1/df = sum h_g^2 + (sum y_g)^2 - sum y_g^2 with y_g = h_g^2/(1 - h_g); G - 1 for equal clusters,
     fewer where one is large. NaN if G < 2; an SE of exactly 0 if no cluster's mean differs by more than rounding,
     `precision` of the values or of `magnitude`, the size of the numbers that they are differences of.
+
+    Examples
+    --------
+    >>> mean = clustered_mean(np.array([1.0, 2.0, 3.0, 6.0]), np.array([0, 0, 1, 1]))
+    >>> mean.value, round(mean.se, 6), mean.n_clusters, mean.df
+    (3.0, 1.5, 2, 1.0)
     """
     if len(values) == 0:
         return Mean(float("nan"), float("nan"), 0, float("nan"), 0.0)
@@ -445,10 +449,12 @@ def _flat(sums: Floats, sizes: Floats, rounding: float) -> bool:
 def t_interval(estimate: float, se: float, df: float, level: float = 0.95) -> tuple[float, float, float]:
     """Two-sided interval and p-value of `estimate` against 0 from Student's t with `df` degrees of freedom.
 
+    NaN where the SE is NaN or 0.
+
+    Examples
+    --------
     >>> [round(x, 4) for x in t_interval(1.0, 0.5, df=10)]
     [-0.1141, 2.1141, 0.0734]
-
-    NaN where the SE is NaN or 0.
     """
     refuse_level(level)
     if not (se > 0 and df > 0):
@@ -460,11 +466,13 @@ def t_interval(estimate: float, se: float, df: float, level: float = 0.95) -> tu
 def combined(parts: list[tuple[Floats, float]]) -> tuple[float, float]:
     """SE and degrees of freedom of a sum of clustered means, whose clusters are shared.
 
-    >>> combined([(np.array([0.3, 0.0]), 4.0), (np.array([0.0, 0.4]), 9.0)])  # nothing shared: Welch and Satterthwaite
-    (0.5, 12.835139760410726)
-
     Each part is its scores by cluster, (G,), with sign and factor (`Sizes.scores`), and its degrees of freedom. The
     degrees of freedom are those of `satterthwaite`.
+
+    Examples
+    --------
+    >>> combined([(np.array([0.3, 0.0]), 4.0), (np.array([0.0, 0.4]), 9.0)])  # nothing shared: Welch and Satterthwaite
+    (0.5, 12.835139760410726)
     """
     variances = [float(scores @ scores) for scores, _ in parts]
     se = float(np.linalg.norm(np.asarray(sum(scores for scores, _ in parts))))
@@ -484,10 +492,12 @@ def satterthwaite(variances: list[float], dfs: list[float]) -> float:
 def wald(gaps: Floats, covariance: Floats, df: float) -> tuple[float, float]:
     """F statistic and p-value that all `gaps` (q,) are 0: Hotelling's T^2 with `df` degrees of freedom.
 
+    NaN where the degrees of freedom are too few or the covariance is singular.
+
+    Examples
+    --------
     >>> [round(x, 4) for x in wald(np.array([2.0]), np.array([[1.0]]), df=10)]  # the square of t, and its p-value
     [4.0, 0.0734]
-
-    NaN where the degrees of freedom are too few or the covariance is singular.
     """
     q = len(gaps)
     scale = np.sqrt(np.diag(covariance))
@@ -507,6 +517,8 @@ def wald(gaps: Floats, covariance: Floats, df: float) -> tuple[float, float]:
 def pooled_sd(r0: ArrayLike, w: ArrayLike) -> float:
     """Pooled within-class standard deviation (ddof 1) of the original responses' rewards; NaN if unscored.
 
+    Examples
+    --------
     >>> pooled_sd([1.0, 3.0, 10.0, 14.0], [True, True, False, False])
     2.23606797749979
     """

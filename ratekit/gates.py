@@ -285,6 +285,8 @@ class _Seen:
 def outcome_of(low: float, high: float, limit: float) -> str:
     """What an interval says of a limit.
 
+    Examples
+    --------
     >>> outcome_of(-0.05, 0.08, 0.1), outcome_of(0.11, 0.3, 0.1), outcome_of(-0.05, 0.12, 0.1)
     ('shown small', 'shown too big', 'cannot tell')
     """

@@ -171,21 +171,30 @@ def rewrite(
 ) -> Dataset:
     """Add `rewrites` and `rewrite_status`: the response rewritten to the other side, back, and so on, `depth` times.
 
+    A rewrite that failed is null and its status says why; so are those that would have followed from it.
+
+    Parameters
+    ----------
+    rewriter
+        (texts, targets) -> list of Rewrite(text | None, status), or a spec: "rules", "replay", "replay:PATH",
+        "openai:MODEL", "batch:MODEL", "hf:MODEL"
+    cache
+        a folder: what is in it is not asked for again, so a run that was cut off goes on where it was; an LLM that a
+        spec names always has one (`ratekit.rewriting.default_cache()`)
+    base_url
+        of an OpenAI-compatible server of your own, for "openai:MODEL"
+    options
+        how an LLM is asked: template, rates, retry_failed, ... (`ratekit.rewriting.Options`)
+    meter
+        counts what is used and holds the budget (`ratekit.rewriting.cost.Meter`)
+
+    Examples
+    --------
     >>> import ratekit as rk
     >>> ds = rk.load("reviews", attribute="length")
     >>> ds = rk.rewrite(ds, "length", "rules", depth=2, progress=False)
     >>> len(ds[0]["rewrites"]), ds[0]["rewrite_status"]
     (2, ['ok', 'ok'])
-
-    rewriter  (texts, targets) -> list of Rewrite(text | None, status), or a spec: "rules", "replay", "replay:PATH",
-              "openai:MODEL", "batch:MODEL", "hf:MODEL"
-    cache     a folder: what is in it is not asked for again, so a run that was cut off goes on where it was; an
-              LLM that a spec names always has one (`ratekit.rewriting.default_cache()`)
-    base_url  of an OpenAI-compatible server of your own, for "openai:MODEL"
-    options   how an LLM is asked: template, rates, retry_failed, ... (`ratekit.rewriting.Options`)
-    meter     counts what is used and holds the budget (`ratekit.rewriting.cost.Meter`)
-
-    A rewrite that failed is null and its status says why; so are those that would have followed from it.
     """
     from datasets import Dataset as HFDataset
     from datasets import concatenate_datasets

@@ -36,7 +36,10 @@ Record = dict[str, Any]
 def opened(folder: Path, settings: Mapping[str, Any]) -> tuple[Record, Dataset | None]:
     """The record and the rows that `folder` holds, or a new record and None.
 
-    Raises InputError where the folder holds something else, or an audit with other settings.
+    Raises
+    ------
+    InputError
+        Where the folder holds something else, or an audit with other settings.
     """
     if folder.is_file():
         raise InputError(f"{folder} is a file; --out takes a folder")

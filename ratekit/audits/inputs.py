@@ -28,6 +28,8 @@ BY_NAME = "by name"  # what is neither on this machine nor in memory is known by
 def data_print(data: Any, data_files: Any = None) -> str:
     """The fingerprint of the data: of the files' bytes, or of a table in memory.
 
+    Examples
+    --------
     >>> data_print("reviews")
     'by name'
     >>> data_print([{"response": "a"}]) == data_print([{"response": "a"}]) != data_print([{"response": "b"}])
@@ -53,6 +55,8 @@ def rewriter_print(rewriter: Any) -> str:
 def reward_print(reward: Any) -> str:
     """The fingerprint of a reward: weights and tokenizer of a folder, the served model's id, a callable's code.
 
+    Examples
+    --------
     >>> reward_print("org/model-that-is-not-here")
     'by name'
     >>> reward_print(lambda p, r: [len(x) for x in r]) == reward_print(lambda p, r: [2 * len(x) for x in r])
@@ -86,6 +90,8 @@ def attribute_print(attribute: Attribute) -> str:
 def code_print(function: Any) -> str:
     """The fingerprint of a callable: its code, what it closes over, and what it uses of its own module.
 
+    Examples
+    --------
     >>> def shift(by): return lambda x: x + by
     >>> code_print(shift(1)) == code_print(shift(1)), code_print(shift(1)) == code_print(shift(2))
     (True, False)
@@ -216,6 +222,8 @@ def _digest(*parts: Any) -> str:
 def changed(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
     """The names of the inputs whose fingerprint is another; one that is not in `old`, or by name alone, is not.
 
+    Examples
+    --------
     >>> changed({"data": "a", "rewriter": "by name"}, {"data": "b", "rewriter": "by name"})
     ['data']
     """

@@ -305,6 +305,8 @@ def _keep(folder: Path | None, ds: Dataset, record: dict[str, Any]) -> None:
 def one_or_more(given: Any) -> tuple[Any, ...]:
     """One thing, or several, as a tuple.
 
+    Examples
+    --------
     >>> one_or_more("length"), one_or_more(["length", "sentiment"])
     (('length',), ('length', 'sentiment'))
     """
@@ -314,10 +316,12 @@ def one_or_more(given: Any) -> tuple[Any, ...]:
 def names_of(rewards: Any) -> dict[str, Any]:
     """Each reward under the name of its column; InputError for an unknown reward or a name that two would share.
 
+    Called before any work is done, so that a misspelt reward is not found after the rewriting.
+
+    Examples
+    --------
     >>> names_of(["vader", "words"])
     {'vader': 'vader', 'words': 'words'}
-
-    Called before any work is done, so that a misspelt reward is not found after the rewriting.
     """
     if isinstance(rewards, Mapping):
         named = dict(rewards)
@@ -370,7 +374,10 @@ def planned(
 ) -> dict[str, Plan]:
     """What `rewritten` would ask an LLM for, by attribute; makes no request.
 
-    Raises InputError for a rewriter that asks none.
+    Raises
+    ------
+    InputError
+        For a rewriter that asks none.
     """
     plans = {}
     for part in parts:

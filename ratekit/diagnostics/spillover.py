@@ -24,13 +24,6 @@ def spillover(
 ) -> pd.DataFrame:
     """The spillover matrix: rewriting each attribute moves each measure by how much, and the reward through it.
 
-    >>> import ratekit as rk
-    >>> table = rk.spillover(rk.load("reviews", attribute="length"))
-    >>> int(table.set_index("measure").loc["words", "shift"])
-    87
-
-    measures  {name: texts -> numbers}; default words, sentiment, readability, faults
-
     One row per attribute, measure and reward model (none, where nothing is scored): attribute, measure, shift (mean of
     s (measure of the second rewrite - of the first)), se, ci_low, ci_high, p_value, shift_sd (in SDs of the originals),
     reward_model, per_unit, per_unit_se, through, through_se, total, collinear, n, n_clusters.
@@ -40,6 +33,18 @@ def spillover(
     RATE effect. This parts the effect among the measures as far as a linear model with these measures can; it is a
     description and not an identified mediation. Where the changes are collinear, `per_unit` is NaN and `collinear`
     names the measures.
+
+    Parameters
+    ----------
+    measures
+        {name: texts -> numbers}; default words, sentiment, readability, faults
+
+    Examples
+    --------
+    >>> import ratekit as rk
+    >>> table = rk.spillover(rk.load("reviews", attribute="length"))
+    >>> int(table.set_index("measure").loc["words", "shift"])
+    87
     """
     import pandas as pd
 

@@ -29,6 +29,8 @@ def names(values: Iterable[Hashable], width: int = 40) -> dict[Any, str]:
 def plain(text: object, width: int = 40) -> str:
     r"""One name as a label: one line, not too long, no control characters, and a dollar is a dollar.
 
+    Examples
+    --------
     >>> print(plain("a\x1b[31m $5"))
     a[31m \$5
     """
@@ -38,6 +40,8 @@ def plain(text: object, width: int = 40) -> str:
 def folded(text: str, width: int) -> str:
     """A label on several lines, broken after a slash, a dash or the like, and within a word that is too long.
 
+    Examples
+    --------
     >>> folded("sfairXC/FsfairX-LLaMA3-RM-v0.1", 14)
     'sfairXC/\\nFsfairX-\\nLLaMA3-RM-v0.1'
     >>> folded("abcdefghij", 4)
@@ -57,6 +61,8 @@ def folded(text: str, width: int) -> str:
 def written(value: float, largest: float = 1.0) -> str:
     """A number with its sign, to as many places as a table needs whose largest number is `largest`.
 
+    Examples
+    --------
     >>> written(0.034), written(-12.34, largest=87), written(0.00012, largest=0.003)
     ('+0.03', '\N{MINUS SIGN}12.3', '+0.0001')
     """

@@ -29,10 +29,16 @@ NEEDED = ("attribute", "reward_model", "estimator", "estimand", "estimate", "se"
 class Contents:
     """The parts of a report; a part that is not there is None, and `missing` says why.
 
-    ds       the rows, at whatever stage they are; table: their effects, as `rk.estimate` gives them
-    seen     both as an `Audit`, whose verdicts and checks are shown
-    record   run.json: settings, versions, rewards, rewriting (what it used and cost)
-    audit    audit.csv of a merge, with its picture as PNG bytes
+    Parameters
+    ----------
+    ds
+        the rows, at whatever stage they are; table: their effects, as `rk.estimate` gives them
+    seen
+        both as an `Audit`, whose verdicts and checks are shown
+    record
+        run.json: settings, versions, rewards, rewriting (what it used and cost)
+    audit
+        audit.csv of a merge, with its picture as PNG bytes
     """
 
     where: Path
@@ -48,11 +54,16 @@ class Contents:
 def gather(path: str | Path | Audit) -> Contents:
     """The contents of an audit, of a run's folder, of a saved dataset or of a file of rows.
 
+    Raises
+    ------
+    InputError
+        Where there is nothing to report at all.
+
+    Examples
+    --------
     >>> gather("no-such-folder")
     Traceback (most recent call last):
     ratekit.errors.InputError: no such file or folder: no-such-folder
-
-    Raises InputError where there is nothing to report at all.
     """
     if isinstance(path, Audit):
         return Contents(path.folder or Path("audit"), path.dataset, path.effects, path, path.provenance)

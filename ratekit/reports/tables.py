@@ -16,12 +16,14 @@ WITH = ("_se", LOW, HIGH, "_p_adjusted")  # what stands beside an estimate, unde
 def audit_tables(table: pd.DataFrame) -> tuple[Table, Table | None]:
     """The audit of a merge: what each model is and rewards, and how that differs from each of its parents.
 
+    Columns named `<attribute> - <parent>` are the differences; an estimate's SE and p-value are left to audit.csv.
+
+    Examples
+    --------
     >>> import pandas as pd
     >>> frame = pd.DataFrame({"model": ["soup"], "length": [0.5], "length_ci_low": [0.25], "length_ci_high": [0.75]})
     >>> audit_tables(frame)[0].rows
     [['soup', '0.5 [0.25, 0.75]']]
-
-    Columns named `<attribute> - <parent>` are the differences; an estimate's SE and p-value are left to audit.csv.
     """
     shown = [c for c in map(str, table.columns) if not any(c == f"{name}{end}" for name in table for end in WITH)]
     differences = [c for c in shown if " - " in c]

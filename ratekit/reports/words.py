@@ -48,6 +48,8 @@ def question(table: pd.DataFrame | None, audited: bool = False) -> str:
 def making(attribute: str) -> str:
     """What is varied, as the subject of a sentence.
 
+    Examples
+    --------
     >>> making("length")
     'Making a response longer rather than shorter'
     >>> making("sentiment")

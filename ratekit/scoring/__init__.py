@@ -51,10 +51,15 @@ FORMS: dict[str, str] = {
 def find_reward(reward: str | Path) -> Reward | str:
     """The reward of that name, or the folder, hub id or form of a model that is still to be loaded.
 
+    Raises
+    ------
+    InputError
+        For what can be none, before any work is done.
+
+    Examples
+    --------
     >>> find_reward("org/model")
     'org/model'
-
-    Raises InputError for what can be none, before any work is done.
     """
     name = str(reward)
     known = REWARD_MODELS.get(name)

@@ -121,6 +121,8 @@ def guess(name: str, config: Any, has_template: bool) -> Adapter:
 def named_adapter(name: str) -> Adapter:
     """The adapter of that name, or `token:TOKEN` (a number is a token's id).
 
+    Examples
+    --------
     >>> named_adapter("token:0").token
     0
     """

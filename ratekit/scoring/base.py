@@ -34,11 +34,18 @@ SCORED = (OK, TRUNCATED)
 class Scores(NamedTuple):
     """What a reward says of n texts.
 
-    rewards   (n,) float64, NaN where there is none
-    statuses  n of the words above
-    parts     objective -> (n,) float64, for a reward that is made of several
-    tokens    (n,) how many tokens each text has, 0 where it was not read
-    reasons   status -> what was said the first time, where more is known than the status
+    Parameters
+    ----------
+    rewards
+        (n,) float64, NaN where there is none
+    statuses
+        n of the words above
+    parts
+        objective -> (n,) float64, for a reward that is made of several
+    tokens
+        (n,) how many tokens each text has, 0 where it was not read
+    reasons
+        status -> what was said the first time, where more is known than the status
     """
 
     rewards: NDArray[np.float64]

@@ -44,15 +44,25 @@ def check_reward(
 ) -> pd.DataFrame:
     """A table of checks of a reward model: columns check, result ("pass", "FAIL" or "note") and seen.
 
+    Parameters
+    ----------
+    texts
+        (prompt, response) pairs to check with; by default eight short ones
+    reference
+        a prompt, a response and the score that the model's card gives for them
+    adapter
+        how it is read, where that is not known and should not be guessed
+
+    Raises
+    ------
+    InputError
+        Where the model cannot be loaded.
+
+    Examples
+    --------
     >>> table = check_reward("path/to/model")  # doctest: +SKIP
     >>> (table.result == "FAIL").any()  # doctest: +SKIP
     False
-
-    texts      (prompt, response) pairs to check with; by default eight short ones
-    reference  a prompt, a response and the score that the model's card gives for them
-    adapter    how it is read, where that is not known and should not be guessed
-
-    Raises InputError where the model cannot be loaded.
     """
     import pandas as pd
 

@@ -26,6 +26,8 @@ Columns = dict[str, list[Any]]
 def takes_completions(function: Any) -> bool:
     """Whether a function has TRL's signature.
 
+    Examples
+    --------
     >>> takes_completions(lambda completions, **kwargs: []), takes_completions(lambda prompts, responses: [])
     (True, False)
     """
@@ -38,6 +40,8 @@ def takes_completions(function: Any) -> bool:
 class CompletionsReward:
     """A function of TRL's signature, asked about some rows.
 
+    Examples
+    --------
     >>> def short(completions, limit, **kwargs): return [float(len(c) < n) for c, n in zip(completions, limit)]
     >>> CompletionsReward(short)(["Why?"], ["So."], {"limit": [10]})
     array([1.])

@@ -351,12 +351,20 @@ def _lists(distinct: Distinct, values: NDArray[Any]) -> Any:
 class Distinct:
     """Where the distinct texts of a dataset stand.
 
-    lengths  (rows,) texts in each row's chain, the response included
-    inverse  (entries,) for every text of every chain, in order: which distinct one it is, -1 where there is none
-    row      (n,) the first row of each distinct text, texts of one prompt side by side
-    place    (n,) its place in that row's chain
-    prompt   (n,) a number that texts of one prompt share
-    key      (n, 2) uint64, a hash of prompt and text
+    Parameters
+    ----------
+    lengths
+        (rows,) texts in each row's chain, the response included
+    inverse
+        (entries,) for every text of every chain, in order: which distinct one it is, -1 where there is none
+    row
+        (n,) the first row of each distinct text, texts of one prompt side by side
+    place
+        (n,) its place in that row's chain
+    prompt
+        (n,) a number that texts of one prompt share
+    key
+        (n, 2) uint64, a hash of prompt and text
     """
 
     lengths: NDArray[np.int64]

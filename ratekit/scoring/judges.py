@@ -26,10 +26,12 @@ LEAST_PAIRS = 8  # before a judge's liking for a place is spoken of
 class DpoReward:
     """The reward that a model trained by preference (DPO) holds implicitly: beta log p(response)/p_reference(response).
 
-    >>> reward = DpoReward("my-org/policy", "my-org/reference")  # doctest: +SKIP
-
     Rafailov et al. 2023 (arXiv 2305.18290), equation 5 without the part that depends on the prompt alone. Both models
     must read texts with the same tokenizer and template.
+
+    Examples
+    --------
+    >>> reward = DpoReward("my-org/policy", "my-org/reference")  # doctest: +SKIP
     """
 
     def __init__(
@@ -72,20 +74,30 @@ class DpoReward:
 class PairwiseJudge:
     """The log odds that a language model prefers a response to the reference response of its prompt.
 
-    >>> judge = PairwiseJudge("my-org/judge", {"Why is the sky blue?": "Because of the air."})  # doctest: +SKIP
-    >>> judge(["Why is the sky blue?"], ["Air scatters blue light most."]).shape  # doctest: +SKIP
-    (1,)
-
-    model       local folder or hub id of a language model with a chat template
-    references  prompt -> the response that others are compared with, or a data file with `prompt` and `response` (the
-                first response of each prompt counts)
-    adapter     the question and the two answers; `{response}` becomes both responses, named by the answers
-
     Both orders are asked and averaged, so that a judge that likes the first response whatever it says gives 0: half of
     [logit(A) - logit(B)] with the response first, and half of [logit(B) - logit(A)] with it second. A response that is
     its own reference has exactly 0.
 
-    Raises InputError for a prompt that has no reference.
+    Parameters
+    ----------
+    model
+        local folder or hub id of a language model with a chat template
+    references
+        prompt -> the response that others are compared with, or a data file with `prompt` and `response` (the first
+        response of each prompt counts)
+    adapter
+        the question and the two answers; `{response}` becomes both responses, named by the answers
+
+    Raises
+    ------
+    InputError
+        For a prompt that has no reference.
+
+    Examples
+    --------
+    >>> judge = PairwiseJudge("my-org/judge", {"Why is the sky blue?": "Because of the air."})  # doctest: +SKIP
+    >>> judge(["Why is the sky blue?"], ["Air scatters blue light most."]).shape  # doctest: +SKIP
+    (1,)
     """
 
     def __init__(
@@ -148,6 +160,8 @@ class PairwiseJudge:
 class References:
     """The response that others are compared with, by prompt.
 
+    Examples
+    --------
     >>> References({"Why?": "Because."}).of([{"role": "user", "content": "Why?"}])
     'Because.'
     """

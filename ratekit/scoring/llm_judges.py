@@ -386,6 +386,8 @@ class PairwiseLLMJudge:
 def said_spread(of: Spread) -> str:
     """The spread in words.
 
+    Examples
+    --------
     >>> said_spread(Spread(0.8, 1.9, 0.94, 200, 3))
     'the scores of one text asked about again have an SD of 0.8, the texts one of 1.9; the mean of 3 is 94 % the texts'
     """
@@ -446,6 +448,8 @@ _OWN = ("rubric", "scale", "criteria", "repeats", "price_in", "price_out", "budg
 def is_asked(rest: str) -> bool:
     """Whether what follows "judge:" or "pairwise:" names a chat behind a server.
 
+    Examples
+    --------
     >>> is_asked("openai:gpt-4o-mini"), is_asked("my-org/judge")
     (True, False)
     """
@@ -455,6 +459,8 @@ def is_asked(rest: str) -> bool:
 def judge_name(spec: str) -> str:
     """The name of a judge's column: its form and model, and its rubric's file where it has one.
 
+    Examples
+    --------
     >>> judge_name("judge:openai:gpt-4o-mini,rubric=prompts/clear.txt,scale=1-5")
     'judge:gpt-4o-mini-clear'
     """

@@ -22,7 +22,10 @@ log = logging.getLogger("ratekit")
 def find_adapter(name: str, adapter: str | Adapter | None) -> Adapter | None:
     """The adapter asked for, or the one known for this hub id or for a folder that bears that model's name.
 
-    Raises InputError for an unknown name.
+    Raises
+    ------
+    InputError
+        For an unknown name.
     """
     if isinstance(adapter, str):
         return named_adapter(adapter)
@@ -61,7 +64,10 @@ def load_model(
 ) -> Any:  # fmt: skip
     """The model on its device, in eval mode; with `weights` instead of its own where those are given.
 
-    Raises InputError for pickled weights, absent ones, and code of its own that nobody allowed.
+    Raises
+    ------
+    InputError
+        For pickled weights, absent ones, and code of its own that nobody allowed.
     """
     import torch
     from accelerate import PartialState

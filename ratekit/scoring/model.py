@@ -62,25 +62,43 @@ LEAST_MASS = 0.1  # of the probability that a judge's two answers should have to
 class RewardModel:
     """The reward of a model folder or hub id, loaded when it is made.
 
+    Parameters
+    ----------
+    model
+        local folder or hub id; safetensors only; a LoRA adapter's folder is the model that it makes
+    adapter
+        how it is read, a name in `ADAPTERS` or an `Adapter`; by default known by its id, or guessed
+    revision
+        of a hub model; by default the newest
+    device
+        "cuda", "mps" or "cpu"; by default the first that is there
+    dtype
+        "float32", "bfloat16" or "float16"; by default the checkpoint's own on a GPU (float16 instead of bfloat16 where
+        it has none), float32 elsewhere
+    max_length
+        tokens; by default what the model and its tokenizer allow
+    token_budget
+        tokens in a forward pass; by default what the memory allows; halved when the memory runs out
+    path
+        "auto", or "packed", "padded", "single" (forward.py)
+    truncation
+        what a text that is too long loses first: "prompt" (its beginning, then the response's beginning) or "response"
+        (its end, then the prompt's beginning)
+    weights
+        a state dict that takes the place of the weights in the folder
+    trust_remote_code
+        run code that comes with the model; off unless asked for
+
+    Raises
+    ------
+    InputError
+        Where the model is no reward model or cannot be loaded safely.
+
+    Examples
+    --------
     >>> reward = RewardModel("sfairXC/FsfairX-LLaMA3-RM-v0.1")  # doctest: +SKIP
     >>> reward(["Why?"], ["Because."]).shape  # doctest: +SKIP
     (1,)
-
-    model              local folder or hub id; safetensors only; a LoRA adapter's folder is the model that it makes
-    adapter            how it is read, a name in `ADAPTERS` or an `Adapter`; by default known by its id, or guessed
-    revision           of a hub model; by default the newest
-    device             "cuda", "mps" or "cpu"; by default the first that is there
-    dtype              "float32", "bfloat16" or "float16"; by default the checkpoint's own on a GPU (float16 instead of
-                       bfloat16 where it has none), float32 elsewhere
-    max_length         tokens; by default what the model and its tokenizer allow
-    token_budget       tokens in a forward pass; by default what the memory allows; halved when the memory runs out
-    path               "auto", or "packed", "padded", "single" (forward.py)
-    truncation         what a text that is too long loses first: "prompt" (its beginning, then the response's beginning)
-                       or "response" (its end, then the prompt's beginning)
-    weights            a state dict that takes the place of the weights in the folder
-    trust_remote_code  run code that comes with the model; off unless asked for
-
-    Raises InputError where the model is no reward model or cannot be loaded safely.
     """
 
     def __init__(

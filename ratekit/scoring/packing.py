@@ -73,6 +73,8 @@ class Pack:
 def distinct(items: Iterable[Key]) -> tuple[list[Key], list[int]]:
     """The distinct items in order of appearance, and for each item the place of its own.
 
+    Examples
+    --------
     >>> distinct(["b", "a", "b"])
     (['b', 'a'], [0, 1, 0])
     """
@@ -84,6 +86,8 @@ def distinct(items: Iterable[Key]) -> tuple[list[Key], list[int]]:
 def common_prefix(a: Tokens, b: Tokens) -> int:
     """How many tokens two sequences begin with in common.
 
+    Examples
+    --------
     >>> common_prefix([1, 2, 3], [1, 2, 4, 5])
     2
     """
@@ -103,6 +107,8 @@ def common_prefix(a: Tokens, b: Tokens) -> int:
 def tree(sequences: Sequence[Tokens], least_shared: int = LEAST_SHARED) -> list[tuple[int, list[Branch]]]:
     """The distinct `sequences` in the tree's order, each with its path of branches from the root.
 
+    Examples
+    --------
     >>> tree([(1, 2, 3, 4, 5), (1, 2, 3, 6), (1, 2, 3, 6, 7)], least_shared=1)[-1]
     (2, [Branch(of=0, begin=0, end=3), Branch(of=1, begin=3, end=4), Branch(of=2, begin=4, end=5)])
     """
@@ -133,14 +139,16 @@ def tree(sequences: Sequence[Tokens], least_shared: int = LEAST_SHARED) -> list[
 def packs(sequences: Sequence[Tokens], budget: int, least_shared: int = LEAST_SHARED) -> list[Pack]:
     """All `sequences` (distinct, none empty) in packs of about `budget` tokens.
 
+    A tree that fits into a pack is never cut; one that does not has its shared branches run again in the next pack.
+    A sequence longer than the budget is a pack by itself. `least_shared=0` shares nothing.
+
+    Examples
+    --------
     >>> pack, = packs([(1, 2, 3, 4, 5), (1, 2, 3, 6)], budget=100, least_shared=2)
     >>> pack.tokens, pack.positions
     ([1, 2, 3, 4, 5, 6], [0, 1, 2, 3, 4, 3])
     >>> pack.segments[-1]
     Segment(start=5, length=1, context=((0, 3),))
-
-    A tree that fits into a pack is never cut; one that does not has its shared branches run again in the next pack.
-    A sequence longer than the budget is a pack by itself. `least_shared=0` shares nothing.
     """
     if least_shared:
         planned = tree(sequences, least_shared)
@@ -176,11 +184,13 @@ def packs(sequences: Sequence[Tokens], budget: int, least_shared: int = LEAST_SH
 def filler(n: int) -> int:
     """How many tokens to add to a pass of n, so that few sizes occur: 32 in each doubling, 1 % more to run.
 
-    >>> filler(2000), filler(300), filler(40)
-    (16, 4, 0)
-
     On a CPU the kernels are made for each size and kept, and with them the memory around: `benchmarks/scoring_data.py
     sizes`.
+
+    Examples
+    --------
+    >>> filler(2000), filler(300), filler(40)
+    (16, 4, 0)
     """
     return -n % (1 << max(0, n.bit_length() - 6))
 
@@ -188,6 +198,8 @@ def filler(n: int) -> int:
 def batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
     """Rows in batches for models that need padding: sorted by length, at most `budget` tokens with the padding.
 
+    Examples
+    --------
     >>> batches([3, 9, 4, 8], budget=18)
     [[1, 3], [2, 0]]
     """
@@ -202,6 +214,8 @@ def batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
 def shares(costs: Sequence[int], n: int) -> list[list[int]]:
     """Which of the jobs each of `n` processes does, so that all have about the same cost: longest first.
 
+    Examples
+    --------
     >>> shares([5, 1, 1, 3], n=2)
     [[0], [3, 1, 2]]
     """

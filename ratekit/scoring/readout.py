@@ -23,9 +23,14 @@ class Encoded(NamedTuple):
 class Readout:
     """How a model is read.
 
-    rows         text -> the positions whose last hidden state is read
-    from_hidden  (states (m, width), texts, rows of each text) -> (n, k); None where only the whole forward will do
-    from_whole   (the model's output, texts, first column of each text) -> (n, k)
+    Parameters
+    ----------
+    rows
+        text -> the positions whose last hidden state is read
+    from_hidden
+        (states (m, width), texts, rows of each text) -> (n, k); None where only the whole forward will do
+    from_whole
+        (the model's output, texts, first column of each text) -> (n, k)
     """
 
     rows: Callable[[Encoded], Sequence[int]]
