@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, TextIO, cast
 
 from ratekit.escaping import visible
 from ratekit.redaction import redact
@@ -95,9 +95,20 @@ def _say(message: str, code: int) -> int:
     return code
 
 
+class _Stderr(logging.StreamHandler):  # type: ignore[type-arg]
+    """Writes to what is the standard error when something is said."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:
+        return sys.stderr
+
+
 def _log_to_stderr() -> None:
     log = logging.getLogger("ratekit")
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Stderr()
     handler.setFormatter(_Shown("%(message)s"))
     log.handlers[:] = [handler]
     log.setLevel(logging.INFO)

@@ -26,11 +26,12 @@ class Heard(logging.Handler):
 
     def __enter__(self) -> dict[str, None]:
         self.lines: dict[str, None] = {}
-        logging.getLogger("ratekit").addHandler(self)
+        log = logging.getLogger("ratekit")
+        self.others, log.handlers[:] = log.handlers[:], [self]
         return self.lines
 
     def __exit__(self, *_: object) -> None:
-        logging.getLogger("ratekit").removeHandler(self)
+        logging.getLogger("ratekit").handlers[:] = self.others
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep the line."""
