@@ -9,7 +9,7 @@ from conftest import ROOT
 
 spec = importlib.util.spec_from_file_location("architectures", ROOT / "benchmarks" / "scoring_architectures.py")
 architectures = importlib.util.module_from_spec(spec)
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.sweep
 spec.loader.exec_module(architectures)
 
 
