@@ -249,7 +249,7 @@ def score(
     ds
         Rows in any form that `as_dataset` takes, with prompt, response and, where there are any, rewrites.
     reward
-        (prompts, responses) -> (n,) floats, a function in TRL's signature (completions, **columns), or a name in
+        (prompts, responses) -> (n,) floats, a function in TRL's signature `(completions, **columns)`, or a name in
         `REWARD_MODELS`, a model folder (a LoRA adapter's too), a hub id, "judge:MODEL", "pairwise:MODEL,REFERENCES",
         "dpo:POLICY,REFERENCE", "served:URL[,MODEL]"; or a list of such.
     name
