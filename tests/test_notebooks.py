@@ -12,7 +12,7 @@ from nbclient import NotebookClient
 # (what the parameter cell says, what the test makes of it): the replacement must apply, or the test fails.
 SMALLER = {
     "01_quickstart.ipynb": [("n_pairs = 1800", "n_pairs = 240")],
-    "02_confounding.ipynb": [("n = 400 ", "n = 100 ")],
+    "02_confounding.ipynb": [("n = 400 ", "n = 200 ")],
     "03_one_rewrite_is_not_enough.ipynb": [("n = 400 ", "n = 100 ")],
     "04_rewriting_twice_and_three_times.ipynb": [("n = 2000 ", "n = 1000 ")],
     "06_prototype_an_attribute.ipynb": [("n_estimate = 80 ", "n_estimate = 30 ")],
