@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import zlib
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -107,12 +108,20 @@ def study(kind: str, name: str, n: int, world: NumericWorld, replications: int) 
 
 
 def over_all(
-    study: Callable[..., list[dict[str, object]]], worlds: list[tuple[str, str, int, NumericWorld]], replications: int
+    study: Callable[..., list[dict[str, object]]], worlds: Sequence[tuple[object, ...]], jobs: int
 ) -> pd.DataFrame:
-    """The rows of every world, two worlds at a time."""
-    with ProcessPoolExecutor(2) as pool:
-        found = pool.map(study, *zip(*worlds, strict=True), [replications] * len(worlds))
+    """The rows of `study` of every world, `jobs` worlds at a time: the same rows in the same order for any number."""
+    with ProcessPoolExecutor(jobs) as pool:
+        found = pool.map(study, *zip(*worlds, strict=True))
         return pd.DataFrame([row for rows in tqdm(found, total=len(worlds), unit="world") for row in rows])
+
+
+def options(description: str | None) -> argparse.ArgumentParser:
+    """What each study of worlds can be asked on the command line."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="worlds at a time; all cores by default")
+    parser.add_argument("--out", type=Path, default=HERE, help="folder of the tables")
+    return parser
 
 
 def report(table: pd.DataFrame) -> str:
@@ -167,11 +176,10 @@ def _range(coverage: pd.Series) -> str:
 
 def main() -> None:
     """Run every world and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = options(__doc__)
     parser.add_argument("--replications", type=int, default=REPLICATIONS)
-    parser.add_argument("--out", type=Path, default=HERE)
     args = parser.parse_args()
-    table = over_all(study, WORLDS, args.replications)
+    table = over_all(study, [(*world, args.replications) for world in WORLDS], args.jobs)
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "coverage.md").write_text(report(table), encoding="utf-8")
     table.to_csv(args.out / "coverage.csv", index=False, float_format="%.5f")

@@ -8,20 +8,17 @@ the rewards alone, draw by draw. Seeded.
 
 from __future__ import annotations
 
-import argparse
 import zlib
 from collections import defaultdict
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from coverage import over_all
+from coverage import options, over_all
 
 from ratekit.estimators import effects
 from ratekit.recommendation import recommended
 from ratekit.simulate import Imperfections, NumericWorld
 
-HERE = Path(__file__).parent
 REPLICATIONS = 400
 
 FEW, RARE, LARGE, DEEP, REFUSED = (
@@ -121,11 +118,10 @@ def report(table: pd.DataFrame) -> str:
 
 def main() -> None:
     """Run every world and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = options(__doc__)
     parser.add_argument("--replications", type=int, default=REPLICATIONS)
-    parser.add_argument("--out", type=Path, default=HERE)
     args = parser.parse_args()
-    table = over_all(study, WORLDS, args.replications)
+    table = over_all(study, [(*world, args.replications) for world in WORLDS], args.jobs)
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "coverage_wider.md").write_text(report(table), encoding="utf-8")
     table.to_csv(args.out / "coverage_wider.csv", index=False, float_format="%.5f")

@@ -1,6 +1,6 @@
 """How often is a verdict wrong? Worlds with known truth, judged by the rules of `ratekit.diagnostics.verdicts`.
 
-    make verdicts      # writes experiments/verdicts.csv and verdicts.md; seeded; some minutes on two cores
+    make verdicts      # writes experiments/verdicts.csv and verdicts.md; seeded; some minutes on two cores (`--jobs N`)
 
 Each world is a rewriter and a reward model as formulas: reward of response i after k passes
 
@@ -15,12 +15,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from coverage import options, over_all
 from numpy.typing import NDArray
 
 from ratekit.conclusions import NO_TRUST, TRUST, WORDS
@@ -30,7 +29,6 @@ from ratekit.estimators import effects
 from ratekit.recommendation import LEAST_EFFECT_SD, recommended
 
 Floats = NDArray[np.float64]
-HERE = Path(__file__).parent
 DRAWS = 200
 LARGE = 200_000
 
@@ -179,8 +177,8 @@ def judge(world: World, seen: Evidence, r: Floats) -> tuple[str, str, tuple[str,
     return verdict.word, best.estimator, tuple(c.name for c in verdict.checks if c.word == verdict.word != TRUST)
 
 
-def study(place: int) -> dict[str, object]:
-    """One row of the table."""
+def study(place: int) -> list[dict[str, object]]:
+    """The row of one world."""
     world = list(worlds())[place]
     rng = np.random.default_rng([20260101, place])
     seen, r, tau = world.draw(rng, LARGE)
@@ -203,20 +201,21 @@ def study(place: int) -> dict[str, object]:
         false_trust += word == TRUST and (world.faulty or bias > RULES["drift"].fine[1])
         false_no += word == NO_TRUST and not world.faulty and bias < RULES["drift"].usable[1]
     read = used.most_common(1)[0][0]
-    return {
+    return [{
         "world": world.name, "n": world.n, "read": read, "bias": abs(of[read, "ate"] - truth.mean()) / size,
         "faulty": world.faulty, "unseen": world.unseen, **{word: words[word] / DRAWS for word in WORDS},
         "false trust": false_trust / DRAWS, "false do not trust": false_no / DRAWS,
         "reason": ", ".join(name for name, _ in reasons.most_common(2)),
-    }  # fmt: skip
+    }]  # fmt: skip
 
 
 def main() -> None:
     """Write the table."""
-    with ProcessPoolExecutor(2) as pool:
-        table = pd.DataFrame(pool.map(study, range(len(list(worlds())))))
-    table.to_csv(HERE / "verdicts.csv", index=False, float_format="%.3f")
-    (HERE / "verdicts.md").write_text(report(table), encoding="utf-8")
+    args = options(__doc__).parse_args()
+    table = over_all(study, [(place,) for place in range(len(list(worlds())))], args.jobs)
+    args.out.mkdir(parents=True, exist_ok=True)
+    table.to_csv(args.out / "verdicts.csv", index=False, float_format="%.3f")
+    (args.out / "verdicts.md").write_text(report(table), encoding="utf-8")
     print(table[["world", *WORDS, "false trust", "false do not trust"]].to_string())
 
 
