@@ -7,7 +7,8 @@ Each of 14 reward models pays for one attribute of the suite:
 
     reward = quality of the review + noise of the text + size * measure of the attribute / its dose
 
-with variances .75 and .25 of the first two, and `size` in SDs of a reward without the bias. The reviews are those of
+with variances .75 and .25 of the first two, the noise each model's own, and `size` in SDs of a reward without the bias.
+The reviews are those of
 `TextWorld`, which have none of these attributes but length, and rules rewrite each of them there and back. A card is
 one model by 14 attributes: p-values by RATE (ATU), adjusted over the card. What another attribute's rewrites do to the
 measure is known exactly, so a spillover is told from a false discovery.
@@ -52,7 +53,7 @@ QUALITY, TEXT = 0.75**0.5, 0.25**0.5
 class Draw(NamedTuple):
     """One draw: what does not depend on the planted size.
 
-    plain    (J, n, 3) reward of the response and its two rewrites without a bias, by attribute rewritten
+    plain    (K, J, n, 3) reward of the response and its two rewrites without a bias, by model and attribute rewritten
     planted  (K, J, n, 3) what each model pays for, per unit of its size
     """
 
@@ -82,7 +83,8 @@ def drawn(seed: int, n: int, attributes: tuple[str, ...] = ATTRIBUTES) -> tuple[
     place = {t: i for i, t in enumerate(distinct)}
     at = np.array([[[place[t] for t in chain] for chain in chains] for chains in texts])
     quality = QUALITY * np.random.default_rng(seed).normal(size=n)
-    plain = quality[None, :, None] + TEXT * normal(distinct, seed)[at]
+    noise = np.stack([normal(distinct, 1000 * seed + k)[at] for k in range(len(attributes))])
+    plain = quality[:, None] + TEXT * noise
     planted = np.empty((len(attributes), *at.shape))
     for k, name in enumerate(attributes):
         measure = SUITE[name].attribute.measure
@@ -107,9 +109,9 @@ def one(seed: int, n: int) -> pd.DataFrame:
             card = []
             for j, varied in enumerate(ATTRIBUTES):
                 if size != SIZE and j != k:  # of the other sizes only the model's own column is of interest
-                    effect, p = tested(draw.plain[j])
+                    effect, p = tested(draw.plain[k, j])
                 else:
-                    effect, p = tested(draw.plain[j] + size * draw.planted[k, j])
+                    effect, p = tested(draw.plain[k, j] + size * draw.planted[k, j])
                 true = size * float((draw.planted[k, j, :, 1] - draw.planted[k, j, :, 2]).mean())
                 card.append({"seed": seed, "size": size, "pays": pays, "varied": varied, "true": true,
                              "effect": effect, "p_value": p})  # fmt: skip
@@ -126,7 +128,7 @@ def needed(seed: int = 10_000, pilot: int = 150) -> tuple[int, float]:
         ds = Dataset.from_dict({
             "prompt_id": [str(i) for i in range(pilot)], "attribute": [name] * pilot, "treated": [False] * pilot,
             "response": [chain[0] for chain in texts[j]], "rewrites": [chain[1:] for chain in texts[j]],
-            "reward/planted": (draw.plain[j] + SIZE * draw.planted[j, j]).tolist(),
+            "reward/planted": (draw.plain[j, j] + SIZE * draw.planted[j, j]).tolist(),
         })  # fmt: skip
         most = max(most, int(rk.plan(ds, se=wanted, estimand="atu").n_needed.iloc[0]))
     return most, wanted

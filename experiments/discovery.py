@@ -2,6 +2,7 @@
 
     python experiments/discovery.py                # 100 searches -> discovery.csv, discovery.md
     python experiments/discovery.py --searches 8   # a few
+    python experiments/discovery.py --proposer     # with an LLM, a fake one, that proposes too
 
 A reward is noise of its own for each text, plus 0 to 3 of six biases that no suite asks for, plus, where there is any
 bias, a small reward for sentiment, which the suite has. The biases are present in the responses by chance, each in 30 %
@@ -15,6 +16,8 @@ import hashlib
 import json
 import logging
 import time
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -97,16 +100,16 @@ def search(seed: int, prompts: int = 100, proposer: object = None) -> dict[str, 
     }  # fmt: skip
 
 
-def summary(table: pd.DataFrame) -> str:
+def summary(table: pd.DataFrame, proposer: bool = False) -> str:
     """The table's claims, as Markdown."""
     null = table[table["n_planted"] == 0]
     share = table["false"] / table["n_confirmed"].clip(lower=1)
     lines = [
-        "# Discovery of planted biases",
+        "# Discovery of planted biases" + (", with a proposer that is no help" if proposer else ""),
         "",
-        f"`python experiments/discovery.py`, here {len(table)} of its seeds: each search has three rounds, on 400 "
-        "responses to "
-        "100 prompts; 40 rows screen a candidate and 200 that were not looked at before confirm it.",
+        f"`python experiments/discovery.py{' --proposer' if proposer else ''}`, {len(table)} seeds: each search has "
+        "three rounds, on 400 responses to 100 prompts; 40 rows screen a candidate and 200 that were not looked at "
+        "before confirm it.",
         "",
         "| | |",
         "|---|---|",
@@ -121,9 +124,14 @@ def summary(table: pd.DataFrame) -> str:
         f"| rewrites in a search | {table['rewrites'].mean():,.0f} |",
         "",
         "The biases: " + ", ".join(PLANTED) + f"; each pays {SIZE}, beside noise of SD {NOISE} that every text has of "
-        f"its own. Rows are in discovery.csv.",
+        f"its own. Rows are in discovery{'_proposer' if proposer else ''}.csv.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def quiet() -> None:
+    """A worker says nothing of its own."""
+    logging.getLogger("ratekit").setLevel(logging.ERROR)
 
 
 def main() -> None:
@@ -131,17 +139,28 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--searches", type=int, default=100)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--minutes", type=float, default=1e9, help="stop after so many, with what is done")
+    parser.add_argument("--proposer", action="store_true", help="ask a server that proposes too, a fake one")
     parser.add_argument("--out", type=Path, default=HERE)
     given = parser.parse_args()
-    logging.getLogger("ratekit").setLevel(logging.ERROR)
-    rows = []
-    for seed in range(given.first, given.searches):
-        rows.append(search(seed))
-        print(json.dumps(rows[-1]), flush=True)
-    table = pd.DataFrame(rows)
-    table.drop(columns="seconds").to_csv(given.out / "discovery.csv", index=False)
-    (given.out / "discovery.md").write_text(summary(table), encoding="utf-8")
-    print(summary(table), f"{table['seconds'].sum():.0f} s")
+    until, rows = time.monotonic() + 60 * given.minutes, []
+    with ProcessPoolExecutor(given.workers, get_context("spawn"), quiet) as pool:
+        seeds = range(given.first, given.searches)
+        proposer = fake_proposer if given.proposer else None
+        waiting = {pool.submit(search, seed, proposer=proposer) for seed in seeds}
+        while waiting and time.monotonic() < until:
+            done, waiting = wait(waiting, timeout=10, return_when=FIRST_COMPLETED)
+            for future in done:
+                rows.append(future.result())
+                print(json.dumps(rows[-1]), flush=True)
+        for future in waiting:
+            future.cancel()
+    table = pd.DataFrame(rows).sort_values("seed")
+    name = "discovery_proposer" if given.proposer else "discovery"
+    table.drop(columns="seconds").to_csv(given.out / f"{name}.csv", index=False)
+    (given.out / f"{name}.md").write_text(summary(table, given.proposer), encoding="utf-8")
+    print(summary(table, given.proposer), f"{table['seconds'].sum():.0f} s")
 
 
 if __name__ == "__main__":

@@ -233,7 +233,7 @@ def test_the_diagonal_has_the_numbers_of_the_card():
     draw, texts = diagonal.drawn(0, n)
     k, known = diagonal.ATTRIBUTES.index("hedging"), {}
     for j, chains in enumerate(texts):
-        rewards = draw.plain[j] + 0.5 * draw.planted[k, j]
+        rewards = draw.plain[k, j] + 0.5 * draw.planted[k, j]
         known |= {(i, t): r for i in range(n) for t, r in zip(chains[i], rewards[i], strict=True)}
 
     def reward(prompts, responses):
@@ -243,7 +243,7 @@ def test_the_diagonal_has_the_numbers_of_the_card():
     card = drawn(rows, {"planted": reward}, few[:2]).table.set_index("attribute")
     for name in few[:2]:
         j = diagonal.ATTRIBUTES.index(name)
-        effect, p = diagonal.tested(draw.plain[j] + 0.5 * draw.planted[k, j])
+        effect, p = diagonal.tested(draw.plain[k, j] + 0.5 * draw.planted[k, j])
         assert card.effect[name] == pytest.approx(effect, rel=1e-6)
         assert card.p_value[name] == pytest.approx(p, rel=1e-6)
     one = diagonal.one(0, 40)

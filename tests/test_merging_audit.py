@@ -130,6 +130,33 @@ def test_a_folder_says_how_a_state_dict_is_read(data, tmp_path):
         rk.merging.reward_from(a)(short)
 
 
+def test_the_first_state_is_probed_whole_and_the_next_ones_on_three_texts(tmp_path, monkeypatch):
+    from ratekit.scoring.forward import Forward
+
+    folders = [tiny.save(tmp_path / name, "bert", seed=seed) for seed, name in enumerate("abc")]
+    states = [rk.merging.load_state(folder) for folder in folders]
+    compared, check, differs = [], Forward.check, Forward._differs
+
+    def spied(self, texts, name):
+        compared.append((len(texts), self.wanted))
+        check(self, texts, name)
+
+    monkeypatch.setattr(Forward, "check", spied)
+    reward_of = rk.merging.reward_from(folders[0])
+    texts = ["Why?"] * 2, ["Because.", "No idea."]
+    for folder, state in zip(folders[:2], states, strict=False):
+        assert np.allclose(reward_of(state)(*texts), rk.scoring.make_reward(folder)(*texts), atol=1e-6)
+    assert compared[0][0] > 9 and compared[0][1] == "auto"
+    assert compared[2] == (3, "packed")
+
+    def only_whole(self, texts, alone):  # these weights need another path: all is tried again
+        return "they differ" if self.path == "packed" else differs(self, texts, alone)
+
+    monkeypatch.setattr(Forward, "_differs", only_whole)
+    assert reward_of(states[2]).forward.path == "padded"
+    assert compared[-1] == compared[0]
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

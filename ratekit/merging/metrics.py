@@ -19,7 +19,7 @@ import numpy as np
 
 from ratekit import files
 from ratekit.checkpoints import State
-from ratekit.errors import InputError, unknown
+from ratekit.errors import InputError, WorkError, unknown
 from ratekit.estimators import ESTIMANDS, ESTIMATORS, Floats, clustered_mean, effects
 from ratekit.groups import Group, groups, reward_matrix
 from ratekit.lora import Lora, is_adapter
@@ -345,7 +345,7 @@ class _RewardFrom:
             dtype,
             trust_remote_code,
         )
-        self._found: Any = None
+        self._found: dict[str, tuple[Any, str]] = {}
 
     def __call__(self, state: State) -> Reward:
         return self._made(state, "auto")
@@ -355,14 +355,24 @@ class _RewardFrom:
         return self._made(state, "single")
 
     def _made(self, state: State, path: str) -> RewardModel:
+        """The first state is probed whole; the path and the reading found for it are then tried on each next one."""
+        if path in self._found:
+            adapter, taken = self._found[path]
+            try:
+                return self._model(state, adapter, taken, "short")
+            except WorkError as e:  # these weights need another path
+                log.info("merging: %s; probed whole", e)
+        model: RewardModel = self._model(state, self.adapter, path, "whole")
+        self._found[path] = model.adapter, model.forward.path
+        return model
+
+    def _model(self, state: State, adapter: Any, path: str, probe: str) -> RewardModel:
         from ratekit.scoring.model import RewardModel
 
-        model = RewardModel(
-            self.folder, self._found or self.adapter, device=self.device, dtype=self.dtype, path=path, weights=state,
+        return RewardModel(
+            self.folder, adapter, device=self.device, dtype=self.dtype, path=path, weights=state, probe=probe,
             trust_remote_code=self.trust,
         )  # fmt: skip
-        self._found = model.adapter  # guessed, and said, once
-        return model
 
     @property
     def fingerprint(self) -> str:

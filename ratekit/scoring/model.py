@@ -86,6 +86,9 @@ class RewardModel:
         (its end, then the prompt's beginning)
     weights
         a state dict that takes the place of the weights in the folder
+    probe
+        "whole" holds the model against itself on every text of the probe; "short" on three of them, for weights of an
+        architecture that was probed whole before
     trust_remote_code
         run code that comes with the model; off unless asked for
 
@@ -114,6 +117,7 @@ class RewardModel:
         path: str = "auto",
         truncation: str = "prompt",
         weights: Mapping[str, Any] | None = None,
+        probe: str = "whole",
         trust_remote_code: bool = False,
     ) -> None:
         self.source = str(model)
@@ -138,7 +142,12 @@ class RewardModel:
         for fault in self.encode.faults():
             log.warning("%s: %s", self.name, fault)
         self.forward = Forward(self.model, self._readout(), token_budget, path)
-        self.forward.check(self.probe(), self.name)
+        texts = self.probe()
+        if probe == "short":  # the shortest, the longest, and one with special tokens in it
+            by_length = sorted(texts, key=lambda text: len(text.ids))
+            texts = list(dict.fromkeys([by_length[0], by_length[-1], texts[-1]]))
+        self._compared = len(texts)
+        self.forward.check(texts, self.name)
         self.n_truncated = 0
         self._mass_said = False
 
@@ -199,7 +208,7 @@ class RewardModel:
             "last_layer_pruned": self.forward.pruned,
             "token_budget": self.forward.budget,
             "largest_difference_to_one_by_one": self.forward.worst,
-            "texts_compared": len(self.probe()),
+            "texts_compared": self._compared,
             "torch": torch.__version__,
             "transformers": transformers.__version__,
         }
