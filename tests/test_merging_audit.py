@@ -146,7 +146,8 @@ def test_the_first_state_is_probed_whole_and_the_next_ones_on_three_texts(tmp_pa
     texts = ["Why?"] * 2, ["Because.", "No idea."]
     for folder, state in zip(folders[:2], states, strict=False):
         assert np.allclose(reward_of(state)(*texts), rk.scoring.make_reward(folder)(*texts), atol=1e-6)
-    assert compared[0][0] > 9 and compared[0][1] == "auto"
+    assert compared[0][0] > 9
+    assert compared[0][1] == "auto"
     assert compared[2] == (3, "packed")
 
     def only_whole(self, texts, alone):  # these weights need another path: all is tried again
