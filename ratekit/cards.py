@@ -374,6 +374,8 @@ def drawn_up(
     progress: bool = True,
 ) -> Card:
     """The card of these settings, kept in `folder`."""
+    if folder is not None:
+        files.check_place(folder)
     settings, parts, left = labellable(settings)
     replies = cache or (folder / "rewrites" if folder is not None else None)
     found = carry_out(

@@ -189,13 +189,15 @@ def run_demo(out: str | Path = "demo", *, progress: bool = True) -> Audit:
     """
     from transformers.utils.logging import disable_progress_bar
 
+    from ratekit.audits.folder import opened
     from ratekit.audits.study import Settings, carry_out
 
     disable_progress_bar()  # a bar of its own for every small file would hide the ones that matter
-    out = Path(out)
+    out, settings = Path(out), Settings("reviews")
+    opened(out, settings.record())  # a folder that will not do is refused before the training
     model = train_reward_model(out / MODEL_NAME, progress=progress)
     rewards = demo_rewards(model)
-    audit = carry_out(out, Settings("reviews"), rewards, lambda _: load("reviews"), specs=ABOUT, progress=progress)
+    audit = carry_out(out, settings, rewards, lambda _: load("reviews"), specs=ABOUT, progress=progress)
     audit.report()
     return audit
 

@@ -287,6 +287,8 @@ def discover(
     if budget is not None and budget < 4 * n_screen:
         raise InputError(f"discover: a budget of {budget} rewrites; one candidate takes {4 * n_screen} at the least")
     folder = None if out is None else Path(out)
+    if folder is not None:
+        files.check_place(folder)
     cache = cache or (folder / "rewrites" if folder is not None else None)
     ds = load(data)
     ds = ds.remove_columns([c for c in columns_of(ds) if c not in (PROMPT_ID, PROMPT, RESPONSE)])

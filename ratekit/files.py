@@ -7,7 +7,9 @@ names the file, the line and what to do.
 from __future__ import annotations
 
 import codecs
+import contextlib
 import csv
+import errno
 import gzip
 import hashlib
 import io
@@ -16,6 +18,7 @@ import os
 import re
 import shutil
 import stat
+import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -570,6 +573,50 @@ def _literal(name: str) -> str:
 
 def _unwritable(path: Path, error: OSError) -> WorkError:
     return WorkError(f"{path} cannot be written: {shorten(error.strerror or error, 80)}; what was there is kept")
+
+
+def check_place(path: str | Path) -> None:
+    """Raise InputError where nothing can be written at `path`; called before any work whose results go there.
+
+    Parameters
+    ----------
+    path : str or Path
+        A file or a folder, there or not yet. What is missing above it is not made.
+
+    Raises
+    ------
+    InputError
+        Something above it is a file, a name is too long or none, or its folder cannot be written.
+    WorkError
+        The disk is full.
+
+    Examples
+    --------
+    >>> check_place("demo")
+    >>> check_place("/dev/null/demo")
+    Traceback (most recent call last):
+    ...
+    ratekit.errors.InputError: nothing can be written at /dev/null/demo: /dev/null is not a folder
+    """
+    path, whole = Path(path), Path(path).absolute()
+    there = next(p for p in (whole, *whole.parents) if os.path.lexists(p))
+    if there == whole and not whole.is_dir():
+        there = whole.parent
+    if not there.is_dir():
+        raise InputError(f"nothing can be written at {path}: {there} is not a folder")
+    try:
+        for name in (whole, *(there / part for part in whole.relative_to(there).parts)):
+            with contextlib.suppress(FileNotFoundError):
+                name.lstat()  # is it a name that a file can have?
+        try:
+            os.close(os.open(there, os.O_TMPFILE | os.O_WRONLY))  # a file without a name leaves nothing behind
+        except (AttributeError, OSError):  # not of this system, or not of this disk
+            os.rmdir(tempfile.mkdtemp(prefix=".", dir=there))
+    except (OSError, ValueError) as e:
+        if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise WorkError(f"nothing can be written at {path}: {e.strerror}") from None
+        said = e.strerror if isinstance(e, OSError) and e.strerror else str(e)
+        raise InputError(f"nothing can be written at {shorten(path)}: {said}") from None
 
 
 def file_name(name: str) -> str:

@@ -316,3 +316,77 @@ def test_calibrate_grades_a_reward_by_name(capsys):
     rows = json.loads(out)
     assert {row["estimator"] for row in rows} == {"naive", "single_rewrite", "rate", "rate_extrapolated"}
     assert run(capsys, "calibrate", "wrods")[0] == 2
+
+
+# --- a place that cannot be written ----------------------------------------------------------------------
+
+
+def leaves(command, before=()):
+    """Every command with its words."""
+    for name, below in command.commands.items():
+        yield from leaves(below, (*before, name)) if hasattr(below, "commands") else [((*before, name), below)]
+
+
+READ = {"data", "data_files", "audit", "against", "cards", "folder", "reference", "pairs", "template"}
+WRITTEN = {"out", "cache", "junit", "summary"}
+
+
+def places():
+    """Every option that is written to, with its command."""
+    import typer
+
+    from ratekit.cli.app import app
+
+    for words, command in leaves(typer.main.get_command(app)):
+        for parameter in command.params:
+            if parameter.name in WRITTEN or (words == ("notebooks",) and parameter.name == "folder"):
+                yield pytest.param(words, command, parameter, id=f"{' '.join(words)} {parameter.name}")
+
+
+def test_a_path_is_read_or_written():
+    import inspect
+    from typing import get_type_hints
+
+    import typer
+
+    from ratekit.cli.app import app
+
+    kinds = {}
+    for words, command in leaves(typer.main.get_command(app)):
+        for name, kind in get_type_hints(inspect.unwrap(command.callback)).items():
+            if "Path" in str(kind):
+                kinds.setdefault(name, words)
+    assert {*kinds} - READ == WRITTEN
+    assert len([*places()]) >= 15
+
+
+@pytest.mark.parametrize(("words", "command", "parameter"), list(places()))
+def test_a_place_that_cannot_be_made_is_refused_before_any_work(words, command, parameter, tmp_path):
+    """Whatever else is asked for is not there: the place is looked at before it."""
+    (tmp_path / "file").write_text("kept")
+    for wrong in ("file/x", "file/x/y", f"new/{'x' * 300}", "/dev/null/x"):
+        call = []
+        for p in command.params:
+            value = str(tmp_path / wrong) if p is parameter else "no-such-thing"
+            if p is parameter or p.required:
+                call += [value] if p.param_type_name == "argument" else [p.opts[0], value]
+        with pytest.raises(rk.InputError, match="nothing can be written at"):
+            command.main(call, standalone_mode=False)
+        assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_such_a_place_is_said_in_one_line(capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, out, err = run(capsys, "demo", "--out", tmp_path / "file" / "x")
+    assert (code, out) == (2, "")
+    assert err.startswith("ratekit: nothing can be written at")
+    assert len(err.splitlines()) == 1
+
+
+def test_a_place_that_can_be_made_is_left_as_it_was(tmp_path):
+    from ratekit.files import check_place
+
+    (tmp_path / "file").write_text("kept")
+    for place in ("file", "new", "new/er", "."):
+        check_place(tmp_path / place)
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]

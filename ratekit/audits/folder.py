@@ -43,6 +43,7 @@ def opened(folder: Path, settings: Mapping[str, Any]) -> tuple[Record, Dataset |
     """
     if folder.is_file():
         raise InputError(f"{folder} is a file; --out takes a folder")
+    files.check_place(folder)
     record, ds = held(folder)
     if record is None:
         if ds is not None:

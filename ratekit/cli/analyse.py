@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 def report(
     data: given.Rows,
     out: Annotated[
-        Path | None, typer.Option(help="File to write, or folder for report.html. [default: in the audit's folder]")
+        Path | None,
+        typer.Option(help="File to write, or folder for report.html. [default: in the audit's folder]", **given.PLACE),
     ] = None,
 ) -> None:
     """One HTML page: verdicts, figures, checks, examples.

@@ -43,7 +43,9 @@ def _top(
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the model, the audit and its report.")] = Path("demo"),
+    out: Annotated[Path, typer.Option(help="Folder for the model, the audit and its report.", **given.FOLDER)] = Path(
+        "demo"
+    ),
     full: given.Full = False,
     format: given.TableFormat = Format.table,
 ) -> None:

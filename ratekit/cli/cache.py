@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ratekit.cli.help import Command
+from ratekit.cli.options import FOLDER
 from ratekit.cli.tables import Format, show
 
 app = typer.Typer(help="Paid replies: list, check, export, publish, delete.", no_args_is_help=True)
@@ -60,7 +61,7 @@ def verify(folder: Folder = None) -> None:
 
 @app.command(cls=Command, epilog="ratekit cache export --out replies\nratekit cache export rewrites --out replies")
 def export(
-    out: Annotated[Path, typer.Option(help="Folder for data/*.parquet and README.md, the dataset card.")],
+    out: Annotated[Path, typer.Option(help="Folder for data/*.parquet and README.md, the dataset card.", **FOLDER)],
     folder: Folder = None,
     source: SourceNames = None,
 ) -> None:

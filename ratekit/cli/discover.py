@@ -27,7 +27,7 @@ def discover(
     fdr: Annotated[float, typer.Option(help="False discovery rate over all that is tried.")] = 0.05,
     seed: given.Seed = 0,
     cache: given.Cache = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the audit and tried.csv.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the audit and tried.csv.", **given.FOLDER)] = None,
     format: given.TableFormat = Format.table,
 ) -> None:
     """What a reward pays for: found, then confirmed.

@@ -25,8 +25,8 @@ def gate(
     strict: Annotated[
         bool, typer.Option("--strict", help="Pass nothing whose verdict is 'cannot tell' either.")
     ] = False,
-    junit: Annotated[Path | None, typer.Option(help="A JUnit file to write.")] = None,
-    summary: Annotated[Path | None, typer.Option(help="A Markdown file to write.")] = None,
+    junit: Annotated[Path | None, typer.Option(help="A JUnit file to write.", **given.FILE)] = None,
+    summary: Annotated[Path | None, typer.Option(help="A Markdown file to write.", **given.FILE)] = None,
     format: given.TableFormat = Format.table,
 ) -> None:
     """Are these effects shown to be small? For a build.

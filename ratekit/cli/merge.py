@@ -9,8 +9,8 @@ import typer
 from typer.core import TyperGroup
 
 from ratekit.cli.help import Command
+from ratekit.cli.options import FOLDER
 from ratekit.cli.tables import Format, show
-from ratekit.errors import WorkError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,7 +53,7 @@ def models(
     method: Annotated[
         str, typer.Option("--method", "-m", help="A method with its parameters, as in ties:density=0.5,weight=1;2.")
     ],
-    out: Annotated[Path, typer.Option(help="A new folder for the merged model.")],
+    out: Annotated[Path, typer.Option(help="A new folder for the merged model.", **FOLDER)],
     base: Base = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16. [default: the models' own]")] = None,
     seed: Seed = 0,
@@ -79,7 +79,7 @@ def models(
 def audit(
     model: Models,
     data: Annotated[Path, typer.Option("--data", help="Labelled and rewritten responses: a folder or a file.")],
-    out: Annotated[Path, typer.Option(help="Folder for audit.csv, audit.png and the scores.")],
+    out: Annotated[Path, typer.Option(help="Folder for audit.csv, audit.png and the scores.", **FOLDER)],
     method: Annotated[
         list[str] | None,
         typer.Option("--method", "-m", help="As in ties:density=0.5 (may be repeated). [default: linear]"),
@@ -108,6 +108,7 @@ def audit(
     """
     import matplotlib.pyplot as plt
 
+    from ratekit.audits.folder import write_picture
     from ratekit.cli.pipeline import say_paths
     from ratekit.merging.auditing import TABLE
     from ratekit.merging.auditing import audit as audited
@@ -124,10 +125,7 @@ def audit(
     )
     for ax, name in zip(axes[0], about, strict=True):
         merges(table, name, unit=unit, ax=ax)
-    try:
-        figure.savefig(out / FIGURE, dpi=150)
-    except OSError as e:
-        raise WorkError(f"{out / FIGURE} cannot be written ({e.strerror}); the table and the scores are kept") from None
+    write_picture(out / FIGURE, figure)
     show(compact(table) if format is Format.table else table, format)
     if format is Format.table:
         say_paths([out / TABLE, out / FIGURE])

@@ -8,9 +8,26 @@ from typing import Annotated, Any
 import typer
 
 from ratekit.cli.tables import Format
+from ratekit.files import check_place
 from ratekit.userfiles import is_object_spec, load_object
 
 DATA = "DATA"
+
+
+def _to_write(place: Path | None) -> Path | None:
+    if place is not None:
+        check_place(place)
+    return place
+
+
+def _to_keep(place: Path | None) -> Path | None:
+    return place if place is not None and place.is_dir() else _to_write(place)  # one that is there may be read alone
+
+
+# Of an option that is written to: it is looked at before any work.
+PLACE: dict[str, Any] = {"callback": _to_write}
+FOLDER: dict[str, Any] = {**PLACE, "file_okay": False}
+FILE: dict[str, Any] = {**PLACE, "dir_okay": False}
 Rows = Annotated[
     Path, typer.Argument(metavar=DATA, help="Rows: an audit's folder, a saved dataset, Parquet, CSV or JSON Lines.")
 ]
@@ -72,7 +89,12 @@ RewardNames = Annotated[
 SomeRewards = Annotated[
     list[str] | None, typer.Option("--reward", "-r", help="Only this reward model (may be repeated).")
 ]
-Cache = Annotated[Path | None, typer.Option("--cache", help="Folder of what was paid for; it is not asked again.")]
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache", callback=_to_keep, file_okay=False, help="Folder of what was paid for; it is not asked again."
+    ),
+]
 Adapter = Annotated[
     str | None, typer.Option("--adapter", help="How a model is read: chat, pair, ... [default: known or guessed]")
 ]

@@ -43,7 +43,9 @@ def audit(
     seed: given.Seed = 0,
     cache: given.Cache = None,
     trust_remote_code: given.Trust = False,
-    out: Annotated[Path | None, typer.Option(help="Folder of the audit. [default: runs/DATA-ATTRIBUTE]")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the audit. [default: runs/DATA-ATTRIBUTE]", **given.FOLDER)
+    ] = None,
     full: given.Full = False,
     format: given.TableFormat = Format.table,
 ) -> None:
@@ -90,7 +92,9 @@ def card(
     seed: given.Seed = 0,
     cache: given.Cache = None,
     trust_remote_code: given.Trust = False,
-    out: Annotated[Path | None, typer.Option(help="Folder of the card. [default: runs/DATA-card]")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the card. [default: runs/DATA-card]", **given.FOLDER)
+    ] = None,
     format: given.TableFormat = Format.table,
 ) -> None:
     """All biases of reward models or judges, on one page.
@@ -123,7 +127,7 @@ def card(
 
 def leaderboard(
     cards: Annotated[list[Path], typer.Argument(metavar="CARD...", help="Folders of cards.")],
-    out: Annotated[Path | None, typer.Option(help="A static HTML page to write.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A static HTML page to write.", **given.FILE)] = None,
     format: given.TableFormat = Format.table,
 ) -> None:
     """The models of many cards side by side.
@@ -146,7 +150,7 @@ def rewrite(
     ctx: typer.Context,
     data: given.Source,
     attribute: given.AttributeName,
-    out: Annotated[Path, typer.Option(help="Folder for the dataset with its rewrites.")],
+    out: Annotated[Path, typer.Option(help="Folder for the dataset with its rewrites.", **given.FOLDER)],
     rewriter: given.RewriterSpec = None,
     depth: given.Depth = None,
     data_files: given.DataFiles = None,
@@ -184,7 +188,7 @@ def rewrite(
 def score(
     data: given.Rows,
     reward: given.RewardNames,
-    out: Annotated[Path, typer.Option(help="Folder for the dataset with its rewards.")],
+    out: Annotated[Path, typer.Option(help="Folder for the dataset with its rewards.", **given.FOLDER)],
     cache: given.Cache = None,
     adapter: given.Adapter = None,
     trust_remote_code: given.Trust = False,
@@ -230,7 +234,7 @@ def estimate(
     draws: Annotated[int, typer.Option(help="Of the bootstrap or the sign flips.")] = 10_000,
     seed: given.Seed = 0,
     duplicates: given.Duplicates = "error",
-    out: Annotated[Path | None, typer.Option(help="Folder for effects.csv and effects.png.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for effects.csv and effects.png.", **given.FOLDER)] = None,
     format: given.TableFormat = Format.table,
 ) -> None:
     """The effects table of scored data.

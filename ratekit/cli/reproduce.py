@@ -54,7 +54,7 @@ def reproduce(
     ] = False,
     cache: given.Cache = None,
     trust_remote_code: given.Trust = False,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run. [default: runs/NAME]")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run. [default: runs/NAME]", **given.FOLDER)] = None,
     full: given.Full = False,
     format: given.TableFormat = Format.table,
 ) -> None:

@@ -120,8 +120,8 @@ def audit(
         raise InputError(f"an audit compares at least two models; got {len(given)}")
     if reward_of is None or isinstance(reward_of, str | Path):
         reward_of = reward_from(reward_of if reward_of is not None else architecture(given, base))
-    instrument = Instrument(reward_of, dataset, pairs, attributes, estimator=estimator, estimand=estimand, unit=unit)
     folder = _opened(out)
+    instrument = Instrument(reward_of, dataset, pairs, attributes, estimator=estimator, estimand=estimand, unit=unit)
     rows = candidates(given, base, methods, seed, instrument, progress)
     how = getattr(reward_of, "fingerprint", None)
     if folder is not None and how is None:
@@ -161,10 +161,7 @@ def _opened(out: str | Path | None) -> Path | None:
     folder = Path(out).expanduser()
     if folder.is_file():
         raise InputError(f"{folder} is a file; an audit is written into a folder")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise InputError(f"{folder} cannot be made: {e.strerror}") from None
+    files.check_place(folder)
     return folder
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+from ratekit import files
 from ratekit.checkpoints import Folder, Model, State, check_loads
 from ratekit.errors import InputError, WorkError, shorten
 from ratekit.lora import open_model
@@ -107,6 +108,8 @@ def merge(
     >>> merge([a, b], "linear", weight=[1, 3])
     {'w': tensor([3., 2.])}
     """
+    if out is not None:
+        files.check_place(out)
     plan = Plan(models, method, base, dtype, seed, memory, params)
     if out is None:
         return dict(plan.tensors(progress))
