@@ -101,7 +101,7 @@ class AuditCallback(TrainerCallback):
         rng = np.random.default_rng(seed)
         drawn = [np.flatnonzero(names == a) for a in attributes]
         drawn = [d if n is None or len(d) <= n else rng.choice(d, n, replace=False) for d in drawn]
-        ds = ds.remove_columns(reward_columns(columns_of(ds)))
+        ds = ds.remove_columns(reward_columns(columns_of(ds), how_read=True))
         self.rows = ds.select(np.sort(np.concatenate(drawn)))
         if not any(text for chain in self.rows[REWRITES] for text in chain or []):
             raise InputError("AuditCallback: none of the rows has a rewrite; rewrite them first (rk.rewrite)")

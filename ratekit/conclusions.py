@@ -90,6 +90,9 @@ RULES: dict[str, Rule] = {
     "refused, by measure": _within(0.1, INF, "originals' measures of refused rows, by their share, in SDs", CARE),
     "outside by measure": Rule("share of rewrites beyond the originals' range of the measure", (0, OUTSIDE), (0, 0.5)),
     "outside by reward": Rule("share of rewrites beyond the originals' range of rewards", (0, OUTSIDE), (0, 0.5)),
+    "answers": Rule("share of the probability that a judge gives its two answers", (0.5, 1), (0.1, 1), CANNOT_TELL),
+    "position": _within(1, 10, "what being shown first is worth to a judge of pairs, in SDs of the reward",
+                        CANNOT_TELL),
 }  # fmt: skip
 
 

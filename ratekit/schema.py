@@ -31,6 +31,8 @@ REWRITES = "rewrites"
 REWRITE_STATUS = "rewrite_status"
 REWARD_PREFIX = "reward/"
 REWARD_STATUS_PREFIX = "reward_status/"  # there only where a text was not scored, or not whole
+# Columns beside a judge's reward that say how it was read: `reward/<name>/<one of these>`; they are no rewards.
+SHOWN_FIRST, SHOWN_SECOND, ANSWER_MASS = HOW_READ = ("shown_first", "shown_second", "answer_mass")
 MEASURE_PREFIX = "measure/"  # an attribute's own measure of the response and its rewrites, where no name stands for it
 
 Conversation = list[dict[str, str]]
@@ -61,15 +63,22 @@ def columns_of(ds: Any) -> list[str]:
     return list(names if names is not None else ds.columns)
 
 
-def reward_columns(columns: Iterable[str]) -> list[str]:
-    """The columns that hold rewards, in their order.
+def reward_columns(columns: Iterable[str], how_read: bool = False) -> list[str]:
+    """The columns that hold rewards, in their order; with `how_read` also those that say how a judge was read.
 
     Examples
     --------
-    >>> reward_columns(["response", "reward/vader", "reward/words"])
-    ['reward/vader', 'reward/words']
+    >>> columns = ["response", "reward/vader", "reward/judge", "reward/judge/answer_mass"]
+    >>> reward_columns(columns)
+    ['reward/vader', 'reward/judge']
+    >>> reward_columns(columns, how_read=True)[2:]
+    ['reward/judge/answer_mass']
     """
-    return [c for c in columns if c.startswith(REWARD_PREFIX) and len(c) > len(REWARD_PREFIX)]
+    return [
+        c for c in columns
+        if c.startswith(REWARD_PREFIX) and len(c) > len(REWARD_PREFIX)
+        and (how_read or c.rpartition("/")[0] == REWARD_PREFIX[:-1] or c.rpartition("/")[2] not in HOW_READ)
+    ]  # fmt: skip
 
 
 def require(ds: Any, stage: str, columns: Sequence[str] | None = None) -> None:
@@ -118,7 +127,7 @@ def reward_name(column: str) -> str:
 
 def find_reward(ds: Any, name: str) -> str:
     """The column of the reward model `name`, with the nearest names if there is none."""
-    columns = reward_columns(columns_of(ds))
+    columns = reward_columns(columns_of(ds), how_read=True)
     for column in columns:
         if name in (column, reward_name(column)):
             return column

@@ -119,7 +119,7 @@ def label(ds: Any, attribute: str | Attribute, *, label_column: str | None = Non
     have = columns_of(ds)
     same = ATTRIBUTE in have and TREATED in have and ds[ATTRIBUTE] == names and ds[TREATED] == treated
     measured_before = [c for c in have if c.startswith(MEASURE_PREFIX)]
-    stale = [] if same else [c for c in have if c in (REWRITES, REWRITE_STATUS, *reward_columns(have))]
+    stale = [] if same else [c for c in have if c in (REWRITES, REWRITE_STATUS, *reward_columns(have, how_read=True))]
     if stale:
         log.warning("label: %s came with other labels and were taken away", ", ".join(stale))
     gone = [*stale, *([] if same else measured_before), *(c for c in (ATTRIBUTE, TREATED) if c in have)]
@@ -225,7 +225,7 @@ def rewrite(
         why = f"; the last fault was {meter.last_fault}" if meter.last_fault else ""
         raise WorkError(f"rewrite: no rewrite succeeded ({', '.join(counts)}){why}")
     gone = [c for c in columns_of(ds) if c.startswith((REWARD_STATUS_PREFIX, MEASURE_PREFIX))]
-    ds = _without(ds, [REWRITES, REWRITE_STATUS, *gone, *reward_columns(columns_of(ds))])
+    ds = _without(ds, [REWRITES, REWRITE_STATUS, *gone, *reward_columns(columns_of(ds), how_read=True)])
     # With a fingerprint of its own, `datasets` does not hash (and for that copy) the whole table.
     ds = concatenate_datasets([ds, HFDataset(table, fingerprint=uuid.uuid4().hex[:16])], axis=1)
     return _described(ds, attribute)
@@ -516,7 +516,7 @@ def _name(estimator: str, estimands: list[str]) -> str:
 
 def _is_written(frame: pd.DataFrame) -> bool:
     """Whether the rewards are texts, as pandas reads them from a CSV."""
-    return any(isinstance(v, str) for c in reward_columns(columns_of(frame)) for v in frame[c].tolist())
+    return any(isinstance(v, str) for c in reward_columns(columns_of(frame), how_read=True) for v in frame[c].tolist())
 
 
 def _pooling(ds: Any, groups: list[str]) -> list[str]:

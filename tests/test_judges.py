@@ -185,6 +185,11 @@ def test_the_place_has_an_effect_of_its_own_and_the_reward_is_free_of_it(server,
     ds = rk.score(rewritten(24), judge, name="p", progress=False)
     assert rk.position(ds).iloc[0].ci_low > 0.5
     assert ate(ds, "p").ci_low > 0  # what the place pays cancels, what the words pay does not
+    assert set(rk.estimate(ds).reward_model) == {"p"}  # the two orders are no rewards
+    (verdict,) = rk.verdicts(ds)
+    assert [c.value for c in verdict.checks if c.name == "position"] == pytest.approx(
+        rk.position(ds).estimate / rk.position(ds).reward_sd, rel=0.2
+    )
     fair = PairwiseLLMJudge(canned("tie"), references, name="f")
     assert rk.position(rk.score(ds, fair, name="f", progress=False)).set_index("reward_model").estimate["f"] == 0
     with pytest.raises(InputError, match="no reward has both orders"):

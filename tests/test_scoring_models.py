@@ -261,6 +261,7 @@ def test_a_pairwise_judge_asks_both_orders_and_averages(folder, tmp_path):
     assert (got.rewards[own] == 0).all(), "a response against itself is neither better nor worse"
     assert got.statuses[-1] == "empty"
     assert np.isnan(got.rewards[-1])
+    assert ((got.parts["answer_mass"][:-1] > 0) & (got.parts["answer_mass"][:-1] < 1)).all()
     np.testing.assert_allclose(got.rewards[:-1], (got.parts["shown_first"] + got.parts["shown_second"])[:-1] / 2)
     with pytest.raises(InputError, match="no reference response for the prompt 'Another"):
         judge(["Another question"], ["An answer"])

@@ -14,7 +14,7 @@ import ratekit as rk
 from ratekit.conclusions import Verdict, conclusions, level_of, sentence, smallest_effect
 from ratekit.diagnostics.evidence import Evidence, shared_words
 from ratekit.diagnostics.verdicts import RULES, _Priced, verdict_of
-from ratekit.estimators import effects
+from ratekit.estimators import effects, pooled_sd
 from ratekit.intervals import mean_interval, outside, ratio_interval, share_interval
 from ratekit.recommendation import effect_size
 
@@ -45,6 +45,8 @@ NUMBERS = {
     "refused, by measure": ((-0.1, 0.1), (-INF, INF), CARE),
     "outside by measure": ((0, 0.05), (0, 0.5), NO),
     "outside by reward": ((0, 0.05), (0, 0.5), NO),
+    "answers": ((0.5, 1), (0.1, 1), CANNOT),
+    "position": ((-1, 1), (-10, 10), CANNOT),
 }
 GRAVITY = [TRUST, CARE, CANNOT, NO]
 
@@ -109,10 +111,10 @@ def clean(n=400, depth=3, seed=0, effect=0.5, **changes):
     return dataclasses.replace(seen, **changes), r
 
 
-def judged(seen, r):
+def judged(seen, r, read=None):
     found = effects(r, seen.treated, seen.clusters)
     rows = [{**vars(e), "reward_sd": found.reward_sd} for e in found]
-    return verdict_of(seen, "rm", r, rows)
+    return verdict_of(seen, "rm", r, rows, read)
 
 
 def outcome(verdict, name):
@@ -124,6 +126,29 @@ def test_without_a_fault_it_is_trusted():
     assert verdict.word == TRUST
     assert all(c.outcome == FINE for c in verdict.checks)
     assert verdict.reason == "every check is shown fine"
+
+
+@pytest.mark.parametrize(
+    ("mass", "word"), [(0.51, TRUST), (0.49, CARE), (0.11, CARE), (0.09, CANNOT)]
+)  # fmt: skip
+def test_a_judge_that_would_say_something_else_is_not_relied_on(mass, word):
+    seen, r = clean()
+    verdict = judged(seen, r, {"answer_mass": np.full(r.shape, mass)})
+    assert verdict.word == word
+    assert (f"its two answers {mass:.0%} of the probability" in verdict.reason) == (word != TRUST)
+    assert judged(seen, r, {"answer_mass": np.full(r.shape, np.nan)}).word == TRUST  # of older scores nothing is known
+
+
+@pytest.mark.parametrize(("sds", "word"), [(0.99, TRUST), (-1.01, CARE), (9.9, CARE), (10.1, CANNOT)])
+def test_a_place_that_drowns_the_text(sds, word):
+    seen, r = clean()
+    half = sds * pooled_sd(r[:, 0], seen.treated) / 2
+    verdict = judged(seen, r, {"shown_first": r + half, "shown_second": r - half})
+    assert verdict.word == word
+    assert (f"being shown first is worth {sds:+.3g} SDs" in verdict.reason) == (word != TRUST)
+    nothing = np.zeros(r.shape)  # the same answer to everything: no SD
+    read = {"shown_first": nothing + 1, "shown_second": nothing - 1}
+    assert outcome(judged(seen, nothing, read), "position")[1] == CANNOT
 
 
 @pytest.mark.parametrize(("part", "word"), [(0.199, TRUST), (0.201, CARE), (0.499, CARE), (0.501, NO)])

@@ -439,6 +439,6 @@ def dropped(ds: Any) -> dict[str, Any]:
     columns = columns_of(ds)
     if REWRITE_STATUS in columns:
         found["rewrites"] = dict(Counter(s for row in ds[REWRITE_STATUS] for s in row or ()))
-    for column in reward_columns(columns):
+    for column in reward_columns(columns, how_read=True):
         found["rewards"][reward_name(column)] = sum(r is None for row in ds[column] for r in row or (None,))
     return found

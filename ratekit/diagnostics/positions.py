@@ -9,12 +9,12 @@ import numpy as np
 from ratekit.errors import InputError
 from ratekit.estimators import clustered_mean, pooled_sd, t_interval
 from ratekit.groups import groups, reward_matrix
-from ratekit.schema import columns_of, require, reward_columns, reward_name
+from ratekit.schema import SHOWN_FIRST, SHOWN_SECOND, columns_of, require, reward_columns, reward_name
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FIRST, SECOND = "/shown_first", "/shown_second"
+FIRST, SECOND = "/" + SHOWN_FIRST, "/" + SHOWN_SECOND
 
 
 def position(ds: Any, *, level: float = 0.95) -> pd.DataFrame:
@@ -57,7 +57,7 @@ def position(ds: Any, *, level: float = 0.95) -> pd.DataFrame:
     import pandas as pd
 
     require(ds, "estimate")
-    have = set(reward_columns(columns_of(ds)))
+    have = set(reward_columns(columns_of(ds), how_read=True))
     found = []
     for column in sorted(have):
         if column + FIRST not in have or column + SECOND not in have:

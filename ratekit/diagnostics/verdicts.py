@@ -50,7 +50,18 @@ from ratekit.groups import SIDE, reward_matrix
 from ratekit.intervals import Interval, mean_interval, outside, ratio_interval, share_interval
 from ratekit.measures import Measure
 from ratekit.recommendation import effect_size, own_drift
-from ratekit.schema import ATTRIBUTE, columns_of, require, reward_columns, reward_name
+from ratekit.schema import (
+    ANSWER_MASS,
+    ATTRIBUTE,
+    HOW_READ,
+    REWARD_PREFIX,
+    SHOWN_FIRST,
+    SHOWN_SECOND,
+    columns_of,
+    require,
+    reward_columns,
+    reward_name,
+)
 from ratekit.sources.loading import as_dataset
 from ratekit.stages import estimate
 
@@ -130,7 +141,9 @@ def judged(
         for name in models:
             rows = known.get(_key({**seen.labels, "reward_model": name}), [])
             r = None if name is None else rewards[name][seen.rows]
-            out.append(verdict_of(seen, name, r, rows))
+            columns = [] if name is None else [f"{REWARD_PREFIX}{name}/{part}" for part in HOW_READ]
+            read = {c.rpartition("/")[2]: reward_matrix(ds, c)[seen.rows] for c in columns if c in columns_of(ds)}
+            out.append(verdict_of(seen, name, r, rows, read))
     return out
 
 
@@ -138,8 +151,17 @@ def _key(labels: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(str(v) for _, v in sorted(labels.items()))
 
 
-def verdict_of(seen: Evidence, model: str | None, r: Floats | None, rows: list[dict[str, Any]]) -> Verdict:
-    """The verdict on one reward model: `r` (n, depth+1) its rewards, `rows` those of its effects table."""
+def verdict_of(
+    seen: Evidence,
+    model: str | None,
+    r: Floats | None,
+    rows: list[dict[str, Any]],
+    read: Mapping[str, Floats] | None = None,
+) -> Verdict:
+    """The verdict on one reward model.
+
+    `r` (n, depth+1) are its rewards, `rows` those of its effects table, and `read` (each as `r`) how a judge was read.
+    """
     row = recommended(rows) if rows else {}
     checks = list(_of_texts(seen, str(row.get("estimator", "rate"))))
     priced = None if r is None else _priced(seen, r)
@@ -147,6 +169,7 @@ def verdict_of(seen: Evidence, model: str | None, r: Floats | None, rows: list[d
         checks += _shifts(seen)
     else:
         checks += _of_rewards(seen, r, str(row["estimator"]), priced)
+        checks += _of_judge(seen, r, read or {})
     order = list(RULES)
     checks.sort(key=lambda check: order.index(check.name))
     word = max((check.word for check in checks), key=WORDS.index)
@@ -348,6 +371,26 @@ def _of_rewards(seen: Evidence, r: Floats, estimator: str, priced: tuple[_Priced
         text = f"outside the data: {reach.value:.0%} of the rewrites have a reward beyond that of every original"
         yield _check("outside by reward", reach, f"{text}, so an SD of the originals is no measure of its size",
                      "the rewards of rewrites stay within what the originals show")  # fmt: skip
+
+
+def _of_judge(seen: Evidence, r: Floats, read: Mapping[str, Floats]) -> Iterator[Check]:
+    """Does a judge answer the question, and does the text count beside its place? Both over the original responses."""
+
+    def mean(values: Floats) -> Interval | None:
+        have = np.isfinite(values)
+        if not have.any():
+            return None
+        return mean_interval(values[have], seen.clusters[have], float(np.abs(values[have]).max()))
+
+    share = mean(read[ANSWER_MASS][:, 0]) if ANSWER_MASS in read else None
+    if share is not None:
+        text = f"the judge gives its two answers {share.value:.0%} of the probability of what it would say"
+        yield _check("answers", share, text, text)
+    gap = mean(read[SHOWN_FIRST][:, 0] - read[SHOWN_SECOND][:, 0]) if {SHOWN_FIRST, SHOWN_SECOND} <= set(read) else None
+    if gap is not None:
+        sds = gap.parts_of(pooled_sd(r[:, 0], seen.treated))
+        text = f"being shown first is worth {sds.value:+.3g} SDs of the reward to this judge"
+        yield _check("position", sds, f"{text}, and what is averaged out drowns what is left", text)
 
 
 def _priced(seen: Evidence, r: Floats) -> tuple[_Priced, Bools] | None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratekit.errors import InputError, shorten
-from ratekit.schema import PROMPT, RESPONSE, prompt_text
+from ratekit.schema import ANSWER_MASS, PROMPT, RESPONSE, SHOWN_FIRST, SHOWN_SECOND, prompt_text
 from ratekit.scoring.adapters import LIKELIHOOD, PAIRWISE, Adapter
 from ratekit.scoring.base import EMPTY, SCORED, Scores
 from ratekit.scoring.model import RewardModel
@@ -120,7 +120,7 @@ class PairwiseJudge:
         return self.scores(prompts, responses).rewards
 
     def scores(self, prompts: Sequence[Any], responses: Sequence[str]) -> Scores:
-        """The rewards, and of each text whether and how it was read; both orders' differences as parts."""
+        """The rewards, and of each text how it was read; as parts both orders and the answers' probability."""
         scores = self.compared(prompts, responses, [self.references.of(prompt) for prompt in prompts])
         gap, sd = position_gap(scores)
         if abs(gap) > sd and np.isfinite(scores.rewards).sum() >= LEAST_PAIRS and not self._gap_said:
@@ -141,7 +141,9 @@ class PairwiseJudge:
         statuses = [b if a in SCORED else a for a, b in zip(both.statuses[:n], both.statuses[n:], strict=True)]
         statuses = [s if r.strip() else EMPTY for s, r in zip(statuses, responses, strict=True)]
         scored = np.array([s in SCORED for s in statuses], dtype=bool)
-        parts = {"shown_first": np.where(scored, first, np.nan), "shown_second": np.where(scored, second, np.nan)}
+        parts = {SHOWN_FIRST: np.where(scored, first, np.nan), SHOWN_SECOND: np.where(scored, second, np.nan)}
+        mass = both.parts[ANSWER_MASS]
+        parts[ANSWER_MASS] = np.where(scored, (mass[:n] + mass[n:]) / 2, np.nan)
         rewards = np.where(scored, (first + second) / 2, np.nan)
         return Scores(rewards, statuses, parts, both.tokens[:n] + both.tokens[n:])
 
@@ -188,7 +190,7 @@ def references_of(given: Mapping[str, str] | str | Path) -> References:
 
 def position_gap(scores: Scores) -> tuple[float, float]:
     """What being shown first adds to a response's log odds, on average, and the SD of the rewards beside it."""
-    first, second = scores.parts["shown_first"], scores.parts["shown_second"]
+    first, second = scores.parts[SHOWN_FIRST], scores.parts[SHOWN_SECOND]
     there = np.isfinite(first) & np.isfinite(second)
     if not there.any():
         return 0.0, 0.0

@@ -30,7 +30,7 @@ from ratekit.rewriting.cache import Cache, default_cache, fingerprint_of, key_of
 from ratekit.rewriting.cost import Meter, Prices
 from ratekit.rewriting.options import Limits, Sampling
 from ratekit.rewriting.stream import Row, ask_chains
-from ratekit.schema import Conversation
+from ratekit.schema import SHOWN_FIRST, SHOWN_SECOND, Conversation
 from ratekit.scoring.base import (
     EMPTY,
     FAILED,
@@ -374,7 +374,7 @@ class PairwiseLLMJudge:
             if not np.isfinite(rewards[i]):
                 statuses[i] = Counter(failed[i]).most_common(1)[0][0] if failed[i] else FAILED
         scored = np.array([s in SCORED for s in statuses], dtype=bool)
-        parts = {name: np.where(scored, orders[:, j], np.nan) for j, name in enumerate(("shown_first", "shown_second"))}
+        parts = {name: np.where(scored, orders[:, j], np.nan) for j, name in enumerate((SHOWN_FIRST, SHOWN_SECOND))}
         return Scores(rewards, statuses, parts, np.zeros(n, dtype=np.int64), said)
 
     @property

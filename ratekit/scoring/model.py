@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ratekit.errors import InputError
 from ratekit.lora import is_adapter
+from ratekit.schema import ANSWER_MASS
 from ratekit.scoring import packing, readout
 from ratekit.scoring.adapters import Adapter, guess, positive_label
 from ratekit.scoring.base import FAILED, NOT_FINITE, TOO_LONG, TRUNCATED, Scores
@@ -161,7 +162,8 @@ class RewardModel:
         places = [i for i, text in enumerate(texts) if text is not None]
         outputs, failed = self.forward.run([texts[i] for i in places])  # type: ignore[misc]
         rewards = np.full(len(texts), np.nan)
-        parts = {name: np.full(len(texts), np.nan) for name in self.adapter.objectives}
+        named = (ANSWER_MASS,) if self.adapter.reads == "yes_no" else self.adapter.objectives
+        parts = {name: np.full(len(texts), np.nan) for name in named}
         if len(places) > len(failed):
             rewards[places] = outputs[:, self._column]
             for k, name in enumerate(parts, 1):

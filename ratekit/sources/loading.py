@@ -524,7 +524,11 @@ def _of_attribute(ds: Dataset, name: str, where: str) -> Dataset:
     log.info(
         "%s: rewrites for %s, not for %s; the responses are taken without them", where, " and ".join(carried), name
     )
-    bare = [c for c in columns_of(ds) if c in (ATTRIBUTE, TREATED, REWRITES, REWRITE_STATUS, *reward_columns([c]))]
+    bare = [
+        c
+        for c in columns_of(ds)
+        if c in (ATTRIBUTE, TREATED, REWRITES, REWRITE_STATUS, *reward_columns([c], how_read=True))
+    ]
     first: dict[tuple[str, str], int] = {}  # a response stands there once for each attribute that is carried
     for i, key in enumerate(zip(ds[PROMPT_ID], ds[RESPONSE], strict=True)):
         first.setdefault(key, i)

@@ -285,7 +285,7 @@ def parse(source: Source, ds: Dataset, where: str) -> Dataset:
     """The responses that the rows of a form hold. Raises InputError that names the row."""
     from datasets import Dataset
 
-    carried = [c for c in (TREATED, REWRITES, *reward_columns(ds.column_names)) if c in ds.column_names]
+    carried = [c for c in (TREATED, REWRITES, *reward_columns(ds.column_names, how_read=True)) if c in ds.column_names]
     if carried and not {TREATED, REWRITES} & set(source.columns):
         raise InputError(
             f"{where}: {listed(carried)} belong to one response a row, and these rows are {source.about}; "
