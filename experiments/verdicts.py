@@ -26,7 +26,7 @@ from ratekit.conclusions import NO_TRUST, TRUST, WORDS
 from ratekit.diagnostics.evidence import Evidence
 from ratekit.diagnostics.verdicts import RULES, verdict_of
 from ratekit.estimators import effects
-from ratekit.recommendation import LEAST_EFFECT_SD, recommended
+from ratekit.recommendation import LEAST_EFFECT_SD, recommended, shown
 
 Floats = NDArray[np.float64]
 DRAWS = 200
@@ -171,7 +171,8 @@ def judge(world: World, seen: Evidence, r: Floats) -> tuple[str, str, tuple[str,
     best = recommended(found, r, seen.treated, seen.clusters, seen.own if world.measured and world.depth > 2 else None)
     assert best is not None
     rows = [
-        {**vars(e), "reward_sd": found.reward_sd, "recommended": (e.estimator, e.estimand) == best[:2]} for e in found
+        {**vars(e), "reward_sd": found.reward_sd, "recommended": (e.estimator, e.estimand) == best[:2]}
+        for e in shown(found, best)
     ]
     verdict = verdict_of(seen, "reward", r, rows)
     return verdict.word, best.estimator, tuple(c.name for c in verdict.checks if c.word == verdict.word != TRUST)

@@ -2,7 +2,8 @@
 
 | passes | what is shown | read |
 |---|---|---|
-| 4 or more | the geometric law is not rejected, or only at the response itself | `rate_geometric` |
+| 4 or more | rho of the later passes is not shown to lie below 0 | `rate_geometric` |
+| 4 or more | it is: they alternate, as where the third goes too far; or the attribute's own measure drifts | `rate` |
 | 3 | the drift of the attribute's own measure lies within a tenth of the dose, and rho within [0, 1] by 2 SE | `rate_extrapolated` |
 | 3 | the drift of the reward lies within a tenth of the effect | `rate` |
 | 2, or 3 and more without that | nothing more | `rate`, with a bound for the drift where there is a third pass |
@@ -10,15 +11,21 @@
 
 `rate_extrapolated` is right where the residue decays geometrically, and far off where content is lost at every pass or
 where a third pass overshoots, which rewards alone do not tell apart at depth 3. A mark that the first rewrite leaves
-breaks the law between passes 0 and 2 but not the law of the later passes, which is all that `rate_geometric` uses: it
-is read all the same where their rho is told from 0 and lies in [0, 1].
+breaks the law between passes 0 and 2 but not the law of the later passes, which is all that `rate_geometric` uses, so
+a law that fails at the response is no reason against it. Where the later passes are too noisy to show that they
+converge, where they diverge (rho above 1) or are many and follow no geometric law, the data do not rule out `rate`, and
+the interval shown covers both (`shown`). So it does where `rate` is read because nothing but the third pass moves: a
+mark that happens to cancel the residue would look the same.
 """  # noqa: E501
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+from scipy import special
 
 from ratekit.estimators import (
     ESTIMANDS,
@@ -46,11 +53,12 @@ KEPT = 0.9  # of the rows of RATE must have the passes that another estimator re
 
 
 class Recommendation(NamedTuple):
-    """The estimate to read first, and why."""
+    """The estimate to read first, and why; `gap` is how far from it another lies that the data do not rule out."""
 
     estimator: str
     estimand: str
     reason: str
+    gap: float = 0.0
 
 
 def recommended(
@@ -62,7 +70,7 @@ def recommended(
     >>> rng = np.random.default_rng(0)
     >>> w, r = np.arange(100) % 2 == 0, rng.normal(size=(100, 3))
     >>> recommended(effects(r, w), r, w, np.arange(100))
-    Recommendation(estimator='rate', estimand='ate', reason='drift not tested: there is no third rewrite')
+    Recommendation(estimator='rate', estimand='ate', reason='drift not tested: there is no third rewrite', gap=0.0)
 
     Parameters
     ----------
@@ -83,6 +91,51 @@ def recommended(
                     best = Recommendation(estimator, estimand, f"no RATE: {depth}; {ESTIMATORS[estimator].claim}")
                 return best._replace(reason=best.reason + _support(rewards, own, clusters))
     return None
+
+
+def shown(found: Effects, best: Recommendation | None, level: float = 0.95) -> Effects:
+    """The effects, with the uncertainty of the recommended one widened to its `gap`.
+
+    The gap between two estimates of which the data rule out neither is a model's uncertainty and counts as such, SE^2 +
+    gap^2 (Buckland, Burnham and Augustin 1997, Biometrics 53:603): a 95 % interval then covers at least 95 %
+    whichever of the two is right.
+
+    >>> from ratekit.estimators import effects
+    >>> found = effects([[0, 2, 1.0], [1, 2, 0.5], [3, 1, 2.5], [2, 0, 2.0]], [False, False, True, True])
+    >>> best = Recommendation("rate", "ate", "", gap=1.0)
+    >>> [round(of.get("rate", "ate").se, 3) for of in (found, shown(found, best))]
+    [0.204, 1.021]
+
+    Parameters
+    ----------
+    found
+        What `effects` gave.
+    best
+        What `recommended` chose of it.
+    level
+        Of the intervals.
+    """
+    if best is None or not best.gap > 0:
+        return found
+    return replace(found, found=tuple(
+        _wider(e, best.gap, found.reward_sd, level) if (e.estimator, e.estimand) == best[:2] else e for e in found
+    ))  # fmt: skip
+
+
+def _wider(e: Effect, gap: float, sd: float, level: float) -> Effect:
+    t, gap_sd = float(special.stdtrit(e.df, 0.5 + level / 2)), gap / sd if sd > 0 else math.nan
+
+    def ends(value: float, low: float, high: float, by: float) -> tuple[float, float]:
+        return value - math.hypot(value - low, t * by), value + math.hypot(high - value, t * by)
+
+    se = math.hypot(e.se, gap)
+    p = max(e.p_value, float(2 * special.stdtr(e.df, -abs(e.estimate / se))))
+    low, high = ends(e.estimate, e.ci_low, e.ci_high, gap)
+    low_sd, high_sd = ends(e.estimate_sd, e.ci_low_sd, e.ci_high_sd, gap_sd)
+    return replace(
+        e, se=se, ci_low=low, ci_high=high, p_value=p,
+        se_sd=math.hypot(e.se_sd, gap_sd), ci_low_sd=low_sd, ci_high_sd=high_sd,
+    )  # fmt: skip
 
 
 def _support(rewards: Floats, own: Floats | None, clusters: Ints) -> str:
@@ -106,11 +159,13 @@ def _of_rate(
     parts = {side: (rewards[treated == side], clusters[treated == side]) for side in sides}
     geometric, extrapolated = found.get("rate_geometric", estimand), found.get("rate_extrapolated", estimand)
     if geometric is not None:
-        fine, why = _geometric(parts, own, treated, clusters)
-        fine, why = _enough(geometric, rate, fine, why)
-        if fine:
-            return Recommendation("rate_geometric", estimand, why)
-        why_not = why
+        read, doubted, why = _geometric(parts, own, treated, clusters)
+        enough, why_not = _enough(geometric, rate, True, why)
+        gap = _gap(found, estimand, doubted) if enough else 0.0
+        if gap > 0:
+            why += f"; the interval covers {'rate' if read == 'rate_geometric' else 'rate_geometric'} too"
+        if gap > 0 or (enough and read == "rate_geometric"):
+            return Recommendation(read, estimand, why, gap)
     elif extrapolated is not None:
         scale = effect_size(rewards, treated)
         fine, why = _extrapolated(parts, own, treated, clusters, scale)
@@ -170,32 +225,53 @@ def _extrapolated(
 
 def _geometric(
     parts: dict[bool, tuple[Floats, Ints]], own: Floats | None, treated: Bools, clusters: Ints
-) -> tuple[bool, str]:
-    """May `rate_geometric` be read?"""
+) -> tuple[str, list[bool], str]:
+    """Read `rate_geometric` or `rate`, in which classes the data do not rule out the other, and why."""
     if own is not None and own.shape[1] > 3:
         outcome, said = _judged(own_drift(own, treated, clusters))
         if outcome == "bad":
-            return False, said
-    marked = False
+            return "rate", [], said
+    why = "four or more passes, and a geometric law of their drift is not rejected"
+    read, doubts, level = "rate_geometric", dict[bool, str](), LAW_LEVEL / len(parts)
     for side, (r, c) in parts.items():
         name = "treated" if side else "untreated"
         passes, used = rows_used(ESTIMATORS["rate_geometric"], r)
         if not used.any():
-            return False, f"no {name} row has four rewrites"
+            return "rate", [], f"no {name} row has four rewrites"
         late, codes = r[used][:, : max(passes) + 1], c[used]
-        if law(late[:, 1:], codes) < LAW_LEVEL / len(parts):
-            return False, f"the later passes of {name} rows do not follow a geometric law"
         fit = late_convergence(late, codes)
-        if fit.ratio + 2 * fit.se < 0 or (fit.ratio - 2 * fit.se > 1 and fit.se > 0):
-            return False, f"the drift of {name} rows does not die out (rho {fit.ratio:.2g})"
+        if fit.ratio + 2 * fit.se < 0:
+            return "rate", [], f"the later passes of {name} rows alternate (rho {fit.ratio:.2g})"
         scored = np.isfinite(late[:, 0])
-        if scored.any() and law(late[scored], codes[scored]) < LAW_LEVEL / len(parts):
-            if not fit.ratio - 2 * fit.se > 0:
-                return False, f"the passes of {name} rows do not follow a geometric law"
-            marked = True
-    if marked:
-        return True, "the later passes converge; what the first rewrite leaves for good is left out"
-    return True, "four or more passes, and a geometric law of their drift is not rejected"
+        if fit.ratio - 2 * fit.se > 1 and fit.se > 0:
+            doubts[side] = f"the drift of {name} rows grows (rho {fit.ratio:.2g})"
+        elif law(late[:, 1:], codes) < level:
+            doubts[side] = f"the later passes of {name} rows do not follow a geometric law"
+        elif scored.any() and law(late[scored], codes[scored]) < level:
+            if fit.ratio - 2 * fit.se > 0:
+                why = "the later passes converge; what the first rewrite leaves for good is left out"
+                continue
+            doubts[side] = (
+                f"the passes of {name} rows do not follow a geometric law, and the later ones tell too little"
+            )
+            kept = _mean(late[scored, 0] - late[scored, 2], codes[scored], 0.0)
+            if kept is None or not (kept.low > 0 or kept.high < 0):
+                read = "rate"  # no mark: nothing but the third pass is shown to move
+    if read == "rate":
+        return read, list(parts), next(iter(doubts.values()))
+    return read, list(doubts), next(iter(doubts.values()), why)
+
+
+def _gap(found: Effects, estimand: str, sides: list[bool]) -> float:
+    """How far the estimate would move if in each of these classes the other estimator were right, signs aside."""
+    whole, gap = found.get("rate_geometric", estimand), 0.0
+    for side in sides:
+        one, other = (found.get(name, "att" if side else "atu") for name in ("rate_geometric", "rate"))
+        assert whole is not None
+        assert one is not None
+        assert other is not None
+        gap += (whole.n_treated if side else whole.n_untreated) / whole.n * abs(one.estimate - other.estimate)
+    return gap
 
 
 def own_drift(own: Floats, treated: Bools, clusters: Ints) -> dict[bool, Interval]:

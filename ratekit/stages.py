@@ -24,7 +24,7 @@ from ratekit.estimators import ESTIMATORS, Effect, Effects, Floats, LeftOut, eff
 from ratekit.groups import Group, chains, groups, original_features, plain_columns, reward_matrix
 from ratekit.intervals import Interval, mean_interval
 from ratekit.measures import Measure, measured, unit_of
-from ratekit.recommendation import recommended
+from ratekit.recommendation import recommended, shown
 from ratekit.resampling import UNCERTAINTIES, resampled
 from ratekit.rewriting import Options, make_rewriter
 from ratekit.rewriting.base import OK, Rewriter
@@ -371,7 +371,8 @@ def estimate(
         p_value, n, n_treated, n_untreated, n_clusters, n_dropped, reward_sd, in the reward's own units; df, the degrees
         of freedom of the interval; estimate_sd, se_sd, ci_low_sd, ci_high_sd, in SDs of the originals' rewards, with
         the SD's own uncertainty counted; recommended, true for the one row of each attribute, reward model (and group)
-        to read first, and reason, why (`ratekit.recommendation`). Where an attribute has a measure and the rows have
+        to read first, and reason, why (`ratekit.recommendation`); where the data leave two estimates open its SE and
+        interval cover both, which the reason says. Where an attribute has a measure and the rows have
         texts also dose, dose_low, dose_high, the change of the measure that the estimate is the effect of, with its
         interval, and dose_unit, the measure. What is left out, and why, is in
         `table.attrs["notes"]` as sentences, in `table.attrs["left_out"]` as records, and logged.
@@ -415,6 +416,7 @@ def estimate(
             best = recommended(found, r, w, codes, None if own is None else own[0])
             if uncertainty != "analytic":
                 found = resampled(found, r, w, codes, uncertainty, draws, seed, level)
+            found = shown(found, best, level)
             left_out[" / ".join(map(str, labels.values()))] = list(found.left_out)
             for e in found:
                 first = best is not None and (e.estimator, e.estimand) == best[:2]

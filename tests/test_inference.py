@@ -134,7 +134,6 @@ def test_the_committed_coverage_table_is_what_the_code_gives():
         np.testing.assert_allclose(fresh["bias_sd"], table[same]["bias_sd"], atol=6e-6)
 
 
-@pytest.mark.xfail(reason="with a mark of the first rewrite a fifth of the draws read rate, so recommended covers 77 %")
 def test_the_wider_coverage_table_keeps_its_bounds():
     module = study("coverage_wider")
     table = pd.read_csv(ROOT / "experiments" / "coverage_wider.csv")
@@ -146,6 +145,9 @@ def test_the_wider_coverage_table_keeps_its_bounds():
     assert read.between(0.93 - slack, 0.97 + slack).all()
     # Where one cluster or a class of two rows dominates, Satterthwaite gives too few degrees of freedom, not too many.
     assert (by.loc[[(module.FEW, "rate"), (module.RARE, "naive")]] >= 0.93 - slack).all()
+    # Where two readings fit the rewards, the one that is read may be biased, and its interval covers the other.
+    assert by.loc[module.OPEN, module.RECOMMENDED].min() >= 0.93 - slack
+    assert by.loc[module.OPEN, "rate"].max() < 0.1
     assert by.loc[module.FEW, "rate"].max() < 0.99
     assert by.loc[module.REFUSED, "rate"].item() < 0.6  # the control: complete rows alone
     rmse = table[table.world == module.DEEP].pivot(index="about", columns="estimator", values="rmse")
@@ -153,7 +155,25 @@ def test_the_wider_coverage_table_keeps_its_bounds():
     assert (rmse[module.RECOMMENDED] <= 1.1 * best).all()
     law_holds = rmse.index.drop("later passes go a fifth of the effect too far")
     assert (rmse["rate_geometric"] <= 1.1 * best).loc[law_holds].all()
-    assert (rmse[["rate", "rate_extrapolated"]].max() > 2 * best.max()).all()  # the control: each is far off somewhere
+    far_off = rmse.drop(columns=module.RECOMMENDED).div(best, axis=0).max()
+    assert (far_off > 2).all()  # the control: each of the others is, somewhere
+
+
+def test_the_readme_gives_the_coverage_of_the_tables():
+    def percent(share):
+        return f"{100 * share.min():.1f} to {100 * share.max():.1f} %"
+
+    module, wider = study(), study("coverage_wider")
+    table = pd.read_csv(ROOT / "experiments" / "coverage.csv").query("estimand == 'ate'")
+    by = table.set_index(["world", "estimator"])["coverage"]
+    plain, slow = by.loc[module.HOLDS, "rate"], by.loc[module.PARTIAL, "rate_extrapolated"]
+    deep = pd.read_csv(ROOT / "experiments" / "coverage_wider.csv").set_index(["world", "estimator"])["coverage"]
+    deep = deep.loc[wider.DEEP, wider.RECOMMENDED]
+    said = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f"In {len(plain)} worlds where RATE's assumptions hold its 95 % interval covers {percent(plain)};" in said
+    assert f"`rate_extrapolated` covers {percent(slow)} while" in said
+    assert len(deep) == 7
+    assert f"the recommended estimate covers {percent(deep)} in seven worlds" in said
 
 
 @pytest.mark.slow

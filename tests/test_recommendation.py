@@ -8,9 +8,9 @@ import pytest
 from scipy import optimize
 
 import ratekit as rk
-from ratekit.estimators import Effects, effects
+from ratekit.estimators import Effects, effects, t_interval
 from ratekit.estimators import rate_geometric as geometric_values
-from ratekit.recommendation import _judged, law, own_drift, recommended
+from ratekit.recommendation import Recommendation, _judged, law, own_drift, recommended, shown
 from ratekit.simulate import Imperfections, NumericWorld
 
 CHAIN = NumericWorld(xi_gap=0.5, xi_base=-0.5, effect_sd=0.0, rewriter=Imperfections(rho=0.5, noise=0.3))
@@ -185,6 +185,108 @@ def test_a_mark_of_the_first_rewrite_does_not_keep_the_later_passes_from_being_r
     found = best(CHAIN.but(mark=mark), 4000, 4)
     assert found.estimator == "rate_geometric"
     assert "what the first rewrite leaves for good" in found.reason
+
+
+def drawn(change, draws, n=1000, world=CHAIN, passes=4):
+    """What is read in each draw, whether its interval covers .5, and whether that of the bare estimator does."""
+    rng, out = np.random.default_rng(8), []
+    for _ in range(draws):
+        r, w, clusters, _ = world.sample(n, rng, passes)
+        change(r, np.where(w, 1.0, -1.0))
+        found = effects(r, w, clusters)
+        one = recommended(found, r, w, clusters)
+        wide, bare = (of.get(one.estimator, "ate") for of in (shown(found, one), found))
+        out.append((one, *(e.ci_low <= 0.5 <= e.ci_high for e in (wide, bare))))
+    return out
+
+
+def test_a_mark_is_no_reason_to_read_what_is_biased():
+    """With 1,000 rows the later passes do not show in each draw that they converge: the interval then covers both."""
+    found = drawn(lambda r, s: None, 120, world=CHAIN.but(mark=2.0))
+    assert {one.estimator for one, _, _ in found} == {"rate_geometric"}
+    open_ = [one for one, _, _ in found if one.gap]
+    assert 10 <= len(open_) <= 50
+    assert all("the interval covers rate too" in one.reason for one in open_)
+    assert np.mean([wide for _, wide, _ in found]) >= 0.92
+
+
+def test_where_the_third_pass_alone_moves_the_interval_covers_both_estimates():
+    def third(r, s):
+        r[:, 3] -= 0.15 * s
+
+    still = CHAIN.but(xi_gap=0.0, xi_base=0.0)
+    found = drawn(third, 40, world=still)
+    read = [one.estimator for one, _, _ in found]
+    assert read.count("rate") >= 36
+    assert all(one.gap > 0.1 for one, _, _ in found if "do not follow" in one.reason)
+
+    def cancelled(r, s):  # a mark that cancels the residue looks the same, and rate is then biased
+        r[:, 1:] += 0.1875 * s[:, None]
+
+    found = drawn(cancelled, 60, world=CHAIN.but(xi_gap=-0.5, xi_base=0.5))
+    rate = [(wide, bare) for one, wide, bare in found if one.estimator == "rate"]
+    assert len(rate) >= 10
+    assert np.mean([wide for wide, _ in rate]) >= 0.9
+    assert np.mean([bare for _, bare in rate]) <= 0.1  # the control
+
+
+def test_a_drift_that_grows_is_read_with_an_interval_for_both():
+    rng = np.random.default_rng(9)
+    m = means(None, 4, residue=0.05, rho=1.8)
+    r = np.concatenate([exactly(m, 300, 0.05, seed) for seed in (1, 2)])
+    w = np.arange(600) < 300
+    r[~w] = 6 - r[~w]
+    found = effects(r, w)
+    one = recommended(found, r, w, rng.permutation(600))
+    assert one.estimator == "rate_geometric"
+    assert one.reason.startswith("the drift of treated rows grows (rho 1.")
+    e = shown(found, one).get("rate_geometric", "ate")
+    assert e.ci_low < 1 < e.ci_high
+    assert not found.get("rate_geometric", "ate").ci_low < 1 < found.get("rate_geometric", "ate").ci_high
+
+
+def test_many_passes_that_follow_no_law_are_read_with_an_interval_for_both():
+    m = means(None, 5, residue=1.0)
+    m[4] -= 0.2  # a fourth pass that goes its own way
+    found = effects(r := exactly(m, 400, 0.1), w := np.ones(400, bool))
+    one = recommended(found, r, w, np.arange(400))
+    assert (one.estimator, one.estimand) == ("rate_geometric", "att")
+    assert one.reason.startswith("the later passes of treated rows do not follow a geometric law; the interval covers")
+    assert one.gap == abs(found.get("rate", "att").estimate - found.get("rate_geometric", "att").estimate)
+
+
+@pytest.mark.parametrize("level", [0.9, 0.95])
+def test_the_widened_interval_counts_the_gap_as_a_standard_error(level):
+    r, w = CHAIN.sample(200, 1, 4)[:2]
+    found = effects(r, w, level=level)
+    plain, beside = found.get("rate", "ate"), found.get("rate", "att")
+    wide = shown(found, Recommendation("rate", "ate", "", 0.3), level)
+    e = wide.get("rate", "ate")
+    assert wide.get("rate", "att") == beside
+    assert (e.estimate, e.estimate_sd, e.df) == (plain.estimate, plain.estimate_sd, plain.df)
+    assert e.se == pytest.approx(np.hypot(plain.se, 0.3))
+    assert e.se_sd == pytest.approx(np.hypot(plain.se_sd, 0.3 / found.reward_sd))
+    assert (e.ci_low, e.ci_high, e.p_value) == pytest.approx(t_interval(e.estimate, e.se, e.df, level))
+    half = (plain.ci_high_sd - plain.ci_low_sd) / 2  # its df are those of the effect in SDs
+    t = (plain.ci_high - plain.ci_low) / 2 / plain.se
+    assert (e.ci_high_sd - e.ci_low_sd) / 2 == pytest.approx(np.hypot(half, t * 0.3 / found.reward_sd))
+    assert (e.ci_high_sd + e.ci_low_sd) / 2 == pytest.approx(e.estimate_sd)
+    assert shown(found, Recommendation("rate", "ate", "")) is found
+    assert shown(found, None) is found
+
+
+def test_the_table_has_the_widened_interval():
+    r, w = CHAIN.sample(1000, 3, 4)[:2]
+    r[:, 3] -= 0.15 * np.where(w, 1, -1)
+    r[:, :3] = CHAIN.but(xi_gap=0.0, xi_base=0.0).sample(1000, 3, 4).rewards[:, :3]
+    frame = pd.DataFrame({"prompt_id": [str(i) for i in range(1000)], "attribute": "a", "treated": w,
+                          "reward/x": r.tolist()})  # fmt: skip
+    found = effects(r, w)
+    one = recommended(found, r, w, np.arange(1000))
+    assert one.gap > 0.05
+    table = rk.estimate(frame)
+    row = table[table["recommended"]].iloc[0]
+    assert row["se"] == pytest.approx(np.hypot(found.get(*one[:2]).se, one.gap))
 
 
 def test_an_estimate_on_far_fewer_rows_is_not_read_in_its_place():
