@@ -181,6 +181,12 @@ class Verdict:
         return "; ".join(decided) or self.reason
 
     @property
+    def gravest(self) -> str:
+        """The check that weighs most; the whole reason where none does."""
+        first = [c.text for c in gravest_first(self.checks) if c.word != TRUST]
+        return first[0] if first else self.reason
+
+    @property
     def sentence(self) -> str:
         """The whole sentence, with its reason."""
         return sentence(self)

@@ -66,6 +66,16 @@ def test_it_fits_on_a_screen_whatever_it_holds(frame):
         assert page.count("<svg") == len(found.verdicts)
 
 
+def test_the_screen_says_each_reason_whole_and_once(frame):
+    found = small(frame, ["words", "vader"], ["length", "starts-with-vowel"])
+    shown = " ".join(repr(found).split())
+    for verdict in found.verdicts:
+        assert shown.count(" ".join(verdict.gravest.split())) == 1
+    of_vader = found.effects.reward_model == "vader"
+    by_depth = rk.Audit(found.dataset, found.effects.assign(recommended=found.effects.estimator == "naive")[of_vader])
+    assert "estimate by naive; " in repr(by_depth)
+
+
 def test_the_report_and_the_plot_show_the_same_audit(frame, tmp_path):
     found = small(frame)
     page = found.report(tmp_path / "page.html").read_text()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import html
 import math
+import textwrap
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from ratekit.conclusions import label
+from ratekit.conclusions import Verdict, label
 from ratekit.errors import shorten
 from ratekit.escaping import visible
 from ratekit.schema import PROMPT_ID, columns_of
@@ -19,33 +21,61 @@ COLUMNS = ["attribute", "reward", "RATE effect (SD)", "n", "verdict", "why"]
 
 
 def as_screen(audit: Audit) -> str:
-    """The audit as text: at most 25 lines of 100 characters; one line for each attribute and reward."""
+    """The audit as text: at most 25 lines of 100 characters; a line for each attribute and reward, then the reasons."""
     below = [shorten(visible(line), WIDTH) for line in remarks(audit)]
     below = below[:6] + ([f"... {len(below) - 6} more remarks in .provenance"] if len(below) > 6 else [])
-    rows = summary(audit)
-    kept = LINES - 4 - len(below)
+    rows = [row[:-1] for row in summary(audit)]
+    kept = LINES - 4 - len(below) - bool(below)
     if len(rows) > kept:
         rows, more = rows[: kept - 1], [f"... {len(rows) - kept + 1} more in .verdicts and .effects"]
     else:
         more = []
     for row in rows:
-        row[0], row[1] = shorten(row[0], 20), shorten(row[1], 26)
-    text = as_text(Table(COLUMNS, [False, False, False, True, False, False], rows), WIDTH)
-    cut = [line if len(line) <= WIDTH else line[: WIDTH - 3] + "..." for line in text.split("\n")]
-    return "\n".join([shorten(visible(headline(audit)), WIDTH), "", *cut, *more, *([""] if below else []), *below])
+        row[0], row[1] = shorten(row[0], 26), shorten(row[1], 30)
+    table = as_text(Table(COLUMNS[:-1], [False, False, False, True, False], rows), WIDTH).split("\n")
+    why = _reasons(audit, kept - len(rows) - len(more) - 1)
+    return "\n".join(
+        [shorten(visible(headline(audit)), WIDTH), "", *table, *more, *why, *([""] if below else []), *below]
+    )
+
+
+def _reasons(audit: Audit, room: int) -> list[str]:
+    """The gravest reason of each verdict on at most `room` lines; one that several rewards share stands once."""
+    rows = summary(audit)
+    said: dict[str, list[list[str]]] = {}
+    for row, verdict in zip(rows, audit.verdicts, strict=True):
+        said.setdefault(_why(verdict, verdict.gravest), []).append(row)
+    texts = [f"{shorten(visible(_subjects(of, rows)), 40)}: {visible(why)}" for why, of in said.items()]
+    lines = [line for text in texts for line in textwrap.wrap(text, WIDTH, subsequent_indent="    ")]
+    if len(lines) > room:
+        lines = [shorten(text, WIDTH) for text in texts]
+    if len(lines) > room:
+        lines = [*lines[: max(room - 1, 0)], *(["... more reasons in .verdicts"] if room > 0 else [])]
+    return ["", *lines] if lines else []
 
 
 def summary(audit: Audit) -> list[list[str]]:
     """The cells of `COLUMNS` for each verdict."""
     rows = []
     for verdict in audit.verdicts:
-        best, why = verdict.estimate, verdict.reason.removeprefix("because ")
-        if best.get("estimator") not in (None, "rate"):
-            why = f"{label(str(best['estimator']))}; {why}"
+        best, why = verdict.estimate, _why(verdict, verdict.reason)
         attribute = ", ".join([verdict.attribute, *(f"{k} {v}" for k, v in verdict.by.items())])
         n = f"{best['n']:,}" if "n" in best else "-"
         rows.append([attribute, str(verdict.reward_model), interval(best), n, verdict.word, why])
     return rows
+
+
+def _subjects(some: list[list[str]], rows: list[list[str]]) -> str:
+    """What these rows of `summary` are about: attributes, with the reward where it is not all rewards of one."""
+    every, mine = Counter(row[0] for row in rows), Counter(row[0] for row in some)
+    names = [row[0] if mine[row[0]] == every[row[0]] else f"{row[0]} under {row[1]}" for row in some]
+    return ", ".join(dict.fromkeys(names))
+
+
+def _why(verdict: Verdict, reason: str) -> str:
+    """The reason; before it the estimator of the number, where that is not RATE."""
+    estimator = verdict.estimate.get("estimator", "rate")
+    return reason if estimator == "rate" else f"estimate by {label(str(estimator))}; {reason}"
 
 
 def in_sd(row: Mapping[str, Any]) -> tuple[float, float, float]:
