@@ -184,7 +184,7 @@ def main() -> None:
     (args.out / "coverage.md").write_text(report(table), encoding="utf-8")
     table.to_csv(args.out / "coverage.csv", index=False, float_format="%.5f")
     figure = plots.coverage(
-        table[(table.estimand == "ate") & table.estimator.isin(["rate", "rate_extrapolated"])]
+        table[(table.estimand == "ate") & table.estimator.isin(["rate", "rate_extrapolated"])], top=None
     ).figure
     figure.savefig(args.out / "coverage.png", dpi=150)
     print(f"wrote {args.out / 'coverage.csv'} and {args.out / 'coverage.md'}")

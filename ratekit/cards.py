@@ -8,7 +8,6 @@ effect that would have been seen. Another reward model on the same folder costs 
 
 from __future__ import annotations
 
-import html
 import json
 import logging
 import math
@@ -30,14 +29,14 @@ from ratekit.audits.study import Labelled, Settings, carry_out, labelled, names_
 from ratekit.conclusions import NO_TRUST, in_units
 from ratekit.diagnostics import contrast
 from ratekit.errors import InputError, unknown
-from ratekit.escaping import visible
+from ratekit.escaping import escaped, visible
 from ratekit.estimators import ESTIMANDS
 from ratekit.resampling import adjust
 from ratekit.rewriting import Options
 from ratekit.rewriting.cost import Meter
 from ratekit.rewriting.rules import SUITE, SUITE_VERSION
 from ratekit.scoring.base import Reward
-from ratekit.tables import Table, as_csv, as_json, as_markdown, as_text, table_html, table_of
+from ratekit.tables import Table, as_csv, as_json, as_markdown, as_text, plain_markdown, table_html, table_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -178,11 +177,11 @@ class Card:
     @property
     def markdown(self) -> str:
         """The card as Markdown."""
-        parts = [f"# Bias card\n\n{visible(headline(self.audit))}"]
-        parts += [f"## {html.escape(visible(name))}\n\n{as_markdown(table_of(self.of(name)))}" for name in self.models]
+        parts = [f"# Bias card\n\n{plain_markdown(headline(self.audit))}"]
+        parts += [f"## {plain_markdown(name)}\n\n{as_markdown(table_of(self.of(name)))}" for name in self.models]
         if len(self.contrasts):
             parts.append(f"## Between models\n\n{as_markdown(table_of(self._differences()))}")
-        notes = "\n".join(f"- {html.escape(visible(note), quote=False)}" for note in [READ, *self.notes])
+        notes = "\n".join(f"- {plain_markdown(note)}" for note in [READ, *self.notes])
         return "\n\n".join([*parts, notes]) + "\n"
 
     @property
@@ -199,12 +198,12 @@ class Card:
                          [*shown.numeric[:2], False, *shown.numeric[2:]], cells)  # fmt: skip
             biased = list(rows["attribute"][rows["biased"]])
             said = f"Shown: {', '.join(biased)}." if biased else "No bias is shown, which is not to say there is none."
-            parts.append(f"<h2>{html.escape(visible(name))}</h2><p>{html.escape(visible(said))}</p>"
+            parts.append(f"<h2>{escaped(name)}</h2><p>{escaped(said)}</p>"
                          f"<div>{table_html(wide, raw=[''], label=f'effects on {visible(name)}')}</div>")  # fmt: skip
         if len(self.contrasts):
             parts.append(f"<h2>Between models</h2><div>{table_html(table_of(self._differences()))}</div>")
-        notes = "".join(f"<li>{html.escape(visible(note))}</li>" for note in self.notes)
-        above = f"<p>{html.escape(visible(headline(self.audit)))}.</p><p>{html.escape(READ)}</p>"
+        notes = "".join(f"<li>{escaped(note)}</li>" for note in self.notes)
+        above = f"<p>{escaped(headline(self.audit))}.</p><p>{escaped(READ)}</p>"
         return _page("Bias card", f"{above}{''.join(parts)}<h2>Notes</h2><ul>{notes}</ul>")
 
     @property

@@ -7,12 +7,14 @@ model reads, so they are shown as signs, never obeyed and never dropped.
 from __future__ import annotations
 
 import html
+import re
 import unicodedata
 
 # Controls get their picture from Unicode's own block; these two are layout that a reader expects to see as layout.
 _LAYOUT = "\n\t"
 # Joiners that scripts and emoji need; every other format character changes how its neighbours are shown.
 _KEPT_FORMATS = "\u200c\u200d\u00ad"
+_BEGINS = re.compile(r"[$\\]")  # a formula
 
 
 def visible(text: str) -> str:
@@ -63,6 +65,21 @@ def cut(text: str, limit: int) -> tuple[str, str]:
     return text[:limit], f" … {len(text) - limit:,} more characters"
 
 
+def escaped(text: str) -> str:
+    r"""The text as HTML on one level: markup is shown, and no dollar or backslash of it begins a formula.
+
+    MathJax, KaTeX and the viewers that use them look for a formula's two ends in one run of text, which a tag ends.
+
+    Examples
+    --------
+    >>> escaped("<b>")
+    '&lt;b&gt;'
+    >>> print(escaped(r"from $5 to $6, \(x\)"))
+    from <span>$</span>5 to <span>$</span>6, <span>\</span>(x<span>\</span>)
+    """
+    return _BEGINS.sub(r"<span>\g<0></span>", html.escape(visible(text)))
+
+
 def as_html(text: str, limit: int = 20_000) -> str:
     """The text as HTML that shows it and does nothing else, isolated from the reading direction around it.
 
@@ -75,4 +92,4 @@ def as_html(text: str, limit: int = 20_000) -> str:
     """
     kept, note = cut(text, limit)
     said = f'<span class="rk-cut">{html.escape(note)}</span>' if note else ""
-    return f"<bdi>{html.escape(visible(kept))}</bdi>{said}"
+    return f"<bdi>{escaped(kept)}</bdi>{said}"

@@ -41,7 +41,7 @@ from ratekit.schema import (
     reward_columns,
     reward_name,
 )
-from ratekit.tables import as_markdown, table_of
+from ratekit.tables import as_markdown, plain_markdown, table_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,7 +131,7 @@ class Gate:
     @property
     def markdown(self) -> str:
         """A summary for a build's page: one line, a table, and why, for what is not shown small."""
-        why = [f"- {_inline(b.text)}" for b in self.bounds if b.outcome != SMALL or b.verdict == CANNOT_TELL]
+        why = [f"- {plain_markdown(b.text)}" for b in self.bounds if b.outcome != SMALL or b.verdict == CANNOT_TELL]
         return "\n".join([f"**ratekit gate: {self.outcome}**", "", as_markdown(table_of(self.table)), "", *why]) + "\n"
 
     @property
@@ -433,10 +433,3 @@ def _refuse_others(audit: Audit, baseline: Audit) -> None:
                         f"gate: the baseline has other rows: in row {row} {column!r} is {shorten(other, 40)!r}, not "
                         f"{shorten(one, 40)!r}; audit both on the same rows and rewrites"
                     )
-
-
-def _inline(text: str) -> str:
-    """A sentence in a list of Markdown; markup in it is shown, not obeyed."""
-    import html
-
-    return html.escape(visible(" ".join(text.split())), quote=False).translate({ord(c): "\\" + c for c in "*_`[]|"})

@@ -8,16 +8,19 @@ from __future__ import annotations
 import html
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ratekit.errors import shorten
-from ratekit.escaping import as_html, visible
+from ratekit.escaping import as_html, escaped, visible
 
 if TYPE_CHECKING:
     import pandas as pd
 
 WIDEST = 200  # characters of a cell on a terminal: a name may be as long as a response
+_MARKUP = re.compile(r"[*`\[\]|\\$]|(?<![^\W_])_|_(?![^\W_])")
+_FORMULA = {"\\": "<span>&#92;</span>", "$": "<span>\\$</span>"}  # a tag ends what could be a formula
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the beginning of a formula
 
 
@@ -101,13 +104,21 @@ def as_markdown(table: Table) -> str:
     | 3 |
     | &lt;b&gt;\\| |
     """
-    first, *rest = [[_plain_markdown(c) for c in line] for line in [table.columns, *table.rows]]
+    first, *rest = [[plain_markdown(c) for c in line] for line in [table.columns, *table.rows]]
     rule = "|" + "|".join("--:" if n else "---" for n in table.numeric) + "|"
     return "\n".join(["| " + " | ".join(first) + " |", rule, *("| " + " | ".join(line) + " |" for line in rest)])
 
 
-def _plain_markdown(text: str) -> str:
-    return html.escape(visible(text), quote=False).replace("|", "\\|")
+def plain_markdown(text: str) -> str:
+    r"""The text as Markdown on one line that shows it: no markup, no link and no formula of it is obeyed.
+
+    Examples
+    --------
+    >>> print(plain_markdown("<b> *a* [b](c) $x$ a_b"))
+    &lt;b&gt; \*a\* \[b\](c) <span>\$</span>x<span>\$</span> a_b
+    """
+    shown = html.escape(visible(" ".join(text.split())), quote=False)
+    return _MARKUP.sub(lambda found: _FORMULA.get(found[0], f"\\{found[0]}"), shown)
 
 
 def table_html(table: Table, *, limit: int = 400, raw: Sequence[str] = (), label: str = "") -> str:
@@ -149,7 +160,7 @@ def table_html(table: Table, *, limit: int = 400, raw: Sequence[str] = (), label
 
 def _text(text: str, limit: int) -> str:
     plain = text.isascii() and text.isprintable() and len(text) <= limit
-    return html.escape(text) if plain else as_html(text, limit)
+    return escaped(text) if plain else as_html(text, limit)
 
 
 def as_csv(frame: pd.DataFrame) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Literal
 
-from ratekit.escaping import cut, visible
+from ratekit.escaping import cut, escaped
 
 # A word with what space follows it, or one sign: space of its own would match everywhere and slow the search down.
 _WORDS = re.compile(r"\s+|(?:\w+(?:['’]\w+)*|[^\w\s])\s*")
@@ -91,7 +91,7 @@ def differences_html(before: str, after: str, limit: int = 20_000) -> str:
 
 
 def _marked(piece: Piece) -> str:
-    text = html.escape(visible(piece.text))
+    text = escaped(piece.text)
     tag = {"removed": "del", "added": "ins"}.get(piece.kind)
     return f"<{tag}>{text}</{tag}>" if tag else text
 

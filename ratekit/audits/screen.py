@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 import textwrap
 from collections import Counter
@@ -11,7 +10,7 @@ from typing import Any
 
 from ratekit.conclusions import Verdict, label
 from ratekit.errors import shorten
-from ratekit.escaping import visible
+from ratekit.escaping import escaped, visible
 from ratekit.schema import PROMPT_ID, columns_of
 from ratekit.tables import Table, as_text, table_html
 
@@ -135,9 +134,9 @@ def as_html(audit: Audit) -> str:
     cells = [[*row[:2], bar(*value, edge), *row[2:]] for row, value in zip(rows, values, strict=True)]
     columns = [*COLUMNS[:2], "", *COLUMNS[2:]]
     table = Table(columns, [False, False, False, False, True, False, False], cells)
-    below = "".join(f"<li>{html.escape(visible(line))}</li>" for line in remarks(audit))
+    below = "".join(f"<li>{escaped(line)}</li>" for line in remarks(audit))
     return (
-        f'<div class="ratekit-audit"><p>{html.escape(visible(headline(audit)))}</p>'
+        f'<div class="ratekit-audit"><p>{escaped(headline(audit))}</p>'
         f"{table_html(table, raw=[''], label='effects and verdicts')}{f'<ul>{below}</ul>' if below else ''}</div>"
     )
 

@@ -20,6 +20,7 @@ from ratekit.plots.style import (
     key,
     lane_height,
     lanes,
+    largest,
     letters,
     named,
     need,
@@ -108,7 +109,7 @@ def _moves(checks: pd.DataFrame, check: str, xlabel: str, top: int | None, ax: A
     if rows.empty:
         raise InputError(missing)
     sizes = rows["in_sd"].abs().groupby([rows["attribute"], rows["about"]], sort=False).max()
-    places = list(sizes.index if top is None else sizes[sizes.rank(ascending=False, method="first") <= top].index)
+    places = [sizes.index[i] for i in largest(list(sizes), top)]
     short = names(about for _, about in places)
     labels = [folded(_name(short[about]), letters(ax, 0.36)) for _, about in places]
     ax = canvas(ax, 1.1 + lane_height(ax, labels, 2) * len(places))

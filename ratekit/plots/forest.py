@@ -23,6 +23,7 @@ from ratekit.plots.style import (
     key,
     lane_height,
     lanes,
+    largest,
     letters,
     marks_of,
     named,
@@ -104,7 +105,7 @@ def effects(
     rows = rows[rows["estimand"] == estimand]
     drawn = marks_of(rows, estimators)
     groups = _groups(rows, letters(ax, 0.4))
-    kept = _largest([float(g.loc[g["estimator"] == drawn[-1], "estimate"].abs().max()) for _, g in groups], top)
+    kept = largest([float(g.loc[g["estimator"] == drawn[-1], "estimate"].abs().max()) for _, g in groups], top)
     shown = [groups[i] for i in kept]
     pitch = lane_height(ax, [label for label, _ in shown], len(drawn))
     ax = canvas(ax, 1.1 + len(shown) * pitch)
@@ -130,14 +131,6 @@ def _shown(table: pd.DataFrame) -> tuple[str, ...]:
     if "recommended" in table:
         asked |= set(table.loc[table["recommended"].isin([True, "True"]), "estimator"])
     return tuple(name for name in MARKS if name in asked)
-
-
-def _largest(sizes: list[float], top: int | None) -> list[int]:
-    """The places of the `top` largest, in their own order; NaN is the smallest."""
-    if top is None or len(sizes) <= top:
-        return list(range(len(sizes)))
-    order = sorted(range(len(sizes)), key=lambda i: -sizes[i] if sizes[i] == sizes[i] else 1.0)
-    return sorted(order[: max(top, 1)])
 
 
 def naive_vs_rate(table: pd.DataFrame, *, unit: str = "sd", top: int | None = TOP, ax: Axes | None = None) -> Axes:

@@ -18,6 +18,7 @@ from ratekit.plots.style import (
     LOWERS,
     MARKS,
     RAISES,
+    TOP,
     UNITS,
     canvas,
     contrast,
@@ -25,6 +26,7 @@ from ratekit.plots.style import (
     grouping,
     in_unit,
     ink,
+    largest,
     letters,
     named,
     need,
@@ -46,6 +48,7 @@ def heatmap(
     estimator: str = "rate",
     estimand: str = "ate",
     unit: str = "sd",
+    top: int | None = TOP,
     ax: Axes | None = None,
 ) -> Axes:
     """Attributes by reward models: each cell one effect; in bold where its interval leaves 0 out.
@@ -60,6 +63,8 @@ def heatmap(
         Which effect.
     unit : {"sd", "reward"}
         Reward SDs: the columns compare; or each column in its own reward's units, on a scale of its own.
+    top : int or None
+        How many rows at most: those with the largest effects. None draws all of them.
     ax : Axes, optional
         Drawn into; by default a new figure of fitting height.
 
@@ -97,16 +102,22 @@ def heatmap(
     sides = ("_row", "reward_model")
     if rows["reward_model"].nunique() > max(rows["_row"].nunique(), 6):
         sides = ("reward_model", "_row")
-    ax = _matrix(rows.assign(_sure=sure), *sides, "estimate", "_sure", ax, LEAST_SD if unit == "sd" else 0.0,
+    rows, said_top = _top(rows.assign(_sure=sure), sides[0], "estimate", top)
+    ax = _matrix(rows, *sides, "estimate", "_sure", ax, LEAST_SD if unit == "sd" else 0.0,
                  "reward_model" if unit == "reward" else "")  # fmt: skip
-    title = f"{ESTIMANDS[estimand]}, {MARKS[estimator].label} ({UNITS[unit]})"
+    title = f"{ESTIMANDS[estimand]}, {MARKS[estimator].label} ({UNITS[unit]}){said_top}"
     said = {"_row": "attribute", "reward_model": "reward model"}
     named(ax, x=said[sides[1]], y=said[sides[0]], title=title, share=0.8)
     return finish(ax)
 
 
 def spillover(
-    table: pd.DataFrame, *, reward_model: str | None = None, value: str = "shift_sd", ax: Axes | None = None
+    table: pd.DataFrame,
+    *,
+    reward_model: str | None = None,
+    value: str = "shift_sd",
+    top: int | None = TOP,
+    ax: Axes | None = None,
 ) -> Axes:
     """What rewriting each attribute moves: attributes by measures, as `rk.spillover` gives it.
 
@@ -119,6 +130,8 @@ def spillover(
     value : {"shift_sd", "through"}
         How far each measure moved, in SDs of the originals; or the part of the effect on the reward that goes through
         it, in reward units: a description by a linear model, no mediation.
+    top : int or None
+        How many attributes at most: those with the largest numbers. None draws all of them.
     ax : Axes, optional
         Drawn into; by default a new figure of fitting height.
 
@@ -158,9 +171,18 @@ def spillover(
         sure = rows["p_value"] < 0.05
         title = "How far the rewrites move each measure\n(SDs of the originals)"
     least = LEAST_SD if value == "shift_sd" else 0.0
-    ax = _matrix(rows.assign(_sure=sure), "attribute", "measure", value, "_sure", ax, least)
-    named(ax, x="measure", y="rewritten", title=title)
+    rows, said_top = _top(rows.assign(_sure=sure), "attribute", value, top)
+    ax = _matrix(rows, "attribute", "measure", value, "_sure", ax, least)
+    named(ax, x="measure", y="rewritten", title=f"{title}{said_top}")
     return finish(ax)
+
+
+def _top(rows: pd.DataFrame, down: str, value: str, top: int | None) -> tuple[pd.DataFrame, str]:
+    """The rows of the `top` entries of this side with the largest values, and what is said of it."""
+    sizes = rows[value].abs().groupby(rows[down], sort=False).max()
+    kept = [sizes.index[i] for i in largest(list(sizes), top)]
+    said = f"\nthe {len(kept)} largest of {len(sizes)}" if len(kept) < len(sizes) else ""
+    return rows[rows[down].isin(kept)], said
 
 
 def _matrix(

@@ -10,6 +10,7 @@ from ratekit.plots.names import folded, names, plain
 from ratekit.plots.style import (
     INK,
     MERGED,
+    TOP,
     UNITS,
     Mark,
     canvas,
@@ -19,6 +20,7 @@ from ratekit.plots.style import (
     key,
     lane_height,
     lanes,
+    largest,
     letters,
     named,
     need,
@@ -48,7 +50,9 @@ def panels(table: pd.DataFrame) -> list[str]:
     return [*([ACCURACY] if ACCURACY in table and table[ACCURACY].notna().any() else []), *found]
 
 
-def merges(table: pd.DataFrame, about: str | None = None, *, unit: str = "sd", ax: Axes | None = None) -> Axes:
+def merges(
+    table: pd.DataFrame, about: str | None = None, *, unit: str = "sd", top: int | None = TOP, ax: Axes | None = None
+) -> Axes:
     """The accuracy, or an attribute's effect, with its interval, a lane for each model; the members' range is shaded.
 
     Parameters
@@ -59,6 +63,8 @@ def merges(table: pd.DataFrame, about: str | None = None, *, unit: str = "sd", a
         "accuracy" or an attribute; may be left out where there is one only.
     unit : {"sd", "reward"}
         In which its effects are.
+    top : int or None
+        How many lanes at most: of the merges those farthest from the members' mean. None draws all of them.
     ax : Axes, optional
         Drawn into; by default a new figure of fitting height.
 
@@ -78,12 +84,14 @@ def merges(table: pd.DataFrame, about: str | None = None, *, unit: str = "sd", a
     need(table, ("model", "kind", "barrier"), "rk.merging.audit")
     about = only("about", about, panels(table))
     rows = table[table["kind"] != "best_single"].reset_index(drop=True)
+    members = rows.loc[rows["kind"] == "member", about]
+    far = (rows[about] - members.mean()).abs().where(rows["kind"] == "merge", np.inf)
+    n_rows, rows = len(rows), rows.iloc[largest(list(far), top)].reset_index(drop=True)
     short = names(rows["model"])
     barriers = [f" (barrier {b:.3f})" if np.isfinite(b) else "" for b in rows["barrier"]]
     labels = [folded(f"{short[m]}{b}", letters(ax, 0.36)) for m, b in zip(rows["model"], barriers, strict=True)]
     ax = canvas(ax, 1.1 + lane_height(ax, labels) * len(rows))
     lanes(ax, labels, [0] * len(rows))
-    members = rows.loc[rows["kind"] == "member", about]
     if about != ACCURACY:
         ax.axvspan(members.min(), members.max(), color=ink(ax, 0.08), lw=0, zorder=0)
         zero(ax)
@@ -92,6 +100,8 @@ def merges(table: pd.DataFrame, about: str | None = None, *, unit: str = "sd", a
     tidy(ax)
     estimand = next(iter(rows[f"{about}_estimand"].dropna()), "ate") if f"{about}_estimand" in rows else "ate"
     on = "" if estimand == "ate" else f"{estimand.upper()}, "
-    named(ax, x="accuracy on pairs" if about == ACCURACY else f"effect of {plain(about, 24)} ({on}{UNITS[unit]})")
+    said = f"; {len(rows)} of {n_rows} models" if len(rows) < n_rows else ""
+    what = "accuracy on pairs" if about == ACCURACY else f"effect of {plain(about, 24)} ({on}{UNITS[unit]})"
+    named(ax, x=f"{what}{said}")
     key(ax, [mark for kind, mark in KINDS.items() if (rows["kind"] == kind).any()])
     return finish(ax)

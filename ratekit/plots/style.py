@@ -125,6 +125,20 @@ def grouping(table: pd.DataFrame, before: str = "attribute") -> list[str]:
     return [str(c) for c in table.columns[: list(table.columns).index(before)]]
 
 
+def largest(sizes: Sequence[float], top: int | None) -> list[int]:
+    """The places of the `top` largest, in their own order; NaN is the smallest.
+
+    Examples
+    --------
+    >>> largest([0.1, 0.3, float("nan"), 0.2], 2)
+    [1, 3]
+    """
+    if top is None or len(sizes) <= top:
+        return list(range(len(sizes)))
+    order = sorted(range(len(sizes)), key=lambda i: -sizes[i] if sizes[i] == sizes[i] else math.inf)
+    return sorted(order[: max(top, 1)])
+
+
 def marks_of(table: pd.DataFrame, among: Iterable[str] = MARKS) -> list[str]:
     """The estimators of the table, in the order of `among`."""
     have = set(table["estimator"])
@@ -309,9 +323,9 @@ def key(ax: Axes, marks: Iterable[Mark], lines: Sequence[Any] = (), title: str =
     """A key above the axes, in the order of the marks, on as many lines as the width asks for; `title` stands on it."""
     from matplotlib.lines import Line2D
 
-    handles: list[Any] = [Line2D([], [], label=m.label, **styled(ax, m, line=True)) for m in marks]
+    handles: list[Any] = [Line2D([], [], label=folded(m.label, 40), **styled(ax, m, line=True)) for m in marks]
     handles = [*lines, *handles]
-    said = [len(str(h.get_label())) + 6 for h in handles]
+    said = [max(map(len, str(h.get_label()).split("\n"))) + 6 for h in handles]
     room = _free(ax)
     columns = len(handles)
     while columns > 1:

@@ -11,6 +11,7 @@ from ratekit.plots.names import cleaned, folded, names, plain
 from ratekit.plots.style import (
     INK,
     MARKS,
+    TOP,
     UNITS,
     beside,
     canvas,
@@ -19,6 +20,7 @@ from ratekit.plots.style import (
     key,
     lane_height,
     lanes,
+    largest,
     letters,
     marks_of,
     named,
@@ -109,7 +111,7 @@ SWEPT = {
 }
 
 
-def coverage(table: pd.DataFrame, *, level: float = 0.95, ax: Axes | None = None) -> Axes:
+def coverage(table: pd.DataFrame, *, level: float = 0.95, top: int | None = TOP, ax: Axes | None = None) -> Axes:
     """Coverage of intervals against the truth, one lane for each world and n; the line is where it should be.
 
     Parameters
@@ -118,6 +120,8 @@ def coverage(table: pd.DataFrame, *, level: float = 0.95, ax: Axes | None = None
         Columns world, about, n, estimator, coverage (0 to 1), as `experiments/coverage.py` makes it.
     level : float
         Of the intervals.
+    top : int or None
+        How many lanes at most: those with an interval's coverage farthest from its level. None draws all of them.
     ax : Axes, optional
         Drawn into; by default a new figure of fitting height.
 
@@ -131,7 +135,8 @@ def coverage(table: pd.DataFrame, *, level: float = 0.95, ax: Axes | None = None
         The table lacks a column.
     """
     need(table, ("world", "about", "n", "estimator", "coverage"), "experiments/coverage.py")
-    worlds = list(dict.fromkeys(zip(table["world"], table["about"], table["n"], strict=True)))
+    off = (table["coverage"] - level).abs().groupby([table[c] for c in ("world", "about", "n")], sort=False).max()
+    worlds = [off.index[i] for i in largest(list(off), top)]
     drawn = marks_of(table)
     short = names((about for _, about, _ in worlds), 60)
     labels = [folded(f"{short[about]}, n = {n:,}", letters(ax, 0.4)) for _, about, n in worlds]
@@ -148,6 +153,7 @@ def coverage(table: pd.DataFrame, *, level: float = 0.95, ax: Axes | None = None
         beside(ax, plain(kind), float(np.mean(mine)))
     tidy(ax)
     ax.set_xlim(-2, 102)
-    named(ax, x=f"intervals that cover the truth, % (nominal {100 * level:.0f})")
+    named(ax, x=f"intervals that cover the truth, % (nominal {100 * level:.0f})"
+          + (f"; the {len(worlds)} farthest off of {len(off)}" if len(worlds) < len(off) else ""))  # fmt: skip
     key(ax, [MARKS[name] for name in drawn])
     return finish(ax)

@@ -13,7 +13,7 @@ import ipywidgets
 
 from ratekit.attributes import Attribute
 from ratekit.errors import InputError, unknown
-from ratekit.escaping import as_html
+from ratekit.escaping import as_html, escaped
 from ratekit.measures import Measure
 from ratekit.rewriting import Options
 from ratekit.rewriting.base import Rewriter
@@ -314,9 +314,9 @@ class AttributeLab(StaticView):
             rewriter = self._rewriter_for(self.attribute, self.version.draft)
             said = attribute_trials.cost_in_words(ds, rewriter, self.n.value, self.depth.value, self.prices)
         except InputError as e:
-            self.cost.value = block(f'<div class="rk-fault">{html.escape(str(e))}</div>', "rk-cost")
+            self.cost.value = block(f'<div class="rk-fault">{escaped(str(e))}</div>', "rk-cost")
             return
-        self.cost.value = block(html.escape(said), "rk-cost")
+        self.cost.value = block(escaped(said), "rk-cost")
         self.estimate_button.disabled = False  # not before the cost was seen
 
     def _start_estimating(self) -> None:

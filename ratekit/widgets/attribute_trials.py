@@ -5,7 +5,6 @@ A version is an `Attribute` with the audit of the rows that it was tried on.
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from ratekit.audits.screen import interval
 from ratekit.conclusions import Verdict, label
 from ratekit.diagnostics.diagnose import examine
 from ratekit.errors import InputError, WorkError
-from ratekit.escaping import as_html
+from ratekit.escaping import as_html, escaped
 from ratekit.measures import Measure, name_of
 from ratekit.rewriting import Options, make_rewriter
 from ratekit.rewriting.base import FAILED, OK, Reply, Rewrite, Rewriter
@@ -268,7 +267,7 @@ def comparison(versions: Sequence[Version]) -> str:
         ("moved towards untreated when asked", [_compliance(v, "towards untreated") for v in versions]),
         ("second rewrite like the response", [_similarity(v) for v in versions]),
         *((f"off target: {as_html(n, 60)}", [_balance(v).get(n, "–") for v in versions]) for n in names),
-        ("verdict", [f"<b>{html.escape(v.verdict.word)}</b>" for v in versions]),
+        ("verdict", [f"<b>{escaped(v.verdict.word)}</b>" for v in versions]),
         ("why", [as_html(v.verdict.grounds, 400) for v in versions]),
         ("effect in reward SDs", [_effect(v) for v in versions]),
     ]  # fmt: skip
@@ -313,7 +312,7 @@ def _effect(version: Version) -> str:
     if not version.n or not best:
         return "not estimated"
     other = "" if best["estimator"] == "rate" else f" ({label(str(best['estimator']))})"
-    return html.escape(interval(best) + other)
+    return escaped(interval(best) + other)
 
 
 def side_by_side(versions: Sequence[Version], place: int) -> str:
@@ -325,6 +324,6 @@ def side_by_side(versions: Sequence[Version], place: int) -> str:
             inner = explorer_html.card(found, ranges=None)
         else:
             inner = "<p>not tried on this row</p>"
-        title = f"<p><b>{html.escape(version.name)}</b></p>"
+        title = f"<p><b>{escaped(version.name)}</b></p>"
         columns.append(f'<div style="flex:1 1 340px;min-width:0">{title}{inner}</div>')
     return f'<div style="display:flex;flex-wrap:wrap;gap:10px 18px">{"".join(columns)}</div>'

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import html
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 
 from ratekit.errors import InputError
-from ratekit.escaping import as_html, visible
+from ratekit.escaping import as_html, escaped, visible
 from ratekit.widgets import dashboard_html
 from ratekit.widgets.dashboard_html import ALL
 from ratekit.widgets.shared import StaticView, block, embedded, menu, row, style, text
@@ -112,7 +111,7 @@ class EffectsDashboard(StaticView):
         except InputError as e:
             self.picture.value, fault = "", f": {e}"
         shown = f"Attribute: {self.attribute.value}; reward model: {self.reward_model.value}{fault}"
-        self.title.value = block(f"<b>{html.escape(visible(shown))}</b>", "rk-shown")
+        self.title.value = block(f"<b>{escaped(shown)}</b>", "rk-shown")
         self._draw_heat()
         self._draw_rows(change)
         self.leave()

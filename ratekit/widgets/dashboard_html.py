@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ratekit import plots
+from ratekit.escaping import escaped
 from ratekit.estimators import ESTIMATORS, standardize
 from ratekit.plots.style import LOWERS, RAISES, TOP
 
@@ -148,7 +148,7 @@ def behind(table: pd.DataFrame, *, estimand: str = "ate", unit: str = "sd") -> s
         ]  # fmt: skip
         label = ESTIMATORS[str(row.estimator)].label
         cells_of = "".join(f"<td>{number}</td>" for number in numbers)
-        lines.append(f'<tr><td class="rk-name">{html.escape(label)}</td>{cells_of}</tr>')
+        lines.append(f'<tr><td class="rk-name">{escaped(label)}</td>{cells_of}</tr>')
     return (
         f'<div class="rk-wide"><table><thead><tr><th class="rk-name">{UNITS[unit]}</th>{head}</tr></thead>'
         f"<tbody>{''.join(lines)}</tbody></table></div>"

@@ -5,14 +5,13 @@ What comes from data is escaped, isolated from the reading direction around it, 
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from ratekit import textdiff
-from ratekit.escaping import as_html, visible
+from ratekit.escaping import as_html, escaped
 from ratekit.estimators import Floats
 from ratekit.schema import (
     ATTRIBUTE,
@@ -132,13 +131,13 @@ def card(
         side = side_of(treated, k)
         status = statuses[k] if k < len(statuses) else "ok"
         body, compared = _body(texts, k, against, limit, status)
-        head = f"<b>{html.escape(name_of(k).capitalize())}</b>"
+        head = f"<b>{escaped(name_of(k).capitalize())}</b>"
         if side:
             head += f'<span class="rk-tag">{side if k == 0 else "to " + side}</span>'
         if compared:
             head += f'<span class="rk-faint">{compared}</span>'
         if status != "ok" and k:
-            head += f'<span class="rk-tag">{html.escape(visible(status))}</span>'
+            head += f'<span class="rk-tag">{escaped(status)}</span>'
         bars = "".join(_bar(name, values, k, (ranges or {}).get(name)) for name, values in rewards.items())
         kind = {"treated": " rk-on", "untreated": " rk-off"}.get(side, "")
         parts.append(
@@ -154,7 +153,7 @@ def _body(texts: list[str | None], k: int, against: str, limit: int, status: str
     """The text as HTML, and what it is compared with in words."""
     text = texts[k]
     if text is None:
-        return f'<span class="rk-faint">no text: {html.escape(visible(status))}</span>', ""
+        return f'<span class="rk-faint">no text: {escaped(status)}</span>', ""
     other = reference(texts, k, against)
     if other is None:
         return f'<div class="rk-text">{as_html(text, limit)}</div>', ""
@@ -176,7 +175,7 @@ def _prompt(prompt: Any) -> str:
     lines = []
     for turn in turns:
         who = "prompt" if lone else turn["role"]
-        lines.append(f'<span class="rk-faint">{html.escape(visible(who))}:</span> {as_html(turn["content"], LIMIT)}')
+        lines.append(f'<span class="rk-faint">{escaped(who)}:</span> {as_html(turn["content"], LIMIT)}')
     return f'<div class="rk-prompt">{"<br>".join(lines)}</div>' if lines else ""
 
 
@@ -206,7 +205,7 @@ def measures_table(found: OffTarget, place: int, attribute: str, length: int) ->
     names = [name for name in found.values if (attribute, name) in found.sd]
     if not names:
         return ""
-    head = "".join(f"<th>{html.escape(name_of(k))}</th>" for k in range(length))
+    head = "".join(f"<th>{escaped(name_of(k))}</th>" for k in range(length))
     rows = []
     for name in names:
         cells = "".join(
@@ -216,7 +215,7 @@ def measures_table(found: OffTarget, place: int, attribute: str, length: int) ->
         largest = name == found.measure[place]
         said = "–" if moved is None else f"{moved:+.2f} SD"
         rows.append(
-            f'<tr><td class="rk-name">{html.escape(visible(name))}</td>{cells}'
+            f'<tr><td class="rk-name">{escaped(name)}</td>{cells}'
             f"<td>{f'<b>{said} ◀ largest</b>' if largest else said}</td></tr>"
         )
     return (

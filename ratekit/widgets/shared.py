@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import ipywidgets
 
 from ratekit.errors import InputError, WorkError, shorten
-from ratekit.escaping import visible
+from ratekit.escaping import escaped, visible
 from ratekit.widgets.progress import Cancelled, Progress
 
 T = TypeVar("T")
@@ -221,7 +221,7 @@ class Worker(ipywidgets.VBox):
 
     def say(self, words: str, *, fault: bool = False) -> None:
         """One line below the bar; `words` may hold anything, it is escaped."""
-        inner = html.escape(words)
+        inner = escaped(words)
         self.said.value = block(f'<div class="rk-fault">{inner}</div>' if fault else inner, "rk-said") if words else ""
 
     def _run(
@@ -243,4 +243,4 @@ class Worker(ipywidgets.VBox):
     def _show(self, name: str, done: int, total: int, words: str) -> None:
         self.bar.max, self.bar.value = max(total, 1), done
         more = f" · {words}" if words else ""
-        self.doing.value = block(html.escape(f"{name} {done:,} of {total:,}{more}"))
+        self.doing.value = block(escaped(f"{name} {done:,} of {total:,}{more}"))

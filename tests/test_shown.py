@@ -1,0 +1,104 @@
+"""What comes from data is shown on every surface as it is: no markup of it acts, and no formula of it is set."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import ipywidgets
+import numpy as np
+import pytest
+from datasets import Dataset
+
+import ratekit as rk
+from ratekit.cards import Card, leaderboard, leaderboard_html
+from ratekit.escaping import as_html
+from ratekit.tables import Table, as_markdown, table_html
+from ratekit.textdiff import differences_html
+
+ODD = r"<zz>$a_1^2$</zz> \(b\) \[c\] $$\ce{H2O}$$ \begin{x}d\end{x}"
+FORMULA = re.compile(r"\$[^$]+\$|\\[(\[]|\\begin|\\ce|\\ref")
+
+IN_MARKDOWN = re.compile(r"<zz|(?<!\\)[*`]|(?<!\\)\[\w|\\\(|\\ce|\\begin|(?<!\\)\$")
+
+
+class Runs(HTMLParser):
+    """The runs of text between tags, in which a viewer looks for formulas; what it leaves alone is left out."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.runs, self.tags, self.alone, self.said = [], set(), None, ""
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        if tag in ("script", "style", "pre", "code", "title"):
+            self.alone = tag
+
+    def handle_endtag(self, tag):
+        if tag == self.alone:
+            self.alone = None
+
+    def handle_data(self, data):
+        self.said += data
+        if not self.alone:
+            self.runs.append(data)
+
+
+def only_shown(html, *, says=True):
+    page = Runs(html)
+    assert "zz" not in page.tags
+    assert [run for run in page.runs if FORMULA.search(run)] == []
+    assert not says or "<zz>$a_1^2$</zz>" in page.said
+
+
+@pytest.fixture(scope="module")
+def found():
+    rng = np.random.default_rng(0)
+    rows = [
+        {"prompt_id": f"{ODD}{i}", "prompt": ODD, "response": f"{ODD} {i}", "attribute": ODD, "treated": bool(i % 2),
+         "rewrites": [f"{i} {ODD}", f"{ODD} {i} so"], "rewrite_status": ["ok", ODD],
+         f"reward/{ODD}": list(rng.normal(size=3)), f"reward/{ODD} 2": list(rng.normal(size=3))} for i in range(12)
+    ]  # fmt: skip
+    ds = Dataset.from_list(rows)
+    return rk.Audit(ds, rk.estimate(ds), {"settings": {"data": ODD}, "notes": [ODD], "versions": {ODD: ODD}})
+
+
+def test_texts_and_tables():
+    for html in (as_html(ODD), differences_html(ODD, "other words"), differences_html("other words", ODD),
+                 table_html(Table([ODD], [False], [[ODD]]))):  # fmt: skip
+        only_shown(html)
+    assert FORMULA.search(ODD)  # what is looked for is in it
+    markdown = as_markdown(Table([ODD], [False], [[f"{ODD} *a* [b](c) `d` _e_"]]))
+    assert not IN_MARKDOWN.search(markdown)
+
+
+def test_the_report(found, tmp_path):
+    only_shown(rk.report(found, tmp_path).read_text())
+
+
+def test_the_audit_the_card_and_the_leaderboard(found, tmp_path):
+    only_shown(found._repr_html_())
+    card = Card(found)
+    only_shown(card.html)
+    card.save(tmp_path / "a")
+    only_shown(leaderboard_html(leaderboard([tmp_path / "a"])))
+    assert not IN_MARKDOWN.search(card.markdown)
+
+
+def test_the_widgets(found):
+    from ratekit import widgets
+    from ratekit.widgets import explorer_html
+
+    only_shown(explorer_html.card(found.dataset[0]) + explorer_html.title(found.dataset[0], 0))
+    for widget in (widgets.Explorer(found.dataset), widgets.EffectsDashboard(found.effects, found.dataset)):
+        shown = [w.value for w in of(widget) if type(w) is ipywidgets.HTML]
+        assert shown
+        only_shown("".join(shown))
+
+
+def of(widget):
+    """The widget and all that is in it."""
+    yield widget
+    for child in getattr(widget, "children", ()):
+        yield from of(child)
