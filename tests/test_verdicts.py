@@ -273,6 +273,17 @@ def test_rewrites_beyond_every_original_are_outside_the_data(n_out, word):
     assert ("outside the data" in verdict.reason) == (n_out > 0)
 
 
+def test_one_class_is_held_against_the_rewrites_back_to_it():
+    seen, r = clean(n=200)
+    w = np.zeros(200, bool)
+    own = np.array([0.0, 1, 0, 1]) * 100 + np.random.default_rng(0).standard_normal((200, 1))
+    verdict = judged(dataclasses.replace(seen, treated=w, own=own), r)
+    assert outcome(verdict, "outside by measure") == (FINE, TRUST)  # though every first rewrite lies beyond
+    assert "no original shows the other side" in verdict.reason
+    own[:120, 2] += 50
+    assert outcome(judged(dataclasses.replace(seen, treated=w, own=own), r), "outside by measure")[0] == BAD
+
+
 @pytest.mark.parametrize(("slack", "share"), [(0.099, 0.0), (0.101, 1.0)])
 def test_a_tenth_of_the_originals_range_is_not_outside(slack, share):
     values = np.zeros((100, 3))
