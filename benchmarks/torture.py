@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
-import io
 import json
 import logging
 import os
@@ -33,14 +32,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
+from deaths import COMMANDS, Places, deaths  # noqa: E402
 from rewriting_support import Server, environment, labelled  # noqa: E402
-from test_audits import DEATH  # noqa: E402
 from test_rewriting_cache import Disk  # noqa: E402
 from test_rewriting_kill import finished, start  # noqa: E402
 
 import ratekit as rk  # noqa: E402
-from ratekit import files  # noqa: E402
-from ratekit.cli import main  # noqa: E402
 from ratekit.rewriting.base import Reply  # noqa: E402
 from ratekit.rewriting.cache import Cache, record_of, spent_on  # noqa: E402
 
@@ -197,39 +194,19 @@ def disk(how: str, rows: int = 200) -> dict[str, int]:
         }  # fmt: skip
 
 
-COMMANDS = {
-    "rewrite": "rewrite {data} -a length --rewriter rules",
-    "score": "score {data} -r words -r vader",
-    "audit": "audit --data {data} -a length -r words --rewriter rules",
-}
-
-
-def deaths(name: str) -> dict[str, int]:
-    """The end of a command after each of its file operations, then the same command again.
+def ended() -> Iterator[tuple[str, dict[str, int]]]:
+    """The end of each command after each of its file operations, then the same command again.
 
     Returns
     -------
-    dict
+    iterator of (str, dict)
         operations: of an undisturbed run; recovered: ends after which the same command gave what that run gave.
     """
     with tempfile.TemporaryDirectory() as folder:
-        labelled(12).to_parquet(f"{folder}/data.parquet")
-        command = COMMANDS[name].format(data=f"{folder}/data.parquet").split()
-
-        def outcome(place: Path) -> tuple[object, ...]:
-            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-                assert main([*command, "--out", str(place)]) == 0
-            table = place / "effects.csv"
-            return files.read(place).to_list(), table.read_text() if table.exists() else ""
-
-        whole = Path(folder) / "whole"
-        found = DEATH.run(whole, lambda: outcome(whole))
-        operations, recovered = DEATH.passed, 0
-        for left in range(operations):
-            place = Path(folder) / f"after-{left}"
-            assert DEATH.run(place, lambda place=place: outcome(place), left) is None
-            recovered += outcome(place) == found
-        return {"operations": operations, "recovered": recovered}
+        places = Places(Path(folder))
+        for name in COMMANDS:
+            operations, lost = deaths(name, places, Path(folder) / f"of-{name}")
+            yield name, {"operations": operations, "recovered": operations - len(lost)}
 
 
 # --- damaged caches --------------------------------------------------------------------------------------
@@ -331,7 +308,7 @@ if __name__ == "__main__":
     parser.add_argument("--rows", type=int, default=600)
     given = parser.parse_args()
     if given.what in ("all", "deaths"):
-        show((name, deaths(name)) for name in COMMANDS)
+        show(ended())
     logging.getLogger("ratekit").setLevel(logging.CRITICAL)  # each damage is said
     if given.what in ("all", "damage"):
         show((damage.__name__, damaged(damage)) for damage in DAMAGES)

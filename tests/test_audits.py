@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import pandas as pd
 import pytest
+from deaths import DEATH
 
 import ratekit as rk
 from ratekit import files
@@ -105,45 +104,6 @@ def test_a_table_that_is_not_of_the_rows_is_estimated_again(frame, tmp_path, fau
     else:
         path.write_text("".join(lines[: len(lines) // 2] if fault == "cut" else [lines[0], *lines[-3:]]))
     pd.testing.assert_frame_equal(rk.Audit.load(tmp_path / "a").effects, found.effects)
-
-
-class Dead(BaseException):
-    """The process is gone."""
-
-
-class Death:
-    """Lets so many file operations pass, then none."""
-
-    OPERATIONS = ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "shutil.rmtree")
-
-    def __init__(self):
-        self.place, self.left, self.passed = None, None, 0
-        sys.addaudithook(self)
-
-    def __call__(self, event, arguments):
-        if self.place is None or event not in self.OPERATIONS:
-            return
-        path = arguments[0]
-        if not isinstance(path, str | bytes) or str(self.place) not in str(path):
-            return
-        if event == "open" and not (isinstance(arguments[1], str) and set(arguments[1]) & set("wax+")):
-            return
-        if self.left is not None and self.passed >= self.left:
-            raise Dead
-        self.passed += 1
-
-    def run(self, place, work, left=None):
-        """How many operations passed, and what `work` gave; None where it died."""
-        self.place, self.left, self.passed = place, left, 0
-        try:
-            return work()
-        except Dead:
-            return None
-        finally:
-            self.place = None
-
-
-DEATH = Death()
 
 
 def test_death_after_any_file_operation_leaves_the_old_folder_or_the_new_one(tmp_path):
@@ -269,34 +229,6 @@ def test_a_dataset_that_somebody_changed_is_not_believed(frame, tmp_path, caplog
     again = small(frame, out=tmp_path / "a")
     assert "is not as it was left" in caplog.text
     pd.testing.assert_frame_equal(again.effects, first.effects)
-
-
-def test_death_after_any_file_operation_of_an_audit_costs_nothing(frame, tmp_path, monkeypatch):
-    """The same call again gives what an undisturbed one gives, wherever the one before it died."""
-    monkeypatch.setattr("ratekit.audits.folder.write_picture", lambda path, figure: path)  # the slow part
-    monkeypatch.setattr("ratekit.plots.effects", lambda table, **how: type("Axes", (), {"figure": None}))
-    few = frame.iloc[:12]
-
-    def work(place, rewards=("words",)):
-        return small(few, list(rewards), out=place)
-
-    def whole(place):
-        return {p.name for p in place.iterdir()}, (place / "effects.csv").read_text()
-
-    calm = tmp_path / "calm"
-    DEATH.run(calm, lambda: work(calm))
-    n = DEATH.passed
-    assert n > 20
-    work(calm, ("words", "vader"))
-    for left in range(0, n, 3):
-        place = tmp_path / f"x{left}"
-        assert DEATH.run(place, lambda place=place: work(place), left) is None
-        DEATH.run(place, lambda place=place: work(place, ("words", "vader")), n - left)  # and again, later on
-        found = work(place, ("words", "vader"))
-        assert all(v is not None for row in found.dataset["rewrites"] for v in row)
-        names, text = whole(place)
-        assert text == whole(calm)[1]
-        assert names - whole(calm)[0] <= {name for name in names if name.endswith(".new")}
 
 
 # --- the commands ----------------------------------------------------------------------------------------
