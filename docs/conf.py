@@ -58,7 +58,7 @@ suppress_warnings = ["mystnb.unknown_mime_type"]
 # (page, title, what it is about, names): a name that ends in .* stands for all that a package makes public.
 PAGES = [
     ("pipeline", "The pipeline", "One row is one response under one attribute; each stage adds columns.",
-     ["load", "label", "rewrite", "score", "estimate", "standardize"]),
+     ["load", "label", "rewrite", "placebo", "score", "estimate", "standardize"]),
     ("inputs", "Attributes, sources and estimators", "The tables that menus, the command and the tests read.",
      ["Attribute", "ATTRIBUTES", "SOURCES", "ESTIMATORS", "estimators.Estimator", "estimators.Effect",
       "estimators.convergence"]),
@@ -67,8 +67,8 @@ PAGES = [
     ("rewards", "Reward models", "A reward is any callable (prompts, responses) -> (n,) numbers.",
      ["REWARD_MODELS", "check_reward"]),
     ("diagnostics", "Diagnostics and planning", "Can it be trusted, what does it mean, how many more rows?",
-     ["diagnose", "contrast", "sensitivity", "heterogeneity", "spillover", "dose_response", "warranted",
-      "adjusted", "refusal_bounds", "plan",
+     ["diagnose", "contrast", "sensitivity", "heterogeneity", "across_rewriters", "spillover", "dose_response",
+      "warranted", "adjusted", "refusal_bounds", "plan",
       "sequential", "adjust"]),
     ("cards", "Bias cards", "All biases of reward models or judges, on one page.",
      ["card", "cards.Card", "cards.leaderboard"]),

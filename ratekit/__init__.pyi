@@ -33,6 +33,7 @@ from .best_of_n import reach as reach
 from .callbacks import AuditCallback as AuditCallback
 from .cards import Card as Card
 from .cards import card as card
+from .diagnostics import across_rewriters as across_rewriters
 from .diagnostics import adjusted as adjusted
 from .diagnostics import compare_counterfactuals as compare_counterfactuals
 from .diagnostics import contrast as contrast
@@ -93,6 +94,7 @@ from .sources.loading import load as load
 from .sources.public import SOURCES as SOURCES
 from .stages import estimate as estimate
 from .stages import label as label
+from .stages import placebo as placebo
 from .stages import rewrite as rewrite
 from .stages import score as score
 

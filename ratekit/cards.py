@@ -25,7 +25,7 @@ from ratekit import files
 from ratekit.attributes import Attribute, find_attribute, present
 from ratekit.audits.results import Audit
 from ratekit.audits.screen import bar, headline, remarks
-from ratekit.audits.study import Labelled, Settings, carry_out, labelled, names_of, rewritten
+from ratekit.audits.study import Labelled, Settings, carry_out, labelled, names_of, rewriters_of, rewritten
 from ratekit.conclusions import NO_TRUST, in_units
 from ratekit.diagnostics import contrast
 from ratekit.errors import InputError, unknown
@@ -373,6 +373,8 @@ def drawn_up(
     progress: bool = True,
 ) -> Card:
     """The card of these settings, kept in `folder`."""
+    if "" not in rewriters_of(settings.rewriter):
+        raise InputError("card: one rewriter was expected; rk.audit and `ratekit audit` take several")
     if folder is not None:
         files.check_place(folder)
     settings, parts, left = labellable(settings)

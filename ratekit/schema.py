@@ -29,6 +29,7 @@ ATTRIBUTE = "attribute"
 TREATED = "treated"
 REWRITES = "rewrites"
 REWRITE_STATUS = "rewrite_status"
+REWRITER = "rewriter"  # there only where several rewriters rewrote the same rows
 REWARD_PREFIX = "reward/"
 REWARD_STATUS_PREFIX = "reward_status/"  # there only where a text was not scored, or not whole
 # Columns beside a judge's reward that say how it was read: `reward/<name>/<one of these>`; they are no rewards.

@@ -27,7 +27,7 @@ from ratekit.measures import Measure, measured, unit_of
 from ratekit.recommendation import recommended, shown
 from ratekit.resampling import UNCERTAINTIES, resampled
 from ratekit.rewriting import Options, make_rewriter
-from ratekit.rewriting.base import OK, Rewriter
+from ratekit.rewriting.base import OK, USABLE, Rewriter
 from ratekit.rewriting.chains import rewrite_chains, status_counts, table_of, with_cache
 from ratekit.rewriting.chat import ChatRewriter
 from ratekit.rewriting.cost import Meter
@@ -207,13 +207,24 @@ def rewrite(
         raise InputError(f"rewrite: the rows are labelled for {', '.join(others)}, not for {attribute.name}")
     if depth < 1:
         raise InputError(f"depth={depth}: at least one rewrite is needed")
+    options = replace(options or Options(), base_url=base_url or (options.base_url if options else None))
+    table = _table(ds, attribute, rewriter, depth, cache, options, meter or Meter(), progress, {OK})
+    gone = [c for c in columns_of(ds) if c.startswith((REWARD_STATUS_PREFIX, MEASURE_PREFIX))]
+    ds = _without(ds, [REWRITES, REWRITE_STATUS, *gone, *reward_columns(columns_of(ds), how_read=True)])
+    # With a fingerprint of its own, `datasets` does not hash (and for that copy) the whole table.
+    ds = concatenate_datasets([ds, HFDataset(table, fingerprint=uuid.uuid4().hex[:16])], axis=1)
+    return _described(ds, attribute)
+
+
+def _table(
+    ds: Dataset, attribute: Attribute, rewriter: Any, depth: int, cache: str | Path | None, options: Options | None,
+    meter: Meter, progress: bool, enough: set[str],
+) -> Any:  # fmt: skip
+    """The columns of rewrites; WorkError where none of them has one of the statuses that are `enough`."""
     if isinstance(rewriter, str):
-        options = options or Options()
-        options = replace(options, base_url=base_url or options.base_url)
-        rewriter = make_rewriter(rewriter, attribute, cache=cache, options=options)
+        rewriter = make_rewriter(rewriter, attribute, cache=cache, options=options or Options())
     if isinstance(rewriter, ChatRewriter):
         rewriter = with_cache(rewriter, cache)
-    meter = meter or Meter()
     if isinstance(rewriter, Replay):
         table = table_of(rewriter.chains(ds, attribute.name, depth))
     else:
@@ -221,14 +232,91 @@ def rewrite(
     counts = status_counts(table)
     if set(counts) - {OK}:
         log.warning("rewrite: %s", ", ".join(f"{n} {status}" for status, n in counts.most_common()))
-    if not counts[OK]:
+    if not enough & set(counts):
         why = f"; the last fault was {meter.last_fault}" if meter.last_fault else ""
         raise WorkError(f"rewrite: no rewrite succeeded ({', '.join(counts)}){why}")
+    return table
+
+
+def placebo(
+    ds: Any,
+    attribute: str | Attribute,
+    rewriter: str | Rewriter,
+    *,
+    phrases: tuple[str, str] | None = None,
+    cache: str | Path | None = None,
+    options: Options | None = None,
+    meter: Meter | None = None,
+    progress: bool = True,
+) -> Dataset:
+    """Ask for each second rewrite once more, to keep its side: rows whose RATE is what such a pass adds by itself.
+
+    Parameters
+    ----------
+    ds : Dataset
+        Rows with two rewrites, by the same rewriter.
+    attribute, rewriter, cache, options, meter
+        As in `rewrite`.
+    phrases : tuple of str, optional
+        What is asked for, (treated, untreated), as in ("as long as it is", "as short as it is"); by default the
+        attribute's own phrases, which for one like "longer" move the text further.
+
+    Returns
+    -------
+    Dataset
+        The rows under the attribute "NAME, kept": `rewrites` are the second rewrite and its placebo. `estimate` of
+        their rewards gives under `rate` what the asymmetry adds to RATE as far as a placebo can say, and under `dose`
+        how far the placebo moved the attribute, which should be 0.
+
+    Raises
+    ------
+    InputError
+        No row has a second rewrite.
+
+    Notes
+    -----
+    Let a pass that asks a text on side s for side t add m_st to the reward off the attribute, whose effect is e. With
+    r1, r2 the rewards of the rewrites and r3 that of the placebo of the second:
+
+        treated rows      r2 - r1 =  e + m_01      r3 - r2 = m_11
+        untreated rows    r2 - r1 = -e + m_10      r3 - r2 = m_00
+
+    So RATE's ATT is off by m_01, its ATU by -m_10 and its ATE by p m_01 - (1-p) m_10, p the share treated, and the
+    rows given here estimate m_11, -m_00 and p m_11 - (1-p) m_00. That is the whole of what RATE is off by where a pass
+    adds what it does by the side that it asks for (m_01 = m_11, m_10 = m_00). Else it is a part: what the change of
+    side itself adds, m_01 - m_11 and m_10 - m_00, is in no placebo, and a mark that the second rewrite has left already
+    and that no further pass adds to is not either (m_11 = 0). An estimate that is not 0, at a dose of 0, shows an
+    asymmetry; one of 0 does not show that there is none.
+
+    Examples
+    --------
+    >>> import ratekit as rk
+    >>> ds = rk.rewrite(rk.load("reviews", attribute="sentiment"), "sentiment", "rules", progress=False)
+    >>> kept = rk.placebo(ds, "sentiment", "rules", progress=False)
+    >>> kept["attribute"][0], kept[0]["rewrites"][0] == ds[0]["rewrites"][1]
+    ('sentiment, kept', True)
+    """
+    ds = as_dataset(ds)
+    require(ds, "rewrite", [REWRITES])
+    attribute = find_attribute(attribute, ds)
+    have = [i for i, chain in enumerate(ds[REWRITES]) if len(chain or []) > 1 and chain[1] is not None]
+    if not have:
+        raise InputError("placebo: no row has a second rewrite")
+    if len(have) < len(ds):
+        log.warning("placebo: %d of %d rows have no second rewrite and were dropped", len(ds) - len(have), len(ds))
     gone = [c for c in columns_of(ds) if c.startswith((REWARD_STATUS_PREFIX, MEASURE_PREFIX))]
-    ds = _without(ds, [REWRITES, REWRITE_STATUS, *gone, *reward_columns(columns_of(ds), how_read=True)])
-    # With a fingerprint of its own, `datasets` does not hash (and for that copy) the whole table.
-    ds = concatenate_datasets([ds, HFDataset(table, fingerprint=uuid.uuid4().hex[:16])], axis=1)
-    return _described(ds, attribute)
+    ds = _without(_in_place(ds.select(have)), [*gone, *reward_columns(columns_of(ds), how_read=True)])
+    second = [chain[1] for chain in ds[REWRITES]]
+    asked = attribute if phrases is None else replace(attribute, treated=phrases[0], untreated=phrases[1])
+    turned = _without(ds, [RESPONSE, TREATED]).add_column(RESPONSE, second)
+    turned = turned.add_column(TREATED, [not w for w in ds[TREATED]])  # asked for the side that they are on
+    made = _table(turned, asked, rewriter, 1, cache, options, meter or Meter(), progress, set(USABLE))
+    again, statuses = made[REWRITES].to_pylist(), made[REWRITE_STATUS].to_pylist()
+    named = replace(asked, name=f"{attribute.name}, kept")
+    kept = _without(ds, [ATTRIBUTE, REWRITES, REWRITE_STATUS]).add_column(ATTRIBUTE, [named.name] * len(ds))
+    kept = kept.add_column(REWRITES, [[x, *chain] for x, chain in zip(second, again, strict=True)])
+    kept = kept.add_column(REWRITE_STATUS, [[OK, *status] for status in statuses])
+    return _described(kept, named)
 
 
 def score(

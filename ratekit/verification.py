@@ -25,11 +25,11 @@ from ratekit import files
 from ratekit.attributes import find_attribute
 from ratekit.audits import folder as on_disk
 from ratekit.audits.inputs import changed
-from ratekit.audits.study import Labelled, Settings, dropped, labelled, rewritten
+from ratekit.audits.study import Labelled, Settings, dropped, labelled, rewriters_of, rewritten
 from ratekit.cards import Card, suite
 from ratekit.errors import InputError, shorten
 from ratekit.rewriting.archive import faults
-from ratekit.schema import ATTRIBUTE, MEASURE_PREFIX, REWARD_PREFIX, REWRITES, columns_of
+from ratekit.schema import ATTRIBUTE, MEASURE_PREFIX, REWARD_PREFIX, REWRITER, REWRITES, columns_of
 from ratekit.scoring import REWARD_MODELS, find_reward
 from ratekit.sources.public import SOURCES
 from ratekit.stages import estimate, score
@@ -177,17 +177,20 @@ def _rows(ds: Dataset, record: Mapping[str, Any], unchecked: list[str]) -> Itera
         unchecked.append(f"which rows were drawn: the data ({shorten(data, 60)}) are not here")
         own = [c for c in columns_of(ds) if c not in (ATTRIBUTE, REWRITES) and not c.startswith(REWARD_PREFIX)]
         bare = ds.select_columns([c for c in own if c not in ("treated", "rewrite_status")])
-        kept = {a.name: bare.select([i for i, n in enumerate(ds[ATTRIBUTE]) if n == a.name]) for a in attributes}
+        by = ds[REWRITER] if REWRITER in columns_of(ds) else [""] * len(ds)
+        rows_by = list(zip(ds[ATTRIBUTE], by, strict=True))
         depth = max((len(r or []) for r in ds[REWRITES]), default=2)
         from ratekit.stages import label
 
-        parts = [
-            Labelled(label(kept[a.name], a, label_column=settings.label_column, positive=settings.positive), a,
-                     settings.rewriter or "rules", settings.depth or depth) for a in attributes
-        ]  # fmt: skip
-    again = [p if str(p.rewriter).partition(":")[0] in ("rules", "replay", "None") else p._replace(rewriter=None)
-             for p in parts]  # fmt: skip
-    if any(a is not b for a, b in zip(again, parts, strict=True)):
+        parts = []
+        for a in attributes:
+            for name, rewriter in rewriters_of(settings.rewriter).items():
+                rows = bare.select([i for i, of in enumerate(rows_by) if of[0] == a.name and name in ("", of[1])])
+                rows = label(rows, a, label_column=settings.label_column, positive=settings.positive)
+                parts.append(Labelled(rows, a, rewriter or "rules", settings.depth or depth))
+    again = parts
+    if any(str(p.rewriter).partition(":")[0] not in ("rules", "replay", "None") for p in parts):
+        again = [p._replace(rewriter=None) for p in parts]
         unchecked.append(
             "rewrites by a language model: the texts are its own; `ratekit cache verify` reads the replies"
         )

@@ -15,8 +15,9 @@ from ratekit.audits import folder as on_disk
 from ratekit.audits.screen import as_html, as_screen
 from ratekit.conclusions import Verdict, unchecked
 from ratekit.diagnostics.diagnose import examine
+from ratekit.diagnostics.rewriters import across_rewriters
 from ratekit.errors import InputError
-from ratekit.schema import ATTRIBUTE, NEEDED_BY, columns_of
+from ratekit.schema import ATTRIBUTE, NEEDED_BY, REWRITER, columns_of
 from ratekit.sources.loading import as_dataset
 from ratekit.stages import estimate
 
@@ -86,6 +87,11 @@ class Audit:
         """The columns that the effects are grouped by, each group by itself."""
         columns = [str(c) for c in self.effects.columns]
         return [c for c in columns[: columns.index(ATTRIBUTE)] if c in columns_of(self.dataset)]
+
+    @property
+    def across_rewriters(self) -> pd.DataFrame | None:
+        """`rk.across_rewriters` of the rows; None where one rewriter rewrote them."""
+        return across_rewriters(self.dataset) if REWRITER in self.groups else None
 
     @cached_property
     def checked(self) -> Dataset:

@@ -105,8 +105,13 @@ def headline(audit: Audit) -> str:
         f"{n_attributes} attribute{'s' * (n_attributes > 1)} x {n_models} reward{'s' * (n_models > 1)}",
     ]
     if settings.get("rewriter"):
-        parts.append(f"rewritten by {settings['rewriter']}")
+        parts.append(f"rewritten by {rewriters_said(settings['rewriter'])}")
     return ", ".join(parts)
+
+
+def rewriters_said(given: Any) -> str:
+    """The rewriter of a record, or several, as words."""
+    return ", ".join(map(str, given)) if isinstance(given, list | Mapping) else str(given)
 
 
 def remarks(audit: Audit) -> list[str]:
@@ -117,6 +122,15 @@ def remarks(audit: Audit) -> list[str]:
         said.append(f"rewrites that failed: {', '.join(f'{n:,} {status}' for status, n in statuses.items())}")
     dropped = audit.effects.groupby("reward_model", sort=False)["n_dropped"].max()
     said += [f"rows dropped under {name}: at most {n:,}" for name, n in dropped.items() if n]
+    across = audit.across_rewriters
+    for row in [] if across is None else across[across["estimand"] == across["estimand"].iloc[0]].to_dict("records"):
+        seen = interval(
+            {**row, "estimate_sd": row["estimate"], "ci_low_sd": row["ci_low"], "ci_high_sd": row["ci_high"]}
+        )
+        said.append(
+            f"{row['attribute']}, {row['reward_model']}, {row['n_rewriters']} rewriters: {seen}; SD between them "
+            f"{row['tau']:.2f} [{row['tau_low']:.2f}, {row['tau_high']:.2f}]"
+        )
     rewriting = record.get("rewriting") or {}
     if rewriting.get("stopped"):
         said.append(f"not finished: {rewriting['stopped']}")

@@ -25,6 +25,7 @@ from ratekit.schema import (
     ATTRIBUTE,
     REWARD_PREFIX,
     REWRITE_STATUS,
+    REWRITER,
     REWRITES,
     TREATED,
     columns_of,
@@ -53,8 +54,8 @@ class Settings:
         A name, a path, a hub id, or rows in memory.
     attributes : sequence of str or Attribute
         What is varied; () for what the data carry.
-    rewriter : str or callable, optional
-        A spec, or a rewriter; by default the rewrites that the data carry, else rules.
+    rewriter : str, callable, sequence or mapping, optional
+        A spec, or a rewriter, or several; by default the rewrites that the data carry, else rules.
     options : Options
         How an LLM is asked.
     experiment, labeller : str, optional
@@ -106,8 +107,10 @@ class Settings:
         """The fingerprint of everything that the rows and rewrites depend on."""
         attributes = [find_attribute(a) for a in self.attributes]
         labeller = {} if self.labeller is None else {"labeller": rewriter_print(f"hf:{self.labeller}")}
+        rewriters = {f"rewriter {name}" if name else "rewriter": r for name, r in rewriters_of(self.rewriter).items()}
         return {
-            "data": data_print(self.data, self.data_files), "rewriter": rewriter_print(self.rewriter), **labeller,
+            "data": data_print(self.data, self.data_files), **labeller,
+            **{name: rewriter_print(r) for name, r in rewriters.items()},
             **{f"attribute {a.name}": attribute_print(a) for a in attributes},
         }  # fmt: skip
 
@@ -117,8 +120,40 @@ def _recorded(option: str) -> str:
     return "llm_seed" if option == "seed" else option
 
 
-def _spec(rewriter: Any) -> str | None:
+def _spec(rewriter: Any) -> Any:
+    if isinstance(rewriter, Mapping):
+        return {str(name): _spec(one) for name, one in rewriter.items()}
+    if isinstance(rewriter, list | tuple):
+        return [_spec(one) for one in rewriter]
     return None if rewriter is None else str(getattr(rewriter, "__name__", rewriter))
+
+
+def rewriters_of(rewriter: Any) -> dict[str, Any]:
+    """Several rewriters by their names; one alone has the name "".
+
+    Raises
+    ------
+    InputError
+        For an empty list, and for two of one name.
+
+    Examples
+    --------
+    >>> rewriters_of("rules"), list(rewriters_of(["rules", "rules:mend=0.5"]))
+    ({'': 'rules'}, ['rules', 'rules:mend=0.5'])
+    """
+    if isinstance(rewriter, Mapping):
+        found = {str(name): one for name, one in rewriter.items()}
+    elif isinstance(rewriter, list | tuple):
+        names = [str(_spec(one)) for one in rewriter]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise InputError(f"two rewriters are called {twice!r}; name them, as in rewriter={{'a': ..., 'b': ...}}")
+        found = dict(zip(names, rewriter, strict=True))
+    else:
+        return {"": rewriter}
+    if not found or "" in found:
+        raise InputError("rewriter: a rewriter, or several with a name each, was expected")
+    return found
 
 
 def audit(
@@ -155,8 +190,10 @@ def audit(
         carry.
     attributes : str, Attribute or sequence
         What is varied. () for what the data carry.
-    rewriter : str or callable, optional
-        "rules", "openai:MODEL", "hf:MODEL", ...; by default the rewrites that the data carry, else rules.
+    rewriter : str, callable, sequence or mapping, optional
+        "rules", "openai:MODEL", "hf:MODEL", ...; by default the rewrites that the data carry, else rules. Several (a
+        list, or a mapping of names) each rewrite every row: the rows have a column `rewriter`, every rewriter an effect
+        and a verdict of its own, and `.across_rewriters` the effect with the rewriter as a random effect.
     depth : int, optional
         Rewrites in a chain: 2 is RATE, 3 adds the drift test. By default 2, or what the data carry.
     n, seed : int
@@ -286,7 +323,7 @@ def carry_out(
         )  # fmt: skip
         record["rewards"][name], prints[name] = spec, now
         _keep(folder, ds, record)
-    by = by if by in columns_of(ds) else None
+    by = REWRITER if "" not in rewriters_of(settings.rewriter) else by if by in columns_of(ds) else None
     effects = table(ds) if table is not None else estimate(ds, by=by)
     record |= {"notes": list(effects.attrs.get("notes", [])), "dropped": dropped(ds), "by": by, **(about or {})}
     record["seconds"] = round(record.get("seconds", 0.0) + time.monotonic() - begun, 1)
@@ -379,16 +416,20 @@ def planned(
     InputError
         For a rewriter that asks none.
     """
-    plans = {}
+    plans, silent = {}, "these rows are taken as they are"
     for part in parts:
         spec = part.rewriter
         if spec is None or part.attribute is None:
-            raise InputError("a dry run is for rewriters that ask an LLM; these rows are taken as they are")
+            continue
         made = make_rewriter(spec, part.attribute, cache=cache, options=options) if isinstance(spec, str) else spec
         if not isinstance(made, ChatRewriter):
-            raise InputError(f"a dry run is for rewriters that ask an LLM; {spec!r} makes no call")
+            silent = f"{spec!r} makes no call"
+            continue
         rows = rows_of(part.rows, made.needs_prompt)
-        plans[part.attribute.name] = plan_chains(made, rows, part.depth, prices)
+        who = f" by {part.rows[REWRITER][0]}" if REWRITER in columns_of(part.rows) else ""
+        plans[part.attribute.name + who] = plan_chains(made, rows, part.depth, prices)
+    if not plans:
+        raise InputError(f"a dry run is for rewriters that ask an LLM; {silent}")
     return plans
 
 
@@ -402,11 +443,13 @@ def labelled(settings: Settings) -> Iterator[Labelled]:
         named = settings.label_column is not None or settings.positive is not None
         if named or TREATED not in have or any(a != attribute.name for a in ds[ATTRIBUTE]):
             ds = label(ds, attribute, label_column=settings.label_column, positive=settings.positive)
-        rewriter = settings.rewriter or _default_rewriter(ds, attribute.name)
-        depth = settings.depth
-        if depth is None:
-            depth = max((len(r or []) for r in ds[REWRITES]), default=2) if rewriter == "replay" else 2
-        yield Labelled(ds, attribute, rewriter, depth)
+        for name, given in rewriters_of(settings.rewriter).items():
+            rewriter = given or _default_rewriter(ds, attribute.name)
+            depth = settings.depth
+            if depth is None:
+                depth = max((len(r or []) for r in ds[REWRITES]), default=2) if rewriter == "replay" else 2
+            rows = ds.remove_columns([c for c in (REWRITER,) if name and c in columns_of(ds)])
+            yield Labelled(rows.add_column(REWRITER, [name] * len(ds)) if name else rows, attribute, rewriter, depth)
     if not settings.attributes:
         ds = _rows(settings, None)
         missing = [c for c in (ATTRIBUTE, TREATED, REWRITES) if c not in columns_of(ds)]

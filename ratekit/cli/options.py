@@ -73,6 +73,14 @@ RewriterSpec = Annotated[
         "[default: replay if the data carry rewrites, else rules]",
     ),
 ]
+RewriterSpecs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--rewriter",
+        help="rules, replay, replay:PATH, openai:MODEL, batch:MODEL, hf:MODEL or FILE.py:NAME; several rewrite every "
+        "row each. [default: replay if the data carry rewrites, else rules]",
+    ),
+]
 Depth = Annotated[
     int | None,
     typer.Option("--depth", min=1, help="Rewrites in a chain: 2 is RATE, 3 adds the drift test. [default: 2]"),

@@ -37,7 +37,7 @@ def audit(
     duplicates: given.Duplicates = None,
     label_column: given.LabelColumn = None,
     positive: given.Positive = None,
-    rewriter: given.RewriterSpec = None,
+    rewriter: given.RewriterSpecs = None,
     depth: given.Depth = None,
     n: given.N = None,
     seed: given.Seed = 0,
@@ -59,7 +59,7 @@ def audit(
     asked: Asked = ctx.obj
     settings = _settings(
         asked, data, attribute, data_files, split=split, columns=mapping(column), duplicates=duplicates,
-        label_column=label_column, positive=positive or None, rewriter=given.own(rewriter), depth=depth, n=n, seed=seed,
+        label_column=label_column, positive=positive or None, rewriter=several(rewriter), depth=depth, n=n, seed=seed,
     )  # fmt: skip
     rewards = [given.own(r) for r in reward]
     folder = out or default_folder(data, [str(a) for a in settings.record()["attributes"]])
@@ -75,6 +75,12 @@ def audit(
     page = found.report()
     written = [*(folder / name for name in ("dataset", "effects.csv", "effects.png", "run.json")), page]
     show_audit(found, format, full, written)
+
+
+def several(specs: list[str] | None) -> Any:
+    """No rewriter, one, or several by their names."""
+    found = {spec: given.own(spec) for spec in specs or ()}
+    return found if len(found) > 1 else next(iter(found.values()), None)
 
 
 def card(

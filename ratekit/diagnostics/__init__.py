@@ -8,6 +8,7 @@ adjustment.py   `adjusted`: RATE at no change of other measures; `refusal_bounds
 spillover.py    `spillover` onto other measures, `dose_response` per unit of the measure
 positions.py    `position`: what a judge of pairs pays for being shown first
 people.py       `warranted`: is it what people want? `compare_counterfactuals`: people's own rewrites beside it
+rewriters.py    `across_rewriters`: the rewriter as a random effect
 planning.py     `plan` more rewrites, `sequential` looks
 """
 
@@ -19,12 +20,12 @@ from ratekit.diagnostics.diagnose import diagnose
 from ratekit.diagnostics.people import compare_counterfactuals, warranted
 from ratekit.diagnostics.planning import plan, sequential
 from ratekit.diagnostics.positions import position
+from ratekit.diagnostics.rewriters import across_rewriters
 from ratekit.diagnostics.spillover import dose_response, spillover
 from ratekit.diagnostics.verdicts import verdicts
 
 __all__ = [
-    "adjusted", "compare_counterfactuals", "contrast", "diagnose", "dose_response", "heterogeneity", "plan",
-    "position",
-    "refusal_bounds", "sensitivity", "sequential", "spillover",
+    "across_rewriters", "adjusted", "compare_counterfactuals", "contrast", "diagnose", "dose_response", "heterogeneity",
+    "plan", "position", "refusal_bounds", "sensitivity", "sequential", "spillover",
     "verdicts", "warranted",
 ]  # fmt: skip

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ratekit import __version__
 from ratekit.attributes import ATTRIBUTES
+from ratekit.audits.screen import rewriters_said
 from ratekit.conclusions import Verdict
 from ratekit.groups import plain_columns, treated_bools
 from ratekit.reports.contents import Contents
@@ -93,9 +94,9 @@ def _rows(found: Contents) -> Facts:
 def identity(found: Contents) -> Facts:
     """Of what, by what and under which names: the facts that tell this study from another."""
     settings, rewriting = found.record.get("settings") or {}, found.record.get("rewriting") or {}
-    rewriter = " ".join(
-        str(v) for v in (rewriting.get("model") or settings.get("rewriter"), rewriting.get("params")) if v
-    )
+    asked = settings.get("rewriter")
+    one = (rewriting.get("model") or asked, rewriting.get("params")) if isinstance(asked, str | None) else ()
+    rewriter = " ".join(str(v) for v in one if v) if one else rewriters_said(asked)
     facts = [
         ("data", settings.get("data")),
         ("hash of the rows", found.record.get("dataset")),

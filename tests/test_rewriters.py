@@ -1,0 +1,163 @@
+"""Several rewriters: the effect over them and how far they disagree; rewrites asked to keep their side."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import ratekit as rk
+from ratekit.cli import main
+from ratekit.diagnostics.rewriters import among
+from ratekit.errors import InputError
+from ratekit.rewriting.base import Rewrite
+
+
+def rows(d, treated):
+    """Rows whose RATE differences under each rewriter are d (rewriters, n); one prompt each."""
+    sign = np.where(treated, 1.0, -1.0)
+    return pd.concat([
+        pd.DataFrame({
+            "prompt_id": [str(i) for i in range(len(x))], "attribute": "a", "treated": treated, "rewriter": f"r{j}",
+            "reward/m": [[s * 0.5, 0.0, s * v] for s, v in zip(sign, x, strict=True)],
+        })
+        for j, x in enumerate(d)
+    ])  # fmt: skip
+
+
+def test_the_numbers_are_those_of_a_hand_with_errors_that_are_shared():
+    treated = np.arange(8) % 2 == 0
+    d = np.array([[1.0, 2, 3, 2, 1, 2, 3, 2], [2.0, 3, 4, 3, 2, 3, 4, 3.5], [1.5, 2, 2.5, 2, 1, 2.5, 3, 2]])
+    found = rk.across_rewriters(rows(d, treated), unit="reward").set_index("estimand").loc["ate"]
+    v = np.cov(d) / 8
+    shared, own = v[np.triu_indices(3, 1)].mean(), max(d.mean(1).var(ddof=1), 0) / 3
+    assert found.estimate == pytest.approx(d.mean())
+    assert found.se == pytest.approx(np.sqrt(own + shared))
+    t = [stats.t.ppf(0.975, k) for k in (2, 7)]
+    assert found.ci_high - found.estimate == pytest.approx(np.sqrt(t[0] ** 2 * own + t[1] ** 2 * shared))
+    # Hotelling's T^2 on the gaps between rewriters, within rows
+    gaps = d[1:] - d[0]
+    t2 = 8 * gaps.mean(1) @ np.linalg.solve(np.cov(gaps), gaps.mean(1))
+    assert found.q == pytest.approx(t2 * (7 - 1) / (7 * 2))
+    assert found.q_p_value == pytest.approx(stats.f.sf(found.q, 2, 6))
+    # tau solves the generalised Q = J - 1 with the whole covariance
+    w = np.linalg.inv(v + found.tau**2 * np.eye(3))
+    mu = (w @ d.mean(1)).sum() / w.sum()
+    assert (d.mean(1) - mu) @ w @ (d.mean(1) - mu) == pytest.approx(2)
+    # the p-value is where the interval touches 0
+    p = found.p_value
+    reach = sum(stats.t.ppf(1 - p / 2, k) ** 2 * x for k, x in ((2, own), (7, shared)))
+    assert np.sqrt(reach) == pytest.approx(found.estimate, rel=1e-6)
+
+
+def test_independent_studies_would_be_too_sure_of_what_rewriters_share():
+    """Errors that are the same under every rewriter do not average out."""
+    rng = np.random.default_rng(0)
+    d = rng.normal(size=60) + 0.05 * rng.normal(size=(4, 60))
+    found = rk.across_rewriters(rows(d, np.arange(60) % 2 == 0), unit="reward").set_index("estimand").loc["ate"]
+    assert found.se == pytest.approx(d.mean(0).std(ddof=1) / np.sqrt(60), rel=0.02)  # pooled as 240 rows: half
+
+
+@pytest.mark.parametrize(("n", "tau"), [(3, 0.0), (5, 0.3)])
+def test_intervals_hold_in_draws_with_a_known_truth(n, tau):
+    rng, draws, g = np.random.default_rng(n), 250, 60
+    mean = spread = 0
+    for _ in range(draws):
+        d = rng.normal(size=g) * 0.8 + 0.6 * rng.normal(size=(n, g)) + tau * rng.normal(size=(n, 1))
+        scores = (d - d.mean(1, keepdims=True)) / np.sqrt(g * (g - 1))
+        found = among(d.mean(1), scores @ scores.T, g - 1)
+        mean += found["ci_low"] <= 0 <= found["ci_high"]
+        spread += found["tau_low"] <= tau <= found["tau_high"]
+    assert min(mean, spread) / draws > 0.915  # 2.5 SE under .95
+
+
+def test_rewriters_that_are_alike_have_no_spread_and_one_is_refused():
+    d = np.random.default_rng(1).normal(size=(1, 20)).repeat(2, axis=0)
+    table = rows(d, np.arange(20) % 2 == 0)
+    found = rk.across_rewriters(table, unit="reward").iloc[0]
+    assert (found.tau, found.tau_low, found.tau_high) == (0, 0, 0)
+    assert np.isnan(found.q_p_value)
+    with pytest.raises(InputError, match="one rewriter only"):
+        rk.across_rewriters(table[table.rewriter == "r0"])
+
+
+class Longer:
+    """A rewriter that adds or takes away ten words, and on the way marks: `marks[side]` with each pass."""
+
+    def __init__(self, treated, untreated, once=False):
+        self.marks, self.once = {True: treated, False: untreated}, once
+
+    def __call__(self, texts, targets):
+        return [Rewrite(self.one(t, side), "ok") for t, side in zip(texts, targets, strict=True)]
+
+    def one(self, text, side):
+        plain = text.replace(" and so on" * 5, "")
+        if self.once:
+            plain = plain.replace("!", "")
+        return plain + " and so on" * 5 * side + "!" * self.marks[side]
+
+
+def texts(n=12):
+    return [
+        {"prompt": f"{i}?", "response": f"Text {i}{' a' * (i % 3)}" + " and so on" * 5 * (i % 2), "treated": i % 2 == 0}
+        for i in range(n)
+    ]
+
+
+def reward(prompts, responses):
+    """1 for the words, .1 for a mark; a little of its own for each prompt."""
+    return [
+        1.0 * ("so on" in t) + 0.1 * t.count("!") + 0.01 * int(p[-1]["content"][:-1])
+        for p, t in zip(prompts, responses, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(("once", "seen"), [(False, (0.3, -0.2)), (True, (0.0, 0.0))])
+def test_a_placebo_sees_what_every_pass_adds_and_not_what_is_there_already(once, seen):
+    rewriter = Longer(3, 2, once)
+    attribute = rk.Attribute("wordy", "longer", "shorter", label=lambda ds: ["so on" in t for t in ds["response"]])
+    data = [{k: v for k, v in row.items() if k != "treated"} for row in texts()]
+    ds = rk.rewrite(rk.label(data, attribute), attribute, rewriter, progress=False)
+    kept = rk.placebo(ds, attribute, rewriter, progress=False)
+    effect, off = (
+        rk.estimate(rk.score(x, reward, name="r", progress=False))
+        .query("estimator == 'rate'").set_index("estimand").estimate
+        for x in (ds, kept)
+    )  # fmt: skip
+    bias = (0.1, 0.1) if once else (0.3, -0.2)  # what a mark put once adds: the difference; with each pass: its side's
+    assert effect.att == pytest.approx(1 + bias[0])
+    assert effect.atu == pytest.approx(1 + bias[1])
+    assert off.att == pytest.approx(seen[0])
+    assert off.atu == pytest.approx(seen[1])
+    assert off.ate == pytest.approx(np.mean(seen))
+
+
+def test_an_audit_of_two_rewriters_has_an_effect_for_each_and_one_over_them(tmp_path, capsys):
+    data = tmp_path / "rows.jsonl"
+    data.write_text("\n".join(json.dumps({k: v for k, v in r.items() if k != "treated"}) for r in texts(24)))
+    how = {"rewriter": {"plain": Longer(0, 0), "marking": Longer(3, 0)}, "progress": False}
+    found = rk.audit(data, {"r": reward}, "length", **how)
+    rate = found.effects[(found.effects.estimator == "rate") & (found.effects.estimand == "ate")]
+    assert rate.rewriter.tolist() == ["plain", "marking"]
+    assert [v.by for v in found.verdicts] == [{"rewriter": "plain"}, {"rewriter": "marking"}]
+    over = found.across_rewriters.set_index("estimand").loc["ate"]
+    assert over.estimate == pytest.approx(rate.estimate_sd.mean())
+    assert over.highest - over.lowest > 0
+    assert "2 rewriters" in repr(found)
+    two = ["rules", "rules:mend=0.5"]
+    kept = rk.audit(data, "words", "length", rewriter=two, progress=False, out=tmp_path / "two")
+    assert rk.Audit.load(tmp_path / "two").across_rewriters.equals(kept.across_rewriters)
+    assert rk.verify(tmp_path / "two").differences == ()
+    call = ["audit", "--data", str(data), "-a", "length", "-r", "words", "--out", str(tmp_path / "three"), "--dry-run"]
+    assert main([*call, "--rewriter", "openai:one", "--rewriter", "openai:two"]) == 0
+    said = capsys.readouterr().out
+    assert "length by openai:one" in said
+    assert "in all 96 calls" in said  # 24 rows, there and back, by two
+    for wrong, said in (([], "a rewriter, or several"), (["rules", "rules"], "two rewriters are called 'rules'")):
+        with pytest.raises(InputError, match=said):
+            rk.audit(data, "words", "length", rewriter=wrong)
+    with pytest.raises(InputError, match="one rewriter was expected"):
+        rk.card("words", data, rewriter=["rules", "rules:mend=0.5"], progress=False)
