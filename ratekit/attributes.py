@@ -31,7 +31,7 @@ from ratekit.measures import (
     values_of,
     words,
 )
-from ratekit.schema import MEASURE_PREFIX, RESPONSE, REWRITES, columns_of, listed
+from ratekit.schema import MEASURE_PREFIX, NO, RESPONSE, REWRITES, YES, columns_of, listed, truth
 from ratekit.userfiles import is_object_spec, load_object
 
 log = logging.getLogger("ratekit")
@@ -164,12 +164,7 @@ def gold(columns: dict[str, float], otherwise: Label | None = None) -> Label:
     def label(rows: Any) -> Sequence[bool | None]:
         for column, threshold in columns.items():
             if column in columns_of(rows):
-                found = [_part(v, threshold, column, i) for i, v in enumerate(_named(rows, column))]
-                log.info(
-                    "label: treated is above %g in the column %r: %d of %d rows",
-                    threshold, column, sum(v is True for v in found), sum(v is not None for v in found),
-                )  # fmt: skip
-                return found
+                return _parted(_named(rows, column), threshold, column)
         if otherwise is None:
             raise InputError(
                 f"no column to label by: this attribute needs one of {', '.join(columns)} in the data "
@@ -197,7 +192,7 @@ def by_column(column: str, positive: Any = None) -> Label:
             raise unknown("label column", column, columns_of(rows)[:20])
         values = [None if v is None or v != v else v for v in _named(rows, column)]
         if positive is None:
-            return [_part(v, 0.5, column, i) for i, v in enumerate(values)]
+            return _parted(values, 0.5, column)
         wanted = {_spelt(v) for v in (positive if isinstance(positive, list | tuple | set) else [positive])}
         found = [None if v is None else _spelt(v) in wanted for v in values]
         if not any(found):
@@ -215,10 +210,6 @@ def by_column(column: str, positive: Any = None) -> Label:
 def opposite(label: Label) -> Label:
     """Treated where `label` says untreated, and the other way round."""
     return lambda rows: [None if treated is None else not treated for treated in label(rows)]
-
-
-YES = frozenset({"true", "yes", "positive", "pos", "treated"})
-NO = frozenset({"false", "no", "negative", "neg", "untreated"})
 
 
 def worded(label: Label, column: str, otherwise: Label) -> Label:
@@ -257,12 +248,20 @@ def _spelt(value: Any) -> str:
     return str(value).strip().lower()
 
 
+def _parted(values: Sequence[Any], threshold: float, column: str) -> list[bool | None]:
+    found = [_part(v, threshold, column, i) for i, v in enumerate(values)]
+    log.info(
+        "label: treated is above %g in the column %r: %d of %d rows",
+        threshold, column, sum(v is True for v in found), sum(v is not None for v in found),
+    )  # fmt: skip
+    return found
+
+
 def _part(value: Any, threshold: float, column: str, row: int) -> bool | None:
     if value is None:
         return None
-    word = value.strip().lower() if isinstance(value, str) else ""
-    if word in YES | NO and threshold == 0.5:
-        return word in YES
+    if threshold == 0.5 and (side := truth(value)) is not None:
+        return side
     try:
         number = float(value)
     except (TypeError, ValueError):

@@ -290,10 +290,24 @@ def _one_json(path: Path, raw: bytes) -> Iterator[dict[str, Any]]:
 
 
 def _of_columns(found: dict[str, Any]) -> list[Any]:
-    """The rows of `DataFrame.to_json`, {"column": {"0": ..., "1": ...}}, or of one object."""
+    """The rows of `DataFrame.to_json`, in any of its orients that name the columns, or of one object.
+
+    >>> _of_columns({"a": {"0": 1, "1": 2}}) == _of_columns({"columns": ["a"], "index": [0, 1], "data": [[1], [2]]})
+    True
+    """
+    rows = found.get("data")
+    if set(found) == {"columns", "index", "data"} and all(isinstance(v, list) for v in found.values()):
+        return [
+            dict(zip(found["columns"], row, strict=False)) if isinstance(row, list) else row for row in found["data"]
+        ]
+    if set(found) == {"schema", "data"} and isinstance(found["schema"], dict) and isinstance(rows, list):
+        index = found["schema"].get("primaryKey") or []
+        return [{k: v for k, v in row.items() if k not in index} if isinstance(row, dict) else row for row in rows]
     columns = list(found.values())
     keys = [list(c) for c in columns if isinstance(c, dict)]
     if columns and len(keys) == len(columns) and keys[0] and all(k == keys[0] for k in keys):
+        if all(name.isdigit() for name in found) and not all(key.isdigit() for key in keys[0]):
+            return columns  # {"0": {"column": ...}, "1": ...}
         return [{name: column[key] for name, column in found.items()} for key in keys[0]]
     return [found]
 
@@ -322,10 +336,13 @@ def _csv(path: Path, separator: str, columns: Mapping[str, str] | None) -> pa.Ta
 
     raw = _whole(path)
     names = _header(path, raw, separator)
+    raw, stands_for = _without_returns(raw)
     cells = _cells(path, raw, separator, len(names))
     kept: dict[str, Any] = {}
     for index, name in enumerate(names):
         values = cells.column(index).to_pylist()[1:]
+        if stands_for:
+            values = [None if v is None else v.replace(stands_for, "\r") for v in values]
         if not name:  # a comma at the end of each line, or the row numbers that pandas writes
             if all(v is None for v in values) or values == [str(i) for i in range(len(values))]:
                 continue
@@ -352,6 +369,22 @@ def _header(path: Path, raw: bytes, separator: str) -> list[str]:
         raise InputError(f"{path}: cannot be read as csv: no first line that names the columns")
     bounded(len(names), str(path))
     return names
+
+
+_LONE_RETURN = re.compile(rb"\r(?!\n)")
+
+
+def _without_returns(raw: bytes) -> tuple[bytes, str]:
+    """The bytes with another letter for each carriage return within a text, and that letter; "" without any.
+
+    pandas writes a return that stands alone without quotation marks. It ends no line where the first one ends in a line
+    feed.
+    """
+    first = re.match(rb'(?:[^"\r\n]|"[^"]*")*(\r?\n)', raw)
+    if first is None or not _LONE_RETURN.search(raw):
+        return raw, ""
+    letter = next(c for c in map(chr, range(0xE000, 0xF8FF)) if c.encode() not in raw)
+    return _LONE_RETURN.sub(letter.encode(), raw), letter
 
 
 def _cells(path: Path, raw: bytes, separator: str, n_columns: int) -> pa.Table:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ratekit.errors import InputError, shorten, unknown
 from ratekit.estimators import LARGEST, Bools, Floats, Ints
 from ratekit.measures import MEASURES, measured
-from ratekit.schema import ATTRIBUTE, PROMPT, PROMPT_ID, RESPONSE, REWRITES, TREATED, columns_of, prompt_text
+from ratekit.schema import ATTRIBUTE, PROMPT, PROMPT_ID, RESPONSE, REWRITES, TREATED, columns_of, prompt_text, truth
 
 SIDE = {True: "treated", False: "untreated"}
 
@@ -101,13 +101,27 @@ def _refuse_nested(values: Any, column: str) -> None:
                 raise InputError(f"row {row}: {column!r} holds {shorten(value)!r}; one value was expected, not several")
 
 
+def _as_text(ids: Any) -> Any:
+    """Ids as text. Raises InputError where numbers and texts are mixed, of which 7 and "7" would be one."""
+    if ids.dtype == object:
+        kinds = list(map(type, ids))
+        other = next((row for row, kind in enumerate(kinds, 1) if kind is not kinds[0]), None)
+        if other is not None:
+            raise InputError(
+                f"row {other}: {ids.name!r} holds {shorten(ids.iloc[other - 1])!r}, a {kinds[other - 1].__name__}, and "
+                f"row 1 a {kinds[0].__name__}; write them all as text"
+            )
+        if kinds[:1] == [str]:
+            return ids
+    return ids.map(str)
+
+
 def treated_bools(values: Any) -> NDArray[np.bool_]:
-    """`treated` as bools: true and false, 0 and 1, yes and no, in any case. Raises InputError with the row."""
+    """`treated` as bools, by `ratekit.schema.truth`. Raises InputError with the row."""
     refuse_null(values, TREATED)
     if values.dtype == bool:  # nothing to spell out, and a million rows to save half a second on
         return values.to_numpy(dtype=bool)
-    spelt = {"true": True, "yes": True, "1": True, "1.0": True, "false": False, "no": False, "0": False, "0.0": False}
-    bools = values.map(lambda value: spelt.get(str(value).strip().lower()))
+    bools = values.map(truth)
     wrong = np.flatnonzero(bools.isna())
     if len(wrong):
         raise InputError(
@@ -141,7 +155,7 @@ def groups(ds: Any, by: str | Sequence[str] | None = None) -> Iterator[Group]:
     refuse_null(frame[PROMPT_ID], PROMPT_ID)
     refuse_null(frame[ATTRIBUTE], ATTRIBUTE)
     treated = treated_bools(frame[TREATED])
-    clusters = pd.factorize(frame[PROMPT_ID].astype(str))[0].astype(np.int64)
+    clusters = pd.factorize(_as_text(frame[PROMPT_ID]))[0].astype(np.int64)
     for key, index in frame.groupby([*columns, ATTRIBUTE], sort=False, dropna=False).indices.items():
         key = key if isinstance(key, tuple) else (key,)
         yield Group(dict(zip([*columns, ATTRIBUTE], key, strict=True)), index, treated[index], clusters[index])

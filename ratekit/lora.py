@@ -60,6 +60,13 @@ APART = {"peft_type", "task_type", "auto_mapping", "peft_version", "base_model_n
 BEGINNINGS = (True, False, None, "gaussian", "eva", "orthogonal")  # the others (PiSSA, OLoRA, ...) change the base too
 
 
+def base_folder(adapter: Path, told: Mapping[str, Any]) -> Path | None:
+    """The folder of the base that an adapter's config names, as a path or beside the adapter; None where it is none."""
+    named = told.get("base_model_name_or_path")
+    places = (Path(str(named)).expanduser(), adapter.parent / str(named)) if named else ()
+    return next((folder for folder in places if folder.is_dir()), None)
+
+
 class Lora(Folder):
     """The model that a LoRA adapter makes of its base, as a state dict that is read one tensor at a time.
 
@@ -106,9 +113,8 @@ class Lora(Folder):
 
     def _named_base(self, otherwise: Model | None) -> Model:
         named = self.told.get("base_model_name_or_path")
-        for folder in (Path(str(named)).expanduser(), self.path.parent / str(named)):
-            if named and folder.is_dir():
-                return folder
+        if (folder := base_folder(self.path, self.told)) is not None:
+            return folder
         if otherwise is not None:
             return otherwise
         raise InputError(

@@ -58,6 +58,28 @@ NEEDED_BY: dict[str, tuple[str, ...]] = {
 }
 
 
+YES = frozenset({"true", "t", "yes", "y", "positive", "pos", "treated"})
+NO = frozenset({"false", "f", "no", "n", "negative", "neg", "untreated", "control"})
+
+
+def truth(value: Any) -> bool | None:
+    """True or False for whatever spells it: bools, 0 and 1, and the words of `YES` and `NO` in any case; else None.
+
+    Examples
+    --------
+    >>> truth(" TRUE "), truth("F"), truth(0.0), truth("1.0"), truth("maybe"), truth(2)
+    (True, False, False, True, None, None)
+    """
+    word = str(value).strip().lower()
+    if word in YES or word in NO:
+        return word in YES
+    try:
+        number = float(word)
+    except ValueError:
+        return None
+    return bool(number) if number in (0, 1) else None
+
+
 def columns_of(ds: Any) -> list[str]:
     """The column names of a Dataset, Arrow table or DataFrame."""
     names = getattr(ds, "column_names", None)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ratekit.attributes import Attribute, by_column, describe, find_attribute, is_known, measure_of
+from ratekit.attributes import Attribute, find_attribute, measure_of
 from ratekit.errors import InputError, WorkError, unknown
 from ratekit.estimators import ESTIMATORS, Effect, Effects, Floats, LeftOut, effects, refuse_level, row_values
 from ratekit.groups import Group, chains, groups, original_features, plain_columns, reward_matrix
@@ -52,6 +52,7 @@ from ratekit.scoring import default_name, make_reward
 from ratekit.scoring.base import Reward
 from ratekit.scoring.engine import score_dataset
 from ratekit.scoring.store import open_store
+from ratekit.sources.labels import flattened, labelled, with_description, without
 from ratekit.sources.loading import as_dataset
 
 if TYPE_CHECKING:
@@ -71,7 +72,8 @@ def label(ds: Any, attribute: str | Attribute, *, label_column: str | None = Non
     attribute : str or Attribute
         A name in `ATTRIBUTES`, "FILE.py:NAME", or an Attribute.
     label_column : str, optional
-        Label by this column of the data, instead of by the attribute's own label or measure.
+        Label by this column of the data, instead of by the attribute's own label or measure. Without it a column
+        `treated` that names no attribute is taken as the labels.
     positive : value or list of values, optional
         Of `label_column`, in the treated rows. Without it the column holds true and false, 0 and 1, yes and no or
         positive and negative.
@@ -96,65 +98,7 @@ def label(ds: Any, attribute: str | Attribute, *, label_column: str | None = Non
     """
     ds = as_dataset(ds)
     require(ds, "label")
-    attribute = find_attribute(attribute, ds)
-    if label_column is not None:
-        attribute = replace(attribute, label=by_column(label_column, positive))
-    elif positive is not None:
-        raise InputError("positive= says which values of label_column= (--label-column) are treated; give that as well")
-    labels = attribute.labels(ds)
-    kept = [i for i, v in enumerate(labels) if v is not None]
-    if not kept:
-        raise InputError(f"label: none of the {len(ds)} rows has a label for {attribute.name!r}")
-    if len(kept) < len(ds):
-        n_dropped = len(ds) - len(kept)
-        log.warning("label: %d of %d rows have no %s label and were dropped", n_dropped, len(ds), attribute.name)
-    treated = [bool(labels[i]) for i in kept]
-    if len(set(treated)) == 1:
-        said = f"label: all {len(kept)} rows are {'treated' if treated[0] else 'untreated'} for {attribute.name!r}"
-        if not attribute.one_class:
-            raise InputError(f"{said}, so there is nothing to compare; label them by another column or function")
-        log.warning("%s", said)
-    names = [attribute.name] * len(kept)
-    ds = _in_place(ds.select(kept) if len(kept) < len(ds) else ds)
-    have = columns_of(ds)
-    same = ATTRIBUTE in have and TREATED in have and ds[ATTRIBUTE] == names and ds[TREATED] == treated
-    measured_before = [c for c in have if c.startswith(MEASURE_PREFIX)]
-    stale = [] if same else [c for c in have if c in (REWRITES, REWRITE_STATUS, *reward_columns(have, how_read=True))]
-    if stale:
-        log.warning("label: %s came with other labels and were taken away", ", ".join(stale))
-    gone = [*stale, *([] if same else measured_before), *(c for c in (ATTRIBUTE, TREATED) if c in have)]
-    ds = ds.remove_columns(gone).add_column(ATTRIBUTE, names).add_column(TREATED, treated)
-    return _described(ds, attribute)
-
-
-def _in_place(ds: Dataset) -> Dataset:
-    """The rows written out where they are a selection; a column that is added would do that under a bar."""
-    from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-
-    if ds._indices is None:
-        return ds
-    silent = are_progress_bars_disabled()
-    disable_progress_bars()
-    try:
-        return ds.flatten_indices()
-    finally:
-        if not silent:
-            enable_progress_bars()
-
-
-def _described(ds: Dataset, attribute: Attribute) -> Dataset:
-    """The rows with what is to be known of their attribute: its phrases, and its measure's name, or else its values."""
-    if not is_known(attribute.measure) and REWRITES in columns_of(ds):
-        assert attribute.measure is not None
-        texts = [[response, *(chain or [])] for response, chain in zip(ds[RESPONSE], ds[REWRITES], strict=True)]
-        values = measured(attribute.measure, texts, "the attribute's measure")
-        column = [
-            [None if t is None or np.isnan(v) else float(v) for t, v in zip(chain, row, strict=False)]
-            for chain, row in zip(texts, values, strict=True)
-        ]
-        ds = _without(ds, [MEASURE_PREFIX + attribute.name]).add_column(MEASURE_PREFIX + attribute.name, column)
-    describe(ds, attribute)
-    return ds
+    return labelled(ds, find_attribute(attribute, ds), label_column, positive)
 
 
 def rewrite(
@@ -210,10 +154,10 @@ def rewrite(
     options = replace(options or Options(), base_url=base_url or (options.base_url if options else None))
     table = _table(ds, attribute, rewriter, depth, cache, options, meter or Meter(), progress, {OK})
     gone = [c for c in columns_of(ds) if c.startswith((REWARD_STATUS_PREFIX, MEASURE_PREFIX))]
-    ds = _without(ds, [REWRITES, REWRITE_STATUS, *gone, *reward_columns(columns_of(ds), how_read=True)])
+    ds = without(ds, [REWRITES, REWRITE_STATUS, *gone, *reward_columns(columns_of(ds), how_read=True)])
     # With a fingerprint of its own, `datasets` does not hash (and for that copy) the whole table.
     ds = concatenate_datasets([ds, HFDataset(table, fingerprint=uuid.uuid4().hex[:16])], axis=1)
-    return _described(ds, attribute)
+    return with_description(ds, attribute)
 
 
 def _table(
@@ -305,18 +249,18 @@ def placebo(
     if len(have) < len(ds):
         log.warning("placebo: %d of %d rows have no second rewrite and were dropped", len(ds) - len(have), len(ds))
     gone = [c for c in columns_of(ds) if c.startswith((REWARD_STATUS_PREFIX, MEASURE_PREFIX))]
-    ds = _without(_in_place(ds.select(have)), [*gone, *reward_columns(columns_of(ds), how_read=True)])
+    ds = without(flattened(ds.select(have)), [*gone, *reward_columns(columns_of(ds), how_read=True)])
     second = [chain[1] for chain in ds[REWRITES]]
     asked = attribute if phrases is None else replace(attribute, treated=phrases[0], untreated=phrases[1])
-    turned = _without(ds, [RESPONSE, TREATED]).add_column(RESPONSE, second)
+    turned = without(ds, [RESPONSE, TREATED]).add_column(RESPONSE, second)
     turned = turned.add_column(TREATED, [not w for w in ds[TREATED]])  # asked for the side that they are on
     made = _table(turned, asked, rewriter, 1, cache, options, meter or Meter(), progress, set(USABLE))
     again, statuses = made[REWRITES].to_pylist(), made[REWRITE_STATUS].to_pylist()
     named = replace(asked, name=f"{attribute.name}, kept")
-    kept = _without(ds, [ATTRIBUTE, REWRITES, REWRITE_STATUS]).add_column(ATTRIBUTE, [named.name] * len(ds))
+    kept = without(ds, [ATTRIBUTE, REWRITES, REWRITE_STATUS]).add_column(ATTRIBUTE, [named.name] * len(ds))
     kept = kept.add_column(REWRITES, [[x, *chain] for x, chain in zip(second, again, strict=True)])
     kept = kept.add_column(REWRITE_STATUS, [[OK, *status] for status in statuses])
-    return _described(kept, named)
+    return with_description(kept, named)
 
 
 def score(
@@ -398,7 +342,7 @@ def _scored(ds: Dataset, reward: Reward, name: str, cache: str | Path | None, pr
     store = open_store(cache, reward) if cache is not None else None
     rewards, statuses = score_dataset(ds, reward, name, store=store, progress=progress)
     old = [c for c in columns_of(ds) if c == REWARD_PREFIX + name or c.startswith(f"{REWARD_PREFIX}{name}/")]
-    ds = _in_place(_without(ds, [*old, REWARD_STATUS_PREFIX + name]))
+    ds = flattened(without(ds, [*old, REWARD_STATUS_PREFIX + name]))
     for column in rewards:
         ds = ds.add_column(REWARD_PREFIX + column.name, column.values)
     return ds if statuses is None else ds.add_column(REWARD_STATUS_PREFIX + name, statuses.values)
@@ -616,7 +560,3 @@ def _pooling(ds: Any, groups: list[str]) -> list[str]:
         if n > 1:
             return [f"rows of {n} sources are pooled; by='source' gives each its own"]
     return []
-
-
-def _without(ds: Dataset, columns: list[str]) -> Dataset:
-    return ds.remove_columns([c for c in columns if c in ds.column_names])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import re
 import sys
@@ -39,7 +40,7 @@ def load_object(spec: str) -> Any:
     path = Path(file).expanduser().resolve()
     if not path.is_file():
         raise InputError(f"{spec}: no such file: {file}")
-    module_name = f"ratekit_user_{path.stem}_{abs(hash((str(path), path.stat().st_mtime_ns))):x}"
+    module_name = f"ratekit_user_{path.stem}_{hashlib.sha256(bytes(path) + path.read_bytes()).hexdigest()[:16]}"
     module = sys.modules.get(module_name)
     if module is None:
         found = importlib.util.spec_from_file_location(module_name, path)

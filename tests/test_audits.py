@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -218,6 +222,105 @@ def test_what_came_of_a_changed_input_is_made_again_and_said(frame, tmp_path, ca
     assert said == ["shift has changed since this run was made; it is scored again"]
     shifted = np.array([r[0] for r in third.dataset["reward/shift"]])
     np.testing.assert_allclose(shifted, [r[0] + 70 for r in second.dataset["reward/shift"]])
+
+
+# What a file holds after `r`'s own line, where "1" is changed to "2"; the last name of each is what is printed.
+CALLABLES = {
+    "a constant": "def r(p, t): return [1 * len(x) for x in t]",
+    "a default": "def r(p, t, k=1): return k",
+    "a default of a keyword": "def r(p, t, *, k=1): return k",
+    "a name": "def r(p, t): return max1(t)\nmax1, max2 = max, min",
+    "a global list": "K = [1]\ndef r(p, t): return K",
+    "a global dict": "K = {'a': 1}\ndef r(p, t): return K",
+    "a global set": "K = {'1', 'a', 'b'}\ndef r(p, t): return K",
+    "a global array": "import numpy as np\nK = np.array([1.0])\ndef r(p, t): return K",
+    "a global pattern": "import re\nK = re.compile('a' * 300 + '1')\ndef r(p, t): return K",
+    "a global frame": "import pandas as pd\nK = pd.DataFrame({'a': ['1']})\ndef r(p, t): return K",
+    "a helper": "def h(): return 1\ndef r(p, t): return h()",
+    "a helper behind a cache": "import functools\n@functools.lru_cache\ndef h(): return 1\ndef r(p, t): return h()",
+    "a helper's module": "import helper\ndef r(p, t): return helper.h()",
+    "a name of a helper's module": "from helper import h\ndef r(p, t): return h()",
+    "a class": "class H:\n  def h(self): return 1\ndef r(p, t): return H().h()",
+    "a class's constant": "class H:\n  k = 1\ndef r(p, t): return H.k",
+    "an instance": "class H:\n  def __init__(self, k): self.k = k\nO = H(1)\ndef r(p, t): return O.k",
+    "what a callable holds": "class R:\n  def __init__(s): s._k = 1\n  def __call__(s, p, t): return s._k\nr = R()",
+    "a callable's slot": "class R:\n  __slots__ = 'k'\n  def __init__(s): s.k = 1\n  def __call__(s, p): 0\nr = R()",
+    "a callable's method": "class R:\n  def h(s): return 1\n  def __call__(s, p, t): return s.h()\nr = R()",
+    "a callable's property": "class R:\n  @property\n  def h(s): return 1\n  def __call__(s, p): 0\nr = R()",
+    "a callable's base": "class B:\n  def __call__(s, p, t): return 1\nclass R(B): pass\nr = R()",
+    "a bound method": "class R:\n  def __init__(s): s.k = 1\n  def m(s, p, t): return s.k\nr = R().m",
+    "a partial": "import functools\ndef g(p, t, k): return k\nr = functools.partial(g, k=1)",
+    "a closure": "def made(k):\n  def r(p, t): return k\n  return r\nr = made([1])",
+    "a decorated function": "def d(f):\n  def w(p, t): return f(p, t)\n  return w\n@d\ndef r(p, t): return 1",
+    "weights": "import torch\nm = torch.nn.Linear(3, 3, False)\nm.weight.data.fill_(1)\ndef r(p): return m",
+    "weights that it is": "import torch\nclass R(torch.nn.Linear): pass\nr = R(3, 3, False)\nr.weight.data.fill_(1)",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CALLABLES)
+def test_whatever_a_callable_hangs_on_is_in_its_fingerprint(case, tmp_path, monkeypatch):
+    from ratekit.fingerprints import code_print
+    from ratekit.userfiles import load_object
+
+    def printed(source, place, helper="1"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "mine.py").write_text(source)
+        (tmp_path / place / "helper.py").write_text(f"def h(): return {helper}")
+        monkeypatch.delitem(sys.modules, "helper", raising=False)
+        return code_print(load_object(f"{tmp_path / place / 'mine.py'}:r"))
+
+    source = CALLABLES[case]
+    first = printed(source, "a")
+    assert printed(f"# a remark\n{source}", "b") == first  # in another place, and by another object
+    helped = "helper's module" in case
+    assert printed(source if helped else source.replace("1", "2"), "c", "2") != first
+
+
+def test_what_a_callable_changes_itself_is_not_in_its_fingerprint():
+    from ratekit.fingerprints import code_print
+
+    seen, count = [], {}
+
+    def noting(prompts, responses):
+        seen.append(responses)
+        count["n"] = len(responses)
+        return [float(len(r)) for r in responses]
+
+    class Counting:
+        calls = 0
+
+        def __call__(self, prompts, responses):
+            self.calls += 1
+            return noting(prompts, responses)
+
+    for reward in (noting, Counting()):
+        before = code_print(reward)
+        reward([""], ["a"])
+        assert code_print(reward) == before
+
+
+def test_a_file_that_changed_within_its_second_is_run_again(tmp_path):
+    from ratekit.userfiles import load_object
+
+    own = tmp_path / "own.py"
+    for value in (1, 2):
+        own.write_text(f"def r(p, t): return {value}")
+        os.utime(own, ns=(0, 0))
+        assert load_object(f"{own}:r")([], []) == value
+
+
+def test_an_adapter_is_another_one_on_another_base(tmp_path):
+    from ratekit.audits.inputs import reward_print
+
+    (tmp_path / "base").mkdir()
+    (tmp_path / "adapter").mkdir()
+    told = {"peft_type": "LORA", "base_model_name_or_path": "base", "r": 1, "lora_alpha": 1}
+    (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(told))
+    prints = set()
+    for weights in ("a", "b"):
+        (tmp_path / "base" / "model.safetensors").write_text(weights)
+        prints.add(reward_print(tmp_path / "adapter"))
+    assert len(prints) == 2
 
 
 def test_a_dataset_that_somebody_changed_is_not_believed(frame, tmp_path, caplog):

@@ -237,8 +237,8 @@ def test_what_cannot_be_read_is_one_line_that_says_where(case):
     assert len(str(caught.value)) < 1500
 
 
-SPELLINGS = [True, "true", "True", " TRUE ", "yes", "Yes", 1, 1.0, "1", "1.0"]
-NEGATIVE = [False, "false", "False", " FALSE ", "no", "No", 0, 0.0, "0", "0.0"]
+SPELLINGS = [True, "true", "True", " TRUE ", "yes", "Yes", 1, 1.0, "1", "1.0", "T", "y", "1e0", "treated"]
+NEGATIVE = [False, "false", "False", " FALSE ", "no", "No", 0, 0.0, "0", "0.0", "F", "n", "0.", "control"]
 
 
 @pytest.mark.parametrize(("yes", "no"), list(zip(SPELLINGS, NEGATIVE, strict=True)))
@@ -286,8 +286,8 @@ def stages():
         "true",
         "  x  ",
         "-1",
-        "\\n",
-        "a,b",
+        "a\rb \r\n c",
+        "a,b \x00 \u2028 \u0085",
     ]
     rows = [
         {"prompt_id": ("007", "7")[i % 2] + "-" + str(i // 2),
@@ -313,6 +313,9 @@ FORMATS = {
     "Dataset.to_json": (lambda ds, p: ds.to_json(p), "jsonl"),
     "DataFrame.to_json": (lambda ds, p: ds.to_pandas().to_json(p), "json"),
     "DataFrame.to_json, records": (lambda ds, p: ds.to_pandas().to_json(p, orient="records"), "json"),
+    "DataFrame.to_json, split": (lambda ds, p: ds.to_pandas().to_json(p, orient="split"), "json"),
+    "DataFrame.to_json, table": (lambda ds, p: ds.to_pandas().to_json(p, orient="table"), "json"),
+    "DataFrame.to_json, index": (lambda ds, p: ds.to_pandas().to_json(p, orient="index"), "json"),
     "Dataset.to_parquet": (lambda ds, p: ds.to_parquet(p), "parquet"),
     "DataFrame.to_parquet": (lambda ds, p: ds.to_pandas().to_parquet(p), "parquet"),
 }
@@ -445,6 +448,29 @@ def test_a_label_of_something_else_is_no_sentiment(caplog):
     assert labelled(["positive", "Negative ", "POS", "neg"]) == [True, False] * 2
     assert labelled(["spam", "ham"] * 2, label_column="label", positive="spam") == [True, False] * 2
     assert labelled([1, 2, 3, 5], label_column="label", positive=[3, "5"]) == [False, False, True, True]
+
+
+def test_load_labels_by_a_column_as_the_command_does(tmp_path):
+    rows = [{"response": f"{TEXTS[i]}", "kind": ("ham", "spam", None)[i % 3]} for i in range(12)]
+    data = HOLDERS["jsonl"](rows, tmp_path)
+    bare = rk.load(data, label_column="kind", positive="spam")
+    assert bare["treated"][:] == [False, True] * 4
+    assert "attribute" not in bare.column_names
+    whole = rk.load(data, attribute="length", label_column="kind", positive="spam")
+    argv = ["rewrite", str(data), "-a", "length", "--rewriter", "rules", "--depth", "1", "--label-column", "kind"]
+    assert main([*argv, "--positive", "spam", "--out", str(tmp_path / "out")]) == 0
+    of_command = files.read(tmp_path / "out")
+    for ds in (
+        whole,
+        rk.label(bare, "length"),
+        rk.label(rk.load(data), "length", label_column="kind", positive="spam"),
+    ):
+        for column in ("prompt_id", "response", "attribute", "treated"):
+            assert ds[column][:] == of_command[column][:]
+    with pytest.raises(InputError, match="say with attribute= which of them"):
+        rk.load(whole, label_column="kind", positive="spam")
+    with pytest.raises(InputError, match="give that as well"):
+        rk.load(data, positive="spam")
 
 
 def test_class_names_of_the_dataset_are_words():

@@ -194,6 +194,7 @@ BAD_FRAMES = {
     "null label": ({"treated": [True, None]}, "row 2: 'treated' is null"),
     "odd label": ({"treated": ["maybe", "no"]}, "row 1: 'treated' holds 'maybe'"),
     "null prompt": ({"prompt_id": [None, "b"]}, "row 1: 'prompt_id' is null"),
+    "mixed prompts": ({"prompt_id": [7, "7"]}, "row 2: 'prompt_id' holds '7', a str, and row 1 a int"),
 }
 
 

@@ -6,10 +6,7 @@ where one differs on the next call, what came of it is made again.
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import logging
-import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,8 @@ from typing import Any
 from ratekit import files
 from ratekit.attributes import Attribute
 from ratekit.errors import WorkError
+from ratekit.fingerprints import code_print, digest
+from ratekit.lora import base_folder, is_adapter, read_config
 from ratekit.scoring import FORMS, find_reward, make_reward
 from ratekit.scoring.llm_judges import is_asked
 
@@ -37,18 +36,19 @@ def data_print(data: Any, data_files: Any = None) -> str:
     """
     if data_files is not None:
         paths = [data_files] if isinstance(data_files, str | Path) else list(data_files)
-        return _digest(*(files.fingerprint(path) for path in paths))
+        return digest(*(files.fingerprint(path) for path in paths))
     if isinstance(data, str | Path):
         return files.fingerprint(data) if _exists(data) else BY_NAME
-    return _digest(*_held(data))
+    return digest(*_held(data))
 
 
 def rewriter_print(rewriter: Any) -> str:
     """The fingerprint of a rewriter: of a replayed dataset, a local model's folder, a callable's code."""
     if isinstance(rewriter, str):
         kind, _, rest = rewriter.partition(":")
-        local = kind in ("replay", "hf") and rest and _exists(rest)
-        return files.fingerprint(rest) if local else BY_NAME
+        if kind == "replay":
+            return files.fingerprint(rest) if _exists(rest) else BY_NAME
+        return _model(rest) if kind == "hf" and rest else BY_NAME
     return BY_NAME if rewriter is None else code_print(rewriter)
 
 
@@ -64,7 +64,7 @@ def reward_print(reward: Any) -> str:
     """
     if not isinstance(reward, str | Path):
         own = getattr(reward, "fingerprint", None)
-        return _digest(*_code(own, {})) if isinstance(own, Mapping | str) else code_print(reward)
+        return code_print(own) if isinstance(own, Mapping | str) else code_print(reward)
     found = find_reward(reward)
     if callable(found):
         return code_print(found)
@@ -78,31 +78,22 @@ def reward_print(reward: Any) -> str:
             log.warning("%s cannot be asked whether it is the model that it was (%s)", found, e)
             return BY_NAME
     parts = [_model(part) for part in rest.split(",")]
-    return BY_NAME if set(parts) == {BY_NAME} else _digest(*parts)
+    return BY_NAME if set(parts) == {BY_NAME} else digest(*parts)
 
 
 def attribute_print(attribute: Attribute) -> str:
     """The fingerprint of an attribute: its phrases, its prompt, and the code that labels and measures."""
     codes = [code_print(f) if f is not None else "" for f in (attribute.label, attribute.measure)]
-    return _digest(attribute.name, attribute.treated, attribute.untreated, str(attribute.template), *codes)
-
-
-def code_print(function: Any) -> str:
-    """The fingerprint of a callable: its code, what it closes over, and what it uses of its own module.
-
-    Examples
-    --------
-    >>> def shift(by): return lambda x: x + by
-    >>> code_print(shift(1)) == code_print(shift(1)), code_print(shift(1)) == code_print(shift(2))
-    (True, False)
-    """
-    return _digest(*_code(function, {}))
+    return digest(attribute.name, attribute.treated, attribute.untreated, str(attribute.template), *codes)
 
 
 def _model(name: str) -> str:
     """Of a model's folder, or the revision that the hub's local cache has of it."""
     if _exists(name):
-        return files.fingerprint(Path(name).expanduser())
+        folder = Path(name).expanduser()
+        base = base_folder(folder, read_config(folder)) if is_adapter(folder) else None
+        own = files.fingerprint(folder)
+        return own if base is None else digest(own, files.fingerprint(base))
     try:
         from huggingface_hub.constants import HF_HUB_CACHE
         from huggingface_hub.file_download import repo_folder_name
@@ -137,86 +128,6 @@ def _held(data: Any) -> Iterator[Any]:
         yield from map(repr, data)
     else:
         yield repr(data)
-
-
-def _code(thing: Any, seen: dict[int, Any]) -> Iterator[str]:
-    if isinstance(thing, str | bytes | int | float | complex | bool | Path | type(None)):
-        yield repr(thing)
-        return
-    if id(thing) in seen:
-        return
-    seen[id(thing)] = thing  # kept alive, or its id could become another's
-    if isinstance(thing, types.MethodType):
-        yield from _code(thing.__func__, seen)
-        yield from _code(thing.__self__, seen)
-    elif isinstance(thing, types.FunctionType):
-        yield from _code(thing.__code__, seen)
-        yield from _code([thing.__defaults__, thing.__kwdefaults__], seen)
-        yield from _code([cell.cell_contents for cell in thing.__closure__ or () if _full(cell)], seen)
-        yield from _uses(thing, seen)
-    elif isinstance(thing, types.CodeType):
-        yield thing.co_code.hex() + repr(thing.co_names)
-        yield from _code(list(thing.co_consts), seen)
-    elif isinstance(thing, functools.partial):
-        yield from _code([thing.func, list(thing.args), dict(thing.keywords)], seen)
-    elif isinstance(thing, Mapping):
-        for key, value in thing.items():
-            yield repr(key)
-            yield from _code(value, seen)
-    elif isinstance(thing, list | tuple):
-        for value in thing:
-            yield from _code(value, seen)
-    elif isinstance(thing, set | frozenset):
-        yield repr(sorted(map(repr, thing)))
-    elif hasattr(thing, "tobytes"):
-        yield repr(getattr(thing, "shape", ""))
-        yield hashlib.sha256(thing.tobytes()).hexdigest()
-    elif isinstance(thing, type):
-        yield f"{thing.__module__}.{thing.__qualname__}"
-        for value in vars(thing).values():
-            if isinstance(value, types.FunctionType):
-                yield from _code(value, seen)
-    else:
-        kind = type(thing)
-        yield f"{kind.__module__}.{kind.__qualname__} {getattr(thing, '__qualname__', '')}"
-        if hasattr(thing, "__dict__") and not isinstance(thing, types.ModuleType):
-            if isinstance(vars(kind).get("__call__"), types.FunctionType):
-                yield from _code(kind, seen)
-            yield from _code({k: v for k, v in vars(thing).items() if not k.startswith("_")}, seen)  # no caches
-
-
-def _uses(function: types.FunctionType, seen: dict[int, Any]) -> Iterator[str]:
-    """What a function names of its own package: helpers and constants that its result hangs on."""
-    own = (function.__module__ or "").split(".")[0]
-    for name in _names(function.__code__):
-        value = function.__globals__.get(name)
-        if isinstance(value, types.FunctionType) and (value.__module__ or "").split(".")[0] == own:
-            yield from _code(value, seen)
-        elif isinstance(value, str | int | float | bool | tuple | frozenset):
-            yield name
-            yield from _code(value, seen)
-
-
-def _names(code: types.CodeType) -> Iterator[str]:
-    """The global names of a function and of the functions and comprehensions in it."""
-    yield from code.co_names
-    for inner in code.co_consts:
-        if isinstance(inner, types.CodeType):
-            yield from _names(inner)
-
-
-def _full(cell: Any) -> bool:
-    try:
-        return cell.cell_contents is not cell
-    except ValueError:
-        return False
-
-
-def _digest(*parts: Any) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(str(part).encode("utf-8", "surrogatepass") + b"\0")
-    return digest.hexdigest()[:16]
 
 
 def changed(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:

@@ -202,10 +202,8 @@ def audit(
         A folder in which each stage is kept as soon as it is done; the same call goes on where it was cut off. Where an
         input has changed since (a file, a model's weights, a function's code), what came of it is made again, and that
         is logged.
-    data_files, split, columns, duplicates
+    data_files, split, columns, duplicates, label_column, positive
         As in `rk.load`.
-    label_column, positive
-        As in `rk.label`.
     cache : str or Path, optional
         Folder of an LLM's replies; by default in `out`, else the user's.
     options : Options, optional
@@ -438,11 +436,8 @@ def labelled(settings: Settings) -> Iterator[Labelled]:
     for attribute in map(find_attribute, settings.attributes):
         ds = _rows(settings, attribute)
         have = columns_of(ds)
-        if TREATED in have and ATTRIBUTE not in have:
-            ds = ds.add_column(ATTRIBUTE, [attribute.name] * len(ds))
-        named = settings.label_column is not None or settings.positive is not None
-        if named or TREATED not in have or any(a != attribute.name for a in ds[ATTRIBUTE]):
-            ds = label(ds, attribute, label_column=settings.label_column, positive=settings.positive)
+        if TREATED not in have or ATTRIBUTE not in have or any(a != attribute.name for a in ds[ATTRIBUTE]):
+            ds = label(ds, attribute)
         for name, given in rewriters_of(settings.rewriter).items():
             rewriter = given or _default_rewriter(ds, attribute.name)
             depth = settings.depth
@@ -461,7 +456,8 @@ def labelled(settings: Settings) -> Iterator[Labelled]:
 def _rows(settings: Settings, attribute: Attribute | None) -> Dataset:
     return load(
         settings.data, attribute=attribute, data_files=settings.data_files, split=settings.split,
-        columns=settings.columns, duplicates=settings.duplicates, n=settings.n, seed=settings.seed,
+        columns=settings.columns, label_column=settings.label_column, positive=settings.positive,
+        duplicates=settings.duplicates, n=settings.n, seed=settings.seed,
     )  # fmt: skip
 
 

@@ -25,6 +25,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ratekit.fingerprints import code_print
 from ratekit.rewriting.base import Reply
 from ratekit.rewriting.replies import reread
 from ratekit.schema import Conversation
@@ -78,8 +79,8 @@ def key_of(fingerprint: str, content: Any) -> str:
 def fingerprint_of(model: Any) -> str:
     """What tells this model's replies from another's.
 
-    Its `fingerprint` where it has one; else, for a function, its name, its code and the constants it closes over. A
-    model whose replies depend on more than that should carry a `fingerprint`.
+    Its `fingerprint` where it has one; else its name and its `code_print`. A model whose replies depend on more than
+    that should carry a `fingerprint`.
 
     Examples
     --------
@@ -89,13 +90,8 @@ def fingerprint_of(model: Any) -> str:
     given = getattr(model, "fingerprint", None)
     if given is not None:
         return str(given)
-    code = getattr(model, "__code__", None)
-    if code is None:
-        return f"{type(model).__module__}.{type(model).__qualname__}:{model!r}"
-    closed = [c.cell_contents for c in model.__closure__ or ()] + list(model.__defaults__ or ())
-    constants = [v for v in closed if v is None or isinstance(v, str | int | float)]
-    name = f"{model.__module__}.{model.__qualname__}"
-    return f"{name}:{key_of(name, [code.co_code.hex(), repr(code.co_consts), *constants])[:8]}"
+    named = model if hasattr(model, "__qualname__") else type(model)
+    return f"{named.__qualname__}:{code_print(model)}"
 
 
 def record_of(

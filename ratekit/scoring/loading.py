@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ratekit import files
 from ratekit.errors import InputError, shorten
 from ratekit.lora import Lora
 from ratekit.scoring.adapters import HUB, LANGUAGE_MODEL_READS, Adapter, named_adapter
@@ -173,9 +174,12 @@ def _position_rows(model: Any) -> list[int]:
 def folder_hash(folder: Path, weights: bool = True) -> str:
     """A hash of the config, tokenizer and weights in a folder: another training gives another hash."""
     digest = hashlib.blake2b(digest_size=16)
-    kinds = (".json", ".jinja", ".py", ".txt", ".model", *[".safetensors"] * weights)
-    for path in sorted(p for p in folder.glob("*") if p.suffix in kinds):
-        digest.update(path.name.encode())
+    unread = (*files.INERT, ".bin", ".pt", ".pth", *[".safetensors"] * (not weights))  # pickles are never loaded
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix not in unread):
+        place = path.relative_to(folder)
+        if any(part.startswith(".") for part in place.parts):
+            continue
+        digest.update(str(place).encode("utf-8", "surrogateescape"))
         with path.open("rb") as f:
             while block := f.read(1 << 24):
                 digest.update(block)

@@ -34,6 +34,7 @@ from ratekit.schema import (
     columns_of,
     reward_columns,
 )
+from ratekit.sources.labels import labelled
 from ratekit.sources.public import SOURCES, prompt_key
 from ratekit.sources.shapes import SHAPES, kind_of, parse, recognised, require_schema
 
@@ -438,6 +439,8 @@ def load(
     data_files: DataFiles | None = None,
     split: str | None = None,
     columns: Mapping[str, str] | None = None,
+    label_column: str | None = None,
+    positive: Any = None,
     n: int | None = None,
     seed: int = 0,
     duplicates: str | None = None,
@@ -459,6 +462,9 @@ def load(
         Of a hub dataset (default "train") or a DatasetDict.
     columns : mapping of str to str, optional
         ``{ours: theirs}`` for columns that are named otherwise.
+    label_column, positive : optional
+        Label the rows by a column of theirs, as in `ratekit.label`: they get `treated`, and `attribute` where one is
+        given; rows without a label are dropped.
     n, seed : int
         A random sample of n rows; whole prompts are drawn, so a prompt's responses stay together.
     duplicates : {"error", "drop", "keep"}, optional
@@ -470,7 +476,7 @@ def load(
     Returns
     -------
     Dataset
-        As `as_dataset` gives it.
+        As `as_dataset` gives it, and labelled where there is a `label_column`.
 
     Raises
     ------
@@ -486,6 +492,9 @@ def load(
     (160, 'user', 3)
     >>> load([{"prompt": "Why?", "response": "So."}]).column_names
     ['prompt_id', 'prompt', 'response']
+    >>> rows = [{"response": "Dear sir", "kind": "ham"}, {"response": "Buy now!", "kind": "spam"}]
+    >>> load(rows, label_column="kind", positive="spam")["treated"][:]
+    [False, True]
     >>> load("hh-rlhf", data_files="hh_rlhf.jsonl.gz", n=500)  # doctest: +SKIP
     >>> load("mine.csv", columns={"response": "answer", "prompt": "question"})  # doctest: +SKIP
     """
@@ -496,11 +505,13 @@ def load(
     ds, where, own = _read(source, columns, data_files, split, None)
     if RESPONSE not in columns_of(ds):
         raise InputError(f"{where}: no column 'response' (columns: {', '.join(columns_of(ds)[:20])})")
-    if attribute is not None:
-        ds = _of_attribute(ds, find_attribute(attribute).name, where)
+    wanted = None if attribute is None else find_attribute(attribute)
+    if wanted is not None:
+        ds = _of_attribute(ds, wanted.name, where)
     _refuse_long(ds, where, max_characters)
     ds = without_duplicates(ds, where, duplicates or ("error" if own else "drop"))
-    return ds if n is None else sample(ds, n, seed)
+    ds = ds if n is None else sample(ds, n, seed)
+    return ds if label_column is None and positive is None else labelled(ds, wanted, label_column, positive)
 
 
 def sample(ds: Dataset, n: int, seed: int = 0) -> Dataset:

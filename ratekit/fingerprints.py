@@ -1,0 +1,271 @@
+"""The fingerprint of a callable: its code and everything of the user's own that the code names, closes over or holds.
+
+Followed are functions, classes, constants and modules that a user may have written; what is installed counts by its
+name alone. A change of any of it is another fingerprint, in this process and in the next one.
+"""
+
+from __future__ import annotations
+
+import dis
+import functools
+import hashlib
+import re
+import sys
+import sysconfig
+import types
+from collections.abc import Iterator, Mapping, Sequence, Set
+from pathlib import Path
+from typing import Any
+
+_PLAIN = (str, bytes, int, float, complex, bool, Path, type(None), type(...), range)
+_OF_THE_CLASS = frozenset({"__module__", "__doc__", "__dict__", "__weakref__", "__annotations__", "__firstlineno__",
+                           "__static_attributes__", "__abstractmethods__", "_abc_impl"})  # fmt: skip
+Seen = dict[int, Any]
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+
+
+def code_print(thing: Any) -> str:
+    """16 hexadecimal digits that stay while a callable does the same.
+
+    Parameters
+    ----------
+    thing : callable or value
+        A function, a method, an instance with ``__call__``, a partial, or what one of them may hold.
+
+    Returns
+    -------
+    str
+        Of its code, defaults and closure, and of the globals, helper functions, classes, instances and modules that it
+        uses, where these are not installed; of tensors and arrays the values. What the code changes itself (a list that
+        it appends to, a counter) and containers under a private name of an instance are left out: logs and caches. So
+        is a file that is read when it is called.
+
+    Examples
+    --------
+    >>> def shift(by): return lambda x: x + by
+    >>> code_print(shift(1)) == code_print(shift(1)), code_print(shift(1)) == code_print(shift(2))
+    (True, False)
+    """
+    return digest(*_parts(thing, _package(thing), {}))
+
+
+def digest(*parts: Any) -> str:
+    """16 hexadecimal digits of the texts of `parts`."""
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(str(part).encode("utf-8", "surrogatepass") + b"\0")
+    return found.hexdigest()[:16]
+
+
+def _parts(thing: Any, home: str, seen: Seen) -> Iterator[str]:
+    if isinstance(thing, _PLAIN):
+        yield repr(thing)
+        return
+    if id(thing) in seen:
+        return
+    seen[id(thing)] = thing  # kept alive, or its id could become another's
+    if isinstance(thing, types.MethodType | staticmethod | classmethod):
+        yield from _parts(thing.__func__, home, seen)
+        yield from _parts(getattr(thing, "__self__", None), home, seen)
+    elif isinstance(thing, types.FunctionType):
+        yield from _function(thing, home, seen)
+    elif isinstance(thing, types.CodeType):
+        yield thing.co_code.hex() + repr(thing.co_names)
+        yield from _each(thing.co_consts, home, seen)
+    elif isinstance(thing, types.ModuleType):
+        yield thing.__name__
+    elif isinstance(thing, property | functools.cached_property):
+        yield from _parts(thing.fget if isinstance(thing, property) else thing.func, home, seen)
+    elif isinstance(thing, functools.partial):
+        yield from _each([thing.func, thing.args, thing.keywords], home, seen)
+    elif isinstance(thing, type):
+        yield from _class(thing, home, seen)
+    elif isinstance(thing, Mapping):
+        for key, value in thing.items():
+            yield from _each((key, value), home, seen)
+    elif isinstance(thing, Set):
+        yield repr(sorted(_plainly(value) for value in thing))
+    elif isinstance(thing, Sequence):
+        yield f"{type(thing).__name__} of {len(thing)}"
+        yield from _each(thing, home, seen)
+    elif hasattr(thing, "tobytes"):
+        yield f"{getattr(thing, 'dtype', '')} {getattr(thing, 'shape', '')}"
+        if str(getattr(thing, "dtype", "")) == "object":
+            yield from _each(thing.tolist(), home, seen)
+        else:
+            yield hashlib.sha256(thing.tobytes()).hexdigest()
+    elif hasattr(thing, "to_numpy"):  # of pandas
+        yield from _each([list(getattr(thing, "columns", ())), thing.to_numpy()], home, seen)
+    elif hasattr(thing, "untyped_storage") and hasattr(thing, "detach"):
+        yield from _tensor(thing)
+    elif hasattr(thing, "__wrapped__"):  # a function behind a cache
+        yield from _parts(thing.__wrapped__, home, seen)
+    else:
+        yield from _instance(thing, home, seen)
+
+
+def _each(things: Any, home: str, seen: Seen) -> Iterator[str]:
+    for thing in things:
+        yield from _parts(thing, home, seen)
+
+
+def _plainly(value: Any) -> str:
+    try:
+        return _ADDRESS.sub("", repr(value))
+    except Exception:  # a repr of the user's own
+        return type(value).__qualname__
+
+
+def _function(function: types.FunctionType, home: str, seen: Seen) -> Iterator[str]:
+    if not _is_own(function.__module__, home):
+        yield f"{function.__module__}.{function.__qualname__}"
+        return
+    code, state = function.__code__, _changed_by(function.__code__)
+    yield from _parts(code, home, seen)
+    yield from _each([function.__defaults__, function.__kwdefaults__], home, seen)
+    closed = zip(code.co_freevars, function.__closure__ or (), strict=False)
+    yield from _each([cell.cell_contents for n, cell in closed if n not in state and _full(cell)], home, seen)
+    names = sorted(set(_names(code)) - state)
+    found = {name: function.__globals__[name] for name in names if name in function.__globals__}
+    yield from _used(found, names, home, seen)
+
+
+_CHANGES = {"append", "extend", "insert", "add", "update", "setdefault", "pop", "popitem", "popleft", "appendleft",
+            "remove", "discard", "clear", "subtract", "write"}  # fmt: skip
+
+
+def _changed_by(code: types.CodeType, attributes: bool = False) -> set[str]:
+    """The globals and closed-over names that code assigns, or changes in place; with `attributes` those of an instance.
+
+    Examples
+    --------
+    >>> def noted(x): SEEN.append(x); COUNT[x] = 1; return WEIGHTS[x]
+    >>> sorted(_changed_by(noted.__code__))
+    ['COUNT', 'SEEN']
+    """
+    held = ("LOAD_ATTR",) if attributes else ("LOAD_GLOBAL", "LOAD_DEREF")
+    stored = ("STORE_ATTR",) if attributes else ("STORE_GLOBAL", "STORE_DEREF")
+    steps = [
+        step for step in dis.get_instructions(code) if step.opname not in ("CACHE", "COPY", "PRECALL", "PUSH_NULL")
+    ]
+    found = {step.argval for step in steps if step.opname in stored} - set(code.co_cellvars)
+    for step, then, last in zip(steps, [*steps[1:], None], [*steps[2:], None, None], strict=True):
+        if step.opname in held and then is not None:
+            method = then.opname in ("LOAD_METHOD", "LOAD_ATTR") and then.argval in _CHANGES
+            item = last is not None and last.opname in ("STORE_SUBSCR", "DELETE_SUBSCR")
+            found |= {step.argval} if method or item else set()
+    for inner in code.co_consts:
+        found |= _changed_by(inner, attributes) if isinstance(inner, types.CodeType) else set()
+    return found
+
+
+def _used(found: Mapping[str, Any], names: Sequence[str], home: str, seen: Seen) -> Iterator[str]:
+    """What code names of its own module, and of other modules that are not installed."""
+    for name, value in found.items():
+        if isinstance(value, types.ModuleType):
+            if _is_own(value.__name__, home) and id(value) not in seen:
+                seen[id(value)] = value
+                held = vars(value)
+                yield from _used({n: held[n] for n in names if n in held}, names, home, seen)
+        else:
+            yield name
+            yield from _parts(value, home, seen)
+
+
+def _names(code: types.CodeType) -> Iterator[str]:
+    """The global names of a function and of the functions and comprehensions in it."""
+    yield from code.co_names
+    for inner in code.co_consts:
+        if isinstance(inner, types.CodeType):
+            yield from _names(inner)
+
+
+def _class(kind: type, home: str, seen: Seen) -> Iterator[str]:
+    yield kind.__qualname__
+    if not _is_own(kind.__module__, home):
+        yield str(kind.__module__)
+        return
+    for base in kind.__bases__:
+        yield from _parts(base, home, seen)
+    for name, value in sorted(vars(kind).items()):
+        if name not in _OF_THE_CLASS and not isinstance(value, types.MemberDescriptorType | types.GetSetDescriptorType):
+            yield name
+            yield from _parts(value, home, seen)
+
+
+def _instance(thing: Any, home: str, seen: Seen) -> Iterator[str]:
+    kind = type(thing)
+    yield from _parts(kind, home, seen)
+    own = _is_own(kind.__module__, home)
+    if hasattr(thing, "state_dict") and hasattr(thing, "named_modules"):  # a torch module: its weights
+        for name, value in thing.state_dict().items():
+            yield name
+            yield from _parts(value, home, seen)
+    held = {n: getattr(thing, n) for k in kind.__mro__ for n in _slots(k) if hasattr(thing, n)}
+    held |= vars(thing) if hasattr(thing, "__dict__") else {}
+    for name in _state_of(kind) if own else ():
+        held.pop(name, None)
+    if not (held or own):
+        pattern = getattr(thing, "pattern", None)  # a compiled expression, whose repr is cut
+        yield f"{pattern!r} {getattr(thing, 'flags', '')}" if pattern is not None else _plainly(thing)
+    for name, value in held.items():
+        if not name.startswith("_") or (own and not isinstance(value, Mapping | Set | list)):  # else a cache
+            yield name
+            yield from _parts(value, home, seen)
+
+
+def _state_of(kind: type) -> set[str]:
+    """The attributes that methods of a class change, apart from those that make an instance."""
+    makes = ("__init__", "__new__", "__post_init__", "__setstate__")
+    methods = [
+        m for k in kind.__mro__ for n, m in vars(k).items() if isinstance(m, types.FunctionType) and n not in makes
+    ]
+    return {name for method in methods for name in _changed_by(method.__code__, attributes=True)}
+
+
+def _slots(kind: type) -> Sequence[str]:
+    slots = vars(kind).get("__slots__", ())
+    return (slots,) if isinstance(slots, str) else tuple(slots)
+
+
+def _tensor(thing: Any) -> Iterator[str]:
+    import torch
+
+    yield f"{thing.dtype} {tuple(thing.shape)}"
+    plain = thing.detach().cpu().contiguous().reshape(-1)
+    yield hashlib.sha256(plain.view(torch.uint8).numpy().tobytes()).hexdigest()
+
+
+@functools.cache
+def _is_installed(module: str) -> bool:
+    """Whether a module is part of Python or was installed, so that it changes with its version alone."""
+    found = sys.modules.get(module)
+    if module == "__main__" or found is None:
+        return False
+    if module.partition(".")[0] in sys.stdlib_module_names:
+        return True
+    file = getattr(found, "__file__", None)
+    places = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    return file is not None and any(Path(file).is_relative_to(place) for place in places)
+
+
+def _is_own(module: Any, home: str) -> bool:
+    """Whether a module is followed: one that is not installed, and any of the package `home`."""
+    name = str(module or "")
+    if name.partition(".")[0] == home != "builtins":
+        return True
+    return name != "builtins" and name.partition(".")[0] != __name__.partition(".")[0] and not _is_installed(name)
+
+
+def _package(thing: Any) -> str:
+    """The package of what is printed, which is followed even where it is installed."""
+    thing = thing.func if isinstance(thing, functools.partial) else thing
+    module = getattr(thing, "__module__", None) or type(thing).__module__
+    return str(module).partition(".")[0]
+
+
+def _full(cell: Any) -> bool:
+    try:
+        return cell.cell_contents is not cell
+    except ValueError:
+        return False
