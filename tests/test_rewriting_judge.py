@@ -71,16 +71,74 @@ TEXT = "The plot was rich, and the acting superb. I would gladly see it again."
         f"Original Query: \nWhat of it?\n\nStructured Response: \n{TEXT}",
         f"Original response: {SOURCE}\n\nAdjusted response: {TEXT}",
         f"{TEXT}\n</response>",
+        f"<output>{TEXT}",
+        f"{TEXT}</answer>",
+        f"&lt;think&gt;Okay.&lt;/think&gt;{TEXT}",
+        f"```thinking\nOkay.\n```\n{TEXT}",
+        f"<!-- thinking -->Okay.<!-- /thinking -->{TEXT}",
+        f"<details><summary>Thinking</summary>Okay.</details>\n\n{TEXT}",
+        f"[INST] Make it positive. [/INST] {TEXT}",
+        f"system\nBe kind.\nuser\nMake it positive.\nassistant\n{TEXT}",
+        f"<|assistant|>: {TEXT}",
+        f"[ASSISTANT] {TEXT}",
+        f"GPT4 Correct Assistant: {TEXT}",
+        "\u2581" + TEXT.replace(" ", "\u2581"),
+        f"### Output\n{TEXT}",
+        f"# Response\n\n{TEXT}",
+        f"[Response] {TEXT}",
+        f"Response\n{TEXT}",
+        f"Rewritten: {TEXT}",
+        f"Answer: {TEXT}",
     ],
 )
 def test_what_certainly_surrounds_the_text_is_taken_off(wrapped):
     assert judge(Reply(0, wrapped, "stop"), SOURCE, TEMPLATE) == (TEXT, "ok")
 
 
+ANNOUNCED = [
+    "Here's an edited version", "Below is the revised text", "This is the more positive version", "Here it is",
+    "The following is a more positive rewrite", "Please find the improved version below", "Here's my attempt",
+    "I've expanded the text as you asked", "I would phrase it like this", "Here's one way to put it",
+    "A possible rewrite",
+    "To make it more positive, I would write", "My rewrite of the text is as follows",
+    "Here's a more positive spin on it",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("before", ["", "Sure, ", "Certainly! ", "Happy to help! ", "As requested, ", "Sure!\n\n"])
+@pytest.mark.parametrize("announced", ANNOUNCED)
+def test_an_announcement_is_no_part_of_the_text(announced, before):
+    for after in (":\n\n", ":\n", ": "):
+        text, status = judge(Reply(0, f"{before}{announced}{after}{TEXT}", "stop"), SOURCE, TEMPLATE)
+        assert (text, status) in ((TEXT, "ok"), (None, "preamble")), after
+        assert status == "ok" or after == ": "
+    own = f"{before}{announced}:\n\n{SOURCE}"
+    assert judge(Reply(0, f"{before}{announced}:\n\n{TEXT}", "stop"), own, TEMPLATE).text.startswith(before.strip())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Here is how to boil an egg:\n\nThe acting of it was superb, and the plot rich.",
+        "It could use some improvement. The plot, that is, and the acting too.",
+        "My answer: I would gladly see it again, for the acting.",
+        "One option:\n\nSee the plot again, and the acting.",
+        "The plot <b>was</b> rich, and the acting <em>superb</em>.",
+        "Dear <name>, the plot was rich, and the acting superb.",
+    ],
+)
+def test_a_text_with_a_colon_or_a_tag_is_let_through(text):
+    assert judge(Reply(0, text, "stop"), SOURCE, TEMPLATE) == (text, "ok")
+
+
 @pytest.mark.parametrize(
     ("reply", "status"),
     [
         (Reply(0, TEXT[:20], "length"), "truncated"),
+        (Reply(0, f'<tool_call>{{"x": 1}}</tool_call>{TEXT}', "stop"), "leaked"),
+        (Reply(0, f"<0x0A>{TEXT}", "stop"), "leaked"),
+        (Reply(0, f"*thinks*\n\n{TEXT}", "stop"), "thinking"),
+        (Reply(0, f"> thinking\n> Okay.\n\n{TEXT}", "stop"), "thinking"),
         (Reply(0, None, "content_filter"), "refused"),
         (Reply(0, TEXT, "tool_calls"), "failed"),
         (Reply(0, None, "error"), "failed"),
@@ -243,7 +301,7 @@ def test_the_judge_against_labels_that_were_made_by_reading(shared):
     assert lost <= 0.02 * good
     bad, passed, lost, good = rates(confusion(judge, rows))
     assert lost <= 0.02 * good
-    assert bad <= 2
+    assert bad <= 0.05 * passed
 
 
 def obeying(conversations):

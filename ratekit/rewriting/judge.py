@@ -31,15 +31,18 @@ from ratekit.rewriting.base import (
     Rewrite,
 )  # fmt: skip
 from ratekit.rewriting.language import language_differs
-from ratekit.rewriting.marks import WRAPPED, own, without_frame, without_template, without_thoughts
+from ratekit.rewriting.marks import WRAPPED, foreign_tags, own, without_frame, without_template, without_thoughts
 from ratekit.rewriting.phrases import (
     CLOSINGS,
     COURTESIES,
     GLAD,
     LEADS,
+    OF_AN_ANNOUNCEMENT,
     OF_NO_CONTENT,
     OPENINGS,
+    POINTING,
     REFUSALS,
+    REWRITING,
     TALK,
     pattern,
     said,
@@ -61,6 +64,7 @@ _UNSPACED = re.compile(r"([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\
 SHARED = 0.15  # least share of the smaller vocabulary that a rewrite and its source have in common
 SHARED_IN_TALK = 0.5  # ... of a reply that speaks as an assistant does
 KEPT = 0.05  # least share of the source's vocabulary that is left in a rewrite
+BOTH = (0.3, 0.2)  # least shares of which one at least is reached: of the smaller vocabulary, of the source's
 CONTENT = 8  # content words that the source needs for its vocabulary to say anything
 DISTINCT = 0.55  # least share of different four-word runs; a text said twice has about a half
 
@@ -94,10 +98,10 @@ def judge(reply: Reply, source: str, template: str = "") -> Rewrite:
 
     Each check is relative to the source. A reply to a source of at least `CONTENT` content words (those of four
     letters or more, by their first five; pairs of characters where words are not parted by spaces) is "unrelated" where
-    the two share less than `SHARED` of the smaller vocabulary or `KEPT` of the source's, or where the reply has one
-    content word at most: an answer to the text, or the outcome of an instruction that the text itself gave. A longer
-    outcome that consists of the text's own words cannot be told from a rewrite; it shows in the compliance and the
-    similarity of `diagnose`.
+    the two share less than `SHARED` of the smaller vocabulary, `KEPT` of the source's or both of `BOTH`, or where the
+    reply has one content word at most: an answer to the text, or the outcome of an instruction that the text itself
+    gave. A longer outcome that consists of the text's own words cannot be told from a rewrite; it shows in the
+    compliance and the similarity of `diagnose`.
 
     Examples
     --------
@@ -188,6 +192,8 @@ def _unwrapped(text: str, source: str) -> str:
     """`text` without what certainly surrounds the rewrite and is not in the source too."""
     for _ in range(3):  # a preamble before a fence before quotes
         before = text
+        if (announced := without_announcement(text, source)) != text:
+            text = without_frame(announced, source) or ""
         lead = _LEAD.match(text)
         if lead and not _opens(text, source, _LEAD):
             text = without_frame(text[lead.end() :].strip(), source) or ""
@@ -200,6 +206,63 @@ def _unwrapped(text: str, source: str) -> str:
         if text == before:
             break
     return text
+
+
+_HERE = re.compile(r"\bhere(?:['’]s| it is| you go| goes| is| are)\b|\bbelow is\b", re.IGNORECASE)
+_OF_ITSELF = re.compile(r"\b(?:i|let me|my|below|following|follows|as (?:you )?(?:asked|requested))\b", re.IGNORECASE)
+_HEAD = re.compile(r"[^\n:]{1,160}?(?::[*_]*(?=\s|$)[ \t]*(?P<line>\n+|\Z)?|[.!…]*[*_]*[ \t]*\n[ \t]*\n\s*)")
+
+
+def without_announcement(text: str, source: str) -> str:
+    """`text` without a first line, or what stands before its first colon, that announces a rewritten text.
+
+    An announcement says nothing but that a text follows, or how it was made: it has a word for rewriting or for a
+    version of a text ("here" or "below" is enough where the line ends in the colon), and no word of its own besides.
+    What the source announces likewise is kept.
+
+    Examples
+    --------
+    >>> without_announcement("Sure! Below is the more formal text:\\n\\nDear sir", "hi")
+    'Dear sir'
+    >>> without_announcement("Here is how to boil an egg:\\n\\nHeat water.", "hi")
+    'Here is how to boil an egg:\\n\\nHeat water.'
+    """
+    head = _announcement(text)
+    if head is None or _announcement(source):
+        return text
+    if _GLAD.match(text) and _GLAD.match(source) and not any(map(REWRITING.fullmatch, _words(head[0]))):
+        return text
+    return text[head.end() :].strip()
+
+
+def _announcement(text: str) -> re.Match[str] | None:
+    head = _HEAD.match(text)
+    if head and not _announces(head) and _GLAD.match(head[0]) and _no_other_word(_words(head[0])):
+        head = _HEAD.match(text, head.end())  # "Sure, happy to help!" in a paragraph of its own
+    return head if head and _announces(head) else None
+
+
+def _announces(head: re.Match[str]) -> bool:
+    words = _words(head[0])
+    rewriting = any(REWRITING.fullmatch(w) for w in words)
+    line = head["line"] is not None and any(POINTING.fullmatch(w) for w in words)
+    pointing = line or _HERE.search(head[0])
+    told = ":" in head[0] or pointing or _OF_ITSELF.search(head[0])  # a paragraph without a colon may be content
+    return bool((rewriting or pointing) and told) and _no_other_word(words)
+
+
+def _no_other_word(words: list[str]) -> bool:
+    """Whether all words of some length are such as an announcement has; what comes after "more" is one."""
+    after = {i + 1 for i, w in enumerate(words) if w in ("more", "less", "very")}
+    known = OF_NO_CONTENT | OF_AN_ANNOUNCEMENT
+    return all(
+        len(w) < 4 or i in after or w in known or bool(REWRITING.fullmatch(w) or POINTING.fullmatch(w))
+        for i, w in enumerate(words)
+    )
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[^\W\d_]+", text.casefold())
 
 
 def _quoted_whole(text: str) -> bool:
@@ -224,7 +287,7 @@ def _bare(text: str) -> str:
 
 
 def _leaks(text: str, source: str, template: str) -> bool:
-    if own(_FRAME.finditer(text), source):
+    if own(_FRAME.finditer(text), source) or foreign_tags(text, source):
         return True
     folded, folded_source = " ".join(text.lower().split()), " ".join(source.lower().split())
     return any(run in folded and run not in folded_source for run in _runs(template))
@@ -287,7 +350,8 @@ def _strays(text: str, source: str) -> bool:
     theirs, ours = _vocabulary(text), _vocabulary(source)
     if len(ours) < CONTENT:
         return False
-    return len(theirs) <= 1 or len(theirs & ours) < KEPT * len(ours) or _shared(text, source) < SHARED
+    kept, shared = len(theirs & ours) / len(ours), _shared(text, source)
+    return len(theirs) <= 1 or kept < KEPT or shared < SHARED or (shared < BOTH[0] and kept < BOTH[1])
 
 
 def _shared(text: str, source: str) -> float:

@@ -15,8 +15,8 @@ _WORD = (
     r"|chain[_-]of[_-]thoughts?|deliberation|rationale)"
 )
 _THOUGHT = re.compile(
-    rf"[<◁⟨〈＜]\s*[|｜]?\s*(?P<close>/)?\s*(?P<before>(?:[A-Za-z]+[_▁:-])*)(?:ant|mm|seed)?{_WORD}"
-    r"(?P<after>(?:[_▁:-][A-Za-z]+)*)(?:\s[^<>\n]{0,60})?[|｜]?\s*[>▷⟩〉＞]"
+    rf"(?:[<◁⟨〈＜]|&lt;)\s*[|｜]?\s*(?P<close>/)?\s*(?P<before>(?:[A-Za-z]+[_▁:-])*)(?:ant|mm|seed)?{_WORD}"
+    r"(?P<after>(?:[_▁:-][A-Za-z]+)*)(?:\s[^<>\n]{0,60})?[|｜]?\s*(?:[>▷⟩〉＞]|&gt;)"
     r"|[\[【](?P<close2>/)?(?:think(?:ing)?|thoughts?|reasoning)[\]】]"
     r"|(?P<open3><unused94>(?:thought)?|<\|channel>\s*\w*)|(?P<close3><unused95>|<channel\|>)",
     re.IGNORECASE,
@@ -41,7 +41,18 @@ _TURN_ENDS = re.compile(
     re.IGNORECASE,
 )
 _ROLE = r"(?:assistant|model|ai|bot|chatbot|gpt)"
-_HEADER = re.compile(rf"\A\W{{0,4}}{_ROLE}\W{{0,4}}(?:\n+|:\s*\**\s*)", re.IGNORECASE)
+_HEADER = re.compile(
+    rf"\A(?:\W{{0,4}}(?:im_start\W+|(?:gpt\d?|code)[\w ]{{0,16}} )?{_ROLE}\W{{0,4}}(?:\n+|:\s*\**\s*)"
+    rf"|[\[<(]{_ROLE}[\])>]:?\s*)",
+    re.IGNORECASE,
+)
+_TURNS = re.compile(  # what is left of a chat template when its tokens are gone
+    r"\A(?:system|user|human)[ \t]*\n.*(?:assistant|model)[ \t]*\n+(?=\S)"
+    r"|\A\s*(?:\[INST\]|<s>).*\[/INST\]\s*|\A<extra_id_\d>\s*assistant\s+",
+    re.DOTALL | re.IGNORECASE,
+)
+_BYTES = re.compile(r"<0x[0-9A-F]{2}>|<extra_id_\d+>")
+_PIECE = "\u2581"  # sentencepiece's mark of a space
 _OTHER_HEADER = re.compile(r"\A(?:user|system|human|developer|tool)\s*\n", re.IGNORECASE)
 _NEXT_TURN = re.compile(
     r"(?:\A|\n)[ \t]*(?:\*\*|#{1,4} ?)?(?:human|user|assistant|system|instruction)(?:\*\*)?\s*:", re.IGNORECASE
@@ -58,7 +69,12 @@ _LABEL = (
     rf"|(?:{_SIDE}\s+){{1,3}}(?:version|text|answer|review|message|passage|paragraph|result|query|question))"
 )
 _DECOR = r"[\s#>*_]*"
-_LABELLED = re.compile(rf"\A{_DECOR}{_LABEL}[*_]*(?:\s*:[\s*_]*|[ \t]*[*_]{{1,2}}\s*\n+)", re.IGNORECASE)
+_NAMED = rf"(?:{_LABEL}|answer|result|rewritten|revised|adjusted|edited|text)"
+_LABELLED = re.compile(
+    rf"\A(?:{_DECOR}{_LABEL}[*_]*(?:\s*:[\s*_]*|[ \t]*[*_]{{1,2}}\s*\n+|[ \t]+[-–—]+[ \t]+|[ \t]*\n+)"
+    rf"|{_DECOR}{_NAMED}[*_]*:[*_]*\s*|#+ *{_NAMED} *#*\n+|\[{_NAMED}\]:?\s*)",
+    re.IGNORECASE,
+)
 _LONG_LABEL = re.compile(rf"\A{_DECOR}{_LABEL}\b[^\n:]{{0,60}}:[*_]*[ \t]*\n+", re.IGNORECASE)
 _ASKED = re.compile(
     rf"\A{_DECOR}(?:(?:original|user(?:['’]s)?|the)\s+)?(?:query|question|prompt|instruction|input)[*_]*\s*:",
@@ -71,6 +87,12 @@ _THEN_ADJUSTED = re.compile(
     r"(?:response|text|answer|version|review)[*_]*\s*:[\s*_]*",
     re.IGNORECASE,
 )
+_ASIDE = re.compile(
+    rf"\A(?:```{_WORD}\n.*?\n```|<!--\s*{_WORD}\s*-->.*?<!--\s*/\s*{_WORD}\s*-->"
+    rf"|<details>\s*<summary>[^<]{{0,20}}{_WORD}[^<]{{0,20}}</summary>.*?</details>)\s*",
+    re.DOTALL | re.IGNORECASE,
+)
+_THOUGHT_HEAD = re.compile(rf"\A[*_#>(\s]*(?:{_WORD}|thinks)[*_):\s]*\n", re.IGNORECASE)
 _THOUGHT_IN_WORDS = re.compile(
     r"\A\W*(?:here is my thought process|(?:my )?thought process|thinking(?: process)?|my (?:reasoning|thoughts)"
     r"|reasoning|step[- ]by[- ]step)\W{0,3}:",
@@ -81,15 +103,22 @@ _THEN_RESPONSE = re.compile(
     re.IGNORECASE,
 )
 
-WRAPPED = re.compile(
-    r"<(response|adjusted_response|rewritten_response|review|text|answer|final|final_answer|output|solution|result"
-    r"|rewrite|rewritten|adjusted|revised|revised_response|response-\w+|rewritten_text|adjusted_text)>\s*(.*?)\s*</\1>",
-    re.DOTALL | re.IGNORECASE,
+_TAG = (
+    r"(?:response|adjusted_response|rewritten_response|review|text|answer|final|final_answer|output|solution|result"
+    r"|rewrite|rewritten|adjusted|revised|revised_response|response-\w+|rewritten_text|adjusted_text)"
 )
-_FRAME_EDGES = re.compile(r"\A\s*<(?:response|prompt)(?:-\w+)?>|</(?:response|prompt)(?:-\w+)?>\s*\Z", re.IGNORECASE)
+WRAPPED = re.compile(rf"<({_TAG})>\s*(.*?)\s*</\1>", re.DOTALL | re.IGNORECASE)
+_FRAME_EDGES = re.compile(rf"\A\s*<(?:{_TAG}|prompt(?:-\w+)?)>|</(?:{_TAG}|prompt(?:-\w+)?)>\s*\Z", re.IGNORECASE)
+_CLOSING_TAG = re.compile(r"</[a-z][\w:.-]*\s*>", re.IGNORECASE)
+_OF_HTML = re.compile(
+    r"</(?:a|abbr|b|big|blockquote|body|br|button|center|cite|code|dd|del|div|dl|dt|em|font|footer|form|h[1-6]|head|header"
+    r"|html|i|img|ins|kbd|label|li|main|mark|nav|ol|option|p|pre|q|s|samp|section|small|span|strike|strong|style|sub|sup"
+    r"|table|tbody|td|th|thead|title|tr|tt|u|ul|var)\s*>",
+    re.IGNORECASE,
+)
 
 
-_BRACKET = re.compile(r"[<\[◁⟨〈＜【]")
+_BRACKET = re.compile(r"[<\[◁⟨〈＜【]|&lt;")
 
 
 def own(found: Iterable[re.Match[str]], source: str) -> list[re.Match[str]]:
@@ -104,6 +133,17 @@ def own(found: Iterable[re.Match[str]], source: str) -> list[re.Match[str]]:
         if leads or seen[mark] > lower.count(mark):
             kept.append(match)
     return kept[::-1]
+
+
+def foreign_tags(text: str, source: str) -> bool:
+    """Whether a tag is closed that the source does not close and that formats nothing: a call of a tool, a part.
+
+    Examples
+    --------
+    >>> foreign_tags("<tool_call>{}</tool_call>", "A text."), foreign_tags("A <b>text</b>.", "A text.")
+    (True, False)
+    """
+    return any(not _OF_HTML.match(tag[0]) for tag in own(_CLOSING_TAG.finditer(text), source))
 
 
 def without_thoughts(text: str, source: str) -> str | None:
@@ -123,7 +163,10 @@ def without_thoughts(text: str, source: str) -> str | None:
         return text[bare.end() :].strip()
     if _BARE_ANALYSIS.match(text) and not _BARE_ANALYSIS.match(source):
         return None
-    if _THOUGHT_IN_WORDS.match(text) and not _THOUGHT_IN_WORDS.match(source):
+    if (aside := _ASIDE.match(text)) and not _ASIDE.match(source):
+        text = text[aside.end() :]
+    thoughts = next((p for p in (_THOUGHT_IN_WORDS, _THOUGHT_HEAD) if p.match(text) and not p.match(source)), None)
+    if thoughts is not None:
         then = _THEN_RESPONSE.search(text)
         return text[then.end() :].strip() if then else None
     outside: list[str] = []
@@ -156,11 +199,17 @@ def without_template(text: str, source: str) -> str | None:
     >>> without_template("<|start_header_id|>assistant<|end_header_id|>\\n\\nA text.<|eot_id|>", "A text")
     'A text.'
     """
+    if _PIECE in text and _PIECE not in source:
+        text = text.replace(_PIECE, " ").strip()
+    if (turns := _TURNS.match(text)) and not _TURNS.match(source):
+        text = text[turns.end() :].strip()
+    if own(_BYTES.finditer(text), source):
+        return None
     while (first := next(iter(own(_TOKEN.finditer(text), source)), None)) and not text[: first.start()].strip():
         text = text[first.end() :].strip()
         if _OTHER_HEADER.match(text):
             return None
-        if header := re.match(rf"{_ROLE}\s*(?=\n|{_TOKEN.pattern})", text, re.IGNORECASE):
+        if header := re.match(rf"{_ROLE}\s*(?=\n|{_TOKEN.pattern})|:(?=\s)", text, re.IGNORECASE):
             text = text[header.end() :].strip()
     if (header := _HEADER.match(text)) and not _HEADER.match(source):
         text = text[header.end() :].strip()

@@ -529,7 +529,7 @@ class Run:
                     f"the server at {where} does not answer ({fault.message}); is it up, and is that its address?"
                 )
             )
-        elif job.tries > self.chat.max_retries or (fault.kind == NO_CHAT and job.tries > 2):
+        elif job.tries > self.chat.max_retries or (fault.whole and job.tries > 2):
             if self.replies == job.replies_before:  # nobody else got through either
                 self._stop(
                     WorkError(
@@ -558,11 +558,15 @@ class Run:
         return backoff(job.tries, retry_after, self.draw)
 
 
+_HTTP = ("aiohttp", "httpx", "httpcore", "httpx_aiohttp", "anyio", "h11")  # what the client stands on
+
+
 def _of_the_server(error: Exception) -> bool:
     """Whether it is the way to the server, or the server, that failed."""
     import openai
 
-    return isinstance(error, openai.OpenAIError | TimeoutError | OSError)
+    known = isinstance(error, openai.OpenAIError | TimeoutError | OSError)
+    return known or type(error).__module__.partition(".")[0] in _HTTP
 
 
 def _tokens(conversation: Conversation) -> float:

@@ -74,13 +74,36 @@ REFUSALS: dict[str, tuple[str, ...]] = {
 
 GLAD = r"(?:sure|certainly|of course|absolutely|okay|ok|got it|no problem|alright)"
 
+# What an announcement of a rewritten text is made of: words for rewriting and for versions, one of which it has ...
+REWRITING = re.compile(
+    r"(?:re-?)?(?:writ(?:e|ing|ten)|wrote|phras\w*|word(?:ed|ing)|work(?:ed|ing)|format\w*|cast|draft\w*)|paraphras\w*"
+    r"|(?:revis|edit|adjust|modif|adapt|alter|amend|improv|expand|extend|elaborat|enhanc|polish|shorten|lengthen|condens"
+    r"|simplif|correct|updat|transform|convert|tweak|refin|tone[sd]?\b|toning)\w*|versions?|renditions?|variations?|variants?"
+    r"|alternatives?|takes?|spins?|attempts?|texts?|(?:longer|shorter|simpler|better|clearer|plainer|warmer|friendlier"
+    r"|politer|briefer|ruder|harsher|safer)"
+)
+POINTING = re.compile(r"here|below|following|follows|this")
+# ... and the other words that it may have; what comes after "more" or "less" counts as one of them.
+OF_AN_ANNOUNCEMENT = frozenset(
+    re.findall(
+        r"\w+",
+        "absolutely alright certainly course definitely gladly glad happy happily help hello okay please sure thank thanks"
+        " sharing providing question great good problem welcome want wanted wish asked request requested required needed"
+        " instructions instruction present presenting find response reply review passage paragraph message answer output"
+        " result sentence comment piece content post story line original given provided above full complete final new"
+        " different possible suggested slightly somewhat little something style tone sound sounds sounding voice form"
+        " detail details detailed length sentiment attribute quality positive negative formal informal way ways option"
+        " goes gone consider could might look looks read reads putting make makes making made turn turned keep keeping kept preserving while same"
+        " meaning change changed changes per done work let got the any all ready try trying used using add added adding"
+        " take taken give gives giving based according accordingly",
+    )
+)
+
 # A line of its own that leads to the text, and ends in a colon: it is taken off.
 LEADS: dict[str, tuple[str, ...]] = {
     "en": (
         rf"{GLAD}\b[^\n]{{0,120}}",
         r"here(?:['’]s| is| are| you go)\b[^\n]{0,80}(?:response|version|rewrit|text|review|answer|adjust|revis|modif|edit)[^\n]{0,80}",
-        r"here you go[^\n]{0,40}",
-        r"(?:the )?(?:adjusted|rewritten|revised|modified|edited|new) (?:response|version|text|review|answer)\b[^\n]{0,60}",
     ),
     "zh": (r"(?:(?:好的|当然|當然|没问题|可以)[，,。!！\s]*)?(?:以下是|下面是|这是|這是|修改后|修改後|调整后|改写后)[^\n：:]{0,40}",),
     "ja": (r"(?:(?:はい|もちろん|承知しました|わかりました)[、。!！\s]*)?(?:以下|こちら)[はがに][^\n：:]{0,40}",),

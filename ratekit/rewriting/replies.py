@@ -51,6 +51,8 @@ class Fault:
         Seconds that the server asks to wait.
     parameter, other_name
         Of a request, that the server does not take; and what it is called there.
+    whole
+        The status was 200, so that to ask again and again helps no more than to ask thrice.
     """
 
     kind: str
@@ -60,6 +62,7 @@ class Fault:
     retry_after: float | None = None
     parameter: str = ""
     other_name: str = ""
+    whole: bool = False
 
 
 # --- a whole answer --------------------------------------------------------------------------------------
@@ -88,7 +91,8 @@ def read(index: int, raw: bytes | str, model: str = "", address: str = "") -> Re
         data = None
         if text.lstrip()[:1] == "<" or text.lstrip().startswith(("data:", "event:", ":")):
             shown = shorten(redact(text), 60)
-            return Fault(NO_CHAT, f"the server at {redact(address)} answers with something else than a reply: {shown}")
+            said = f"the server at {redact(address)} answers with something else than a reply: {shown}"
+            return Fault(NO_CHAT, said, whole=True)
     if isinstance(data, dict) and data.get("error") and not data.get("choices"):
         error = data["error"] if isinstance(data["error"], Mapping) else {"message": str(data["error"])}
         status = error.get("code") if isinstance(error.get("code"), int) else error.get("status")
@@ -108,7 +112,9 @@ def reply_of(index: int, data: Any, raw: str = "") -> Reply:
     reason = choice.get("finish_reason")
     if message.get("refusal"):
         reason = "content_filter"
-    return Reply(index, text, reason if isinstance(reason, str) else "", usage_of(data), _logprobs(choice))
+    if not isinstance(reason, str) or reason == UNREADABLE:  # a word of our own
+        reason = ""
+    return Reply(index, text, reason, usage_of(data), _logprobs(choice))
 
 
 def _logprobs(choice: Mapping[str, Any]) -> str:
@@ -255,7 +261,7 @@ def fault_of_status(
     if status == 429:
         return Fault(RETRY, f"429: {said}", rejected=True, retry_after=retry_after(headers))
     if status in (200, 408, 409, 425) or status >= 500:
-        return Fault(RETRY, f"{status}: {said}", retry_after=retry_after(headers))
+        return Fault(RETRY, f"{status}: {said}", retry_after=retry_after(headers), whole=status == 200)
     return _of_parameter(error, whole, f"{status}: {said}") or Fault(BAD, f"{status}: {said}")
 
 

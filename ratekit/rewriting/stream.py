@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from ratekit.errors import InputError, WorkError, shorten, terminable
 from ratekit.rewriting.base import (
+    ERROR,
     FAILED,
     FILTERED,
     LENGTH,
@@ -156,12 +157,12 @@ class Chains:
         del self.by_key[asked.key]
         if ending(reply.finish_reason) in (STOP, LENGTH, FILTERED):
             self._store(asked, reply)
-        elif reply.text and reply.finish_reason not in (UNREADABLE, FAILED):
+        elif reply.text or reply.finish_reason not in (UNREADABLE, FAILED, ERROR):
             self._store(asked, reply)
             self._say_once(
                 reply.finish_reason,
-                f"a reply ended with finish_reason {reply.finish_reason!r}, so it may not be complete: it is kept and "
-                "does not count as a rewrite",
+                f"a reply ended with finish_reason {shorten(reply.finish_reason)!r}, so it may not be complete: it is "
+                "kept and does not count as a rewrite",
             )
         self.cache.release(asked.key)
         for row in asked.rows:
