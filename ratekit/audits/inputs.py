@@ -49,6 +49,9 @@ def rewriter_print(rewriter: Any) -> str:
         if kind == "replay":
             return files.fingerprint(rest) if _exists(rest) else BY_NAME
         return _model(rest) if kind == "hf" and rest else BY_NAME
+    if isinstance(rewriter, Mapping | list | tuple):
+        several = rewriter.items() if isinstance(rewriter, Mapping) else enumerate(rewriter)
+        return digest(*(f"{name}={rewriter_print(one)}" for name, one in several))
     return BY_NAME if rewriter is None else code_print(rewriter)
 
 
