@@ -23,10 +23,11 @@ from ratekit.simulate import Imperfections, NumericWorld
 
 REPLICATIONS = 400
 
-FEW, RARE, LARGE, DEEP, OPEN, REFUSED = (
+FEW, RARE, LARGE, HEAVY, DEEP, OPEN, REFUSED = (
     "few or unequal prompts",
     "a rare class",
     "effects in SDs",
+    "effects in SDs of heavy-tailed rewards",
     "four rewrites",
     "four rewrites that fit two readings",
     "refusals that follow the original's reward",
@@ -41,6 +42,8 @@ WORLDS: list[tuple[str, str, int, NumericWorld]] = [
     *((RARE, f"{n1} of {n} treated", n, PLAIN.but(effect=0.0, share_treated=n1 / n))
       for n, n1 in ((50, 2), (50, 4), (200, 2), (200, 4))),
     *((LARGE, f"{size} SD", 160, PLAIN.but(effect=size, noise=0.35)) for size in (0.5, 1.0, 2.0, 3.0)),
+    *((HEAVY, f"{size} SD, Student's t(3)", n, PLAIN.but(effect=size, noise=0.35, heavy_tails=True))
+      for size, n in ((0.3, 150), (0.3, 1000), (1.0, 150))),
     (DEEP, "nothing to mend", 100, CHAIN.but(xi_gap=0.0, xi_base=0.0)),
     (DEEP, "rho 0.5", 1000, CHAIN),
     (DEEP, "rho 0.5, a mark of -1", 1000, CHAIN.but(mark=2.0)),
@@ -54,7 +57,7 @@ WORLDS: list[tuple[str, str, int, NumericWorld]] = [
 
 RECOMMENDED, TWO_PHASE = "recommended", "rate, two-phase"
 ESTIMATES = {
-    FEW: ["rate"], RARE: ["naive"], LARGE: ["rate"],
+    FEW: ["rate"], RARE: ["naive"], LARGE: ["rate"], HEAVY: ["rate"],
     **{kind: ["rate", "rate_extrapolated", "rate_geometric", RECOMMENDED] for kind in (DEEP, OPEN)},
     REFUSED: ["rate", TWO_PHASE],
 }  # fmt: skip
@@ -63,7 +66,7 @@ ESTIMATES = {
 def study(kind: str, name: str, n: int, world: NumericWorld, replications: int) -> list[dict[str, object]]:
     """Bias, RMSE and coverage of the ATE of each estimator of one world, in its kind's unit: a row each."""
     truth = world.truth()["ate"]
-    in_sd = kind == LARGE  # where the SD is 1
+    in_sd = kind in (LARGE, HEAVY)  # where the SD is 1
     rng = np.random.default_rng(zlib.crc32(f"{kind}|{name}|{n}".encode()))
     drawn: dict[str, list[tuple[float, float, float, float]]] = defaultdict(list)
     for _ in range(replications):

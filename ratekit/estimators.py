@@ -514,6 +514,67 @@ def wald(gaps: Floats, covariance: Floats, df: float) -> tuple[float, float]:
 # --- the SD that effects are divided by ------------------------------------------------------------------
 
 
+class Tail(NamedTuple):
+    """The error of a sum of scores that may be skewed and heavy-tailed: its SE, its skewness, and the SE's df."""
+
+    se: float
+    skewness: float
+    df: float
+
+    @classmethod
+    def of(cls, scores: Floats, df: float) -> Tail:
+        """Of scores by cluster (G,), with `df` degrees of freedom at most: fewer where few clusters make the SE.
+
+        The SE^2 is V = sum v_g with v_g the squared scores, and V's own variance that of the v_g about their mean, so
+        the degrees of freedom are 2 V^2 / sum (v_g - mean)^2 (Satterthwaite 1946, Biometrics Bulletin 2:110).
+        """
+        squares = np.square(scores)
+        total = float(squares.sum())
+        if not total > 0:
+            return cls(0.0 if total == 0 else float("nan"), 0.0, df)
+        spread = float(squares @ squares) - total**2 / int(np.count_nonzero(scores))
+        own = 2 * total**2 / spread if spread > 0 else df
+        return cls(float(np.sqrt(total)), float(squares @ scores) / total**1.5, min(df, own))
+
+    def times(self, factor: float) -> Tail:
+        """That of the sum times a constant."""
+        return Tail(self.se * abs(factor), self.skewness * float(np.sign(factor)), self.df)
+
+    def reach(self, p: float) -> tuple[float, float]:
+        """How far below and above the sum an interval has to reach to leave out `p` on each side.
+
+        By Student's t, or farther on the side to which Hall's transformation for skewness (1992, Journal of the Royal
+        Statistical Society B 54:221) points; the nearer end is not drawn in, for a sample's skewness is uncertain.
+
+        Examples
+        --------
+        >>> [[round(x, 2) for x in tail.reach(0.025)] for tail in (Tail(1.0, 0.0, 1e6), Tail(1.0, 0.3, 8))]
+        [[1.96, 1.96], [2.31, 3.36]]
+        """
+        t = -float(special.stdtrit(self.df, p))
+        return self.se * max(t, self._untransformed(t)), self.se * max(t, -self._untransformed(-t))
+
+    def _untransformed(self, x: float) -> float:
+        g = self.skewness
+        return x if abs(g) < 1e-6 else float(np.cbrt(1 + g * (x - g / 6)) - 1) / (g / 3)
+
+
+def in_sds(value: float, of_effect: tuple[float, float], of_sd: Tail, shared: float, p: float) -> tuple[float, float]:
+    """The ends, each leaving out `p`, of an effect in SDs: its own error is even, that of the SD need not be.
+
+    `of_effect` is the effect's SE and degrees of freedom with the SD as known, `of_sd` the error that the SD adds, and
+    `shared` their covariance. Each end is where the variance that goes with both errors' ends puts it (MOVER: Zou and
+    Donner 2008, Statistics in Medicine 27:1693). The SD of heavy-tailed rewards comes out too small more often than too
+    large, and its SE with it: with Student's t(3), 150 rows and a true effect of a third of an SD an interval of equal
+    arms lies wholly beyond the truth in 12 % of draws, where 2.5 % is meant, and this one in 4 %.
+    """
+    se, df = of_effect
+    own = -float(special.stdtrit(df, p)) * se
+    together = shared / (se * of_sd.se) if se > 0 and of_sd.se > 0 else 0.0
+    low, high = (float(np.sqrt(max(own**2 + b**2 + 2 * together * own * b, 0.0))) for b in of_sd.reach(p))
+    return value - low, value + high
+
+
 def pooled_sd(r0: ArrayLike, w: ArrayLike) -> float:
     """Pooled within-class standard deviation (ddof 1) of the original responses' rewards; NaN if unscored.
 
@@ -555,19 +616,23 @@ class Scale:
         if not self.sd > 1e-14 * size:
             self.sd = self.sd if self.sd == 0 or np.isnan(self.sd) else 0.0
             self.scores, self.df = np.full(n_codes, np.nan), float("nan")
+            self.tail = Tail(float("nan"), float("nan"), float("nan"))
             return
         influence = np.square(residual / self.sd) / 2
         influence -= influence.mean()
         sizes = Sizes(np.bincount(clusters, minlength=n_codes).astype(float))
         self.scores, self.df = sizes.scores(cluster_sums(influence, clusters, n_codes)), sizes.df
+        self.tail = Tail.of(self.scores, self.df)
 
-    def divide(self, value: float, scores: Floats, df: float, level: float) -> tuple[float, float, float, float]:
-        """An effect in SDs: estimate, SE, and the ends of its interval, from the effect and its scores."""
-        if not self.sd > 0:
-            return (float("nan"),) * 4
-        in_sd = value / self.sd
-        se, df = combined([(scores / self.sd, df), (-in_sd * self.scores, self.df)])
-        return in_sd, se, *t_interval(in_sd, se, df, level)[:2]
+    def divide(self, part: Part, level: float) -> tuple[float, float, float, float]:
+        """An effect in SDs: estimate, SE, and the ends of its interval."""
+        if not (self.sd > 0 and self.tail.se >= 0):
+            return (part.value / self.sd if self.sd > 0 else float("nan"), *(float("nan"),) * 3)
+        in_sd, own = part.value / self.sd, part.se / self.sd
+        of_sd = self.tail.times(-in_sd)
+        shared = -in_sd * float(part.scores @ self.scores) / self.sd
+        se = float(np.sqrt(max(own**2 + of_sd.se**2 + 2 * shared, 0.0)))
+        return in_sd, se, *in_sds(in_sd, (own, part.df), of_sd, shared, (1 - level) / 2)
 
 
 # --- every effect ----------------------------------------------------------------------------------------
@@ -669,7 +734,7 @@ def effects(
             n0 = 0 if estimand == "att" else len(rows.w) - rows.n_treated
             lacking = {"ate": ~complete, "att": ~complete & w, "atu": ~complete & ~w}[estimand]
             low, high, p = t_interval(part.value, part.se, part.df, level)
-            sd = scale.divide(part.value, part.scores, part.df, level) if part.se > 0 else None
+            sd = scale.divide(part, level) if part.se > 0 else None
             if sd is None:
                 in_sd = part.value / scale.sd if scale.sd > 0 else float("nan")
                 sd = (in_sd, float("nan"), float("nan"), float("nan"))

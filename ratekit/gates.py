@@ -9,7 +9,9 @@
 An effect that is not significant is not small: only an interval within ±limit shows that (Schuirmann 1987, Journal of
 Pharmacokinetics and Biopharmaceutics 15:657, two one-sided tests). The interval is the one that the audit shows; it is
 wider than the 90 % interval of that test, so an effect exactly at its limit passes in 2.5 % of audits, not in 5 %. All
-limits must be met, so asking of more attributes passes no more often.
+limits must be met, so asking of more attributes passes no more often. The SD is an estimate too, and one that is mostly
+too small where rewards have heavy tails; the interval counts that and reaches farther towards 0 there than away from it
+(`estimators.in_sds`).
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ratekit.audits.results import Audit
-from ratekit.conclusions import CANNOT_TELL, NO_TRUST, Verdict
+from ratekit.conclusions import CANNOT_TELL, NO_TRUST, Verdict, level_of
 from ratekit.diagnostics import contrast
 from ratekit.errors import InputError, shorten, unknown
 from ratekit.escaping import visible
@@ -297,10 +299,12 @@ def outcome_of(low: float, high: float, limit: float) -> str:
 
 def _interval(audit: Audit, verdict: Verdict) -> _Seen:
     row = verdict.estimate
-    value, se, df = (float(row.get(c, math.nan)) for c in ("estimate_sd", "se_sd", "df"))
-    n, clusters = int(row["n"]), int(row["n_clusters"])
+    value, se, low, high = (float(row.get(c, math.nan)) for c in ("estimate_sd", "se_sd", "ci_low_sd", "ci_high_sd"))
+    n, clusters, df = int(row["n"]), int(row["n_clusters"]), float(row.get("df", math.nan))
     if se > 0 and df > 0:
-        return _Seen(value, *t_interval(value, se, df, LEVEL)[:2], n, clusters)
+        given, meant = (t_interval(0.0, 1.0, df, level)[1] for level in (level_of(row) or LEVEL, LEVEL))
+        low, high = (value + (end - value) * meant / given for end in (low, high))
+        return _Seen(value, low, high, n, clusters)
     matrix = reward_matrix(audit.dataset, REWARD_PREFIX + str(verdict.reward_model))
     return _flat(value, n, clusters, _range(matrix) / float(row["reward_sd"] or math.nan))
 

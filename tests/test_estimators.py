@@ -15,7 +15,16 @@ from scipy import stats
 
 import ratekit as rk
 from ratekit.errors import InputError
-from ratekit.estimators import ESTIMATORS, clustered_mean, convergence, effects, pooled_sd, t_interval
+from ratekit.estimators import (
+    ESTIMATORS,
+    Tail,
+    clustered_mean,
+    convergence,
+    effects,
+    in_sds,
+    pooled_sd,
+    t_interval,
+)
 
 
 def table_of(r, w, clusters=None, level=0.95):
@@ -190,6 +199,58 @@ def test_intervals_in_sds_cover_at_any_size_of_the_effect(effect):
     assert 0.92 < covered / 600 < 0.975
     if effect == 3.0:
         assert as_if_known / 600 < 0.6
+
+
+@pytest.mark.parametrize("scores", [[3.0, -1, -1, -1], [0.5, -1, 0.25, 0.25], [0.0, 1, -1, 0]])
+def test_the_tail_of_scores_by_hand(scores):
+    b = np.array(scores)
+    v, n = b**2, np.count_nonzero(b)
+    tail = Tail.of(b, 2.5)
+    assert tail.se == pytest.approx(math.sqrt(v.sum()))
+    assert tail.skewness == pytest.approx((b**3).sum() / v.sum() ** 1.5)
+    spread = (v**2).sum() - v.sum() ** 2 / n
+    assert tail.df == pytest.approx(min(2.5, 2 * v.sum() ** 2 / spread) if spread else 2.5)
+    assert tail.times(-2.0) == pytest.approx((2 * tail.se, -tail.skewness, tail.df))
+    assert Tail.of(0 * b, 2.5) == (0.0, 0.0, 2.5)
+    assert np.isnan(Tail.of(b * np.nan, 2.5).se)
+
+
+def test_the_ends_of_a_skewed_sum_undo_halls_transformation():
+    """T + g (T^2/3 + 1/6) + g^2 T^3/27 = t at the ends (Hall 1992), T in SEs and g the skewness of the sum."""
+    t, g = stats.t.ppf(0.975, 7), 0.2
+    low, high = Tail(2.0, g, 7).reach(0.025)
+    T = -high / 2
+    assert T + g * (T**2 / 3 + 1 / 6) + g**2 * T**3 / 27 == pytest.approx(-t)
+    assert low == pytest.approx(2 * t)  # not drawn in
+    assert Tail(2.0, -g, 7).reach(0.025) == pytest.approx((high, low))
+    assert Tail(2.0, 0.0, 7).reach(0.025) == pytest.approx((2 * t, 2 * t))
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.01, -0.02])
+def test_an_end_in_sds_has_both_errors(shared):
+    t1, t2 = stats.t.ppf(0.95, 9), stats.t.ppf(0.95, 5)
+    half = math.sqrt((0.2 * t1) ** 2 + (0.3 * t2) ** 2 + 2 * shared * t1 * t2)
+    assert in_sds(1.0, (0.2, 9), Tail(0.3, 0.0, 5), shared, 0.05) == pytest.approx((1 - half, 1 + half))
+    low, high = in_sds(1.0, (0.2, 9), Tail(0.3, -0.3, 5), shared, 0.05)
+    assert 1 - low > 1.1 * (high - 1)
+    assert high == pytest.approx(1 + half)
+
+
+def test_the_sd_of_heavy_tailed_rewards_is_not_taken_for_larger_than_it_may_be():
+    rng = np.random.default_rng(2)
+    missed, even = [0, 0], 0
+    for _ in range(300):
+        w = rng.random(150) < 0.5
+        base = rng.standard_t(3, 150) / math.sqrt(3)
+        r = base[:, None] + np.stack([w, ~w, w], axis=1) * 0.5
+        r[:, 1:] += 0.1 * rng.normal(size=(150, 2))
+        e = effects(r, w).get("rate", "ate")
+        missed[0] += e.ci_low_sd > 0.5
+        missed[1] += e.ci_high_sd < 0.5
+        even += t_interval(e.estimate_sd, e.se_sd, e.df)[0] > 0.5
+    assert missed[0] / 300 < 0.13
+    assert missed[1] / 300 < 0.04
+    assert even / 300 > 0.16  # the control: arms of equal length
 
 
 def test_the_sd_columns_against_a_jackknife():

@@ -267,10 +267,9 @@ def test_the_widened_interval_counts_the_gap_as_a_standard_error(level):
     assert e.se == pytest.approx(np.hypot(plain.se, 0.3))
     assert e.se_sd == pytest.approx(np.hypot(plain.se_sd, 0.3 / found.reward_sd))
     assert (e.ci_low, e.ci_high, e.p_value) == pytest.approx(t_interval(e.estimate, e.se, e.df, level))
-    half = (plain.ci_high_sd - plain.ci_low_sd) / 2  # its df are those of the effect in SDs
-    t = (plain.ci_high - plain.ci_low) / 2 / plain.se
-    assert (e.ci_high_sd - e.ci_low_sd) / 2 == pytest.approx(np.hypot(half, t * 0.3 / found.reward_sd))
-    assert (e.ci_high_sd + e.ci_low_sd) / 2 == pytest.approx(e.estimate_sd)
+    reach = (plain.ci_high - plain.ci_low) / 2 / plain.se * 0.3 / found.reward_sd
+    assert e.ci_high_sd - e.estimate_sd == pytest.approx(np.hypot(plain.ci_high_sd - plain.estimate_sd, reach))
+    assert e.estimate_sd - e.ci_low_sd == pytest.approx(np.hypot(plain.estimate_sd - plain.ci_low_sd, reach))
     assert shown(found, Recommendation("rate", "ate", "")) is found
     assert shown(found, None) is found
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
 from ratekit.errors import InputError, unknown
 from ratekit.estimators import (
@@ -17,9 +18,11 @@ from ratekit.estimators import (
     Rows,
     Scale,
     Sizes,
+    Tail,
     cluster_sums,
-    combined,
+    in_sds,
     precision_of,
+    refuse_level,
     row_values,
     t_interval,
     wald,
@@ -57,7 +60,7 @@ def contrast(
         a name in `rk.ESTIMATORS`
     unit
         "sd": each effect in its own reward's SDs, for the scales of two reward models differ, and the SDs' own
-        uncertainty counts (delta method); "reward": in reward units
+        uncertainty counts (delta method, `estimators.in_sds`); "reward": in reward units
     sd_pass
         the pass whose rewards give the SDs; 0 is the original responses, 2 stands in where they are not scored
     by
@@ -74,6 +77,7 @@ def contrast(
     import pandas as pd
 
     require(ds, "estimate")
+    refuse_level(level)
     if estimator not in ESTIMATORS:
         raise unknown("estimator", estimator, ESTIMATORS)
     if unit not in ("sd", "reward"):
@@ -100,10 +104,9 @@ def contrast(
         for estimand in how.estimands:
             if estimand not in pair.parts:
                 continue
-            value, se, df, one, two = pair.difference(estimand)
+            value, se, (low, high, p), one, two = pair.difference(estimand, level)
             used = {"ate": np.ones(len(w), bool), "att": w, "atu": ~w}[estimand]
             n_clusters = len(np.unique(codes[used]))
-            low, high, p = t_interval(value, se, df, level)
             if np.isnan(se):
                 why = "one cluster" if n_clusters < 2 else "no two clusters differ"
                 flat = [name for name, sd in zip((first, second), pair.sds, strict=True) if not sd > 0]
@@ -144,15 +147,40 @@ class _Pair:
         self.each = [rows.parts(v, 0.0, how.classes) for v in values]
         self.parts = rows.parts(values[0] - values[1], rounding, how.classes)
 
-    def difference(self, estimand: str) -> tuple[float, float, float, float, float]:
-        """The difference, its SE (NaN where nothing tells it) and degrees of freedom, and the two effects."""
+    def difference(
+        self, estimand: str, level: float = 0.95
+    ) -> tuple[float, float, tuple[float, float, float], float, float]:
+        """The difference, its SE (NaN where nothing tells it), its interval with the p-value, and the two effects."""
         part, one, two = self.parts[estimand], *(each[estimand].value for each in self.each)
-        se, df = part.se, part.df
-        if self.scales is not None and part.se > 0:  # the SDs are estimates too: delta method
+        se = part.se
+        if self.scales is None or not part.se > 0:
+            found = t_interval(part.value, se, part.df, level)
+        else:  # the SDs are estimates too: delta method
             first, second = self.scales
-            of_sds = two * second.scores - one * first.scores
-            se, df = combined([(part.scores, part.df), (of_sds, min(first.df, second.df))])
-        return part.value, se if se > 0 else float("nan"), df, one, two
+            scores = two * second.scores - one * first.scores
+            se = float(np.linalg.norm(part.scores + scores))
+            of_sds, shared = Tail.of(scores, min(first.df, second.df)), float(part.scores @ scores)
+
+            def ends(p: float) -> tuple[float, float]:
+                return in_sds(part.value, (part.se, part.df), of_sds, shared, p / 2)
+
+            found = (*ends(1 - level), _p_value(ends, part.value))
+        return part.value, se if se > 0 else float("nan"), found, one, two
+
+
+def _p_value(ends: Callable[[float], tuple[float, float]], value: float) -> float:
+    """The p at which the interval that leaves out p ends at 0."""
+
+    def beyond(log_p: float) -> float:
+        low, high = ends(math.exp(log_p))
+        return low if value > 0 else -high
+
+    if not math.isfinite(beyond(0.0)):
+        return math.nan
+    if beyond(0.0) <= 0:
+        return 1.0
+    least = math.log(1e-300)
+    return math.exp(optimize.brentq(beyond, least, 0.0)) if beyond(least) < 0 else 0.0
 
 
 def heterogeneity(
