@@ -623,9 +623,9 @@ def test_peoples_counterfactuals_as_texts_are_scored():
 # --- a confidence level ------------------------------------------------------------------------------------
 
 LEVELED = {
-    "adjusted": (), "compare_counterfactuals": ("response",), "contrast": ("words", "vader"), "dose_response": (),
-    "estimate": (), "plan": (0.1,), "position": (), "refusal_bounds": (), "sequential": (), "spillover": (),
-    "warranted": (),
+    "across_rewriters": (), "adjusted": (), "compare_counterfactuals": ("response",), "contrast": ("words", "vader"),
+    "dose_response": (), "estimate": (), "plan": (0.1,), "position": (), "refusal_bounds": (), "sequential": (),
+    "spillover": (), "warranted": (),
 }  # fmt: skip
 
 
