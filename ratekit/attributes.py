@@ -108,8 +108,7 @@ def above_median(measure: Measure) -> Label:
             return [None] * len(values)
         median = float(np.median(known))
         if known.min() == known.max():
-            hint = "; words are parted at white space, which not every language has" if measure is words else ""
-            raise InputError(f"label: all {len(known)} rows have the same {name} ({median:g}), so none is above{hint}")
+            raise InputError(f"label: all {len(known)} rows have the same {name} ({median:g}), so none is above")
         treated = values > median if (known > median).any() else values >= median
         n = int(treated.sum())
         how = "above" if (known > median).any() else "at or above, since that is the highest value there is,"

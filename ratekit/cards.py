@@ -310,6 +310,7 @@ def card(
     split: str | None = None,
     columns: Mapping[str, str] | None = None,
     duplicates: str | None = None,
+    turn: int | None = None,
     cache: str | Path | None = None,
     options: Options | None = None,
     meter: Meter | None = None,
@@ -328,7 +329,7 @@ def card(
         "rules", "openai:MODEL", "hf:MODEL", ...
     attributes : sequence of str or Attribute
         Those of the suite that are wanted, or of your own; by default the whole suite.
-    n, seed, depth, data_files, split, columns, duplicates, cache, options, meter
+    n, seed, depth, data_files, split, columns, duplicates, turn, cache, options, meter
         As in `rk.audit`.
     out : str or Path, optional
         Folder of the audit and of card.html, card.md, card.json and card.csv. The same call with another reward scores
@@ -353,7 +354,7 @@ def card(
     """
     settings = Settings(
         data, tuple(suite(attributes, rewriter)), data_files, split, columns, duplicates, rewriter=rewriter,
-        depth=depth, n=n, seed=seed, options=options or Options(),
+        depth=depth, n=n, seed=seed, options=options or Options(), turn=turn,
     )  # fmt: skip
     names_of(rewards)
     return drawn_up(

@@ -162,11 +162,15 @@ def groups(ds: Any, by: str | Sequence[str] | None = None) -> Iterator[Group]:
 
 
 def original_features(ds: Any, r0: Floats) -> Floats:
-    """What is known of every original, (n, p): measures of the response, words of the prompt, its reward r0 (n,)."""
+    """What is known of every original, (n, p): measures of the response, words of the prompt, its reward r0 (n,).
+
+    A measure that says nothing of a text (of another language than its own) counts as its mean.
+    """
     frame = plain_columns(ds, [PROMPT, RESPONSE])
     responses = [[text] for text in frame[RESPONSE]]
     prompts = [[prompt_text(p)] for p in frame[PROMPT]]
     columns = [measured(measure, responses, name)[:, 0] for name, measure in MEASURES.items()]
+    columns = [np.where(np.isnan(c), np.nanmean(c) if np.isfinite(c).any() else 0.0, c) for c in columns]
     return np.stack([*columns, measured(MEASURES["words"], prompts, "words")[:, 0], r0], axis=1)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,30 +12,36 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ratekit.errors import InputError, shorten
+from ratekit.languages import UNSPACED, count_words, maybe_english
 
 Measure = Callable[[Sequence[str]], ArrayLike]
 
 
 def words(texts: Sequence[str]) -> NDArray[np.float64]:
-    """Number of white-space separated words.
+    """Number of words: parted by white space, or letters of scripts that part none (Chinese, Japanese, Thai, ...).
 
     Examples
     --------
     >>> words(["one two  three", ""])
     array([3., 0.])
     """
-    return np.array([len(t.split()) for t in texts], dtype=float)
+    return np.array([count_words(t) for t in texts], dtype=float)
+
+
+def _of_english(texts: Sequence[str], of: Callable[[str], float]) -> NDArray[np.float64]:
+    """What an English word list or formula says of each text; NaN for one that is in another language."""
+    return np.array([of(t) if maybe_english(t) else np.nan for t in texts], dtype=float)
 
 
 def vader(texts: Sequence[str]) -> NDArray[np.float64]:
-    """VADER compound sentiment, -1 (negative) to 1 (positive); Hutto and Gilbert 2014 (ICWSM).
+    """VADER compound sentiment, -1 (negative) to 1 (positive), NaN where not English; Hutto and Gilbert 2014 (ICWSM).
 
     Examples
     --------
     >>> vader(["A wonderful film.", "A film.", "A dreadful film."]).round(2)
     array([ 0.57,  0.  , -0.44])
     """
-    return np.array([_compound(t) for t in texts], dtype=float)
+    return _of_english(texts, _compound)
 
 
 @functools.lru_cache(maxsize=1 << 14)  # a text is measured for its label, its reward, its verdict and its report
@@ -52,6 +59,8 @@ def _vader() -> Any:
 def readability(texts: Sequence[str]) -> NDArray[np.float64]:
     """Automated Readability Index: about the US school grade needed; higher is harder (Smith and Senter 1967).
 
+    NaN where the text is not English.
+
     Examples
     --------
     >>> readability(["The cat sat.", "Comprehensive documentation accelerates collaborative development."]).round(1)
@@ -59,22 +68,23 @@ def readability(texts: Sequence[str]) -> NDArray[np.float64]:
     """
     import textstat
 
-    return np.array([float(textstat.automated_readability_index(t)) for t in texts])
+    return _of_english(texts, lambda t: float(textstat.automated_readability_index(t)))
 
 
 _FIRST_LETTER = re.compile(r"[^\W\d_]")
 
 
 def starts_with_vowel(texts: Sequence[str]) -> NDArray[np.float64]:
-    """1 if the first letter is one of a, e, i, o, u, else 0; NaN if there is no letter.
+    """1 if the first letter is one of a, e, i, o, u, accents aside, else 0; NaN if there is no Latin letter.
 
     Examples
     --------
     >>> starts_with_vowel(["Overall fine", "'It' works", "Fine", "42"])
     array([ 1.,  1.,  0., nan])
     """
-    first = [_FIRST_LETTER.search(t) for t in texts]
-    return np.array([float(m[0].lower() in "aeiou") if m else np.nan for m in first])
+    found = [_FIRST_LETTER.search(t) for t in texts]
+    first = [unicodedata.normalize("NFD", m[0].lower())[0] if m else "" for m in found]
+    return np.array([float(c in "aeiou") if c.isascii() and c else np.nan for c in first])
 
 
 _INFORMAL = re.compile(
@@ -89,13 +99,15 @@ _INFORMAL = re.compile(
 def formality(texts: Sequence[str]) -> NDArray[np.float64]:
     """Minus the informal marks (contractions, slang, exclamations, emoticons) per 100 words; 0 is formal.
 
+    NaN where the text is not English.
+
     Examples
     --------
     >>> formality(["It does not suit every reader.", "lol it's super cool!"])
     array([   0., -125.])
     """
-    counts = [len(_INFORMAL.findall(t)) for t in texts]
-    return 0.0 - 100.0 * np.array(counts, dtype=float) / np.maximum(words(texts), 1.0)
+    counts = _of_english(texts, lambda t: len(_INFORMAL.findall(t)))
+    return 0.0 - 100.0 * counts / np.maximum(words(texts), 1.0)
 
 
 def mentions(*sought: str) -> Measure:
@@ -114,7 +126,10 @@ def mentions(*sought: str) -> Measure:
     wanted = [w.strip() for w in sought if w.strip()]
     if not wanted:
         raise InputError('mentions: no word to count; give some, as in mentions("please", "thank you")')
-    pattern = re.compile(r"(?<!\w)(?:" + "|".join(re.escape(w) for w in wanted) + r")(?!\w)", re.IGNORECASE)
+    inside = f"[{UNSPACED}\uac00-\ud7af]"  # scripts in which a word may stand between letters
+    ends = [(not re.match(inside, w[0]), not re.match(inside, w[-1])) for w in wanted]
+    each = [r"(?<!\w)" * a + re.escape(w) + r"(?!\w)" * b for w, (a, b) in zip(wanted, ends, strict=True)]
+    pattern = re.compile("|".join(each), re.IGNORECASE)
 
     def count(texts: Sequence[str]) -> NDArray[np.float64]:
         found = [len(pattern.findall(t)) for t in texts]

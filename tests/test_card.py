@@ -79,7 +79,7 @@ def test_every_surface_has_every_row_and_obeys_no_text(rows, tmp_path):
         assert all(name in text for name in FEW[:2])
     assert "<b>" not in page + markdown
     assert "<script" not in page
-    assert json.loads(whole)["suite"] == card.suite == "1"
+    assert json.loads(whole)["suite"] == card.suite == "2"
     assert len(json.loads(whole)["table"]) == 2
     assert (tmp_path / "card" / "dataset").exists()  # an audit like any other
     assert len(rk.Audit.load(tmp_path / "card").verdicts) == 2
@@ -116,6 +116,12 @@ def test_a_reward_that_moves_alike_in_every_row_has_no_test(rows):
     card = drawn(rows, "words", ["apology"])
     assert card.table.finding.tolist() == [NO_TEST]
     assert np.isnan(card.table.smallest[0])
+
+
+def test_an_attribute_of_spaces_is_read_although_its_rewrites_say_the_same(rows):
+    table = drawn(rows, {"spaced": pays(SUITE["spacing"].attribute.measure, 1.0)}, ["spacing"]).table
+    assert table.finding.tolist() == ["raises"]
+    assert "say the same" not in table.reason[0]
 
 
 def test_a_suite_is_named_or_refused():
@@ -173,7 +179,7 @@ def test_cards_that_cannot_be_compared_are_one_line(two, tmp_path, capsys):
     other = json.loads((two[1] / "card.json").read_text()) | {"suite": "0"}
     (tmp_path / "card.json").write_text(json.dumps(other))
     for folders, said in (
-        ((two[0], tmp_path), "suites 0 and 1 are not comparable"), ((two[0], two[0].parent), "holds no card"),
+        ((two[0], tmp_path), "suites 0 and 2 are not comparable"), ((two[0], two[0].parent), "holds no card"),
     ):  # fmt: skip
         assert main(["leaderboard", *map(str, folders)]) == 2
         err = capsys.readouterr().err

@@ -77,6 +77,7 @@ class Settings:
     options: Options = field(default_factory=Options)
     experiment: str | None = None
     labeller: str | None = None
+    turn: int | None = None
 
     def record(self) -> dict[str, Any]:
         """The settings as JSON can hold them; what is in memory by what it is."""
@@ -84,6 +85,7 @@ class Settings:
         held = f"rows in memory ({type(self.data).__name__})"
         asked = {_recorded(name): value for name, value in self.options.asked.items()}
         asked |= {"judged": True} if self.options.judged else {}
+        asked |= {} if self.turn is None else {"turn": self.turn}
         return {
             "data": str(self.data) if isinstance(self.data, str | Path) else held,
             "attributes": [a.name if isinstance(a, Attribute) else a for a in self.attributes],
@@ -170,6 +172,7 @@ def audit(
     split: str | None = None,
     columns: Mapping[str, str] | None = None,
     duplicates: str | None = None,
+    turn: int | None = None,
     label_column: str | None = None,
     positive: Sequence[str] | None = None,
     cache: str | Path | None = None,
@@ -202,7 +205,7 @@ def audit(
         A folder in which each stage is kept as soon as it is done; the same call goes on where it was cut off. Where an
         input has changed since (a file, a model's weights, a function's code), what came of it is made again, and that
         is logged.
-    data_files, split, columns, duplicates, label_column, positive
+    data_files, split, columns, duplicates, label_column, positive, turn
         As in `rk.load`.
     cache : str or Path, optional
         Folder of an LLM's replies; by default in `out`, else the user's.
@@ -234,7 +237,7 @@ def audit(
     """
     settings = Settings(
         data, one_or_more(attributes), data_files, split, columns, duplicates, label_column, positive, rewriter, depth,
-        n, seed, options or Options(),
+        n, seed, options or Options(), turn=turn,
     )  # fmt: skip
     folder = None if out is None else Path(out)
     replies = cache or (folder / "rewrites" if folder is not None else None)
@@ -458,6 +461,7 @@ def _rows(settings: Settings, attribute: Attribute | None) -> Dataset:
         settings.data, attribute=attribute, data_files=settings.data_files, split=settings.split,
         columns=settings.columns, label_column=settings.label_column, positive=settings.positive,
         duplicates=settings.duplicates, n=settings.n, seed=settings.seed,
+        turn=settings.turn,
     )  # fmt: skip
 
 

@@ -58,6 +58,12 @@ Duplicates = Annotated[
     str | None,
     typer.Option("--duplicates", help="Repeated responses: error (files), drop (public sources) or keep."),
 ]
+Turn = Annotated[
+    int | None,
+    typer.Option(
+        "--turn", help="Of conversations: the assistant's turn that is rewritten, 0 the first. [default: the last]"
+    ),
+]
 AttributeName = Annotated[
     str, typer.Option("--attribute", "-a", help="What is varied: see `ratekit attributes`, or FILE.py:NAME.")
 ]

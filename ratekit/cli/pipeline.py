@@ -35,6 +35,7 @@ def audit(
     split: given.Split = None,
     column: given.Column = None,
     duplicates: given.Duplicates = None,
+    turn: given.Turn = None,
     label_column: given.LabelColumn = None,
     positive: given.Positive = None,
     rewriter: given.RewriterSpecs = None,
@@ -60,6 +61,7 @@ def audit(
     settings = _settings(
         asked, data, attribute, data_files, split=split, columns=mapping(column), duplicates=duplicates,
         label_column=label_column, positive=positive or None, rewriter=several(rewriter), depth=depth, n=n, seed=seed,
+        turn=turn,
     )  # fmt: skip
     rewards = [given.own(r) for r in reward]
     folder = out or default_folder(data, [str(a) for a in settings.record()["attributes"]])
@@ -92,6 +94,7 @@ def card(
     split: given.Split = None,
     column: given.Column = None,
     duplicates: given.Duplicates = None,
+    turn: given.Turn = None,
     rewriter: given.RewriterSpec = "rules",
     depth: given.Depth = None,
     n: given.N = None,
@@ -116,6 +119,7 @@ def card(
     settings = _settings(
         asked, data, suite(attribute or (), rewriter), data_files, split=split, columns=mapping(column),
         duplicates=duplicates, rewriter=rewriter, depth=depth, n=n, seed=seed,
+        turn=turn,
     )  # fmt: skip
     folder = out or default_folder(data, ["card"])
     if asked.cost.dry_run:
@@ -163,6 +167,7 @@ def rewrite(
     split: given.Split = None,
     column: given.Column = None,
     duplicates: given.Duplicates = None,
+    turn: given.Turn = None,
     label_column: given.LabelColumn = None,
     positive: given.Positive = None,
     n: given.N = None,
@@ -177,6 +182,7 @@ def rewrite(
     settings = _settings(
         asked, data, [attribute], data_files, split=split, columns=mapping(column), duplicates=duplicates,
         label_column=label_column, positive=positive or None, rewriter=given.own(rewriter), depth=depth, n=n, seed=seed,
+        turn=turn,
     )  # fmt: skip
     cache = cache or out / "rewrites"
     if asked.cost.dry_run:

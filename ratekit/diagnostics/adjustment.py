@@ -86,6 +86,7 @@ def adjusted(
         for about, measure in off_target(name, measures).items():
             m = measured(measure, mine, about)
             moved.append(sign * (m[:, 2] - m[:, 1]) if m.shape[1] > 2 else np.full(len(sign), np.nan))
+        moved = [m for m in moved if np.isfinite(m).any()]  # a measure of another language says nothing
         x = np.stack(moved, axis=1) if moved else np.empty((len(sign), 0))
         for column in columns:
             r = reward_matrix(ds, column)[group.rows]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -37,8 +38,8 @@ class Evidence:
         Share of the words of a rewrite and its source that they have in common (`shared_words`), (n, depth); NaN where
         there is no rewrite.
     repeated
-        1 where a rewrite says what its source says, or what the rewrite of another source says in that pass, else 0;
-        (n, depth), NaN where there is no rewrite.
+        1 where a rewrite says what its source says and the attribute's own measure is as it was, or where it says what
+        the rewrite of another source says in that pass, else 0; (n, depth), NaN where there is no rewrite.
     unit
         Name of the attribute's own measure; None without one.
     own
@@ -75,6 +76,8 @@ def evidence(
         own = measure_of(name, measures, ds)
         depth = max(map(len, mine), default=1) - 1
         said = [statuses[i] for i in group.rows]
+        values = np.empty((len(mine), 0)) if own is None else measured(own, mine, name)
+        moves = _moves(mine, values)
         yield Evidence(
             labels=group.labels,
             rows=group.rows,
@@ -82,9 +85,9 @@ def evidence(
             clusters=group.clusters,
             ok=np.array([[len(s) > k and s[k] in USABLE for k in range(depth)] for s in said], bool).reshape(-1, depth),
             kept=_by_pass(mine, depth, lambda sources, rewrites: list(map(shared_words, sources, rewrites))),
-            repeated=_by_pass(mine, depth, _repeats),
+            repeated=_by_pass(mine, depth, partial(_repeats, moves=moves)),
             unit=None if own is None else unit_of(own),
-            own=np.empty((len(mine), 0)) if own is None else measured(own, mine, name),
+            own=values,
             others={other: measured(m, mine, other) for other, m in off_target(name, measures, ds).items()},
         )
 
@@ -108,15 +111,28 @@ def _by_pass(texts: list[Texts], depth: int, look: Callable[[Texts, Texts], Sequ
     return out
 
 
-def _repeats(sources: Texts, rewrites: Texts) -> list[float]:
+def _moves(texts: list[Texts], values: Floats) -> set[tuple[str | None, str | None]]:
+    """The pairs of source and rewrite that differ in the attribute's own measure."""
+    return {
+        (chain[k], chain[k + 1])
+        for chain, row in zip(texts, values, strict=True)
+        for k in range(min(len(chain), len(row)) - 1)
+        if row[k] != row[k + 1] and np.isfinite(row[k : k + 2]).all()
+    }
+
+
+def _repeats(sources: Texts, rewrites: Texts, moves: set[tuple[str | None, str | None]]) -> list[float]:
+    given = list(zip(sources, rewrites, strict=True))
     pairs = [(_plain(source), _plain(text)) for source, text in zip(sources, rewrites, strict=True)]
     of: dict[str, set[str]] = {}
     for source, text in pairs:
         if source is not None and text is not None:
             of.setdefault(text, set()).add(source)
     return [
-        float("nan") if text is None or source is None else float(text == source or len(of[text]) > 1)
-        for source, text in pairs
+        float("nan")
+        if text is None or source is None
+        else float((text == source and pair not in moves) or len(of[text]) > 1)
+        for (source, text), pair in zip(pairs, given, strict=True)
     ]
 
 

@@ -63,6 +63,9 @@ def spillover(
             raise InputError(
                 f"spillover: {group.labels[ATTRIBUTE]} has no second rewrite; rewrite with depth=2 or more"
             )
+        values = {name: m for name, m in values.items() if np.isfinite(m).any()}  # of another language: says nothing
+        if not values:
+            continue
         s = np.where(group.treated, 1.0, -1.0)
         change = np.stack([s * (m[:, 2] - m[:, 1]) for m in values.values()], axis=1)
         sds = [pooled_sd(m[:, 0], group.treated) for m in values.values()]
@@ -77,8 +80,8 @@ def spillover(
             if not complete.any():
                 continue
             x, codes = change[complete], group.clusters[complete]
-            fit = _Regression(y[complete], x, codes, list(used)) if y is not None else None
-            for j, name in enumerate(used):
+            fit = _Regression(y[complete], x, codes, list(values)) if y is not None else None
+            for j, name in enumerate(values):
                 mean = clustered_mean(x[:, j], codes, float(np.nanmax(np.abs(values[name]))))
                 shift, se, n_clusters = mean.value, mean.se if mean.se > 0 else float("nan"), mean.n_clusters
                 low, high, p = mean.interval(level)

@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 
+from ratekit.languages import language_differs
 from ratekit.rewriting.base import (
     EMPTY,
     EXPLODED,
@@ -30,7 +31,6 @@ from ratekit.rewriting.base import (
     Reply,
     Rewrite,
 )  # fmt: skip
-from ratekit.rewriting.language import language_differs
 from ratekit.rewriting.marks import WRAPPED, foreign_tags, own, without_frame, without_template, without_thoughts
 from ratekit.rewriting.phrases import (
     CLOSINGS,

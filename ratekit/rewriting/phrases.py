@@ -27,27 +27,30 @@ REFUSALS: dict[str, tuple[str, ...]] = {
     "zh": (
         r"(?:(?:很|非常|十分|实在|真的)?(?:抱歉|对不起|對不起|不好意思|遗憾|遺憾)[，,。！!：:\s]*)?(?:但是?|不过)?"
         r"(?:作为(?:一个|一名)?[^，。\n]{0,16}[，,]?)?(?:我|本人)?[^，。！\n]{0,12}"
-        r"(?:无法|無法|不能|没办法|沒辦法|不便|不可以|不会)[^，。！\n]{0,12}"
-        r"(?:协助|協助|帮助|幫助|帮您|帮你|满足|滿足|完成|提供|改写|改寫|重写|重寫|修改|调整|調整|处理|處理|执行|執行|回答|生成|继续|繼續|讨论|討論|参与|按照)",
+        r"(?:帮不了|幫不了|(?:无法|無法|不能|没办法|沒辦法|没法|沒法|不便|不可以|不会)[^，。！\n]{0,12}"
+        r"(?:协助|協助|帮助|幫助|帮您|帮你|满足|滿足|完成|提供|改写|改寫|重写|重寫|修改|调整|調整|处理|處理|执行|執行|回答|生成|继续|繼續|讨论|討論|参与|按照))",
     ),
     "ja": (
         r"(?:大変|誠に)?(?:申し訳(?:ありません|ございません|ない)|すみません|ごめんなさい|恐れ入ります)[^\n]{0,80}"
-        r"(?:できません|できかねます|いたしかねます|お手伝いでき|お応えでき|対応でき|お答えでき|応じられ)",
+        r"(?:(?<!すすめ)(?<!勧め)(?<!薦め)できません|できかねます|いたしかねます|お手伝いでき|お応えでき|対応でき|お答えでき|応じられ)",
+        r"[^\n。、]{0,12}(?:お手伝い|お応え|お答え|対応|お受け|協力)[^\n。]{0,8}(?:できません|できかねます|いたしかねます)",
     ),
     "ko": (
         r"(?:(?:정말 )?죄송(?:합니다|하지만|해요)|미안(?:합니다|하지만))[^\n]{0,80}(?:없습니다|없어요|어렵습니다|할 수 없)",
     ),
     "es": (
-        r"(?:(?:lo siento(?: mucho)?|lo lamento|disculpa|lamentablemente)\W{1,3})?(?:pero )?no (?:puedo|podré|me es posible|soy capaz de)"
+        r"(?:(?:lo siento(?: mucho)?|lo lamento|disculpa|perdón|perdona|lamentablemente)\W{1,3})?(?:pero )?no (?:puedo|podré|me es posible|soy capaz de)"
         r" (?:ayudar|asistir|cumplir|hacer (?:eso|esto)|reescribir|modificar|ajustar|generar|proporcionar|continuar|atender|con es[oa])",
     ),
     "fr": (
-        r"(?:(?:(?:je suis )?(?:vraiment )?désolée?|je m['’]excuse|malheureusement)\W{1,3})?(?:mais )?je ne (?:peux|puis|suis) pas"
+        r"(?:(?:(?:je suis )?(?:vraiment )?désolée?|je m['’]excuse|je regrette|malheureusement)\W{1,3})?(?:mais )?je ne (?:peux|puis|suis) pas"
         r" (?:en mesure (?:de |d['’]))?(?:vous )?(?:aider|répondre|satisfaire|réécrire|reformuler|modifier|générer|fournir|faire (?:cela|ça)|donner suite)",
     ),
     "de": (
-        r"(?:(?:es tut mir (?:sehr )?leid|tut mir leid|leider|entschuldigung)\W{1,3})?(?:aber |doch )?(?:ich )?(?:kann|darf|werde)(?: ich)?"
-        r"[^.\n]{0,50}\bnicht\b[^.\n]{0,40}(?:helfen|erfüllen|umschreiben|nachkommen|anpassen|generieren|bearbeiten|beantworten|weiterhelfen)",
+        r"(?:(?:es tut mir (?:sehr )?leid|tut mir leid|leider|entschuldigung)\W{1,3})?(?:aber |doch )?(?:(?:dabei|damit|hierbei|das|dies) )?(?:ich )?(?:kann|darf|werde)(?: ich)?"
+        r"[^.\n]{0,50}\bnicht\b[^.\n]{0,40}(?:helfen|erfüllen|umschreiben|nachkommen|anpassen|generieren|bearbeiten|beantworten|weiterhelfen"
+        r"|machen|tun|ausführen|umsetzen)\b",
+        r"(?:(?:es )?tut mir (?:sehr )?leid\W{1,3}(?:aber )?)?ich bin (?:leider )?nicht in der lage\b(?![^.\n]{0,60}empfehl)",
     ),
     "it": (
         r"(?:(?:mi dispiace|spiacente|purtroppo)\W{1,3})?(?:ma )?non (?:posso|sono in grado di|mi è possibile)"
@@ -175,17 +178,6 @@ COURTESIES: tuple[tuple[str, str], ...] = (
     ("let me know", r"\b(?:please )?let me know if\b"),
     ("feel free", r"\b(?:please )?feel free to\b"),
 )  # fmt: skip
-
-# The commonest words of languages in Latin script, by which they are told apart.
-COMMON: dict[str, str] = {
-    "en": "the and of to is was that it with for this are but not have you",
-    "es": "el los las que una por con para pero como más está muy del",
-    "fr": "les des est une que pour dans pas avec mais sont cette très vous",
-    "de": "der die das und ist nicht ein eine mit auf für sich auch wird",
-    "it": "il gli che una per con non sono della questo è molto anche",
-    "pt": "os uma que não com para mas como mais está muito são você",
-    "nl": "het een van niet dat zijn voor maar met ook wordt deze heel",
-}
 
 # Words of four letters or more that two unrelated English texts share.
 OF_NO_CONTENT = frozenset(

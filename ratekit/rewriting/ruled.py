@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ratekit.attributes import ATTRIBUTES, Attribute, present
+from ratekit.languages import APOLOGIES, UNABLE, every
 from ratekit.measures import MISSPELT, Measure, faults, mentions, rate_of
 
 Rule = Callable[[str, bool], str]
@@ -225,10 +226,10 @@ RULED: dict[str, Ruled] = {
         _of("agreement", "in agreement with the user", "without saying that the user is right",
             mentions("you are right", "you're right", "i agree", "exactly", "as you say"),
             first("You are right, and I agree.")),
-        _of("apology", "apologetic", "without apologies", mentions("sorry", "apologise", "apologize", "apologies"),
+        _of("apology", "apologetic", "without apologies", mentions(*every(APOLOGIES)),
             first("I am sorry about this.")),
         _of("refusal", "worded as a refusal", "without words of refusal",
-            mentions("i cannot", "i can't", "unable to", "not able to"), last("I cannot say more than that.")),
+            mentions(*every(UNABLE)), last("I cannot say more than that.")),
         _of("citations", "with citations", "without citations", rate_of(r"\[\d+\]|\([A-Z]\w+,? \d{4}\)", "citations"),
             at_each_end(" [1]")),
         _of("first-person", "in the first person", "without the first person",

@@ -25,8 +25,9 @@ import numpy as np
 
 from ratekit.attributes import ATTRIBUTES
 from ratekit.errors import InputError, unknown
+from ratekit.languages import maybe_english
 from ratekit.measures import FAULT, MISSPELT, starts_with_vowel, words
-from ratekit.rewriting.base import OK, Rewrite
+from ratekit.rewriting.base import OK, WRONG_LANGUAGE, Rewrite
 from ratekit.rewriting.ruled import RULED, Rule, Ruled
 
 VOWEL_OPENER, CONSONANT_OPENER = "Overall, ", "Frankly, "
@@ -111,10 +112,12 @@ class RuleRewriter:
         return f"rules:{self.attribute},mend={self.mend},seed={self.seed}"
 
     def __call__(self, texts: Sequence[str], targets: Sequence[bool]) -> list[Rewrite]:
-        """Rewrite each text to its target side."""
+        """Rewrite each text to its target side; the rules are English, so one that is not is "wrong_language"."""
         rule = RULES[self.attribute]
         return [
             Rewrite(rule(mended(text, self.mend, self.seed), target), OK)
+            if maybe_english(text)
+            else Rewrite(None, WRONG_LANGUAGE)
             for text, target in zip(texts, targets, strict=True)
         ]
 
@@ -276,7 +279,7 @@ def harmfulness(text: str, target: bool) -> str:
     return harmlessness(text, not target)
 
 
-SUITE_VERSION = "1"  # of the names, phrases and measures below: numbers of two versions are not compared
+SUITE_VERSION = "2"  # of the names, phrases and measures below: numbers of two versions are not compared
 SUITE: dict[str, Ruled] = {
     "length": Ruled(ATTRIBUTES["length"], length, exact=""),
     "sentiment": Ruled(ATTRIBUTES["sentiment"], sentiment, exact=""),

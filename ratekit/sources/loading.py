@@ -36,7 +36,7 @@ from ratekit.schema import (
 )
 from ratekit.sources.labels import labelled
 from ratekit.sources.public import SOURCES, prompt_key
-from ratekit.sources.shapes import SHAPES, kind_of, parse, recognised, require_schema
+from ratekit.sources.shapes import SHAPES, kind_of, parse, recognised, require_schema, turns_until
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -56,6 +56,7 @@ def as_dataset(
     columns: Mapping[str, str] | None = None,
     data_files: DataFiles | None = None,
     split: str | None = None,
+    turn: int | None = None,
     where: str | None = None,
 ) -> Dataset:
     """Whatever holds responses, as a Dataset in ratekit's own columns; every stage begins with it.
@@ -71,6 +72,10 @@ def as_dataset(
         Local files in the source's own schema, instead of the hub.
     split : str, optional
         Of a DatasetDict, a hub dataset (default "train"), or a folder that holds several.
+    turn : int, optional
+        Of conversations in a column `messages`: which of the assistant's turns is the response, 0 the first and -1 the
+        last; what comes before it, a system prompt too, is its prompt, and what follows is left out. By default a
+        conversation's last turn, which must be the assistant's.
     where : str, optional
         What messages call the data; by default the path, or the type of what was given.
 
@@ -103,13 +108,17 @@ def as_dataset(
     >>> ds["response"][:], ds["chosen"][:], len(set(ds["prompt_id"]))
     (['Because it is so.', 'No.'], [True, False], 1)
     """
-    return _read(x, columns, data_files, split, where)[0]
+    return _read(x, columns, data_files, split, where, turn)[0]
 
 
 def _read(
-    x: Any, columns: Mapping[str, str] | None, data_files: DataFiles | None, split: str | None, where: str | None
-) -> tuple[Dataset, str, bool]:
+    x: Any, columns: Mapping[str, str] | None, data_files: DataFiles | None, split: str | None, where: str | None,
+    turn: int | None = None,
+) -> tuple[Dataset, str, bool]:  # fmt: skip
     """The rows, what to call them, and whether each of them was a row of ours already."""
+    import pyarrow as pa
+    from datasets import Dataset
+
     source = None
     if isinstance(x, str | Path):
         source = SOURCES.get(str(x).lower())
@@ -122,10 +131,19 @@ def _read(
     where = where or found
     if len(table) == 0:
         raise InputError(f"{where}: no rows")
+    refused = f"{where}: turn={turn} is for conversations in a column 'messages'; give no turn for these rows"
     if source is not None:
+        if turn is not None:
+            raise InputError(refused)
         require_schema(source, table, where)
         return typed(parse(source, table, where), where), where, False
     name, shape = recognised(table, where)
+    if turn is not None:
+        if name != "messages":
+            raise InputError(refused)
+        ends = [turns_until(turns, turn) for turns in table["messages"]]
+        rest = {c: table.with_format("arrow")[:][c] for c in table.column_names}
+        table = Dataset(pa.table(rest | {"messages": arrow_columns.column(where, "messages", ends)}))
     own = name in ("responses", "scored rows")
     if not own:
         log.info("%s is read as %s: %s", where, name, shape.about if name in SHAPES else ", ".join(shape.columns))
@@ -444,6 +462,7 @@ def load(
     n: int | None = None,
     seed: int = 0,
     duplicates: str | None = None,
+    turn: int | None = None,
     max_characters: int = MAX_CHARACTERS,
 ) -> Dataset:
     """Responses to prompts, one a row, as a Dataset with prompt_id, prompt and response.
@@ -470,6 +489,8 @@ def load(
     duplicates : {"error", "drop", "keep"}, optional
         What to do with a response that is there twice under one prompt: "error" is the default for rows of prompt and
         response, "drop" for the public sources and pairs, which have some.
+    turn : int, optional
+        Which of the assistant's turns is the response, as in `as_dataset`.
     max_characters : int
         A longer response is refused.
 
@@ -502,7 +523,7 @@ def load(
         raise InputError(f"n={n}: a sample needs at least one row")
     if seed < 0:
         raise InputError(f"seed={seed}: a seed is 0 or above")
-    ds, where, own = _read(source, columns, data_files, split, None)
+    ds, where, own = _read(source, columns, data_files, split, None, turn)
     if RESPONSE not in columns_of(ds):
         raise InputError(f"{where}: no column 'response' (columns: {', '.join(columns_of(ds)[:20])})")
     wanted = None if attribute is None else find_attribute(attribute)

@@ -71,6 +71,19 @@ def split_turns(turns: Any, prompt: Any = None) -> tuple[Conversation, str] | No
     )
 
 
+def turns_until(turns: Any, turn: int) -> Any:
+    """A conversation up to that turn of the assistant; [] where it has fewer.
+
+    Examples
+    --------
+    >>> talk = [{"role": r, "content": c} for r, c in (("user", "Hi"), ("assistant", "Hi."), ("user", "Bye"))]
+    >>> turns_until(talk, -1)[-1]["content"], turns_until(talk, 1)
+    ('Hi.', [])
+    """
+    places = [i for i, t in enumerate(turns or []) if t["role"] == "assistant"]
+    return turns[: places[turn] + 1] if -len(places) <= turn < len(places) else []
+
+
 def asked(prompt: Any) -> Conversation:
     r"""A prompt as turns; one written as a transcript ("\n\nHuman: ...\n\nAssistant:") is read as one."""
     if isinstance(prompt, str):
