@@ -19,6 +19,7 @@ from ratekit import files
 from ratekit.audits import Settings
 from ratekit.cli import main
 from ratekit.errors import InputError, WorkError
+from ratekit.reports.figures import Figure
 from ratekit.reproduce.experiment import classified, experiments, get_experiment
 from ratekit.reproduce.pipeline import prepared, run, settings_of
 from ratekit.reproduce.share import push
@@ -38,11 +39,23 @@ SHARED = {
 }  # fmt: skip
 
 
+def some_always(names, *always):
+    """Of each kind of experiment one runs always, the others among the slow tests."""
+    return [n if n in always else pytest.param(n, marks=pytest.mark.slow) for n in names]
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A file in the schema of each source: source -> path."""
     folder = tmp_path_factory.mktemp("made")
     return {source: schemas.write(source, folder, 60) for source in schemas.SOURCES}
+
+
+@pytest.fixture(autouse=True)
+def _reports_without_pictures(monkeypatch):
+    """Drawing them is most of what a run takes here; tests/test_report.py looks at them."""
+    drawn = Figure("data:,", "a caption", "what it shows")
+    monkeypatch.setattr("ratekit.reports.figures._drawn", lambda *a, **k: drawn)
 
 
 def offline(name, made, out, rewards=("words", "vader"), n=40, **more):
@@ -149,7 +162,10 @@ def test_an_installed_package_finds_the_experiments_and_the_published_numbers(tm
 # --- every experiment, end to end ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name",
+    some_always(NAMES, "imdb-length", "sweep-imdb", "hh-rlhf-harmlessness", "length-variants", "flattery-fluff-fog"),
+)
 def test_every_experiment_runs_offline_and_leaves_a_whole_folder(name, made, tmp_path):
     rewards = () if name == "flattery-fluff-fog" else ("words", "vader")
     finished = offline(name, made, tmp_path / "run", rewards)
@@ -358,7 +374,7 @@ def test_misspelling_grows_along_the_sweep_and_leaves_the_first_letter():
     assert steps[2]["twin"][0] == "Frankly, " + steps[2]["response"][0]
 
 
-@pytest.mark.parametrize("name", SWEEPS)
+@pytest.mark.parametrize("name", some_always(SWEEPS, "sweep-typos"))
 def test_a_simulated_sweep_has_the_papers_shape_beside_the_truth(name, tmp_path):
     """Naive follows the confounding, the single rewrite drifts, RATE is nearly flat, extrapolated flatter."""
     from ratekit.simulate import slopes
