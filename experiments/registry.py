@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ratekit.attributes import ATTRIBUTES, Attribute, above, above_median, gold
+from ratekit.attributes import ATTRIBUTES
+from ratekit.labellers import Attribute, above, above_median, gold
 from ratekit.reproduce.experiment import Experiment, Sweep, characters, everyone, rejected
 
 # All rewrites of the paper: gpt-4o-2024-08-06 at temperature 0.7 by the Batch API, two rewrites (TEMPLATES, all files).

@@ -19,9 +19,6 @@ from . import sources as sources
 from . import widgets as widgets
 from .attributes import ATTRIBUTES as ATTRIBUTES
 
-# what to vary, with what to rewrite, what to score
-from .attributes import Attribute as Attribute
-
 # the whole study
 from .audits.results import Audit as Audit
 from .audits.study import audit as audit
@@ -63,6 +60,9 @@ from .estimators import standardize as standardize
 # whether an effect is shown to be small
 from .gates import assert_effect_below as assert_effect_below
 from .gates import gate as gate
+
+# what to vary, with what to rewrite, what to score
+from .labellers import Attribute as Attribute
 
 # merging reward models
 from .merging.taxonomy import TAXONOMY as TAXONOMY

@@ -22,7 +22,7 @@ import numpy as np
 from scipy import stats
 
 from ratekit import files
-from ratekit.attributes import Attribute, find_attribute, present
+from ratekit.attributes import find_attribute
 from ratekit.audits.results import Audit
 from ratekit.audits.screen import bar, headline, remarks
 from ratekit.audits.study import Labelled, Settings, carry_out, labelled, names_of, rewriters_of, rewritten
@@ -31,6 +31,7 @@ from ratekit.diagnostics import contrast
 from ratekit.errors import InputError, unknown
 from ratekit.escaping import escaped, visible
 from ratekit.estimators import ESTIMANDS
+from ratekit.labellers import Attribute, present
 from ratekit.resampling import adjust
 from ratekit.rewriting import Options
 from ratekit.rewriting.cost import Meter
@@ -288,7 +289,7 @@ def suite(attributes: Sequence[str | Attribute] = (), rewriter: Any = None) -> l
         if isinstance(given, str) and ":" not in given and given not in SUITE:
             raise unknown("attribute of the suite", given, SUITE)
         ruled = SUITE.get(given) if isinstance(given, str) else None
-        attribute = find_attribute(given) if ruled is None else ruled.attribute
+        attribute = find_attribute(given)
         if ruled is not None and ruled.exact == ALONE and str(rewriter).startswith("rules"):
             assert attribute.measure is not None
             attribute = replace(attribute, label=present(attribute.measure, kept=False))

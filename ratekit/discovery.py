@@ -28,12 +28,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ratekit import files
-from ratekit.attributes import ATTRIBUTES, Attribute, above_median, describe
+from ratekit.attributes import ATTRIBUTES, describe
 from ratekit.audits.results import Audit
 from ratekit.errors import InputError, WorkError, shorten
 from ratekit.escaping import visible
 from ratekit.estimators import Floats, Ints, clustered_mean
 from ratekit.groups import plain_columns, reward_matrix
+from ratekit.labellers import Attribute, above_median
 from ratekit.measures import Measure, measured, mentions, values_of
 from ratekit.resampling import adjust, smallest_sign_flip
 from ratekit.rewriting import Options, make_rewriter
@@ -41,8 +42,8 @@ from ratekit.rewriting.base import OK, Chat, Rewrite
 from ratekit.rewriting.chains import rewrites_of
 from ratekit.rewriting.chat import ChatRewriter
 from ratekit.rewriting.cost import Meter
-from ratekit.rewriting.ruled import FEATURES, Rule, Ruled
 from ratekit.rewriting.rules import RULES, SUITE
+from ratekit.ruled import FEATURES, Rule, Ruled
 from ratekit.schema import (
     MEASURE_PREFIX,
     PROMPT,

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ratekit.attributes import Attribute, find_attribute, measure_of
+from ratekit.attributes import find_attribute, measure_of
 from ratekit.errors import InputError, WorkError, unknown
 from ratekit.estimators import ESTIMATORS, Effect, Effects, Floats, LeftOut, effects, refuse_level, row_values
 from ratekit.groups import Group, chains, groups, original_features, plain_columns, reward_matrix
 from ratekit.intervals import Interval, mean_interval
+from ratekit.labellers import Attribute
 from ratekit.measures import Measure, measured, unit_of
 from ratekit.recommendation import recommended, shown
 from ratekit.resampling import UNCERTAINTIES, resampled

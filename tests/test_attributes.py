@@ -7,9 +7,11 @@ import pytest
 from datasets import Dataset
 
 import ratekit as rk
-from ratekit.attributes import ATTRIBUTES, Attribute, find_attribute
+from ratekit.attributes import ATTRIBUTES, find_attribute
 from ratekit.errors import InputError
+from ratekit.labellers import Attribute
 from ratekit.measures import formality, readability
+from ratekit.ruled import FEATURES, RULED
 
 # A text that has the attribute and one that lacks it.
 PAIRS = {
@@ -32,7 +34,7 @@ def test_the_measure_and_the_label_tell_the_sides_apart(name):
 
 
 def test_the_attributes_are_there_with_two_phrases_each():
-    assert set(ATTRIBUTES) == {*PAIRS, "helpfulness", "harmlessness", "harmfulness"}
+    assert set(ATTRIBUTES) == {*PAIRS, "helpfulness", "harmlessness", "harmfulness", *RULED, *FEATURES}
     for attribute in ATTRIBUTES.values():
         assert attribute.phrase(True) != attribute.phrase(False)
 
@@ -75,3 +77,14 @@ def test_a_gold_column_of_text_is_refused_by_row():
     ds = Dataset.from_list([{"prompt_id": "a", "response": "x", "chosen": "this one"}])
     with pytest.raises(InputError, match="row 1: column 'chosen' holds 'this one'"):
         rk.label(ds, "helpfulness")
+
+
+def test_every_attribute_with_a_rule_can_be_named_wherever_one_is_asked_for():
+    ds = rk.load("reviews", attribute="length").select(range(12))
+    for name in ("hedging", "final-question"):
+        found = rk.audit(ds, "words", name, rewriter="rules", progress=False)
+        (verdict,) = found.verdicts
+        assert verdict.attribute == name
+        assert verdict.estimate["dose"] > 0, "it is measured by its own measure"
+    with pytest.raises(InputError, match="did you mean 'hedging'"):
+        find_attribute("hedgin")

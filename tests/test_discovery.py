@@ -15,7 +15,7 @@ from rewriting_support import Server
 import ratekit as rk
 from ratekit.discovery import ChatProposer
 from ratekit.rewriting.base import Reply
-from ratekit.rewriting.ruled import FEATURES
+from ratekit.ruled import FEATURES
 
 sys.path.insert(0, str(ROOT / "experiments"))
 import discovery as experiment  # experiments/discovery.py

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ratekit import files
-from ratekit.attributes import Attribute
 from ratekit.errors import WorkError
 from ratekit.fingerprints import code_print, digest
+from ratekit.labellers import Attribute
 from ratekit.lora import base_folder, is_adapter, read_config
 from ratekit.scoring import FORMS, find_reward, make_reward
 from ratekit.scoring.llm_judges import is_asked

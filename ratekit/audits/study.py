@@ -10,11 +10,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ratekit.attributes import Attribute, find_attribute
+from ratekit.attributes import find_attribute
 from ratekit.audits import folder as on_disk
 from ratekit.audits.inputs import attribute_print, changed, data_print, reward_print, rewriter_print
 from ratekit.audits.results import Audit
 from ratekit.errors import InputError
+from ratekit.labellers import Attribute
 from ratekit.rewriting import Options, make_rewriter
 from ratekit.rewriting.chains import rows_of
 from ratekit.rewriting.chat import ChatRewriter

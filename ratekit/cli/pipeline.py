@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from datasets import Dataset
 
-    from ratekit.attributes import Attribute
     from ratekit.audits.results import Audit
     from ratekit.audits.study import Settings
     from ratekit.cli.llm import Asked
+    from ratekit.labellers import Attribute
 
 
 def audit(

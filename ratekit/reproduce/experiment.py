@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ratekit.attributes import Attribute, Label, above
 from ratekit.errors import InputError, WorkError, shorten, unknown
+from ratekit.labellers import Attribute, Label, above
 from ratekit.measures import vader
 from ratekit.reproduce.facts import folder
 from ratekit.rewriting.cost import Prices

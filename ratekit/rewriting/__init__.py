@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from ratekit import files
-from ratekit.attributes import Attribute
 from ratekit.errors import InputError, unknown
+from ratekit.labellers import Attribute
 from ratekit.rewriting import rules
 from ratekit.rewriting.base import Chat, Rewriter
 from ratekit.rewriting.cache import Cache

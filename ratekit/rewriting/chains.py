@@ -15,8 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ratekit.attributes import Attribute
 from ratekit.errors import InputError, WorkError, shorten
+from ratekit.labellers import Attribute
 from ratekit.rewriting.base import (
     EMPTY,
     FAILED,

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ratekit.attributes import Attribute, find_attribute
+from ratekit.attributes import find_attribute
 from ratekit.errors import InputError
+from ratekit.labellers import Attribute
 from ratekit.rewriting.base import Chat, Reply, Rewrite, ending
 from ratekit.rewriting.cache import Cache, fingerprint_of, key_of, record_of
 from ratekit.rewriting.judge import judge

@@ -11,8 +11,8 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ratekit.attributes import Attribute
 from ratekit.errors import InputError, unknown
+from ratekit.labellers import Attribute
 from ratekit.schema import Conversation, prompt_text
 
 TEMPLATE = """\

@@ -28,7 +28,7 @@ from ratekit.errors import InputError, unknown
 from ratekit.languages import maybe_english
 from ratekit.measures import FAULT, MISSPELT, starts_with_vowel, words
 from ratekit.rewriting.base import OK, WRONG_LANGUAGE, Rewrite
-from ratekit.rewriting.ruled import RULED, Rule, Ruled
+from ratekit.ruled import FEATURES, RULED, Rule, Ruled
 
 VOWEL_OPENER, CONSONANT_OPENER = "Overall, ", "Frankly, "
 
@@ -293,5 +293,5 @@ RULES: dict[str, Rule] = {
     "helpfulness": helpfulness,
     "harmlessness": harmlessness,
     "harmfulness": harmfulness,
-    **{name: ruled.rule for name, ruled in SUITE.items()},
+    **{name: ruled.rule for name, ruled in {**SUITE, **FEATURES}.items()},
 }

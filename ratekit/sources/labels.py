@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ratekit.attributes import Attribute, by_column, describe, is_known
+from ratekit.attributes import describe, is_known
 from ratekit.errors import InputError
+from ratekit.labellers import Attribute, by_column
 from ratekit.measures import measured
 from ratekit.schema import (
     ATTRIBUTE,

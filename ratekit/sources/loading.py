@@ -17,9 +17,10 @@ import numpy as np
 
 from ratekit import columns as arrow_columns
 from ratekit import files
-from ratekit.attributes import Attribute, find_attribute
+from ratekit.attributes import find_attribute
 from ratekit.errors import InputError, WorkError, shorten, unknown
 from ratekit.groups import treated_bools
+from ratekit.labellers import Attribute
 from ratekit.schema import (
     ATTRIBUTE,
     MEASURE_PREFIX,

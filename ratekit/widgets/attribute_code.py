@@ -97,7 +97,7 @@ def _written(function: Any, name: str, lines: dict[str, str]) -> str:
     if isinstance(node, ast.FunctionDef):
         name, node.decorator_list = node.name, []
     else:
-        while name in uses or name in lines or name in ("rk", "replace", "SUITE") or hasattr(builtins, name):
+        while name in uses or name in lines or name in ("rk", "replace", "RULES") or hasattr(builtins, name):
             name += "_"
         body = ast.Return(node.body)
         made = ast.parse(f"def {name}(): pass").body[0]

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ratekit.attributes import ATTRIBUTES, Attribute
+from ratekit.attributes import ATTRIBUTES
 from ratekit.errors import InputError, unknown
+from ratekit.labellers import Attribute
 from ratekit.measures import Measure, formality, mentions, readability, starts_with_vowel, vader, values_of, words
-from ratekit.rewriting.rules import SUITE
+from ratekit.rewriting.rules import RULES
 from ratekit.schema import ATTRIBUTE, TREATED, columns_of, require
 from ratekit.sources.loading import without_duplicates
 from ratekit.stages import label
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 # What an attribute may begin as: the known ones, and those that rules rewrite without a language model.
-BASES: dict[str, Attribute] = {**{name: ruled.attribute for name, ruled in SUITE.items()}, **ATTRIBUTES}
 OWN, MENTIONS = "the attribute's own", "mentions of words"
 # What an attribute may be measured by, and how that is written in code.
 MEASURES: dict[str, tuple[Measure, str]] = {
@@ -67,7 +67,7 @@ class Draft:
         if treated == untreated:
             raise InputError(f"both phrases are {treated!r}, so the two sides would be the same")
         if self.base and self.measure == OWN:
-            return replace(BASES[self.base], name=name, treated=treated, untreated=untreated)
+            return replace(ATTRIBUTES[self.base], name=name, treated=treated, untreated=untreated)
         return Attribute(name, treated, untreated, measure=self._measure(measures or {}))
 
     def _measure(self, measures: Mapping[str, Measure]) -> Measure | None:
@@ -110,10 +110,7 @@ class Draft:
         made = "rk.Attribute("
         if self.base and self.measure == OWN:
             imports.insert(0, "from dataclasses import replace\n")
-            known = f"rk.ATTRIBUTES[{self.base!r}]"
-            if self.base not in ATTRIBUTES:
-                known = f"SUITE[{self.base!r}].attribute"
-            lines.insert(0, f"    {known},  # its label and measure")
+            lines.insert(0, f"    rk.ATTRIBUTES[{self.base!r}],  # its label and measure")
             made = "replace("
         elif self.measure == MENTIONS:
             sought = [w.strip() for w in self.mentioned.split(",") if w.strip()]
@@ -127,14 +124,14 @@ class Draft:
             lines.append(f"    measure={MEASURES[self.measure][1]},")
         after = ""
         if self.rules and self.rules != (fields["name"],):
-            rules = ", ".join(f"SUITE[{name!r}].rule" for name in self.rules)
+            rules = ", ".join(f"RULES[{name!r}]" for name in self.rules)
             after = (
                 f"\n\nrule = composed({rules})\n\n\ndef rewriter(texts, targets):\n"
                 "    return [rk.Rewrite(rule(text, target), 'ok') for text, target in zip(texts, targets)]"
             )
-            imports.append("from ratekit.rewriting.ruled import composed")
-        if "SUITE[" in "".join([*lines, after]):
-            imports.append("from ratekit.rewriting.rules import SUITE")
+            imports.append("from ratekit.ruled import composed")
+        if "RULES[" in after:
+            imports.append("from ratekit.rewriting.rules import RULES")
         source = f"\n{before}\n" if before.startswith(("import ", "from ")) else f"\n\n{before}\n\n" if before else ""
         return "\n".join([*imports, source, f"{variable} = {made}", *lines, ")"]) + after
 
@@ -218,8 +215,8 @@ def read_places(text: str, n: int) -> list[int]:
 
 
 def base_of(name: str) -> Draft:
-    """The draft that an attribute of `BASES` begins as."""
-    if name not in BASES:
-        raise unknown("attribute", name, BASES)
-    known = BASES[name]
-    return Draft(known.name, known.treated, known.untreated, base=name, rules=(name,) if name in SUITE else ())
+    """The draft that an attribute of `ATTRIBUTES` begins as."""
+    if name not in ATTRIBUTES:
+        raise unknown("attribute", name, ATTRIBUTES)
+    known = ATTRIBUTES[name]
+    return Draft(known.name, known.treated, known.untreated, base=name, rules=(name,) if name in RULES else ())

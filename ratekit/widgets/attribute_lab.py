@@ -11,21 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 
-from ratekit.attributes import Attribute
+from ratekit.attributes import ATTRIBUTES
 from ratekit.errors import InputError, unknown
 from ratekit.escaping import as_html, escaped
+from ratekit.labellers import Attribute
 from ratekit.measures import Measure
 from ratekit.rewriting import Options
 from ratekit.rewriting.base import Rewriter
 from ratekit.rewriting.chat import ChatRewriter
 from ratekit.rewriting.cost import Prices
 from ratekit.rewriting.replay import Replay
-from ratekit.rewriting.rules import SUITE
+from ratekit.rewriting.rules import RULES
 from ratekit.schema import ATTRIBUTE, columns_of
 from ratekit.scoring import default_name, find_reward
 from ratekit.scoring.base import Reward
 from ratekit.widgets import attribute_draft, attribute_trials, dashboard_html, explorer_html, explorer_rows
-from ratekit.widgets.attribute_draft import BASES, MENTIONS, OWN, Draft
+from ratekit.widgets.attribute_draft import MENTIONS, OWN, Draft
 from ratekit.widgets.attribute_trials import Version
 from ratekit.widgets.progress import Progress
 from ratekit.widgets.shared import Heard, StaticView, Worker, block, embedded, menu, row, style, text
@@ -97,8 +98,8 @@ class AttributeLab(StaticView):
         options: Options | None = None,
     ) -> None:
         explorer_rows.facts(ds)  # a dataset with responses, or an error that says what is wrong
-        if attribute is not None and attribute not in BASES:
-            raise unknown("attribute", attribute, BASES)
+        if attribute is not None and attribute not in ATTRIBUTES:
+            raise unknown("attribute", attribute, ATTRIBUTES)
         if isinstance(reward, str):
             find_reward(reward)  # a misspelt reward is better known before any rewriting
         if prices is not None and len(prices) != 2:
@@ -133,14 +134,14 @@ class AttributeLab(StaticView):
     # --- controls ---
 
     def _make_draft(self) -> None:
-        self.base = menu("Begin with", [NEW, *BASES])
+        self.base = menu("Begin with", [NEW, *ATTRIBUTES])
         self.name = _field("Name", "politeness", "200px")
         self.treated = _field("treated", "more polite", "380px")
         self.untreated = _field("untreated", "less polite", "380px")
         self.measure = menu("Measured by", [OWN, MENTIONS, *self.measures, *attribute_draft.MEASURES])
         self.mentioned = _field("words", "please, thank you", "300px")
         self.rules = ipywidgets.SelectMultiple(
-            options=list(SUITE), description="Rewritten by rules", rows=5, tooltip="Several: Ctrl or Shift and a click",
+            options=list(RULES), description="Rewritten by rules", rows=5, tooltip="Several: Ctrl or Shift and a click",
             style={"description_width": "initial"}, layout={"width": "330px", "max_width": "100%"},
         )  # fmt: skip
         self.rules.layout.display = "" if attribute_trials.is_rules(self.rewriter) else "none"
@@ -389,7 +390,7 @@ class AttributeLab(StaticView):
 def _first_of(ds: Any) -> str:
     """What the lab begins with: an attribute that the data are labelled for, else one whose words nobody lacks."""
     labelled = ds[ATTRIBUTE] if ATTRIBUTE in columns_of(ds) else []
-    return next((name for name in labelled if name in BASES), "politeness")
+    return next((name for name in labelled if name in ATTRIBUTES), "politeness")
 
 
 def _field(name: str, example: str, width: str) -> ipywidgets.Text:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ratekit.attributes import Attribute
 from ratekit.audits import Audit, audit
 from ratekit.audits.screen import interval
 from ratekit.conclusions import Verdict, label
 from ratekit.diagnostics.diagnose import examine
 from ratekit.errors import InputError, WorkError
 from ratekit.escaping import as_html, escaped
+from ratekit.labellers import Attribute
 from ratekit.measures import Measure, name_of
 from ratekit.rewriting import Options, make_rewriter
 from ratekit.rewriting.base import FAILED, OK, Reply, Rewrite, Rewriter
@@ -27,9 +27,9 @@ from ratekit.rewriting.chat import ChatRewriter
 from ratekit.rewriting.cost import Meter, Prices
 from ratekit.rewriting.prompts import template_of
 from ratekit.rewriting.replay import Replay
-from ratekit.rewriting.ruled import composed
 from ratekit.rewriting.rules import RULES, from_spec, mended
 from ratekit.rewriting.stream import plan_chains
+from ratekit.ruled import composed
 from ratekit.scoring.base import Reward
 from ratekit.sources.loading import sample
 from ratekit.tables import Table, table_html

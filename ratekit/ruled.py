@@ -17,9 +17,9 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from ratekit.attributes import ATTRIBUTES, Attribute, present
+from ratekit.labellers import Attribute, present
 from ratekit.languages import APOLOGIES, UNABLE, every
-from ratekit.measures import MISSPELT, Measure, faults, mentions, rate_of
+from ratekit.measures import MISSPELT, Measure, faults, formality, mentions, rate_of
 
 Rule = Callable[[str, bool], str]
 
@@ -198,7 +198,8 @@ def _of(
 RULED: dict[str, Ruled] = {
     ruled.attribute.name: ruled
     for ruled in (
-        Ruled(ATTRIBUTES["formality"], composed(opposite(last("Yeah, that's it, ok?")), exchanged(CONTRACTIONS)),
+        Ruled(Attribute("formality", "more formal in tone", "more informal in tone", measure=formality),
+              composed(opposite(last("Yeah, that's it, ok?")), exchanged(CONTRACTIONS)),
               exact="texts that end in the informal sentence, with every contraction that there is"),
         _of("lists", "a bulleted list", "plain paragraphs without a list",
             rate_of(r"^\s*(?:[-*•]|\d+[.)]) ", "list items"), bullets, exact="paragraphs without line breaks"),
