@@ -254,3 +254,47 @@ def test_an_unknown_source_is_met_with_the_nearest_names():
         load("imbd")
     with pytest.raises(InputError, match=r"no such file or folder: missing.jsonl"):
         load("missing.jsonl")
+
+
+def biased(folder, bias, n=6, scored=(), lost=False):
+    """Files as in the authors' repository."""
+    rows = [
+        {"query": f"Why {i}?", "original_response": f"So {i}.", "perturbed_response": f"{bias} {i}!",
+         "base_response": f"It is so, {i}."}
+        for i in range(n)
+    ]  # fmt: skip
+    paths = [folder / f"all_data_perturbed_{bias}.jsonl"]
+    paths[0].write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for model in scored:
+        paths.append(folder / f"{bias}_scored_{model}.jsonl")
+        paths[-1].write_text("".join(
+            json.dumps({"query": r["query"], "base_response": r["base_response"] + "?" * (lost and i == 0),
+                        "base_score": 1.0 * i, "perturbed_response": r["perturbed_response"],
+                        "perturbed_score": 2.0 * i + len(model)}) + "\n"
+            for i, r in enumerate(rows)
+        ))  # fmt: skip
+    return paths
+
+
+def test_the_five_biases_load_by_name_from_their_repositorys_files(tmp_path, caplog):
+    biases = ("length", "structure", "jargon", "sycophancy", "vagueness")
+    paths = [p for bias in biases for p in biased(tmp_path, bias, scored=("2B", "fine_tuned_2B_750_3"))]
+    for bias in biases:
+        ds = rk.load("flattery-fluff-fog", attribute=bias, data_files=paths)
+        assert set(ds["attribute"]) == {bias}
+        assert not any(ds["treated"])
+        assert ds[1]["rewrites"] == [f"{bias} 1!", "It is so, 1."]
+        assert ds[1]["reward/2B"] == [None, 4.0, 1.0]
+    table = rk.estimate(rk.load("flattery-fluff-fog", data_files=paths))
+    found = table[(table.estimator == "rate") & (table.reward_model == "2B")].set_index("attribute").estimate
+    assert found.to_dict() == dict.fromkeys(biases, 4.5)  # the mean of i + 2 over 0 to 5
+    some = [*biased(tmp_path, "jargon", scored=("8B",), lost=True), *biased(tmp_path, "length")]
+    ds = rk.load("flattery-fluff-fog", data_files=some)
+    assert "jargon, 8B: 1 of 6 scores are of other texts" in caplog.text
+    assert [r[1] is None for r in ds["reward/8B"]] == [True, *[False] * 5, *[True] * 6]
+    with pytest.raises(InputError, match=r"have no originals: give all_data_perturbed_jargon"):
+        rk.load("flattery-fluff-fog", data_files=some[1])
+    other = tmp_path / "other.jsonl"
+    other.write_text('{"query": "Why?"}\n')
+    with pytest.raises(InputError, match=r"other\.jsonl: all_data_perturbed_BIAS\.jsonl"):
+        rk.load("flattery-fluff-fog", data_files=other)

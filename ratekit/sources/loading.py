@@ -17,7 +17,7 @@ import numpy as np
 
 from ratekit import columns as arrow_columns
 from ratekit import files
-from ratekit.attributes import find_attribute
+from ratekit.attributes import ATTRIBUTES, find_attribute
 from ratekit.errors import InputError, WorkError, shorten, unknown
 from ratekit.groups import treated_bools
 from ratekit.labellers import Attribute
@@ -236,6 +236,8 @@ def _opened(
     x: str | Path, columns: Mapping[str, str] | None, data_files: DataFiles | None, split: str | None
 ) -> tuple[Dataset, str]:
     """The table behind a name, path or hub id, with its columns renamed, and what to call it."""
+    from datasets import Dataset
+
     name = str(x)
     source = SOURCES.get(name.lower())
     if name == REVIEWS:
@@ -245,7 +247,12 @@ def _opened(
         return files.read(bundled, None, columns), REVIEWS
     if data_files:
         paths = [data_files] if isinstance(data_files, str | Path) else list(data_files)
-        return files.read_all(paths, split, columns), ", ".join(map(str, paths))
+        where = ", ".join(map(str, paths))
+        if source is not None and source.gather is not None:
+            tables = {str(path): files.read(path, split, columns) for path in paths}
+            if not any(set(source.columns) <= set(table.column_names) for table in tables.values()):
+                return Dataset(arrow_columns.table(source.gather(tables), where)), where
+        return files.read_all(paths, split, columns), where
     if source is not None:
         if not source.hub_id:
             raise InputError(
@@ -527,9 +534,10 @@ def load(
     ds, where, own = _read(source, columns, data_files, split, None, turn)
     if RESPONSE not in columns_of(ds):
         raise InputError(f"{where}: no column 'response' (columns: {', '.join(columns_of(ds)[:20])})")
-    wanted = None if attribute is None else find_attribute(attribute)
-    if wanted is not None:
-        ds = _of_attribute(ds, wanted.name, where)
+    carried = isinstance(attribute, str) and ATTRIBUTE in columns_of(ds) and attribute in set(ds[ATTRIBUTE])
+    wanted = None if attribute is None or (carried and attribute not in ATTRIBUTES) else find_attribute(attribute)
+    if attribute is not None:
+        ds = _of_attribute(ds, wanted.name if wanted is not None else str(attribute), where)
     _refuse_long(ds, where, max_characters)
     ds = without_duplicates(ds, where, duplicates or ("error" if own else "drop"))
     ds = ds if n is None else sample(ds, n, seed)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ from ratekit.schema import (
 if TYPE_CHECKING:
     from datasets import Dataset
 
+log = logging.getLogger("ratekit")
+
 Row = dict[str, Any]
 
 
@@ -48,6 +51,7 @@ class Source:
     licence: str = ""
     split: str = "train"
     content: Callable[[Dataset, str], bool] | None = None  # of a table called so: whether it is this one
+    gather: Callable[[Mapping[str, Dataset]], list[Row]] | None = None  # rows of one table, from several files by path
 
 
 def prompt_key(prompt: str | Conversation) -> str:
@@ -197,6 +201,66 @@ def double_rewrite(row: Row, index: int) -> Iterator[Row]:
     }
 
 
+BIASES = ("length", "structure", "jargon", "sycophancy", "vagueness")
+_SCORED = re.compile(r"_scored_(.+?)\.jsonl")
+
+
+def double_rewrites(tables: Mapping[str, Dataset]) -> list[Row]:
+    """One table of the files of the authors' repository, by their names; each bias needs its file of perturbations.
+
+    `data/perturbations/all_data_perturbed_BIAS.jsonl` holds query, original_response, perturbed_response (with the
+    bias) and base_response (rewritten back); `data/fine_tuned_model_scores/BIAS/BIAS_scored_MODEL.jsonl` the last two
+    with perturbed_score and base_score. A score belongs to the row with the same query and the same two texts.
+    """
+    texts: dict[str, list[Row]] = {}
+    scores: dict[str, dict[str, dict[tuple[str, ...], Row]]] = {}
+    for path, table in tables.items():
+        name = path.replace("\\", "/").rpartition("/")[2]
+        bias = next((b for b in BIASES if b in name), None)
+        kind = next((c for c in ("original_response", "base_score") if c in table.column_names), None)
+        if (
+            bias is None
+            or kind is None
+            or not {"query", "perturbed_response", "base_response"} <= {*table.column_names}
+        ):
+            raise InputError(
+                f"{path}: all_data_perturbed_BIAS.jsonl or BIAS_scored_MODEL.jsonl was expected, with BIAS one of "
+                f"{', '.join(BIASES)} and the columns query, perturbed_response, base_response and original_response "
+                "or base_score and perturbed_score"
+            )
+        if kind == "original_response":
+            texts.setdefault(bias, []).extend(table)
+        else:
+            scored = _SCORED.search(name)
+            model = scored[1] if scored else name
+            scores.setdefault(bias, {})[model] = {_texts(row): row for row in table}
+    for bias in scores:
+        if bias not in texts:
+            raise InputError(f"the scores of {bias} have no originals: give all_data_perturbed_{bias}.jsonl as well")
+    models = sorted({model for of in scores.values() for model in of})
+    rows = [
+        {"bias": bias, "query": row["query"], "original": row["original_response"],
+         "rewrite": row["perturbed_response"], "rewrite_of_rewrite": row["base_response"],
+         "scores": {model: _pair(scores.get(bias, {}).get(model, {}).get(_texts(row))) for model in models}}
+        for bias, of in texts.items() for row in of
+    ]  # fmt: skip
+    for bias, of_model in scores.items():
+        known = {_texts(row) for row in texts[bias]}
+        for model, of in of_model.items():
+            if lost := len(set(of) - known):
+                log.warning("%s, %s: %d of %d scores are of other texts and were left out", bias, model, lost, len(of))
+    return rows
+
+
+def _texts(row: Row) -> tuple[str, ...]:
+    return tuple(str(row[c]) for c in ("query", "perturbed_response", "base_response"))
+
+
+def _pair(row: Row | None) -> dict[str, float | None]:
+    row = row or {}
+    return {"rewrite": row.get("perturbed_score"), "rewrite_of_rewrite": row.get("base_score")}
+
+
 LENGTHS = ("concise", "default", "verbose")  # from the shortest
 JUDGE = "gpt-4-turbo-judge"
 
@@ -243,7 +307,7 @@ SOURCES: dict[str, Source] = {
     "flattery-fluff-fog": Source(
         "answers rewritten to have a bias and back by GPT-4o, scored by eight models (Bharadwaj et al. 2025)", "",
         {"bias": "text", "query": "text", "original": "text", "rewrite": "text", "rewrite_of_rewrite": "text",
-         "scores": "record"}, double_rewrite, "not stated",
+         "scores": "record"}, double_rewrite, "not stated", gather=double_rewrites,
     ),
     "length-variants": Source(
         "AlpacaEval answers asked for concisely, plainly and verbosely (Dubois et al. 2024)", "",
