@@ -30,6 +30,10 @@ class WorkError(RuntimeError):
         super().__init__(redact(message))
 
 
+class NoRewriteError(WorkError):
+    """A rewriter was asked and gave no rewrite that could be used."""
+
+
 class Terminated(KeyboardInterrupt):
     """The process was asked to end (SIGTERM): as Ctrl-C, what is under way is brought to an end first."""
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ratekit.attributes import find_attribute, measure_of
-from ratekit.errors import InputError, WorkError, unknown
+from ratekit.errors import InputError, NoRewriteError, unknown
 from ratekit.estimators import ESTIMATORS, Effect, Effects, Floats, LeftOut, effects, refuse_level, row_values
 from ratekit.groups import Group, chains, groups, original_features, plain_columns, reward_matrix
 from ratekit.intervals import Interval, mean_interval
@@ -179,7 +179,7 @@ def _table(
         log.warning("rewrite: %s", ", ".join(f"{n} {status}" for status, n in counts.most_common()))
     if not enough & set(counts):
         why = f"; the last fault was {meter.last_fault}" if meter.last_fault else ""
-        raise WorkError(f"rewrite: no rewrite succeeded ({', '.join(counts)}){why}")
+        raise NoRewriteError(f"rewrite: no rewrite succeeded ({', '.join(counts)}){why}")
     return table
 
 

@@ -7,15 +7,17 @@ import json
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import ROOT
 from rewriting_support import Server
+from scipy import stats
 
 import ratekit as rk
 from ratekit.audits.hub import benchmark_file, with_section
 from ratekit.cards import NO_TEST, leaderboard, leaderboard_html, suite
 from ratekit.cli import main
-from ratekit.errors import InputError
+from ratekit.errors import InputError, WorkError
 from ratekit.rewriting.rules import SUITE
 
 NOUNS = ("cover", "spine", "paper", "print", "margin", "index", "plate", "binding")
@@ -122,6 +124,81 @@ def test_an_attribute_of_spaces_is_read_although_its_rewrites_say_the_same(rows)
     table = drawn(rows, {"spaced": pays(SUITE["spacing"].attribute.measure, 1.0)}, ["spacing"]).table
     assert table.finding.tolist() == ["raises"]
     assert "say the same" not in table.reason[0]
+
+
+def test_rows_are_rewritten_until_every_interval_is_as_narrow_as_wanted(tmp_path, capsys, monkeypatch):
+    many = [{"prompt": f"{i}?", "response": f"The {NOUNS[i % 8]} of book {i} is as it was."} for i in range(200)]
+    seen = []
+
+    class Fake:
+        def __init__(self, n):
+            self.table = pd.DataFrame({"ci_low": [np.nan, -2 / n**0.5], "ci_high": [np.nan, 2 / n**0.5]})
+
+    def fake(folder, settings, rewards, **how):
+        seen.append(settings.n)
+        return Fake(settings.n)
+
+    monkeypatch.setattr(rk.cards, "drawn_up", fake)
+    for precision, n, most, looked in (
+        (0.2, None, 128, [64, 128]), (1.0, None, 64, [64]), (0.01, None, 200, [64, 128]), (0.01, 100, 100, [64]),
+        (0.01, 40, 40, []),
+    ):  # fmt: skip
+        seen.clear()
+        settings = rk.cards.Settings(many, tuple(suite(["hedging"], "rules")), rewriter="rules", n=n)
+        assert rk.cards.enough(settings, ["words"], precision) == most
+        assert seen == looked
+    with pytest.raises(InputError, match="SDs above 0"):
+        rk.cards.enough(settings, ["words"], 0)
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, many)))
+    hedges = {"hedges": pays(SUITE["hedging"].attribute.measure, 1.0)}
+    assert drawn(many, hedges, ["hedging"], precision=9.0).table.n[0] == 64
+    call = ["card", "--data", "mine.jsonl", "-r", "words", "-a", "hedging", "--rewriter", "openai:m", "--dry-run"]
+    assert main([*call, "--precision", "0.1"]) == 0
+    said = capsys.readouterr().out.split()
+    at = [said.index(word) for word in ("least", "most")]
+    assert [said[i + 1] for i in at] == ["64", "200"]
+    assert [said[said.index("calls", i) + 1] for i in at] == ["128", "400"]
+
+
+@pytest.mark.parametrize(("kind", "least"), [("normal", 0.94), ("exponential", 0.905)])
+def test_stopping_by_width_keeps_the_intervals(kind, least):
+    """As `enough` stops: by the width at 64, 128, ... rows."""
+    x = getattr(np.random.default_rng(0), kind)(size=(4000, 512))
+    open_, hits = np.ones(4000, bool), 0
+    for n in rk.cards.looks(512):
+        half = stats.t.ppf(0.975, n - 1) * x[:, :n].std(axis=1, ddof=1) / n**0.5
+        stop = open_ & ((half <= 0.15) | (n == 512))
+        hits += (abs(x[:, :n].mean(axis=1) - (kind == "exponential")) <= half)[stop].sum()
+        open_ &= ~stop
+    assert hits / 4000 > least
+
+
+def test_an_attribute_whose_rewrites_do_not_comply_is_not_trusted(rows):
+    def stubborn(texts, targets):
+        return [text + " So." * (i % 2) for i, text in enumerate(texts)]
+
+    card = drawn(rows, {"a": pays(len_zero, 0)}, ["apology"], rewriter=stubborn)
+    assert card.table.finding.tolist() == ["do not trust"]
+    assert "none of the rewrites towards treated moves the attribute's measure" in card.table.reason[0]
+    with pytest.raises(WorkError, match=r"no rewrite succeeded \(refused"):
+        drawn(rows, "words", ["apology"], rewriter=lambda texts, targets: [rk.Rewrite(None, "refused")] * len(texts))
+
+
+def test_an_attribute_without_any_rewrite_leaves_the_others_on_the_card(rows, monkeypatch):
+    whole = rk.cards.labellable
+
+    def with_refusals(settings):
+        settings, parts, left = whole(settings)
+        refuses = lambda texts, targets: [rk.Rewrite(None, "refused")] * len(texts)  # noqa: E731
+        return settings, [p._replace(rewriter=refuses) if p.attribute.name == "apology" else p for p in parts], left
+
+    monkeypatch.setattr(rk.cards, "labellable", with_refusals)
+    card = drawn(rows, {"a": pays(len_zero, 0)}, ["apology", "hedging"])
+    assert card.table.attribute.tolist() == ["hedging"]
+    assert card.left_out == {"apology": "the rewriter gave no rewrite that could be used"}
+    assert any("apology is left out" in note for note in card.notes)
 
 
 def test_a_suite_is_named_or_refused():

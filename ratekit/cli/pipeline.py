@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
@@ -98,6 +99,10 @@ def card(
     rewriter: given.RewriterSpec = "rules",
     depth: given.Depth = None,
     n: given.N = None,
+    precision: Annotated[
+        float | None,
+        typer.Option(help="Rewrite no more rows than make every interval reach this many SDs to each side."),
+    ] = None,
     seed: given.Seed = 0,
     cache: given.Cache = None,
     trust_remote_code: given.Trust = False,
@@ -112,7 +117,7 @@ def card(
     folder is scored on the same double rewrites.
     """
     from ratekit.audits.study import planned
-    from ratekit.cards import drawn_up, labellable, suite
+    from ratekit.cards import drawn_up, labellable, looks, suite
 
     asked: Asked = ctx.obj
     rewriter = given.own(rewriter)
@@ -123,11 +128,16 @@ def card(
     )  # fmt: skip
     folder = out or default_folder(data, ["card"])
     if asked.cost.dry_run:
-        settings, parts, _ = labellable(settings)
-        say_plans(planned(parts, settings.options, cache=cache or folder / "rewrites", prices=asked.prices))
+        every = labellable(settings)[1]
+        first = looks(max(len(part.rows) for part in every))[0]
+        for n_rows in (first, n) if precision is not None else (n,):
+            settings, parts, _ = labellable(replace(settings, n=n_rows))
+            if precision is not None:
+                print(f"{'at least' if n_rows == first else 'at most'} {max(len(p.rows) for p in parts):,} rows:")
+            say_plans(planned(parts, settings.options, cache=cache or folder / "rewrites", prices=asked.prices))
         return
     found = drawn_up(
-        folder, settings, [given.own(r) for r in reward], cache=cache, meter=asked.meter(),
+        folder, settings, [given.own(r) for r in reward], precision=precision, cache=cache, meter=asked.meter(),
         trust_remote_code=trust_remote_code,
     )  # fmt: skip
     person = format is Format.table
