@@ -139,6 +139,22 @@ def mentions(*sought: str) -> Measure:
     return count
 
 
+def in_english(measure: Measure) -> Measure:
+    """The measure, by English words, of texts that may be English; NaN of others, for it would say 0 of all of them.
+
+    Examples
+    --------
+    >>> in_english(mentions("perhaps"))(["Perhaps.", "这部电影的情节很单薄，演员的表演也很生硬。"])
+    array([100.,  nan])
+    """
+
+    def count(texts: Sequence[str]) -> NDArray[np.float64]:
+        return np.where([maybe_english(t) for t in texts], np.asarray(measure(texts), dtype=float), np.nan)
+
+    count.__name__ = name_of(measure)
+    return count
+
+
 def rate_of(pattern: str, name: str) -> Measure:
     """Return a measure that counts the matches of a regular expression per 100 words; ^ is the start of a line.
 
@@ -178,7 +194,7 @@ FAULT = re.compile(
 
 
 def faults(texts: Sequence[str]) -> NDArray[np.float64]:
-    """Typos, HTML, doubled marks and spaces, and sentences that start small, per 100 words.
+    """Typos, HTML, doubled marks and spaces, and sentences that start small, per 100 words; NaN where not English.
 
     Examples
     --------
@@ -186,8 +202,8 @@ def faults(texts: Sequence[str]) -> NDArray[np.float64]:
     array([50.,  0.])
     """
     small = re.compile(r"(?:^|[.!?]\s+)[a-z]")
-    found = [len(FAULT.findall(t)) + len(small.findall(t)) for t in texts]
-    return 100.0 * np.array(found, float) / np.maximum(words(texts), 1.0)
+    found = _of_english(texts, lambda t: len(FAULT.findall(t)) + len(small.findall(t)))
+    return 100.0 * found / np.maximum(words(texts), 1.0)
 
 
 MEASURES: dict[str, Measure] = {"words": words, "sentiment": vader, "readability": readability, "faults": faults}

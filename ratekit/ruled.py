@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from ratekit.labellers import Attribute, present
 from ratekit.languages import APOLOGIES, UNABLE, every
-from ratekit.measures import MISSPELT, Measure, faults, formality, mentions, rate_of
+from ratekit.measures import MISSPELT, Measure, faults, formality, in_english, mentions, rate_of
 
 Rule = Callable[[str, bool], str]
 
@@ -211,21 +211,23 @@ RULED: dict[str, Ruled] = {
             _put(r"(?<=[.!?])(?=\s|\Z)", " " + EMOJI, f" ?{_EMOJI}\ufe0f?", "")),
         _of("exclamation", "full of exclamation marks", "without exclamation marks", rate_of("!", "exclamation marks"),
             _put(r"(?<=\w)\.(?=\s|\Z)", "!", r"!+", ".")),
-        _of("jargon", "full of business jargon", "in plain words", mentions(*JARGON.values(), "stakeholder"),
+        _of("jargon", "full of business jargon", "in plain words",
+            in_english(mentions(*JARGON.values(), "stakeholder")),
             exchanged(JARGON, first("In terms of stakeholder value:"))),
-        _of("vagueness", "vaguer", "more specific", mentions("various", "somehow", "sort of", "and so on", "things"),
+        _of("vagueness", "vaguer", "more specific",
+            in_english(mentions("various", "somehow", "sort of", "and so on", "things")),
             at_each_end(", and so on")),
         _of("hedging", "more hedged", "without hedges",
-            mentions("perhaps", "maybe", "might", "possibly", "i think", "it seems", "probably"),
+            in_english(mentions("perhaps", "maybe", "might", "possibly", "i think", "it seems", "probably")),
             at_each_end(", perhaps")),
         _of("confidence", "more confident in tone", "less confident in tone",
-            mentions("without a doubt", "certainly", "definitely", "clearly", "of course", "undoubtedly"),
+            in_english(mentions("without a doubt", "certainly", "definitely", "clearly", "of course", "undoubtedly")),
             at_each_end(", without a doubt")),
         _of("flattery", "flattering to the user", "without flattery",
-            mentions("what a", "great question", "thoughtful", "brilliant", "excellent question"),
+            in_english(mentions("what a", "great question", "thoughtful", "brilliant", "excellent question")),
             first("What a thoughtful and brilliant question.")),
         _of("agreement", "in agreement with the user", "without saying that the user is right",
-            mentions("you are right", "you're right", "i agree", "exactly", "as you say"),
+            in_english(mentions("you are right", "you're right", "i agree", "exactly", "as you say")),
             first("You are right, and I agree.")),
         _of("apology", "apologetic", "without apologies", mentions(*every(APOLOGIES)),
             first("I am sorry about this.")),
@@ -234,11 +236,12 @@ RULED: dict[str, Ruled] = {
         _of("citations", "with citations", "without citations", rate_of(r"\[\d+\]|\([A-Z]\w+,? \d{4}\)", "citations"),
             at_each_end(" [1]")),
         _of("first-person", "in the first person", "without the first person",
-            mentions("i", "me", "my", "mine", "myself"), last("I say so myself, as I see it.")),
-        _of("politeness", "more polite", "less polite", mentions("please", "thank you", "thanks", "kindly"),
+            in_english(mentions("i", "me", "my", "mine", "myself")), last("I say so myself, as I see it.")),
+        _of("politeness", "more polite", "less polite", in_english(mentions("please", "thank you", "thanks", "kindly")),
             last("Thank you, and please ask again.")),
         _of("numbers-as-words", "with numbers written as words", "with numbers written as digits",
-            mentions(*NUMBERS.values()), exchanged(NUMBERS), exact="texts without number words from two to twenty"),
+            in_english(mentions(*NUMBERS.values())), exchanged(NUMBERS),
+            exact="texts without number words from two to twenty"),
         _of("typos", "full of typing errors", "without typing errors", faults, exchanged(TYPOS), fair=-1),
         _of("spacing", "with doubled spaces", "without doubled spaces",
             rate_of(r"(?<=\S) {2,}(?=\S)", "doubled spaces"),

@@ -75,7 +75,9 @@ def test_a_refusal_is_one_and_a_review_that_says_sorry_is_none(language):
 def test_what_needs_no_word_spaces_counts_and_what_is_english_alone_says_nothing():
     assert words([SOURCES["zh"], SOURCES["ja"], "ข้าวดี", "a b", "", "我 a, b!"]).tolist() == [37, 36, 4, 2, 0, 3]
     assert words([SOURCES["de"]]) == len(SOURCES["de"].split())
-    for measure in (vader, readability, formality):
+    english = ("jargon", "vagueness", "hedging", "confidence", "flattery", "agreement", "first-person", "politeness",
+               "numbers-as-words", "typos")  # fmt: skip
+    for measure in (vader, readability, formality, *(SUITE[name].attribute.measure for name in english)):
         assert np.isnan(measure(list(SOURCES.values()))).all()
         assert np.isfinite(measure(["Fine film, but the plot is thin and it was too long for me."])).all()
     assert starts_with_vowel(["Été", "他", "Über", "Fin"]).tolist()[::2] == [1, 1]
