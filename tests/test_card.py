@@ -63,7 +63,7 @@ def test_what_was_planted_is_found_and_nothing_else(rows):
     assert table.ci_low["hedges", "hedging"] < 1 / np.sqrt(1.09) < table.ci_high["hedges", "hedging"]
     assert (table.p_adjusted >= table.p_value).all()
     between = card.contrasts.set_index("attribute")
-    assert between.p_adjusted["hedging"] < 1e-6 < 0.01 < between.p_adjusted.drop("hedging").min()
+    assert between.p_adjusted["hedging"] < 1e-4 < 0.01 < between.p_adjusted.drop("hedging").min()
     # the numbers are those of the audit, and the smallest effect is that of a test at 5 % over all eight rows
     verdict = next(v for v in card.audit.verdicts if (v.attribute, v.reward_model) == ("apology", "none"))
     assert table.effect["none", "apology"] == verdict.estimate["estimate_sd"]
