@@ -25,6 +25,7 @@ from ratekit.reports.words import question, subjects, summary
 from ratekit.schema import NEEDED_BY, columns_of
 from ratekit.tables import table_html, table_of
 from ratekit.textdiff import STYLE
+from ratekit.widgets import playground_page
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,11 +101,16 @@ def _parts(found: Contents) -> dict[str, Any]:
     has_sd = table is not None and bool(table["reward_sd"].gt(0).any())
     first = str(table["attribute"].iloc[0]) if table is not None else "length"
     known = ATTRIBUTES.get(first)
+    playground = playground_page.page()
     script = (Path(__file__).parent / "page.js").read_text(encoding="utf-8")
     return {
         "style": STYLE,
         "script": script,
-        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        "script_hashes": [
+            base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+            for text in (script, playground.partition("<script>")[2].partition("</script>")[0])
+        ],
+        "playground": playground,
         "title": question(table, found.audit is not None),
         "subtitle": _subtitle(found),
         "subjects": subjects(verdicts),

@@ -113,6 +113,21 @@ def test_rows_are_searched_and_filtered_and_figures_saved(report, open_page):
     assert page.faults == []
 
 
+def test_the_playground_answers_in_the_page(report, open_page):
+    page = open_page(1280, 900)
+    page.goto(report.as_uri())
+    page.get_by_text("Try it: a made-up world").click()
+    frame = page.frame_locator("iframe")
+    row = frame.locator("tr[data-estimator=naive]")
+    row.wait_for(state="visible")
+    before = row.get_attribute("data-numbers")
+    frame.get_by_label("Confounding").focus()
+    page.keyboard.press("Home")
+    assert row.get_attribute("data-numbers") != before
+    assert page.asked == []
+    assert page.faults == []
+
+
 def test_a_link_of_the_contents_opens_what_is_folded(report, open_page):
     page = open_page(1280, 900)
     page.goto(report.as_uri())
