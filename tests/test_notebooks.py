@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 
 import nbformat
 import pytest
@@ -65,6 +66,14 @@ def test_a_notebook_runs(name, tmp_path, monkeypatch):
     assert any("application/vnd.jupyter.widget-view+json" in o.get("data", {}) for o in outputs) or (
         name[:2] not in ("01", "04", "05", "06")
     )
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_opens_in_colab_from_the_repository_that_the_package_names(name):
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]
+    repository = urls["Source"].removeprefix("https://github.com/")
+    link = f"(https://colab.research.google.com/github/{repository}/blob/main/notebooks/{name})"
+    assert link in nbformat.read(ROOT / "notebooks" / name, as_version=4).cells[0].source
 
 
 def test_an_exported_page_shows_the_widgets_as_they_were(tmp_path, monkeypatch):
