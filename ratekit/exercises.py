@@ -15,6 +15,7 @@ from __future__ import annotations
 import copy
 import json
 import numbers
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -243,7 +244,56 @@ def check(exercise: str, answer: object) -> Grade:
     """
     if exercise not in EXERCISES:
         raise unknown("exercise", exercise, EXERCISES)
+    if answer is ... and os.environ.get("SERVER_SOFTWARE", "").startswith("voila"):
+        from IPython.display import display
+
+        display(field(exercise))  # type: ignore[no-untyped-call]
+        return Grade(False, OPEN)
     return _said(exercise, EXERCISES[exercise].grade(answer))
+
+
+def field(exercise: str) -> Any:
+    """A field to answer an exercise in where the code is hidden, as under Voila: `check` shows it there by itself.
+
+    Parameters
+    ----------
+    exercise : str
+        Notebook and number. A number or a word can be typed; a function is written in the notebook.
+
+    Returns
+    -------
+    ipywidgets.Box
+        A line to type in, a button, and the words of the grade.
+
+    Examples
+    --------
+    >>> asked = field("05.3")
+    >>> asked.children[0].value = "3"
+    >>> asked.children[1].click()
+    >>> asked.children[2].value
+    '05.3: Right.'
+    """
+    import ipywidgets
+
+    from ratekit.escaping import escaped
+
+    typed = ipywidgets.Text(description="Your answer", style={"description_width": "initial"}, continuous_update=False)
+    button, said = ipywidgets.Button(description=f"Check {exercise}"), ipywidgets.HTML()
+
+    def answered(_: object) -> None:
+        said.value = escaped(f"{exercise}: {EXERCISES[exercise].grade(_typed(typed.value)).words}")
+
+    button.on_click(answered)
+    return ipywidgets.HBox([typed, button, said], layout={"flex_flow": "row wrap", "align_items": "center"})
+
+
+def _typed(text: str) -> object:
+    """What was typed, as a number where it is one (1/3 too)."""
+    try:
+        over, _, under = text[:60].partition("/")
+        return float(over) / float(under or 1)
+    except (ValueError, ZeroDivisionError):
+        return text
 
 
 def _said(name: str, grade: Grade) -> Grade:

@@ -184,6 +184,25 @@ def test_every_exercise_of_the_notebooks_is_checked_and_its_answer_stands_in_non
     assert asked == list(EXERCISES)
 
 
+def test_under_voila_there_is_a_field_to_answer_in(monkeypatch, capsys):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    monkeypatch.setenv("SERVER_SOFTWARE", "voila/0.5")
+    assert not check("09.1", ...)
+    (box,) = shown
+    line, button, said = box.children
+    for typed, words in {
+        "0.3": "09.1: Right.", "3/10": "09.1: Right.", "0.9": "09.1: Not yet. ", "": "A number was expected",
+        "1/0": "A number was expected", "<b>$x$</b>": "&lt;b&gt;<span>$</span>x", "1e999": "not a finite one",
+    }.items():  # fmt: skip
+        line.value = typed
+        button.click()
+        assert words in said.value, typed
+        assert "<b>" not in said.value
+    assert capsys.readouterr().out == ""
+    assert check("09.1", 0.3)
+
+
 # --- questions ---------------------------------------------------------------------------------------------------
 
 

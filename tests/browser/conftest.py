@@ -92,10 +92,10 @@ def open_page(browser):
 
 
 class Lab:
-    """A running JupyterLab: its address, and a notebook opened in a page of it with all cells run."""
+    """A running server of notebooks: its address, and a notebook opened in a page of it with all cells run."""
 
-    def __init__(self, base: str, token: str, folder: Path):
-        self.base, self.token, self.folder = base, token, folder
+    def __init__(self, base: str, token: str, folder: Path, view: str = "doc/tree"):
+        self.base, self.token, self.folder, self.view = base, token, folder, view
 
     def run(self, open_page, notebook: Path, *, width: int = 1280, height: int = 1000, changes=()):
         """The page of `notebook` after all its cells ran; `changes` are (old, new) texts that its source must hold."""
@@ -120,7 +120,7 @@ class Lab:
     def _page(self, open_page, name: str, width: int, height: int):
         page = open_page(width, height, allowed=(self.base, self.base.replace("http", "ws", 1)))
         page.set_default_timeout(300_000)
-        page.goto(f"{self.base}/doc/tree/{name}?token={self.token}&reset", wait_until="domcontentloaded")
+        page.goto(f"{self.base}/{self.view}/{name}?token={self.token}&reset", wait_until="domcontentloaded")
         page.wait_for_selector(".jp-Notebook .jp-Cell")
         return page
 
@@ -137,16 +137,32 @@ def lab(tmp_path_factory, browser):
     (settings / "default_setting_overrides.json").write_text(
         json.dumps({"@jupyterlab/apputils-extension:notification": quiet})
     )
-    token = "loopback"
-    arguments = [
-        "jupyter", "lab", "--no-browser", "--ip=127.0.0.1", "--ServerApp.port_retries=0",
-        f"--IdentityProvider.token={token}",
-        f"--ServerApp.root_dir={folder}", "--allow-root", "--LabApp.extension_manager=readonly",
-        "--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
-        "--LabApp.expose_app_in_browser=True",
+    with served(server("lab", folder, "LabApp"), home, f"/api/status?token={TOKEN}") as base:
+        yield Lab(base, TOKEN, folder)
+
+
+@pytest.fixture(scope="session")
+def notebook_7(tmp_path_factory, browser):
+    """A Jupyter Notebook 7 in the same way."""
+    pytest.importorskip("notebook", reason="notebook is not installed: pip install 'notebook>=7'")
+    home = tmp_path_factory.mktemp("notebook")
+    folder = home / "notebooks"
+    folder.mkdir()
+    with served(server("notebook", folder, "JupyterNotebookApp"), home, f"/api/status?token={TOKEN}") as base:
+        yield Lab(base, TOKEN, folder, "notebooks")
+
+
+TOKEN = "loopback"
+
+
+def server(command: str, folder: Path, app: str) -> list[str]:
+    """The arguments of a server that has no news and no other host."""
+    return [
+        "jupyter", command, "--no-browser", "--ip=127.0.0.1", "--ServerApp.port_retries=0",
+        f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={folder}", "--allow-root",
+        "--LabApp.extension_manager=readonly", "--LabApp.news_url=None",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", f"--{app}.expose_app_in_browser=True",
     ]  # fmt: skip
-    with served(arguments, home, f"/api/status?token={token}") as base:
-        yield Lab(base, token, folder)
 
 
 def environment(home: Path) -> dict[str, str]:

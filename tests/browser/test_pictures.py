@@ -12,7 +12,7 @@ import nbformat
 import pytest
 
 from browser.conftest import environment, served
-from browser.test_notebooks import shot
+from browser.test_notebooks import NOTEBOOKS, shot
 
 pytestmark = pytest.mark.browser
 
@@ -130,8 +130,9 @@ def test_the_live_view_alone_is_seen_then_its_picture_alone_then_a_word_after_a_
     shot(again, "opened-again")
 
 
-def test_a_notebook_as_an_application_shows_the_live_view(notebook, open_page, tmp_path):
+def test_the_teaching_view_hides_the_code_and_takes_answers(open_page, tmp_path):
     pytest.importorskip("voila", reason="voila is not installed: pip install voila")
+    notebook = NOTEBOOKS / "04_rewriting_twice_and_three_times.ipynb"
     arguments = ["voila", str(notebook), "--no-browser", "--Voila.ip=127.0.0.1"]
     with served(arguments, tmp_path, "/") as base:
         page = open_page(1280, 1000, allowed=(base, base.replace("http", "ws", 1)))
@@ -139,4 +140,14 @@ def test_a_notebook_as_an_application_shows_the_live_view(notebook, open_page, t
         page.locator(".rk-live [data-testid='rk-words']").first.wait_for(state="visible", timeout=300_000)
         assert page.locator(".rk-live [data-testid='rk-picture'] svg").first.is_visible()
         assert page.locator(".rk-still:visible").count() == 0
+        assert page.locator(".jp-InputArea-editor:visible").count() == 0
+        assert "import ratekit" not in page.locator("body").inner_text()
+        check = page.get_by_role("button", name="Check 04.1")
+        check.wait_for(state="visible", timeout=60_000)
+        line = page.locator(".widget-text", has_text="Your answer").locator("input").first
+        for answer, words in (("0.9", "04.1: Not yet."), ("0.5", "04.1: Right.")):
+            line.fill(answer)
+            line.press("Tab")
+            check.click()
+            page.get_by_text(words).first.wait_for(state="visible", timeout=60_000)
         shot(page, "voila")
