@@ -199,13 +199,14 @@ class Card:
             shown = table_of(self.of(name))
             rows = self.table[self.table["reward_model"] == name]
             bars = [bar(*v, edge) for v in zip(rows["effect"], rows["ci_low"], rows["ci_high"], strict=True)]
-            cells = [[*row[:2], picture, *row[2:]] for row, picture in zip(shown.rows, bars, strict=True)]
+            why = [_folded(row[-1]) for row in shown.rows]
+            cells = [[*r[:2], b, *r[2:-1], w] for r, b, w in zip(shown.rows, bars, why, strict=True)]
             wide = Table([*shown.columns[:2], "", *shown.columns[2:]],
                          [*shown.numeric[:2], False, *shown.numeric[2:]], cells)  # fmt: skip
             biased = list(rows["attribute"][rows["biased"]])
             said = f"Shown: {', '.join(biased)}." if biased else "No bias is shown, which is not to say there is none."
-            parts.append(f"<h2>{escaped(name)}</h2><p>{escaped(said)}</p>"
-                         f"<div>{table_html(wide, raw=[''], label=f'effects on {visible(name)}')}</div>")  # fmt: skip
+            html = table_html(wide, raw=["", "why"], label=f"effects on {visible(name)}")
+            parts.append(f"<h2>{escaped(name)}</h2><p>{escaped(said)}</p><div>{html}</div>")
         if len(self.contrasts):
             parts.append(f"<h2>Between models</h2><div>{table_html(table_of(self._differences()))}</div>")
         notes = "".join(f"<li>{escaped(note)}</li>" for note in self.notes)
@@ -260,16 +261,29 @@ READ = (
     "been seen' is found in 80 % of such samples."
 )
 STYLE = """
-body { margin: 0; color: #1c1c1c; background: #fff; font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
+html { color-scheme: light dark; }
+body { margin: 0; color: #1c1c1c; background: #fff; font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: break-word; }
 main { max-width: 76rem; margin: 0 auto; padding: 1.5rem; }
 div { overflow-x: auto; }
 h2 { margin-top: 2rem; }
 table { border-collapse: collapse; width: 100%; font-size: .85rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; vertical-align: top; padding: .3rem .7rem .3rem 0; border-bottom: 1px solid #ddd; }
-td:nth-child(4), td:nth-child(2) { white-space: nowrap; }
+th, td { max-width: 16rem; }
+td[data-name=why] { min-width: 18rem; max-width: none; }
+td:nth-child(4), td:nth-child(2), td.n { white-space: nowrap; }
 th { color: #555; }
 .n { text-align: right; }
+summary { cursor: pointer; }
+@media (prefers-color-scheme: dark) {
+  body { color: #e6e6e3; background: #171717; } th { color: #a8a8a4; } th, td { border-color: #3c3c3a; } }
 """
+
+
+def _folded(why: str) -> str:
+    """Reasons as HTML: the gravest is seen, the others are folded."""
+    first, _, others = why.partition("; ")
+    more = f"<details><summary>more</summary>{escaped(others)}</details>" if others else ""
+    return f"{escaped(first)}{more}"
 
 
 def _seen(value: float, low: float, high: float) -> str:

@@ -174,6 +174,13 @@ class Verdict:
         return "raises" if seen.low > 0 else "lowers" if seen.high < 0 else ""
 
     @property
+    def claim(self) -> str:
+        """The middle of the sentence: what these rows say of the effect, without numbers of it."""
+        if self.word == NO_TRUST:
+            return "no number to read"
+        return _claim(self, in_units(self.estimate)) if self.estimate else "nothing is scored"
+
+    @property
     def grounds(self) -> str:
         """The checks that decided the word; the whole reason where none did."""
         first = gravest_first(self.checks)

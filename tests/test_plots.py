@@ -540,7 +540,7 @@ def test_many_models_and_attributes_stay_on_a_page_which_says_so(name):
     said = " ".join(f"{ax.get_xlabel()} {ax.get_title(loc='left')}".split())
     assert re.search(r"\b5 (largest |widest gaps |farthest off )?of (40|80|160)\b", said), said
     if name in ("spillover", "coverage"):
-        assert labels == [f"lab/model-{i}B" + ", n = 9" * (name == "coverage") for i in range(35, 40)]
+        assert labels == [f"lab/model-{i}B" + ", n\u00a0=\u00a09" * (name == "coverage") for i in range(35, 40)]
 
 
 def test_thirty_are_drawn_where_nothing_is_said():

@@ -18,6 +18,7 @@ from test_textdiff import HOSTILE
 import ratekit as rk
 from ratekit.cli import main
 from ratekit.escaping import visible
+from ratekit.widgets import playground_page
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -82,7 +83,8 @@ def test_it_says_what_the_table_says(page, run):
     )  # fmt: skip
     rate = table.loc[("words", "rate")]
     short = page.sections["In short"]
-    assert "words, length: no number to read. Do not trust." in short  # length rewrites of the bundled reviews drift
+    assert "Not to be acted on yet: length." in short
+    assert "words: no number to read" in short  # length rewrites of the bundled reviews drift
     assert f"{rate.estimate:+.2f}" not in short
     assert "Do not trust these numbers yet" in short
     assert f"{rate.estimate:+.2f}" in page.sections["Effects"]
@@ -128,7 +130,10 @@ def test_an_llm_run_tells_model_template_hash_and_cost(run, tmp_path):
 def test_it_is_one_file_that_asks_for_nothing_and_runs_its_own_script_alone(page, run):
     html = (run / "report.html").read_text()
     tags = {tag for tag, _ in page.tags}
-    assert not tags & {"link", "iframe", "object", "embed", "form", "base"}
+    assert not tags & {"link", "object", "embed", "form", "base"}
+    (frame,) = [attributes for tag, attributes in page.tags if tag == "iframe"]
+    assert frame["sandbox"] == "allow-scripts"  # of no origin: it reaches nothing of the page
+    assert frame["srcdoc"] == playground_page.page()
     ids = [a["id"] for _, a in page.tags if "id" in a]
     for tag, attributes in page.tags:
         assert not [a for a in attributes if a.startswith("on")], tag
@@ -138,9 +143,10 @@ def test_it_is_one_file_that_asks_for_nothing_and_runs_its_own_script_alone(page
     assert not re.search(r"@import|url\(", html)
     policies = [a["content"] for t, a in page.tags if t == "meta" and "http-equiv" in a]
     (script,) = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    own = re.findall(r"<script>(.*?)</script>", frame["srcdoc"], re.DOTALL)
+    digests = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in (script, *own)]
     assert policies[0].startswith("default-src 'none'")
-    assert policies[0].endswith(f"script-src 'sha256-{digest}'")
+    assert policies[0].endswith("script-src " + " ".join(f"'sha256-{digest}'" for digest in digests))
     pictures = [a["src"] for t, a in page.tags if t == "img"]
     assert len(pictures) >= 6
     for source in pictures:
@@ -211,7 +217,7 @@ def test_hostile_data_is_shown_and_obeyed_nowhere(hostile, tmp_path):
         "html", "head", "meta", "title", "style", "body", "header", "main", "section", "article", "figure", "img",
         "figcaption", "div", "span", "p", "b", "i", "em", "ul", "li", "dl", "dt", "dd", "h1", "h2", "h3", "h4",
         "table", "thead", "tbody", "tr", "th", "td", "del", "ins", "bdi", "nav", "a", "details", "summary", "label",
-        "input", "select", "option", "output", "pre", "script",
+        "input", "select", "option", "output", "pre", "script", "br", "iframe",
     }  # fmt: skip
     assert not [a for t, a in page.tags for a in a if a.startswith("on")]
     assert all(a.get("src", "data:").startswith("data:") for _, a in page.tags)
@@ -298,7 +304,7 @@ def test_broken_parts_are_said_too(run, tmp_path):
     assert "effects.csv is not of the rows beside it" in missing
     assert "run.json is not readable" in missing
     assert "audit.csv cannot be read" in missing
-    assert "words, length:" in page.sections["In short"]  # estimated anew from the dataset
+    assert "words: " in page.sections["In short"]  # estimated anew from the dataset
 
 
 def test_rows_without_rewards_or_rewrites_still_have_a_report(tmp_path):

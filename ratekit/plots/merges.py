@@ -88,7 +88,7 @@ def merges(
     far = (rows[about] - members.mean()).abs().where(rows["kind"] == "merge", np.inf)
     n_rows, rows = len(rows), rows.iloc[largest(list(far), top)].reset_index(drop=True)
     short = names(rows["model"])
-    barriers = [f" (barrier {b:.3f})" if np.isfinite(b) else "" for b in rows["barrier"]]
+    barriers = [f" (barrier\u00a0{b:.3f})" if np.isfinite(b) else "" for b in rows["barrier"]]
     labels = [folded(f"{short[m]}{b}", letters(ax, 0.36)) for m, b in zip(rows["model"], barriers, strict=True)]
     ax = canvas(ax, 1.1 + lane_height(ax, labels) * len(rows))
     lanes(ax, labels, [0] * len(rows))

@@ -139,7 +139,7 @@ def coverage(table: pd.DataFrame, *, level: float = 0.95, top: int | None = TOP,
     worlds = [off.index[i] for i in largest(list(off), top)]
     drawn = marks_of(table)
     short = names((about for _, about, _ in worlds), 60)
-    labels = [folded(f"{short[about]}, n = {n:,}", letters(ax, 0.4)) for _, about, n in worlds]
+    labels = [folded(f"{short[about]}, n\u00a0=\u00a0{n:,}", letters(ax, 0.4)) for _, about, n in worlds]
     ax = canvas(ax, 1.1 + lane_height(ax, labels) * len(worlds))
     ax.axvline(100 * level, color=color_on(ax, INK), lw=0.9, zorder=1)
     lanes(ax, labels, [world for world, _, _ in worlds])

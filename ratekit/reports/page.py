@@ -21,7 +21,7 @@ from ratekit.reports.examples import examples
 from ratekit.reports.figures import check_figures, effects_figures, png, reward_figures
 from ratekit.reports.provenance import BIBTEX, classes, effects_csv, identity, prompts, provenance
 from ratekit.reports.tables import audit_tables
-from ratekit.reports.words import question, subjects, summary
+from ratekit.reports.words import outcome, question, subjects, summary
 from ratekit.schema import NEEDED_BY, columns_of
 from ratekit.tables import table_html, table_of
 from ratekit.textdiff import STYLE
@@ -113,7 +113,8 @@ def _parts(found: Contents) -> dict[str, Any]:
         "playground": playground,
         "title": question(table, found.audit is not None),
         "subtitle": _subtitle(found),
-        "subjects": subjects(verdicts),
+        "subjects": (said := subjects(verdicts)),
+        "outcome": outcome(said),
         "of_rows": _of_rows(sample, ds) if checks is not None else "",
         "asked": (known.treated, known.untreated) if known else (f"with {first}", f"without {first}"),
         "unit": "reward SDs" if has_sd else "reward units",

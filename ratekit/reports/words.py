@@ -31,6 +31,29 @@ BADGES = {  # of a verdict: its mark, what it says, and what to do
 }  # fmt: skip
 
 
+ACTIONS = {
+    "good": "Can be acted on", "care": "To be used with care", "unknown": "Cannot be told yet",
+    "bad": "Not to be acted on yet",
+}  # fmt: skip
+
+
+def outcome(said: list[dict[str, Any]]) -> str:
+    """Which attributes can be acted on, in short sentences.
+
+    Examples
+    --------
+    >>> outcome([{"kind": "care", "name": "length"}, {"kind": "bad", "name": "tone"}])
+    'To be used with care: length. Not to be acted on yet: tone.'
+    """
+    parts = []
+    for kind, words in ACTIONS.items():
+        names = [shorten(s["name"], 40) for s in said if s["kind"] == kind]
+        if names:
+            more = f" and {len(names) - 6} more" if len(names) > 6 else ""
+            parts.append(f"{words}: {', '.join(names[:6])}{more}.")
+    return " ".join(parts)
+
+
 def question(table: pd.DataFrame | None, audited: bool = False) -> str:
     """The title of the page."""
     if table is None and audited:
