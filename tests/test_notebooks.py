@@ -22,25 +22,66 @@ SMALLER = {
     "09_merging.ipynb": [("n_pairs = 3000", "n_pairs = 800"), ("n_prompts = 200", "n_prompts = 60")],
     "10_audit_a_judge.ipynb": [("n = 200 ", "n = 80 ")],
 }
-# Solutions of the exercises that show something more once they are solved.
+RATE = "estimator == 'rate' and estimand == 'ate'"
+MEANS = "lambda r, w, p: sum(o.mean() * (r[w & o].mean() - r[~w & o].mean()) for o in (p, ~p))"
+# Every exercise, solved by what its text and its notebook say.
 SOLVED = {
-    "02_confounding.ipynb": [
-        (
-            "adjusted = ...",
-            "adjusted = lambda r, w, p: sum(o.mean() * (r[w & o].mean() - r[~w & o].mean()) for o in (p, ~p))",
-        ),
-    ],
-    "03_one_rewrite_is_not_enough.ipynb": [("which = ...", "which = 'ate'"), ("off_by = ...", "off_by = 0.1")],
-    "04_rewriting_twice_and_three_times.ipynb": [
-        ("my_rho = ...", "my_rho = lambda m: (m[3] - m[1]) / (m[2] - m[0])"),
-    ],
-    "07_audit_a_reward_model.ipynb": [
-        (
-            "p_value = ...",
-            "p_value = rk.contrast(ds, 'wordy', 'vader').query(\"attribute == 'length'\").p_value.iloc[0]",
-        ),
-    ],
-    "09_merging.ipynb": [("multiple = ...", "multiple = -1")],
+    "01_quickstart.ipynb": {
+        "misleading": "abs(table.query(\"reward_model == 'vader' and estimand == 'ate'\").pivot(index='attribute', "
+        "columns='estimator', values='estimate_sd').eval('naive - rate')).idxmax()",
+        "words_added": f'rk.estimate(counted).query("{RATE}").estimate.item()',
+    },
+    "02_confounding.ipynb": {
+        "bias_at_a_half": "((1 + 0.5) / 2 - (1 - 0.5) / 2) * 2",
+        "my_naive": "lambda rewards, treated: rewards[treated].mean() - rewards[~treated].mean()",
+        "adjusted": MEANS,
+    },
+    "03_one_rewrite_is_not_enough.ipynb": {
+        "single": "lambda r, w: (np.where(w, 1, -1) * (r[:, 0] - r[:, 1])).mean()",
+        "rate": "lambda r, w: (np.where(w, 1, -1) * (r[:, 2] - r[:, 1])).mean()",
+        "which": "'ate'",
+        "off_by": "0.5 * 0.2",
+    },
+    "04_rewriting_twice_and_three_times.ipynb": {
+        "worst_rho": "min((k / 100 for k in range(101)), key=lambda x: x * (x - 1))",
+        "bias_of_single_rewrite": "0",
+        "my_rho": "lambda m: (m[3] - m[1]) / (m[2] - m[0])",
+    },
+    "05_explore_real_rewrites.ipynb": {
+        "most_often": "max(['sentiment', 'readability', 'faults'], "
+        "key=[explorer.off_target.measure[i] for i in length_rows].count)",
+        "unchanged_way_back": "sum(ds[i]['response'] == ds[i]['rewrites'][1] for i in length_rows)",
+        "rows_with_battery": "sum(any('battery' in x.lower() for x in (r['response'], *r['rewrites'])) for r in ds)",
+    },
+    "06_prototype_an_attribute.ipynb": {
+        "effect_of_a_hedge": "-0.2",
+        "my_phrases": "('more hedged, leaving each mistake', 'more certain, leaving each mistake')",
+        "fooled": "'single_rewrite'",
+    },
+    "07_audit_a_reward_model.ipynb": {
+        "length_effect": "rk.estimate(ds).query(\"attribute == 'length' and reward_model == 'wordy' and "
+        "estimand == 'ate' and estimator == 'rate_extrapolated'\").estimate_sd.item()",
+        "p_value": "rk.contrast(ds, 'wordy', 'vader').query(\"attribute == 'length' and estimand == 'ate'\")"
+        ".p_value.item()",
+        "n_more": "rk.plan(ds, se=0.02).query(\"attribute == 'sentiment' and reward_model == 'vader'\").n_more.item()",
+    },
+    "08_reproduce_the_paper.ipynb": {
+        "armo_length": f'(armo := rk.published("pooled").query("{RATE} and attribute == \'length\' and '
+        "reward_model.str.contains('ArmoRM')\").iloc[0]).estimate / armo.reward_sd",
+        "z_paired": f'armo.estimate / (np.sqrt((rk.published("by-source").query("{RATE} and '
+        "attribute == 'length' and reward_model.str.contains('ArmoRM')\").se ** 2).sum()) / 2)",
+        "n_flips": f'int((np.sign(rk.published("by-source").query("{RATE} and attribute == \'sentiment\'").pivot('
+        "index='reward_model', columns='source', values='estimate')).sum(axis=1) == 0).sum())",
+        "share": "np.divide(*[rk.published(name).query(\"experiment == 'sweep-imdb' and step == 0 and "
+        "estimator == 'rate' and estimand == 'ate'\").se.item() for name in ('sweeps-v1', 'sweeps')]) ** 2",
+    },
+    "09_merging.ipynb": {
+        "effect_of_the_average": "(0.9 + 0 + 0) / 3",
+        "my_line": "lambda a, b, t: {name: (1 - t) * a[name] + t * b[name] for name in a}",
+        "which_class": "'neuron alignment'",
+        "multiple": "-1",
+    },
+    "10_audit_a_judge.ipynb": {"dose_in_words": "found.verdicts[0].estimate['dose']"},
 }
 NOTEBOOKS = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
 
@@ -50,7 +91,10 @@ def test_a_notebook_runs(name, tmp_path, monkeypatch):
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     notebook = nbformat.read(ROOT / "notebooks" / name, as_version=4)
-    for old, new in [*SMALLER.get(name, []), *SOLVED.get(name, [])]:
+    solved = [(f"\n{variable} = ...", f"\n{variable} = {code}") for variable, code in SOLVED[name].items()]
+    for cell in notebook.cells:
+        cell.source = f"\n{cell.source}" if cell.cell_type == "code" else cell.source
+    for old, new in [*SMALLER.get(name, []), *solved]:
         found = [cell for cell in notebook.cells if cell.cell_type == "code" and old in cell.source]
         assert len(found) == 1, f"{name}: {old!r} stands in {len(found)} cells"
         found[0].source = found[0].source.replace(old, new)
@@ -58,9 +102,7 @@ def test_a_notebook_runs(name, tmp_path, monkeypatch):
     outputs = [o for cell in notebook.cells for o in cell.get("outputs", [])]
     printed = "".join(o.get("text", "") for o in outputs)
     asked = sum(cell.source.count('check("') for cell in notebook.cells)
-    solved = len(SOLVED.get(name, []))
-    assert printed.count(": Right.") == solved
-    assert printed.count(": Replace the ...") == asked - solved > 0
+    assert printed.count(": Right.") == asked == len(solved)
     assert [o.text for o in outputs if o.get("name") == "stderr"] == []
     assert "Not yet." not in printed
     assert any("application/vnd.jupyter.widget-view+json" in o.get("data", {}) for o in outputs) or (

@@ -97,6 +97,24 @@ def test_the_widgets(found):
         only_shown("".join(shown))
 
 
+def test_two_rows_without_rewrites_and_names_of_200_characters(tmp_path):
+    name = "n" * 200
+    rows = [
+        {"prompt_id": str(i), "prompt": "p", "response": f"text {i}", "attribute": name, "treated": bool(i),
+         f"reward/{name}": [float(i)]} for i in range(2)
+    ]  # fmt: skip
+    audit = rk.Audit(ds := Dataset.from_list(rows), table := rk.estimate(ds))
+    assert [v.word for v in audit.verdicts] == ["cannot tell"]
+    assert "the rewrites were not checked" in repr(audit)
+    assert max(map(len, repr(audit).split("\n"))) <= 100
+    assert "no rewritten texts" in rk.report(audit, tmp_path).read_text()
+    assert name in Card(audit).html
+    audit.plot()
+    rk.widgets.EffectsDashboard(table, ds)
+    with pytest.raises(rk.InputError, match="no column 'rewrites'"):
+        rk.diagnose(ds)
+
+
 def of(widget):
     """The widget and all that is in it."""
     yield widget
