@@ -628,11 +628,23 @@ class Scale:
         """An effect in SDs: estimate, SE, and the ends of its interval."""
         if not (self.sd > 0 and self.tail.se >= 0):
             return (part.value / self.sd if self.sd > 0 else float("nan"), *(float("nan"),) * 3)
-        in_sd, own = part.value / self.sd, part.se / self.sd
-        of_sd = self.tail.times(-in_sd)
-        shared = -in_sd * float(part.scores @ self.scores) / self.sd
-        se = float(np.sqrt(max(own**2 + of_sd.se**2 + 2 * shared, 0.0)))
-        return in_sd, se, *in_sds(in_sd, (own, part.df), of_sd, shared, (1 - level) / 2)
+        in_sd, own, shared = (x / self.sd for x in (part.value, part.se, float(part.scores @ self.scores)))
+        se = float(np.sqrt(max(own**2 + (in_sd * self.tail.se) ** 2 - 2 * in_sd * shared, 0.0)))
+        return in_sd, se, *self.ends(in_sd, (own, part.df), shared, (1 - level) / 2)
+
+    def ends(self, in_sd: float, own: tuple[float, float], shared: float, p: float) -> tuple[float, float]:
+        """The interval that leaves out `p` on each side, of an effect in SDs with its SE and degrees of freedom.
+
+        `shared` is the covariance of the effect with log s. Whatever the SD, it turns no effect into its opposite: the
+        nearer end is no nearer to 0, or beyond it, than the nearest effect in the largest SD.
+        """
+        low, high = in_sds(in_sd, own, self.tail.times(-in_sd), -in_sd * shared, p)
+        half, shrunk = -float(special.stdtrit(own[1], p)) * own[0], float(np.exp(-self.tail.reach(p)[1]))
+        if in_sd > half:
+            low = max(low, (in_sd - half) * shrunk)
+        if in_sd < -half:
+            high = min(high, (in_sd + half) * shrunk)
+        return low, high
 
 
 # --- every effect ----------------------------------------------------------------------------------------

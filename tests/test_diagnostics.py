@@ -231,6 +231,33 @@ def test_contrast_covers_and_counts_the_uncertainty_of_the_sds():
     assert np.mean(ses) == pytest.approx(np.std(found), rel=0.12)
 
 
+def test_the_p_value_of_a_contrast_in_sds_is_that_of_its_interval():
+    """With effects of some SDs and heavy tails the arms differ, and the p-value is under .05 where they leave 0 out."""
+    rng = np.random.default_rng(5)
+    beyond, arms = [], []
+    for shift in np.linspace(-0.6, 0.6, 25):
+        w, base = rng.random(80) < 0.5, rng.standard_t(3, size=(2, 80))
+        side = np.where(np.stack([w, ~w, w], axis=1), 2.0, 0.0)
+        r = [
+            b[:, None] + (1 + f * shift) * side + 0.3 * rng.normal(size=(80, 3))
+            for f, b in zip((1, 0), base, strict=True)
+        ]
+        value, _, (low, high, p), *_ = _Pair(r, w, np.arange(80), "rate", 0).difference("ate")
+        beyond.append(low > 0 or high < 0)
+        assert (p < 0.05) == beyond[-1]
+        arms.append((value - low) / (high - value))
+        narrow = _Pair(r, w, np.arange(80), "rate", 0).difference("ate", 0.5)
+        assert narrow[2][2] == p
+        assert low < narrow[2][0] < value < narrow[2][1] < high
+    assert 0 < sum(beyond) < 25
+    assert min(arms) < 0.8
+    assert max(arms) > 1.25
+    far = [r[0] + 5 * side, r[1]]  # 7 SDs and 1: each by itself says so, whatever the SDs
+    assert _Pair(far, w, np.arange(80), "rate", 0).difference("ate")[2][2] < 0.05
+    far = [rng.normal(size=80)[:, None] + f * side + 0.3 * rng.normal(size=(80, 3)) for f in (3, 1)]
+    assert _Pair(far, w, np.arange(80), "rate", 0).difference("ate")[2][2] < 1e-5
+
+
 def test_contrast_drops_rows_that_one_model_lacks_and_says_so():
     ds = two_models(100, 4)
     ds["reward/a"] = [None if i < 10 else row for i, row in enumerate(ds["reward/a"])]

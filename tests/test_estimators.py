@@ -17,6 +17,7 @@ import ratekit as rk
 from ratekit.errors import InputError
 from ratekit.estimators import (
     ESTIMATORS,
+    Scale,
     Tail,
     clustered_mean,
     convergence,
@@ -251,6 +252,25 @@ def test_the_sd_of_heavy_tailed_rewards_is_not_taken_for_larger_than_it_may_be()
     assert missed[0] / 300 < 0.13
     assert missed[1] / 300 < 0.04
     assert even / 300 > 0.16  # the control: arms of equal length
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_an_uncertain_sd_turns_no_effect_into_its_opposite(sign):
+    rng = np.random.default_rng(3)
+    w = np.arange(40) % 2 == 0
+    base = rng.normal(size=40)
+    base[[0, 1]] = [25.0, -25.0]  # two originals make most of the SD
+    r = base[:, None] + 4 * sign * np.stack([w, ~w, w], axis=1)
+    r[:, 1:] += 0.5 * rng.normal(size=(40, 2))
+    found = effects(r, w)
+    e = found.get("rate", "ate")
+    nearest, farthest = sorted([e.ci_low / found.reward_sd, e.ci_high / found.reward_sd], key=abs)
+    near, far = sorted([e.ci_low_sd, e.ci_high_sd], key=abs)
+    assert 0 < near * sign < 0.5 * nearest * sign
+    assert far * sign > farthest * sign
+    of_sd = Scale(r[:, 0], w, np.arange(40), 40).tail.times(-e.estimate_sd)
+    low, high = in_sds(e.estimate_sd, (e.se / found.reward_sd, e.df), of_sd, 0.0, 0.025)
+    assert low < 0 < high  # the control: what the two errors say together
 
 
 def test_the_sd_columns_against_a_jackknife():

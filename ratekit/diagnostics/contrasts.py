@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import special, stats
 
 from ratekit.errors import InputError, unknown
 from ratekit.estimators import (
@@ -20,6 +19,7 @@ from ratekit.estimators import (
     Sizes,
     Tail,
     cluster_sums,
+    combined,
     in_sds,
     precision_of,
     refuse_level,
@@ -157,30 +157,29 @@ class _Pair:
             found = t_interval(part.value, se, part.df, level)
         else:  # the SDs are estimates too: delta method
             first, second = self.scales
+            each = [of[estimand] for of in self.each]
             scores = two * second.scores - one * first.scores
             se = float(np.linalg.norm(part.scores + scores))
             of_sds, shared = Tail.of(scores, min(first.df, second.df)), float(part.scores @ scores)
 
             def ends(p: float) -> tuple[float, float]:
-                return in_sds(part.value, (part.se, part.df), of_sds, shared, p / 2)
+                low, high = in_sds(part.value, (part.se, part.df), of_sds, shared, p / 2)
+                (low1, high1), (low2, high2) = (
+                    scale.ends(of.value, (of.se, of.df), float(of.scores @ scale.scores), p / 2)
+                    for scale, of in zip(self.scales or (), each, strict=True)
+                )
+                # No farther than both effects may be, each by itself; NaN where one of them has no interval.
+                return float(np.fmax(low, low1 - high2)), float(np.fmin(high, high1 - low2))
 
-            found = (*ends(1 - level), _p_value(ends, part.value))
+            df = combined([(part.scores, part.df), (scores, of_sds.df)])[1]
+            found = (*ends(1 - level), _p_value(part.value, ends(0.05), df))
         return part.value, se if se > 0 else float("nan"), found, one, two
 
 
-def _p_value(ends: Callable[[float], tuple[float, float]], value: float) -> float:
-    """The p at which the interval that leaves out p ends at 0."""
-
-    def beyond(log_p: float) -> float:
-        low, high = ends(math.exp(log_p))
-        return low if value > 0 else -high
-
-    if not math.isfinite(beyond(0.0)):
-        return math.nan
-    if beyond(0.0) <= 0:
-        return 1.0
-    least = math.log(1e-300)
-    return math.exp(optimize.brentq(beyond, least, 0.0)) if beyond(least) < 0 else 0.0
+def _p_value(value: float, ends: tuple[float, float], df: float) -> float:
+    """Of Student's t at the distance of 0 in arms of the 95 % interval: under 0.05 where that leaves 0 out."""
+    arm = value - ends[0] if value > 0 else ends[1] - value
+    return float(2 * special.stdtr(df, -special.stdtrit(df, 0.975) * abs(value) / arm)) if arm > 0 else float("nan")
 
 
 def heterogeneity(
