@@ -114,7 +114,7 @@ def test_a_reward_that_still_drifts_is_found_and_its_rho_is_told():
         (lambda ds: ds.filter(lambda row: row["treated"]), "every row is treated"),
         (lambda ds: ds.map(lambda row: {"prompt_id": "one"}), "all rows are one cluster"),
         (lambda ds: ds.map(lambda row: {"rewrites": row["rewrites"][:2], "rewrite_status": ["ok", "ok"]}), "no third"),
-        (lambda ds: ds.map(lambda row: {"attribute": "politeness"}), "no measure"),
+        (lambda ds: ds.map(lambda row: {"attribute": "elegance"}), "no measure"),
     ],
 )
 def test_what_cannot_be_checked_is_said(change, why):
@@ -451,9 +451,7 @@ def test_a_dose_of_nothing_has_no_price():
         (lambda ds: rk.spillover(ds, measures={}), "no measures"),
         (lambda ds: rk.dose_response(rk.score(ds, "words", progress=False), bins=0), "bins=0"),
         (
-            lambda ds: rk.dose_response(
-                rk.score(ds.map(lambda r: {"attribute": "politeness"}), "words", progress=False)
-            ),
+            lambda ds: rk.dose_response(rk.score(ds.map(lambda r: {"attribute": "elegance"}), "words", progress=False)),
             "has no measure",
         ),
     ],
