@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ratekit.columns import bounded, from_text, renaming, table
+from ratekit.columns import bounded, dataset, from_text, renaming, table
 from ratekit.errors import InputError, WorkError, shorten
 from ratekit.schema import listed
 
@@ -59,7 +59,7 @@ def read(path: str | Path, split: str | None = None, columns: Mapping[str, str] 
         A Parquet, JSON Lines, JSON, CSV or TSV file, gzip'd or not, a folder of `Dataset.save_to_disk`, or a folder
         of such files (the shards of one table).
     split : str, optional
-        Of a saved DatasetDict, or of a folder whose shards are named for their split.
+        Of a saved DatasetDict, or of a folder whose shards are named for their split; a single table has none.
     columns : mapping of str to str, optional
         ``{ours: theirs}``. A column of a CSV is typed by the name that it gets.
 
@@ -84,14 +84,14 @@ def read(path: str | Path, split: str | None = None, columns: Mapping[str, str] 
     recover(path)
     if not path.exists():
         raise InputError(f"no such file or folder: {path}")
-    ds = _read_folder(path, split, columns) if path.is_dir() else _read_file(path, columns)
+    ds = _read_folder(path, split, columns) if path.is_dir() else of_split(_read_file(path, columns), split, str(path))
     if len(ds) == 0:
         raise InputError(f"{path}: the table is empty (0 rows)")
     return ds
 
 
 def _read_folder(path: Path, split: str | None, columns: Mapping[str, str] | None) -> Dataset:
-    from datasets import DatasetDict, load_from_disk
+    from datasets import load_from_disk
 
     recover(path / "dataset")  # where the folder is a run's
     if not any((path / name).exists() for name in ("state.json", "dataset_dict.json")):
@@ -103,11 +103,15 @@ def _read_folder(path: Path, split: str | None, columns: Mapping[str, str] | Non
         ds = load_from_disk(str(path))
     except Exception as e:
         raise InputError(f"{path}: not a readable saved dataset ({shorten(e, 120)})") from None
-    return renamed(of_split(ds, split, str(path)) if isinstance(ds, DatasetDict) else ds, columns, str(path))
+    return renamed(of_split(ds, split, str(path)), columns, str(path))
 
 
-def of_split(ds: DatasetDict, split: str | None, where: str) -> Dataset:
-    """The split that is asked for, or the only one. Raises InputError."""
+def of_split(ds: Dataset | DatasetDict, split: str | None, where: str) -> Dataset:
+    """The split that is asked for, or the only one; a table without splits has none. Raises InputError."""
+    if not isinstance(ds, dict):
+        if split is not None and str(getattr(ds, "split", None)) != split:
+            raise InputError(f"{where} is one table, which holds no split {split!r}; leave split= (--split) out")
+        return ds
     if split is None and len(ds) == 1:
         return next(iter(ds.values()))
     if split is None or split not in ds:
@@ -167,7 +171,6 @@ def renamed(ds: Dataset, columns: Mapping[str, str] | None, where: str) -> Datas
 
 def _read_file(path: Path, columns: Mapping[str, str] | None) -> Dataset:
     import pyarrow as pa
-    from datasets import Dataset
 
     if not stat.S_ISREG(path.stat().st_mode):
         raise InputError(f"{path} is a pipe or a device, not a file; save what comes out of it and give that file")
@@ -180,12 +183,12 @@ def _read_file(path: Path, columns: Mapping[str, str] | None) -> Dataset:
         if suffix == ".parquet":
             return renamed(_parquet(path), columns, str(path))
         if suffix in (".csv", ".tsv"):
-            return Dataset(_csv(path, "\t" if suffix == ".tsv" else ",", columns))
+            return dataset(_csv(path, "\t" if suffix == ".tsv" else ",", columns))
         rows = list(_json_rows(path, suffix))
         if columns:
             new = renaming(list(dict.fromkeys(name for row in rows for name in row)), columns, str(path))
             rows = [{new.get(k, k): v for k, v in row.items() if k in new or k not in new.values()} for row in rows]
-        return Dataset(table(rows, str(path)))
+        return dataset(table(rows, str(path)))
     except InputError:
         raise
     except UnicodeDecodeError as e:
@@ -270,7 +273,7 @@ def _one_json(path: Path, raw: bytes) -> Iterator[dict[str, Any]]:
     """A .json file: an array of objects, columns as pandas writes them, one object, or JSON Lines by another name."""
     text = raw.decode("utf-8").strip()
     try:
-        found = json.loads(text) if text else []
+        found = json.loads(text, object_pairs_hook=_record) if text else []
     except json.JSONDecodeError as e:
         if text.startswith("["):
             raise InputError(f"{path}, line {e.lineno}: not JSON ({e.msg})") from None
@@ -287,6 +290,15 @@ def _one_json(path: Path, raw: bytes) -> Iterator[dict[str, Any]]:
         if not isinstance(row, dict):
             raise InputError(f"{path}: entry {number} is {shorten(row)}, not an object")
         yield row
+
+
+def _record(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, whose keys are there once each; else the last value would stand for the first."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {shorten(next(n for n in names if names.count(n) > 1))!r} is there twice")
+    return found
 
 
 def _of_columns(found: dict[str, Any]) -> list[Any]:
@@ -314,7 +326,7 @@ def _of_columns(found: dict[str, Any]) -> list[Any]:
 
 def _json_row(path: Path, text: str, where: str) -> dict[str, Any]:
     try:
-        row = json.loads(text)
+        row = json.loads(text, object_pairs_hook=_record)
     except (ValueError, RecursionError) as e:
         raise InputError(f"{path}, {where}: not JSON ({shorten(e, 80)}): {shorten(text[:1000])}") from None
     if not isinstance(row, dict):
@@ -324,10 +336,9 @@ def _json_row(path: Path, text: str, where: str) -> dict[str, Any]:
 
 def _parquet(path: Path) -> Dataset:
     import pyarrow.parquet as pq
-    from datasets import Dataset
 
     bounded(len(pq.read_schema(path)), str(path))
-    return Dataset(pq.read_table(path))
+    return dataset(pq.read_table(path))
 
 
 def _csv(path: Path, separator: str, columns: Mapping[str, str] | None) -> pa.Table:
@@ -336,6 +347,7 @@ def _csv(path: Path, separator: str, columns: Mapping[str, str] | None) -> pa.Ta
 
     raw = _whole(path)
     names = _header(path, raw, separator)
+    _refuse_open(path, raw, separator)
     raw, stands_for = _without_returns(raw)
     cells = _cells(path, raw, separator, len(names))
     kept: dict[str, Any] = {}
@@ -369,6 +381,14 @@ def _header(path: Path, raw: bytes, separator: str) -> list[str]:
         raise InputError(f"{path}: cannot be read as csv: no first line that names the columns")
     bounded(len(names), str(path))
     return names
+
+
+def _refuse_open(path: Path, raw: bytes, separator: str) -> None:
+    """Raise InputError where the last quotation mark opens a cell: what follows it would be one text."""
+    last = raw.rfind(b'"')
+    if raw.count(b'"') % 2 and (last == 0 or raw[last - 1 : last] in (separator.encode(), b"\n", b"\r")):
+        line = raw.count(b"\n", 0, last) + 1
+        raise InputError(f"{path}, line {line}: a quotation mark opens a cell and none closes it; is the file whole?")
 
 
 _LONE_RETURN = re.compile(rb"\r(?!\n)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -93,12 +94,17 @@ def refuse_null(values: Any, column: str) -> None:
         raise InputError(f"row {null[0] + 1}: {column!r} is null")
 
 
-def _refuse_nested(values: Any, column: str) -> None:
-    """Raise InputError naming the first row that holds a list or a record where one value is meant."""
+def _refuse_odd(values: Any, column: str) -> None:
+    """Raise InputError naming the first row that holds a list, a record or half a letter where one value is meant."""
     if values.dtype == object:
         for row, value in enumerate(values, 1):
             if isinstance(value, list | dict | set | tuple | np.ndarray):
                 raise InputError(f"row {row}: {column!r} holds {shorten(value)!r}; one value was expected, not several")
+            if isinstance(value, str) and not value.isascii() and _SURROGATE.search(value):
+                raise InputError(f"row {row}: {column!r} holds half of a surrogate pair ({shorten(value)!a})")
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def _as_text(ids: Any) -> Any:
@@ -151,7 +157,7 @@ def groups(ds: Any, by: str | Sequence[str] | None = None) -> Iterator[Group]:
     if len(frame) == 0:
         raise InputError("the dataset has no rows")
     for column in dict.fromkeys([PROMPT_ID, ATTRIBUTE, *columns]):
-        _refuse_nested(frame[column], column)
+        _refuse_odd(frame[column], column)
     refuse_null(frame[PROMPT_ID], PROMPT_ID)
     refuse_null(frame[ATTRIBUTE], ATTRIBUTE)
     treated = treated_bools(frame[TREATED])

@@ -177,9 +177,12 @@ def by_column(column: str, positive: Any = None) -> Label:
             return _parted(values, 0.5, column)
         wanted = {_spelt(v) for v in (positive if isinstance(positive, list | tuple | set) else [positive])}
         found = [None if v is None else _spelt(v) in wanted for v in values]
-        if not any(found):
-            held = listed(sorted({_spelt(v) for v in values if v is not None}), most=10)
-            raise InputError(f"label: no row has {', '.join(sorted(wanted))} in the column {column!r}; it holds {held}")
+        held = {_spelt(v) for v in values if v is not None}
+        if absent := ", ".join(sorted(wanted - held)) or ("" if wanted else "(nothing)"):
+            message = f"label: no row has {absent} in the column {column!r}; it holds {listed(sorted(held), most=10)}"
+            if not wanted & held:
+                raise InputError(message)
+            log.warning("%s", message)
         said = ", ".join(sorted(wanted))
         log.info(
             "label: treated is %s in the column %r: %d of %d rows", said, column, sum(map(bool, found)), len(found)

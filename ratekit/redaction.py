@@ -30,7 +30,7 @@ _USERINFO = re.compile(r"(://)[^\s/?#\"'<>]*@")
 _BARE_USERINFO = re.compile(r"(?<![\w@])[^\s:/@\"'<>()]+:(?!//)[^\s@\"'<>]+@(?=[\w.\[-])")
 _QUERY = re.compile(r"([a-z][a-z0-9+.-]*://[^\s?#\"'<>]*)[?#][^\s\"'<>]*", re.IGNORECASE)
 _PARAMETER = re.compile(
-    r"((?:[?&]|\b)[\w.-]*(?:key|token|secret|passw|signature|\bsig|auth|credential)[\w.-]*=)[^\s&#\"'<>,;)]+",
+    r"((?:[?&]|\b)(?!(?:max|batch|prompt|completion|total)_\w*tokens=)[\w.-]*(?:key|token|secret|passw|signature|\bsig|auth|credential)[\w.-]*=)[^\s&#\"'<>,;)]+",
     re.IGNORECASE,
 )
 _PATH = re.compile(r"[a-z][a-z0-9+.-]*://[^\s?#\"'<>]*", re.IGNORECASE)

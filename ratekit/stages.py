@@ -10,7 +10,6 @@ table = estimate(ds)                          # a tidy DataFrame
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ratekit.attributes import find_attribute, measure_of
+from ratekit.columns import dataset
 from ratekit.errors import InputError, NoRewriteError, unknown
 from ratekit.estimators import ESTIMATORS, Effect, Effects, Floats, LeftOut, effects, refuse_level, row_values
 from ratekit.groups import Group, chains, groups, original_features, plain_columns, reward_matrix
@@ -141,7 +141,6 @@ def rewrite(
     >>> len(ds[0]["rewrites"]), ds[0]["rewrite_status"]
     (2, ['ok', 'ok'])
     """
-    from datasets import Dataset as HFDataset
     from datasets import concatenate_datasets
 
     ds = as_dataset(ds)
@@ -156,8 +155,7 @@ def rewrite(
     table = _table(ds, attribute, rewriter, depth, cache, options, meter or Meter(), progress, {OK})
     gone = [c for c in columns_of(ds) if c.startswith((REWARD_STATUS_PREFIX, MEASURE_PREFIX))]
     ds = without(ds, [REWRITES, REWRITE_STATUS, *gone, *reward_columns(columns_of(ds), how_read=True)])
-    # With a fingerprint of its own, `datasets` does not hash (and for that copy) the whole table.
-    ds = concatenate_datasets([ds, HFDataset(table, fingerprint=uuid.uuid4().hex[:16])], axis=1)
+    ds = concatenate_datasets([ds, dataset(table)], axis=1)
     return with_description(ds, attribute)
 
 

@@ -164,6 +164,21 @@ def test_the_whole_conversation_makes_the_prompt_id():
     assert ids[0] == ids[2] != ids[1]
 
 
+@pytest.mark.parametrize("shape", ["prompt and response", "prompt as turns", "explicit text", "explicit turns"])
+def test_a_system_column_is_a_turn_of_the_prompt(shape, caplog):
+    caplog.set_level("INFO", "ratekit")
+    rows = [{**row, "system": ("Be brief, please.", "Be long.", "")[i % 3]} for i, row in enumerate(SHAPES[shape])]
+    ds = rk.as_dataset(rows)
+    assert "the column 'system' is read as the system turn of each prompt" in caplog.text
+    turns = {tuple(turn["role"] for turn in p) for p in ds["prompt"]}
+    assert turns == {("system", "user"), ("user",)}
+    assert len(set(ds["prompt_id"])) > 6 or len(rows) == 6
+    assert "system" not in ds.column_names
+    assert rk.as_dataset(ds) is ds
+    named = rk.as_dataset([{**row, "system": f"gpt-{i}"} for i, row in enumerate(SHAPES[shape])])
+    assert "system" in named.column_names  # names, not what was said
+
+
 def test_what_was_taken_for_what_is_said_in_one_line(caplog):
     caplog.set_level("INFO", "ratekit")
     rk.as_dataset(SHAPES["explicit text"])
@@ -402,6 +417,10 @@ HOSTILE = {
     "deep.jsonl": ('{"response": ' + "[" * 100_000 + "]" * 100_000 + "}\n", "line 1: not JSON"),
     "deep.json": ("[" * 100_000, "not JSON"),
     "digits.jsonl": ('{"response": "a", "n": ' + "9" * 5000 + "}\n", "line 1: not JSON"),
+    "twice.jsonl": ('{"response": "a", "response": "b"}\n', "line 1: not JSON .the key 'response' is there twice"),
+    "twice.json": ('[{"response": "a", "x": {"y": 1, "y": 2}}]', "the key 'y' is there twice"),
+    "open.csv": ('prompt,response\nq,"a\nq2,b\n', "line 2: a quotation mark opens a cell and none closes it"),
+    "cut.csv": ('prompt,response\nq,a\nq,"b c', "line 3: a quotation mark opens a cell"),
     "wide.csv": (",".join(f"c{i}" for i in range(200_000)) + "\n", "more than 5,000 columns"),
     "wide.jsonl": ("{" + ",".join(f'"c{i}": 1' for i in range(9_000)) + "}\n", "more than 5,000 columns"),
     "half.jsonl": ('{"response": "half \\ud83d"}\n', r"row 1: column 'response' holds \\ud83d"),
@@ -489,6 +508,7 @@ def test_class_names_of_the_dataset_are_words():
         ([1, 2, 3, 4], {"label_column": "label"}, "row 2: .*holds 2, which is not of the scale"),
         (["a", "b"], {"label_column": "label"}, "row 1: .*holds 'a'; a number was expected, or name the value"),
         (["a", "b"], {"label_column": "label", "positive": "c"}, "no row has c in the column 'label'; it holds a, b"),
+        (["a", "b"], {"label_column": "label", "positive": []}, "no row has \\(nothing\\) in the column 'label'"),
         (["a", "b"], {"label_column": "lable"}, "unknown label column 'lable'; did you mean 'label'"),
         (["a", "b"], {"positive": "a"}, "give that as well"),
         ([1, 1, 1, 1], {"column": "sentiment"}, "all 4 rows are treated for 'sentiment', so there is"),

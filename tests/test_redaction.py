@@ -59,7 +59,7 @@ def test_what_an_address_in_use_holds_is_hidden_where_it_stands_alone():
         "http://127.0.0.1:8000/v1 does not answer", "https://huggingface.co/Qwen/Qwen3-4B-Instruct-2507",
         "https://host/v1/chat/completions (404: not found)", "a@b.org", "a:b",
         "http://[::1]:8000/v1", "task-based-evaluation-2024 sk-learn", "key: 3 of 4, tokens: 12 in",
-        "http://host:8000, and mail me@home",
+        "http://host:8000, and mail me@home", "max_tokens=0: a positive number was expected",
     ],
 )  # fmt: skip
 def test_what_is_no_secret_stays(text, monkeypatch):

@@ -144,7 +144,15 @@ def test_what_a_server_says_decides_and_reaches_the_user(status, error, kind, sa
     assert says in fault.message
 
 
+def test_a_wait_of_hours_ends_the_run_and_is_said():
+    error = {"error": {"message": "tokens per day"}}
+    fault = replies.fault_of_status(429, error, {"retry-after": "86400"}, MODEL, ADDRESS)
+    assert (fault.kind, "asks to wait 24.0 hours (429: tokens per day)" in fault.message) == (replies.FATAL, True)
+    assert replies.fault_of_status(429, error, {"retry-after": "900"}, MODEL, ADDRESS).retry_after == 600
+
+
 def test_an_error_in_a_200_is_an_error_with_its_own_code():
+    assert replies.read(0, '{"error": {"code": 502, "message": "overloaded"}}', MODEL, ADDRESS).whole  # thrice at most
     fault = replies.read(0, '{"error": {"code": 401, "message": "bad key"}}', MODEL, ADDRESS)
     assert (fault.kind, "bad key" in fault.message) == (replies.FATAL, True)
 

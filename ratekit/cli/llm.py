@@ -15,7 +15,7 @@ import typer
 from ratekit.cli.help import Command
 from ratekit.errors import InputError
 from ratekit.rewriting.cost import Meter, Prices
-from ratekit.rewriting.options import Options
+from ratekit.rewriting.options import Options, Sampling
 
 PANEL = "Asking an LLM"
 
@@ -38,6 +38,10 @@ class Asked:
 
     options: Options
     cost: Cost
+
+    def __post_init__(self) -> None:
+        if self.cost.budget is not None:
+            Meter(self.prices or Prices(0.0, 0.0), self.cost.budget)  # a budget that is none, also of a dry run
 
     @property
     def prices(self) -> Prices | None:
@@ -87,8 +91,9 @@ def _option(f: Any, kind: Any) -> Any:
     about, flag = f.metadata["help"], f"--{_name(f).replace('_', '-')}"
     if f.name == "template":
         about = "A text file with the rewriting prompt: {phrase}, {response} and perhaps {prompt}."
-    if f.default is not None and type(None) in get_args(kind):  # none leaves out what is there by default
-        read = functools.partial(_number_or_none, type(f.default))
+    numbers = [k for k in get_args(kind) if k in (int, float)]
+    if numbers and type(None) in get_args(kind) and f.name in {s.name for s in fields(Sampling)}:  # none leaves it out
+        read = functools.partial(_number_or_none, numbers[0])
         return typer.Option(flag, help=about, rich_help_panel=PANEL, parser=read, metavar="NUMBER|none")
     return typer.Option(flag, help=about, rich_help_panel=PANEL)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,8 +32,11 @@ class Prices:
     per_million_out: float
 
     def __post_init__(self) -> None:
-        if self.per_million_in < 0 or self.per_million_out < 0:
-            raise InputError("a price per million tokens is not negative")
+        if not (0 <= self.per_million_in < math.inf and 0 <= self.per_million_out < math.inf):
+            raise InputError(
+                f"prices of {self.per_million_in:g} and {self.per_million_out:g} per million tokens: numbers from 0 "
+                "were expected"
+            )
 
     def cost(self, tokens_in: float, tokens_out: float) -> float:
         """Money for so many tokens."""
@@ -72,8 +76,8 @@ class Meter:
     def __post_init__(self) -> None:
         if self.budget is not None and self.prices is None:
             raise InputError("a budget is money, so it needs the prices per million tokens (--price-in, --price-out)")
-        if self.budget is not None and self.budget < 0:
-            raise InputError(f"budget={self.budget}: it cannot be negative")
+        if self.budget is not None and not 0 <= self.budget < math.inf:
+            raise InputError(f"budget={self.budget}: a number from 0 was expected")
 
     def add(self, usage: Mapping[str, int], estimated: bool = False, readable: bool = True) -> None:
         """Count one answer that came."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from email.utils import parsedate_to_datetime
 from time import time
 from typing import Any
@@ -29,6 +29,7 @@ PARAMETER = "parameter"  # the server takes one of the parameters not, or under 
 NO_CHAT = "no_chat"  # a web page, a stream: not what this address is for
 
 LONGEST_WAIT = 600.0  # seconds of Retry-After that are obeyed
+TOO_LONG = 3600.0  # seconds of it that are not waited for: the run ends, and says so
 KEPT_RAW = 100_000  # characters of an unreadable answer that are kept
 _MOST_TOKENS = 10**9  # a count beyond it is no count
 
@@ -97,7 +98,8 @@ def read(index: int, raw: bytes | str, model: str = "", address: str = "") -> Re
         error = data["error"] if isinstance(data["error"], Mapping) else {"message": str(data["error"])}
         status = error.get("code") if isinstance(error.get("code"), int) else error.get("status")
         known = isinstance(status, int) and 400 <= status < 600
-        return fault_of_status(int(status) if known else 200, {"error": error}, {}, model, address)  # type: ignore[arg-type]
+        fault = fault_of_status(int(status) if known else 200, {"error": error}, {}, model, address)  # type: ignore[arg-type]
+        return replace(fault, whole=True)
     return reply_of(index, data, text)
 
 
@@ -258,10 +260,12 @@ def fault_of_status(
             f"the server at {where} has no chat completions (status {status}: {said}); is the address right? Most end "
             "in /v1",
         )
+    if status == 429 and (wait := _asked_wait(headers) or 0.0) > TOO_LONG:
+        return Fault(FATAL, f"the server at {where} asks to wait {wait / 3600:.1f} hours (429: {said})")
     if status == 429:
         return Fault(RETRY, f"429: {said}", rejected=True, retry_after=retry_after(headers))
     if status in (200, 408, 409, 425) or status >= 500:
-        return Fault(RETRY, f"{status}: {said}", retry_after=retry_after(headers), whole=status == 200)
+        return Fault(RETRY, f"{status}: {said}", retry_after=retry_after(headers))
     return _of_parameter(error, whole, f"{status}: {said}") or Fault(BAD, f"{status}: {said}")
 
 
@@ -289,6 +293,11 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     >>> retry_after({"retry-after": "2"}), retry_after({}), retry_after({"retry-after": "soon"})
     (2.0, None, None)
     """
+    seconds = _asked_wait(headers)
+    return None if seconds is None else min(seconds, LONGEST_WAIT)
+
+
+def _asked_wait(headers: Mapping[str, str]) -> float | None:
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         value = headers.get(name)
         if value is None:
@@ -301,5 +310,5 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
             except (TypeError, ValueError):
                 continue
         if seconds == seconds:
-            return min(max(seconds, 0.0), LONGEST_WAIT)
+            return max(seconds, 0.0)
     return None

@@ -37,7 +37,7 @@ from ratekit.schema import (
 )
 from ratekit.sources.labels import labelled
 from ratekit.sources.public import SOURCES, prompt_key
-from ratekit.sources.shapes import SHAPES, kind_of, parse, recognised, require_schema, turns_until
+from ratekit.sources.shapes import SHAPES, kind_of, parse, recognised, require_schema, turns_until, with_system
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -138,6 +138,7 @@ def _read(
             raise InputError(refused)
         require_schema(source, table, where)
         return typed(parse(source, table, where), where), where, False
+    table = with_system(table, where)
     name, shape = recognised(table, where)
     if turn is not None:
         if name != "messages":
@@ -161,16 +162,14 @@ def _held(x: Any, split: str | None, where: str | None) -> tuple[Dataset, str]:
     from datasets import Dataset, DatasetDict
 
     name = where or f"the {type(x).__name__}"
-    if isinstance(x, Dataset):
-        return x, name
-    if isinstance(x, DatasetDict):
+    if isinstance(x, Dataset | DatasetDict):
         return files.of_split(x, split, name), name
     if isinstance(x, pd.DataFrame):
         return _of_frame(x, name), name
     if isinstance(x, Mapping):
         return _of_lists(x, name), name
     if isinstance(x, Iterable) and hasattr(x, "__len__"):
-        return Dataset(arrow_columns.table(list(x), name)), name
+        return arrow_columns.dataset(arrow_columns.table(list(x), name)), name
     raise InputError(
         f"rows were expected (a Dataset, DataFrame, list of records, record of lists, path or hub id), got {name}"
         + (f" {shorten(x, 80)!r}" if not hasattr(x, "features") else "; take its rows into a Dataset first")
@@ -179,7 +178,6 @@ def _held(x: Any, split: str | None, where: str | None) -> tuple[Dataset, str]:
 
 def _of_lists(x: Mapping[str, Any], where: str) -> Dataset:
     import pyarrow as pa
-    from datasets import Dataset
 
     values: dict[str, list[Any]] = {}
     arrow_columns.bounded(len(x), where)
@@ -192,13 +190,12 @@ def _of_lists(x: Mapping[str, Any], where: str) -> Dataset:
     lengths = {name: len(v) for name, v in values.items()}
     if len(set(lengths.values())) > 1:
         raise InputError(f"{where}: columns of different lengths ({shorten(lengths, 200)})")
-    return Dataset(pa.table({name: arrow_columns.column(where, name, v) for name, v in values.items()}))
+    return arrow_columns.dataset(pa.table({name: arrow_columns.column(where, name, v) for name, v in values.items()}))
 
 
 def _of_frame(frame: Any, where: str) -> Dataset:
     """A DataFrame without its index; NaN is null, also in the arrays that `Dataset.to_pandas` makes of lists."""
     import pyarrow as pa
-    from datasets import Dataset
 
     names = [str(c) for c in frame.columns]
     arrow_columns.bounded(len(names), where)
@@ -218,7 +215,7 @@ def _of_frame(frame: Any, where: str) -> Dataset:
             made[name] = array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as e:
             raise InputError(f"{where}: column {name!r} cannot be read ({shorten(e, 100)})") from None
-    return Dataset(pa.table(made))
+    return arrow_columns.dataset(pa.table(made))
 
 
 def _listed(value: Any) -> Any:
@@ -305,7 +302,7 @@ def typed(ds: Dataset, where: str) -> Dataset:
         That names the row and the column of a value that cannot be read.
     """
     import pyarrow as pa
-    from datasets import Dataset, DatasetInfo
+    from datasets import DatasetInfo, Features
 
     have = ds.column_names
     new: dict[str, Any] = {}
@@ -326,9 +323,9 @@ def typed(ds: Dataset, where: str) -> Dataset:
     order = [c for c in (PROMPT_ID, PROMPT) if c in new and c not in have] + have
     arrow = ds.with_format("arrow")[:]
     table = pa.table({c: new[c] if c in new else arrow[c] for c in order})
-    features = Dataset(table).features
+    features = Features.from_arrow_schema(table.schema)
     features.update({c: ds.features[c] for c in have if c not in new})  # names of classes stay
-    return Dataset(table, info=DatasetInfo(description=ds.info.description, features=features))
+    return arrow_columns.dataset(table, DatasetInfo(description=ds.info.description, features=features))
 
 
 def _reader(name: str) -> Any:

@@ -210,6 +210,45 @@ SHAPES: dict[str, Source] = {
 }  # fmt: skip
 
 
+SYSTEM = ("system", "system_prompt")
+
+
+def with_system(ds: Dataset, where: str) -> Dataset:
+    """The table with a column of system texts as the first turn of its prompts; without both it is given back as it is.
+
+    Examples
+    --------
+    >>> from datasets import Dataset
+    >>> ds = Dataset.from_list([{"system": "Be brief.", "prompt": "Why?", "response": "So."}])
+    >>> [turn["role"] for turn in with_system(ds, "here")["prompt"][0]]
+    ['system', 'user']
+    """
+    have = ds.column_names
+    name = next((c for c in SYSTEM if c in have and holds(ds, c, "text")), None)
+    if name is None or PROMPT not in have or not holds(ds, PROMPT, "text|turns"):
+        return ds
+    if name == "system" and not any(_is_said(text) for text in ds[name]):  # names of what made the responses
+        return ds
+    prompts = []
+    for index, (system, prompt) in enumerate(zip(ds[name], ds[PROMPT], strict=True), 1):
+        try:
+            turns = asked(prompt)
+        except InputError as e:
+            raise InputError(f"{where}, row {index}: {e}") from None
+        first = (
+            [] if not system or any(t["role"] == "system" for t in turns) else [{"role": "system", "content": system}]
+        )
+        prompts.append(first + turns)
+    log.info("%s: the column %r is read as the system turn of each prompt", where, name)
+    column = arrow_columns.column(where, PROMPT, prompts)
+    return ds.remove_columns([name, PROMPT]).add_column(PROMPT, column.to_pylist())
+
+
+def _is_said(text: str | None) -> bool:
+    words = (text or "").split()
+    return len(words) > 2 or (len(words) == 2 and words[-1][-1] in ".!:")
+
+
 # --- recognition ------------------------------------------------------------------------------------------
 
 
@@ -252,17 +291,23 @@ def holds(ds: Dataset, column: str, kinds: str) -> bool:
 def _unknown_shape(ds: Dataset, where: str) -> InputError:
     near = [
         f"{theirs!r} for {ours!r}"
-        for ours in (RESPONSE, PROMPT)
+        for ours, names in _OTHER_NAMES.items()
         for theirs in ds.column_names
-        if ours not in ds.column_names and theirs.lower() in (ours, f"{ours}s", "text", "answer", "output", "question")
+        if ours not in ds.column_names and theirs.strip().lower() in (ours, f"{ours}s", *names)
     ]
-    hint = f" (perhaps {near[0]})" if near else ""
+    hint = f" (perhaps {' and '.join(near[:2])})" if near else ""
     kinds = listed([f"{c} ({kind_of(ds.data.schema.field(c).type)})" for c in ds.column_names])
     known = "; ".join(shape.about for shape in SHAPES.values())
     return InputError(
         f"{where}: no column 'response' (columns: {kinds}), and none of the other forms that are known: {known}; "
         f"say which column is which with columns={{'response': '...'}} (--column response=...){hint}"
     )
+
+
+_OTHER_NAMES = {
+    RESPONSE: ("text", "answer", "output", "review", "reply", "content", "generation", "model_output"),
+    PROMPT: ("question", "instruction", "query", "input"),
+}
 
 
 def kind_of(arrow: Any) -> str:
@@ -296,7 +341,6 @@ def kind_of(arrow: Any) -> str:
 
 def parse(source: Source, ds: Dataset, where: str) -> Dataset:
     """The responses that the rows of a form hold. Raises InputError that names the row."""
-    from datasets import Dataset
 
     carried = [c for c in (TREATED, REWRITES, *reward_columns(ds.column_names, how_read=True)) if c in ds.column_names]
     if carried and not {TREATED, REWRITES} & set(source.columns):
@@ -321,7 +365,7 @@ def parse(source: Source, ds: Dataset, where: str) -> Dataset:
         log.warning("%s: %d of %d rows hold no response and were dropped", where, unread, len(ds))
     if not rows:
         raise InputError(f"{where}: no row holds a response")
-    return Dataset(arrow_columns.table(rows, where))
+    return arrow_columns.dataset(arrow_columns.table(rows, where))
 
 
 def require_schema(source: Source, ds: Dataset, where: str) -> None:
