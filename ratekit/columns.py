@@ -73,7 +73,7 @@ def table(rows: Sequence[Mapping[str, Any]], where: str) -> pa.Table:
 
 
 def dataset(arrow: pa.Table, info: Any = None) -> Dataset:
-    """An Arrow table as a Dataset with a fingerprint of its own; `datasets` would pickle and hash the table for one.
+    """An Arrow table as a Dataset with a fingerprint of its own; `datasets` would hash the whole table for one.
 
     Examples
     --------
@@ -103,6 +103,8 @@ def column(where: str, name: str, values: Sequence[Any]) -> Any:
     for number, value in enumerate(values, 1):
         if isinstance(value, list | tuple | dict) and depth(value) > MAX_DEPTH:
             raise InputError(f"{where}, row {number}: column {name!r} is nested more than {MAX_DEPTH} deep")
+        if isinstance(value, set | frozenset):
+            raise InputError(f"{where}, row {number}: column {name!r} holds a set, which has no order; give a list")
     if name in TURNS and any(_are_turns(v) for v in values):
         values = conversations(where, name, values)
     try:

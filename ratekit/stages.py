@@ -431,13 +431,16 @@ def estimate(
             raise InputError(f"sample='two-phase' has analytic standard errors alone, not uncertainty={uncertainty!r}")
     columns = [find_reward(ds, r) for r in rewards] if rewards else reward_columns(columns_of(ds))
     parts = list(groups(ds, by))
-    doses = _own_measures(ds, parts, measures)
+    texts = chains(ds) if {RESPONSE, REWRITES} <= set(columns_of(ds)) else None
+    doses = _own_measures(ds, texts, parts, measures)
     dosed = any(own is not None for own in doses)
     rows: list[dict[str, Any]] = []
     left_out: dict[str, list[LeftOut]] = {}
     notes = _pooling(ds, [by] if isinstance(by, str) else list(by or []))
     for column in columns:
         matrix = reward_matrix(ds, column)
+        if texts is not None:
+            _refuse_more(matrix, texts, column)
         known = original_features(ds, matrix[:, 0]) if sample == "two-phase" and matrix.shape[1] else None
         for group, own in zip(parts, doses, strict=True):
             labels = {**group.labels, "reward_model": reward_name(column)}
@@ -481,11 +484,22 @@ SAMPLES = ("complete", "two-phase")
 LARGE_CLUSTER = 0.2  # share of the rows
 
 
+def _refuse_more(matrix: Floats, texts: list[list[str | None]], column: str) -> None:
+    """Raise InputError naming the first row with a reward of a rewrite that it does not have."""
+    lengths = np.array([len(chain) for chain in texts])
+    more = np.isfinite(matrix) & (np.arange(matrix.shape[1]) >= lengths[:, None])
+    if more.any():
+        row = int(np.flatnonzero(more.any(axis=1))[0])
+        raise InputError(
+            f"row {row + 1}: {column} has {int(np.flatnonzero(more[row])[-1]) + 1} rewards, and the row {lengths[row]} "
+            "texts (the response and its rewrites); score the rows again"
+        )
+
+
 def _own_measures(
-    ds: Any, parts: list[Group], measures: Mapping[str, Measure] | None
+    ds: Any, texts: list[list[str | None]] | None, parts: list[Group], measures: Mapping[str, Measure] | None
 ) -> list[tuple[Floats, str] | None]:
     """Per group the attribute's own measure of every text, (n, depth+1), and its name; None without either."""
-    texts = chains(ds) if {RESPONSE, REWRITES} <= set(columns_of(ds)) else None
     found: list[tuple[Floats, str] | None] = []
     for group in parts:
         attribute = str(group.labels[ATTRIBUTE])

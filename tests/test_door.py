@@ -239,6 +239,7 @@ REFUSED = {
     "a text that names nothing": ("  ", r"named by an empty text"),
     "a very long name": ("a" * 5000, r"unknown source"),
     "too many columns": ([{f"c{i}": 1 for i in range(6000)}], r"more than 5,000 columns"),
+    "a set": ([{"response": "a", "treated": True, "rewrites": {"b", "c"}}], r"row 1: .* a set, which has no order"),
     "deep nesting": ([{"response": "a", "x": json.loads("[" * 90 + "]" * 90)}], r"row 1: column 'x' is nested"),
 }  # fmt: skip
 

@@ -207,6 +207,17 @@ def test_bad_scored_data_give_one_line_with_row_and_column(case):
     assert "\n" not in str(caught.value)
 
 
+def test_a_reward_of_a_rewrite_that_is_not_there_is_refused():
+    rows = [
+        {"prompt_id": str(i), "prompt": "q", "response": f"text {i}", "attribute": "length", "treated": i % 2 == 0,
+         "rewrites": ["a", "b"][: 2 - (i == 3)], "reward/r": [1.0, 2.0, None if i == 2 else 3.0]} for i in range(6)
+    ]  # fmt: skip
+    with pytest.raises(InputError, match="row 4: reward/r has 3 rewards, and the row 2 texts"):
+        rk.estimate(rows)
+    rows[3]["reward/r"][2] = None
+    assert len(rk.estimate(rows))
+
+
 @pytest.mark.parametrize(("column", "stage"), [("treated", "label"), ("prompt_id", "load"), ("reward/r", "score")])
 def test_a_missing_column_is_named_with_the_stage_that_adds_it(column, stage):
     good = {"prompt_id": ["a", "b"], "attribute": "x", "treated": [True, False], "reward/r": [[1.0], [2.0]]}
