@@ -218,6 +218,11 @@ def test_odd_tables_give_the_oracles_number_or_one_line(tmp_path):
     tables(80, tmp_path)
 
 
+@pytest.mark.parametrize("seed", [10_378, 10_714, 12_900])
+def test_tables_that_once_ended_in_another_exception(seed, tmp_path):
+    tables(1, tmp_path, start=seed)
+
+
 def test_damaged_files_are_read_or_refused_in_one_line(tmp_path):
     files(60, tmp_path)
 

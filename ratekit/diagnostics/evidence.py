@@ -83,7 +83,9 @@ def evidence(
             rows=group.rows,
             treated=group.treated,
             clusters=group.clusters,
-            ok=np.array([[len(s) > k and s[k] in USABLE for k in range(depth)] for s in said], bool).reshape(-1, depth),
+            ok=np.array([[len(s) > k and s[k] in USABLE for k in range(depth)] for s in said], bool).reshape(
+                len(said), depth
+            ),
             kept=_by_pass(mine, depth, lambda sources, rewrites: list(map(shared_words, sources, rewrites))),
             repeated=_by_pass(mine, depth, partial(_repeats, moves=moves)),
             unit=None if own is None else unit_of(own),
