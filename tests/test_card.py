@@ -332,3 +332,12 @@ def test_the_diagonal_has_the_numbers_of_the_card():
     one = diagonal.one(0, 40)
     own = one[(one["size"] == 0.5) & (one["pays"] == one["varied"])]
     assert own["true"].to_numpy() == pytest.approx(0.5)
+
+
+def test_the_committed_diagonal_keeps_its_bounds():
+    cells = pd.read_csv(ROOT / "experiments" / "diagonal.csv")
+    own = cells[cells["pays"] == cells["varied"]]
+    assert len(own) >= 14
+    assert (own["found"] >= 0.8).all()  # power, with the rows that the plan asks for
+    assert cells.loc[cells["null"], "found"].mean() < 0.05
+    assert cells.loc[cells["null"], "true"].abs().max() < 1e-9
