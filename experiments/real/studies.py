@@ -278,7 +278,7 @@ def merging(place: Place) -> dict[str, Any]:
             barrier_points=1, progress=False, seed=place.seed,
         )  # fmt: skip
         place.write("merging_audit", table)
-        place.draw("merging_audit", rk.plots.merges(table))
+        place.draw("merging_audit", rk.plots.merges(table, about="length").figure)
     return {"texts": len(table) * (3 * len(halves[0]) + 2 * len(pairs)), "rows": len(table)}
 
 
