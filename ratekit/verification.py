@@ -25,7 +25,7 @@ from ratekit import files
 from ratekit.attributes import find_attribute
 from ratekit.audits import folder as on_disk
 from ratekit.audits.inputs import changed
-from ratekit.audits.study import Labelled, Settings, dropped, labelled, rewriters_of, rewritten
+from ratekit.audits.study import Labelled, Settings, dropped, labelled, notes_of, rewriters_of, rewritten
 from ratekit.cards import Card, suite
 from ratekit.errors import InputError, shorten
 from ratekit.rewriting.archive import faults
@@ -249,7 +249,7 @@ def _effects(folder: Path, ds: Dataset, record: Mapping[str, Any]) -> Iterator[s
     import pandas as pd
 
     derived = estimate(ds, by=record.get("by"))
-    if list(derived.attrs.get("notes", [])) != record.get("notes"):
+    if notes_of(ds, derived, record.get("by")) != record.get("notes"):
         yield f"{on_disk.RECORD}: the notes are not those of the estimates"
     kept = (folder / on_disk.EFFECTS).read_text(encoding="utf-8")
     if kept == (again := as_csv(derived)):

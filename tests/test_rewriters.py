@@ -148,6 +148,9 @@ def test_an_audit_of_two_rewriters_has_an_effect_for_each_and_one_over_them(tmp_
     assert over.highest - over.lowest > 0
     assert "2 rewriters" in repr(found)
     two = ["rules", "rules:mend=0.5"]
+    assert "under two rewriters have the rewards" in repr(
+        rk.audit(data, "words", "length", rewriter=two, depth=1, progress=False)
+    )
     kept = rk.audit(data, "words", "length", rewriter=two, progress=False, out=tmp_path / "two")
     assert rk.Audit.load(tmp_path / "two").across_rewriters.equals(kept.across_rewriters)
     assert rk.verify(tmp_path / "two").differences == ()

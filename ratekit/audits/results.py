@@ -90,7 +90,13 @@ class Audit:
 
     @property
     def across_rewriters(self) -> pd.DataFrame | None:
-        """`rk.across_rewriters` of the rows; None where one rewriter rewrote them."""
+        """`rk.across_rewriters` of the rows; None where one rewriter rewrote them.
+
+        Raises
+        ------
+        InputError
+            Under two rewriters have a second rewrite with its reward.
+        """
         return across_rewriters(self.dataset) if REWRITER in self.groups else None
 
     @cached_property

@@ -122,15 +122,6 @@ def remarks(audit: Audit) -> list[str]:
         said.append(f"rewrites that failed: {', '.join(f'{n:,} {status}' for status, n in statuses.items())}")
     dropped = audit.effects.groupby("reward_model", sort=False)["n_dropped"].max()
     said += [f"rows dropped under {name}: at most {n:,}" for name, n in dropped.items() if n]
-    across = audit.across_rewriters
-    for row in [] if across is None else across[across["estimand"] == across["estimand"].iloc[0]].to_dict("records"):
-        seen = interval(
-            {**row, "estimate_sd": row["estimate"], "ci_low_sd": row["ci_low"], "ci_high_sd": row["ci_high"]}
-        )
-        said.append(
-            f"{row['attribute']}, {row['reward_model']}, {row['n_rewriters']} rewriters: {seen}; SD between them "
-            f"{row['tau']:.2f} [{row['tau_low']:.2f}, {row['tau_high']:.2f}]"
-        )
     rewriting = record.get("rewriting") or {}
     if rewriting.get("stopped"):
         said.append(f"not finished: {rewriting['stopped']}")

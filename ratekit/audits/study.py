@@ -14,6 +14,7 @@ from ratekit.attributes import find_attribute
 from ratekit.audits import folder as on_disk
 from ratekit.audits.inputs import attribute_print, changed, data_print, reward_print, rewriter_print
 from ratekit.audits.results import Audit
+from ratekit.diagnostics.rewriters import disagreement
 from ratekit.errors import InputError
 from ratekit.labellers import Attribute
 from ratekit.rewriting import Options, make_rewriter
@@ -327,12 +328,17 @@ def carry_out(
         _keep(folder, ds, record)
     by = REWRITER if "" not in rewriters_of(settings.rewriter) else by if by in columns_of(ds) else None
     effects = table(ds) if table is not None else estimate(ds, by=by)
-    record |= {"notes": list(effects.attrs.get("notes", [])), "dropped": dropped(ds), "by": by, **(about or {})}
+    record |= {"notes": notes_of(ds, effects, by), "dropped": dropped(ds), "by": by, **(about or {})}
     record["seconds"] = round(record.get("seconds", 0.0) + time.monotonic() - begun, 1)
     if folder is not None:
         on_disk.write_effects(folder, effects, record, draw)
         on_disk.write_record(folder, record)
     return Audit(ds, effects, record, folder)
+
+
+def notes_of(ds: Dataset, effects: pd.DataFrame, by: str | None) -> list[str]:
+    """What the record says beside the effects: how far several rewriters disagree, and what was left out."""
+    return [*(disagreement(ds) if by == REWRITER else []), *effects.attrs.get("notes", [])]
 
 
 def _keep(folder: Path | None, ds: Dataset, record: dict[str, Any]) -> None:

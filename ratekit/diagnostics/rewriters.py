@@ -121,6 +121,29 @@ def across_rewriters(
     return adjust(table)
 
 
+def disagreement(ds: Any) -> list[str]:
+    """A line for each attribute and reward model: the effect over rewriters, and the SD between them.
+
+    Examples
+    --------
+    >>> import ratekit as rk
+    >>> found = rk.audit("reviews", "vader", "sentiment", rewriter=["rules", "replay"], progress=False)
+    >>> disagreement(found.dataset)
+    ['sentiment, vader, 2 rewriters: +1.47 [-0.80, +3.73] SD; SD between them 0.24 [0.08, 8.03]']
+    """
+    try:
+        table = across_rewriters(ds)
+    except InputError as e:
+        return [str(e)]
+    first = table.drop_duplicates([ATTRIBUTE, "reward_model"])
+    return [
+        f"{row[ATTRIBUTE]}, {row['reward_model']}, {row['n_rewriters']} rewriters: {row['estimate']:+.2f} "
+        f"[{row['ci_low']:+.2f}, {row['ci_high']:+.2f}] SD; SD between them {row['tau']:.2f} "
+        f"[{row['tau_low']:.2f}, {row['tau_high']:.2f}]"
+        for row in first.to_dict("records")
+    ]
+
+
 def _parts(r: Floats, group: Group, estimator: str, unit: str) -> dict[str, tuple[float, Floats, float, int]]:
     """Each estimand of one rewriter: estimate, scores by cluster, degrees of freedom, rows."""
     how, n_codes = ESTIMATORS[estimator], int(group.clusters.max(initial=-1)) + 1
