@@ -9,6 +9,7 @@ from __future__ import annotations
 import dis
 import functools
 import hashlib
+import logging
 import re
 import sys
 import sysconfig
@@ -72,8 +73,8 @@ def _parts(thing: Any, home: str, seen: Seen) -> Iterator[str]:
     elif isinstance(thing, types.CodeType):
         yield thing.co_code.hex() + repr(thing.co_names)
         yield from _each(thing.co_consts, home, seen)
-    elif isinstance(thing, types.ModuleType):
-        yield thing.__name__
+    elif isinstance(thing, types.ModuleType | logging.Logger):  # a logger leads to all others
+        yield thing.name if isinstance(thing, logging.Logger) else thing.__name__
     elif isinstance(thing, property | functools.cached_property):
         yield from _parts(thing.fget if isinstance(thing, property) else thing.func, home, seen)
     elif isinstance(thing, functools.partial):

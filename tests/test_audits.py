@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 
@@ -297,6 +298,16 @@ def test_what_a_callable_changes_itself_is_not_in_its_fingerprint():
         before = code_print(reward)
         reward([""], ["a"])
         assert code_print(reward) == before
+
+
+def test_what_an_attribute_is_known_by_does_not_hang_on_what_was_done_since():
+    from ratekit.attributes import ATTRIBUTES
+    from ratekit.audits.inputs import attribute_print
+
+    before = {name: attribute_print(a) for name, a in ATTRIBUTES.items()}
+    logging.getLogger("one.that.was.not.there").addHandler(logging.NullHandler())
+    rk.label(rk.load("reviews", attribute="length"), "complexity")
+    assert {name: attribute_print(a) for name, a in ATTRIBUTES.items()} == before
 
 
 def test_a_file_that_changed_within_its_second_is_run_again(tmp_path):
