@@ -161,19 +161,10 @@ def groups(ds: Any, by: str | Sequence[str] | None = None) -> Iterator[Group]:
     refuse_null(frame[PROMPT_ID], PROMPT_ID)
     refuse_null(frame[ATTRIBUTE], ATTRIBUTE)
     treated = treated_bools(frame[TREATED])
-    clusters = pd.factorize(_as_text(frame[PROMPT_ID]).to_numpy(dtype=object))[0].astype(np.int64)
-    names = [*columns, ATTRIBUTE]
-    parted = [pd.factorize(frame[name].to_numpy(dtype=object), use_na_sentinel=False) for name in names]
-    for name, (codes, values) in zip(names, parted, strict=True):
-        for k, value in enumerate(values):
-            if isinstance(value, str) and not value.isascii() and value.encode("utf-8", "replace").decode() != value:
-                row = int(np.flatnonzero(codes == k)[0]) + 1
-                raise InputError(f"row {row}: {name!r} holds {shorten(value)!r}, half a character that is no Unicode")
-    of = np.unique(np.stack([codes for codes, _ in parted]), axis=1, return_inverse=True)[1].reshape(-1)
-    firsts = pd.factorize(of)[0]
-    for index in np.split(np.argsort(firsts, kind="stable"), np.cumsum(np.bincount(firsts))[:-1]):
-        labels = {name: values[codes[index[0]]] for name, (codes, values) in zip(names, parted, strict=True)}
-        yield Group(labels, index, treated[index], clusters[index])
+    clusters = pd.factorize(_as_text(frame[PROMPT_ID]))[0].astype(np.int64)
+    for key, index in frame.groupby([*columns, ATTRIBUTE], sort=False, dropna=False).indices.items():
+        key = key if isinstance(key, tuple) else (key,)
+        yield Group(dict(zip([*columns, ATTRIBUTE], key, strict=True)), index, treated[index], clusters[index])
 
 
 def original_features(ds: Any, r0: Floats) -> Floats:

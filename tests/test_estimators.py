@@ -523,22 +523,3 @@ def test_rows_whose_sds_were_not_counted_are_divided_by_the_sd_that_they_are_giv
     assert out["estimate"].tolist() == [1.4, 1.5]
     assert out["ci_high"].tolist() == [2.6, 2.5]
     assert out.attrs["unit"] == "SD of this sample"
-
-
-def test_missing_names_are_a_group_and_half_a_character_is_refused():
-    n, odd = 24, "no\ud83dpe"
-    rng = np.random.default_rng(0)
-    frame = pd.DataFrame({
-        "prompt_id": [f"{odd}{i}" for i in range(n)], "attribute": ["one", "length"] * (n // 2),
-        "treated": [i % 4 < 2 for i in range(n)], "source": [None if i % 3 else "a" for i in range(n)],
-        "reward/r": [list(row) for row in rng.normal(size=(n, 3))],
-    }, dtype=object)  # fmt: skip
-    table = rk.estimate(frame, by="source")
-    assert set(table["attribute"]) == {"one", "length"}
-    alone = rk.estimate(frame[frame["source"].notna() & (frame["attribute"] == "length")])
-    mine = table[table["source"].notna() & (table["attribute"] == "length")]
-    np.testing.assert_array_equal(mine["estimate"], alone["estimate"])
-    assert table["source"].isna().any()
-    frame.loc[3, "attribute"] = odd
-    with pytest.raises(InputError, match=r"row 4: 'attribute' holds .*no Unicode"):
-        rk.estimate(frame)
