@@ -1,14 +1,16 @@
 """The columns `rewrites` and `rewrite_status` of a dataset, by any rewriter.
 
-A chat rewriter streams (stream.py), and its chains are spooled to a file as they end, so that memory does not grow
-with the rows. Any other callable is asked in blocks, one pass over all rows after the other.
+A chat rewriter streams (stream.py); any other callable is asked in blocks, one pass over all rows after the other. What
+they give is spooled to a file as it comes, so that memory does not grow with the texts.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import mmap
 import tempfile
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -147,8 +149,7 @@ def rewrite_chains(
     """
     if isinstance(rewriter, ChatRewriter):
         return _by_chat(ds, rewriter, depth, progress, meter or Meter())
-    rows = list(rows_of(ds, with_prompt=False))
-    return table_of(_by_blocks(rows, attribute, rewriter, depth, cache, progress))
+    return _by_blocks(ds, attribute, rewriter, depth, cache, progress)
 
 
 def _by_chat(ds: Dataset, rewriter: ChatRewriter, depth: int, progress: bool, meter: Meter) -> pa.Table:
@@ -167,31 +168,84 @@ def _by_chat(ds: Dataset, rewriter: ChatRewriter, depth: int, progress: bool, me
     return spool.table()
 
 
+class _Results:
+    """The rewrites of one pass on disk: of each distinct (text, side) one, and which of them each row has."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.spool, self.of_row = Spool(folder), array("q")
+        self._number: dict[bytes, int] = {}
+        self._block: tuple[int, list[str | None], list[str]] = (-1, [], [])
+
+    def meet(self, text: str | None, side: bool) -> bool:
+        """Add a row; whether its text is to be asked for."""
+        if text is None:
+            self.of_row.append(-1)
+            return False
+        key = hashlib.blake2b(
+            text.encode("utf-8", "surrogatepass"), digest_size=16, key=b"01"[side : side + 1]
+        ).digest()
+        known = len(self._number)
+        self.of_row.append(self._number.setdefault(key, known))
+        return len(self._number) > known
+
+    def close(self) -> None:
+        """All have been added."""
+        self._number.clear()
+        table = self.spool.table()
+        self.columns = [[chunk.flatten() for chunk in table[name].chunks] for name in (REWRITES, REWRITE_STATUS)]
+
+    def __iter__(self) -> Iterator[Rewrite]:
+        """Of each row."""
+        for number in self.of_row:
+            if number < 0:
+                yield Rewrite(None, NOT_ATTEMPTED)
+                continue
+            block, place = divmod(number, SPOOLED)
+            if block > self._block[0]:  # mostly they come in order
+                self._block = (block, *(column[block].to_pylist() for column in self.columns))
+            if block == self._block[0]:
+                yield Rewrite(self._block[1][place], self._block[2][place])
+            else:
+                yield Rewrite(*(column[block][place].as_py() for column in self.columns))
+
+
 def _by_blocks(
-    rows: list[Row], attribute: Attribute, rewriter: Rewriter, depth: int, cache: str | Path | None, progress: bool
-) -> list[Chain]:
+    ds: Dataset, attribute: Attribute, rewriter: Rewriter, depth: int, cache: str | Path | None, progress: bool
+) -> pa.Table:
+    """Pass by pass; in memory there are a digest of each distinct text of a pass and some thousand texts."""
     from tqdm.auto import tqdm
 
-    stored = _stored(rewriter, attribute, cache)
-    current: list[str | None] = [row.text for row in rows]
-    target = [row.target for row in rows]
-    chains: list[Chain] = [([], []) for _ in rows]
-    total, name = depth * len(rows), f"rewrite {attribute.name}"
-    with tqdm(total=total, desc=name, unit="text", disable=not progress, delay=2) as bar:
-        for _ in range(depth):
-            asked = list(dict.fromkeys((t, side) for t, side in zip(current, target, strict=True) if t is not None))
-            done: dict[tuple[str | None, bool], Rewrite] = {}
-            for start in range(0, len(asked), BLOCK):
-                block = asked[start : start + BLOCK]
-                done.update(zip(block, stored([t for t, _ in block], [s for _, s in block]), strict=True))
-                bar.update(round(len(block) * len(current) / len(asked)))
-            for i, (text, side) in enumerate(zip(current, target, strict=True)):
-                result = done.get((text, side), Rewrite(None, NOT_ATTEMPTED))
-                chains[i][0].append(result.text)
-                chains[i][1].append(result.status)
-                current[i] = result.text
-            target = [not side for side in target]
-    return chains
+    stored, folder, name = _stored(rewriter, attribute, cache), None if cache is None else Path(cache), attribute.name
+    passes: list[_Results] = []
+    with tqdm(total=depth * len(ds), desc=f"rewrite {name}", unit="text", disable=not progress, delay=2) as bar:
+        for k in range(depth):
+            found = _Results(folder)
+            for asked in _blocks(ds, passes, found):
+                for result in stored([t for t, _ in asked], [side for _, side in asked]):
+                    found.spool.add(([result.text], [result.status]))
+                bar.update(k * len(ds) + len(found.of_row) - bar.n)
+            found.close()
+            passes.append(found)
+    spool = Spool(folder)
+    for chain in zip(*passes, strict=True):
+        spool.add(([r.text for r in chain], [r.status for r in chain]))
+    return spool.table()
+
+
+def _blocks(ds: Dataset, passes: list[_Results], found: _Results) -> Iterator[list[tuple[str, bool]]]:
+    """What the next pass is to ask for: each distinct text of the rows, or of the pass before, with its side."""
+    asked: list[tuple[str, bool]] = []
+    before: Iterator[str | None] | None = (r.text for r in passes[-1]) if passes else None
+    for row in rows_of(ds, with_prompt=False):
+        text = row.text if before is None else next(before)
+        side = row.target ^ bool(len(passes) % 2)
+        if found.meet(text, side):
+            asked.append((str(text), side))
+        if len(asked) == BLOCK:
+            yield asked
+            asked = []
+    if asked:
+        yield asked
 
 
 def _stored(rewriter: Rewriter, attribute: Attribute, cache: str | Path | None) -> Rewriter:

@@ -1,0 +1,65 @@
+"""The memory of a whole `ratekit audit` at 10,000 and at 100,000 rows: load, label, rewrite, score, estimate, report.
+
+    python benchmarks/memory.py                   # by rules, rewarded by words: no model and no network
+    python benchmarks/memory.py --rows 10000
+
+The audit runs in a process of its own, which is looked at ten times a second. `anonymous` is the memory that the
+process holds; `resident` counts the pages of files that it has mapped too, which the system takes back when it likes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def write_rows(path: Path, n: int) -> float:
+    """n rows of some 380 characters, all different; MiB of text."""
+    from datasets import Dataset
+
+    import ratekit as rk
+
+    texts = rk.load("reviews", attribute="length")["response"]
+    made = [f"{texts[i % len(texts)]} Take {i}." for i in range(n)]
+    Dataset.from_dict({"prompt": [f"Review number {i}" for i in range(n)], "response": made}).to_parquet(path)
+    return sum(map(len, made)) / 2**20
+
+
+def measured(n: int) -> dict[str, float]:
+    """An audit of n rows: MiB at the most, and seconds."""
+    with tempfile.TemporaryDirectory() as folder:
+        text = write_rows(Path(folder, "rows.parquet"), n)
+        began = time.monotonic()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ratekit", "audit", "--data", f"{folder}/rows.parquet", "-a", "length", "-r",
+             "words", "--rewriter", "rules", "--out", f"{folder}/out"],
+            cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        most = {"RssAnon": 0.0, "VmHWM": 0.0}
+        while process.poll() is None:
+            for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
+                key, _, value = line.partition(":")
+                if key in most:
+                    most[key] = max(most[key], int(value.split()[0]) / 1024)
+            time.sleep(0.1)
+        assert process.returncode == 0
+        return {
+            "rows": n, "MiB of responses": text, "anonymous MiB": most["RssAnon"], "resident MiB": most["VmHWM"],
+            "seconds": time.monotonic() - began,
+        }  # fmt: skip
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000])
+    for place, n in enumerate(parser.parse_args().rows):
+        row = measured(n)
+        if not place:
+            print(f"| {' | '.join(row)} |\n|{'---:|' * len(row)}")
+        print(f"| {' | '.join(f'{value:,.0f}' for value in row.values())} |", flush=True)
