@@ -5,6 +5,8 @@ python benchmarks/torture.py stops        # how a run ends, and what a budget ho
 python benchmarks/torture.py damage       # 200 damages of each kind
 python benchmarks/torture.py disk         # a full and a read-only disk
 python benchmarks/torture.py deaths       # the end after each file operation of a command
+python benchmarks/torture.py hostile      # folders and files from strangers
+python benchmarks/torture.py canaries     # keys, passwords and texts, looked for after every command
 
 Everything is drawn from one seed. The server is that of the tests: it counts which replies it has sent whole.
 """
@@ -14,6 +16,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import itertools
 import json
 import logging
 import os
@@ -33,6 +36,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from deaths import COMMANDS, Places, deaths  # noqa: E402
+from hostile import Hostile, cases  # noqa: E402
 from rewriting_support import Server, environment, labelled  # noqa: E402
 from test_rewriting_cache import Disk  # noqa: E402
 from test_rewriting_kill import finished, start  # noqa: E402
@@ -41,6 +45,7 @@ import ratekit as rk  # noqa: E402
 from ratekit.rewriting.base import Reply  # noqa: E402
 from ratekit.rewriting.cache import Cache, record_of, spent_on  # noqa: E402
 
+PARTS = ("stops", "damage", "disk", "deaths", "hostile", "canaries")
 SEED = 0
 LATENCY_MS = 400
 PRICES = ("--price-in", "1", "--price-out", "1")
@@ -209,6 +214,43 @@ def ended() -> Iterator[tuple[str, dict[str, int]]]:
             yield name, {"operations": operations, "recovered": operations - len(lost)}
 
 
+def strangers() -> Iterator[tuple[str, dict[str, object]]]:
+    """Each kind of hostile folder and file, with one of the commands that read such a thing, taken in turn.
+
+    Returns
+    -------
+    iterator of (str, dict)
+        cases; as it should be: refused in one line, or read without what is damaged, within 10 s of processor time and
+        2 GiB; the slowest, and the most memory.
+    """
+    import torch  # noqa: F401 (before the processes of the cases are forked)
+    import transformers  # noqa: F401
+
+    with tempfile.TemporaryDirectory() as folder:
+        hostile = Hostile(Path(folder))
+        for kind, of in itertools.groupby(cases(every=False), lambda case: case.kind):
+            ends = [(case, hostile.run(case)) for case in of]
+            for case, end in ends:
+                if end.fault:
+                    print(f"{kind}, {case.name}, {case.command}: {end.fault}", file=sys.stderr, flush=True)
+            yield kind, {
+                "cases": len(ends), "as it should be": sum(not end.fault for _, end in ends),
+                "slowest s": round(max(end.seconds for _, end in ends), 1),
+                "most MiB": max(end.memory for _, end in ends) >> 20,
+            }  # fmt: skip
+
+
+def canaries() -> Iterator[tuple[str, dict[str, object]]]:
+    """The tests that look for canaries in all that commands, notebooks and judges print and write."""
+    for name in ("test_canaries.py", "test_redaction.py"):
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(ROOT / "tests" / name)],
+            env=environment(), cwd=ROOT, capture_output=True, text=True, timeout=1200,
+        )  # fmt: skip
+        said = done.stdout.strip().splitlines()[-1].strip("= ")
+        yield name, {"tests": said, "leaks": "?" if done.returncode else 0}
+
+
 # --- damaged caches --------------------------------------------------------------------------------------
 
 
@@ -304,12 +346,16 @@ def show(rows: Iterable[tuple[str, Mapping[str, object]]]) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", choices=["all", "stops", "damage", "disk", "deaths"], default="all")
+    parser.add_argument("what", nargs="?", choices=["all", *PARTS], default="all")
     parser.add_argument("--rows", type=int, default=600)
     given = parser.parse_args()
     if given.what in ("all", "deaths"):
         show(ended())
     logging.getLogger("ratekit").setLevel(logging.CRITICAL)  # each damage is said
+    if given.what in ("all", "hostile"):
+        show(strangers())
+    if given.what in ("all", "canaries"):
+        show(canaries())
     if given.what in ("all", "damage"):
         show((damage.__name__, damaged(damage)) for damage in DAMAGES)
     if given.what in ("all", "disk"):

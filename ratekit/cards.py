@@ -566,11 +566,10 @@ def leaderboard_html(board: pd.DataFrame) -> str:
 
 def _read(folder: Path) -> dict[str, Any]:
     try:
-        found = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+        found = files.read_object(folder / "card.json")
         found["table"][0]["effect"], found["suite"]
-    except (OSError, ValueError, KeyError, IndexError, TypeError):
+    except (ValueError, KeyError, IndexError, TypeError):
         raise InputError(f"{folder} holds no card (no readable card.json); make it by ratekit card --out") from None
-    assert isinstance(found, dict)
     return found
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ratekit.errors import InputError, WorkError, shorten
+from ratekit.files import read_object
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -144,6 +145,7 @@ class Folder(Mapping[str, "Tensor"]):
             assert file is not None
             try:
                 with safe_open(file, framework="pt") as f:
+                    check_count(self.path / shard, len(f.keys()))
                     for name in f.keys():  # noqa: SIM118 (no mapping)
                         part = f.get_slice(name)
                         kind = part.get_dtype()
@@ -239,6 +241,38 @@ class Folder(Mapping[str, "Tensor"]):
         return len(self._where)
 
 
+def check_count(where: object, n: int) -> None:
+    """Raise InputError for more tensors than a model has."""
+    if n > MOST:
+        raise InputError(f"{where} holds {n:,} tensors, more than the {MOST:,} that are taken for a model")
+
+
+def check_folder(folder: Path) -> None:
+    """Raise InputError for a model folder that cannot be read in bounded time and memory; links are followed.
+
+    What is no ordinary file, small files that are large, a config that asks for lists without end, and weights whose
+    headers are none.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    for path in sorted(folder.iterdir()):
+        if path.name not in (*BESIDE, INDEX) and path.suffix != ".safetensors":
+            continue
+        if not path.is_file():
+            raise InputError(f"{path} is no ordinary file")
+        if path.suffix != ".safetensors" and path.stat().st_size > SMALL:
+            raise InputError(f"{path} has {path.stat().st_size:,} bytes, more than the {SMALL:,} that are read of it")
+        if path.suffix == ".safetensors":
+            try:
+                with safe_open(path, framework="pt") as f:
+                    check_count(path, len(f.keys()))
+            except (SafetensorError, OSError) as e:
+                raise InputError(f"{path} is not readable as safetensors ({shorten(e, 100)})") from None
+    if (folder / CONFIG).exists():
+        config = read_object(folder / CONFIG)
+        check_config(config, folder)
+
+
 def quantised(where: object, what: str) -> InputError:
     """The refusal of quantised weights."""
     return InputError(
@@ -300,9 +334,7 @@ def resolved(config: Mapping[str, Any], where: object) -> Any:
     """
     from transformers import CONFIG_MAPPING
 
-    for key, value in _numbers(config):
-        if re.search("layer|label|expert|block", key) and value > MOST:
-            raise InputError(f"{where}: {key} is {value:,}, more than the {MOST:,} that are taken for a model")
+    check_config(config, where)
     kind = config.get("model_type")
     if not isinstance(kind, str):
         raise InputError(f"{where} says no model_type (a word); got {shorten(kind)}")
@@ -312,6 +344,18 @@ def resolved(config: Mapping[str, Any], where: object) -> Any:
         return CONFIG_MAPPING[kind].from_dict(dict(config))
     except Exception as e:
         raise InputError(f"{where} is no {kind} config ({shorten(e, 160)})") from None
+
+
+def check_config(config: Mapping[str, Any], where: object) -> None:
+    """Raise InputError for a config that asks for more layers, labels or experts than a model has."""
+    for key, value in _numbers(config):
+        if re.search("layer|label|expert|block", key) and value > MOST:
+            raise InputError(f"{where}: {key} is {value:,}, more than the {MOST:,} that are taken for a model")
+    labels, kinds = config.get("id2label"), config.get("architectures") or []
+    if isinstance(labels, Mapping) and len(labels) > MOST:
+        raise InputError(f"{where}: id2label names {len(labels):,} labels, more than the {MOST:,} of a model")
+    if not isinstance(kinds, list) or not all(isinstance(kind, str) for kind in kinds):
+        raise InputError(f"{where}: architectures is {shorten(kinds)}; a list of names was expected")
 
 
 def _numbers(config: Mapping[str, Any]) -> Iterator[tuple[str, int]]:

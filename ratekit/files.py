@@ -99,11 +99,27 @@ def _read_folder(path: Path, split: str | None, columns: Mapping[str, str] | Non
             path = path / "dataset"  # the folder of a run
         else:
             return _read_shards(path, split, columns)
+    _check_saved(path)
     try:
         ds = load_from_disk(str(path))
     except Exception as e:
         raise InputError(f"{path}: not a readable saved dataset ({shorten(e, 120)})") from None
     return renamed(of_split(ds, split, str(path)), columns, str(path))
+
+
+def _check_saved(path: Path) -> None:
+    """Raise InputError where a saved dataset holds what is no file, or names one that is not in its folder."""
+    for file in path.rglob("*"):
+        if not file.is_dir() and not file.is_file():
+            raise InputError(f"{path}: not a readable saved dataset ({file.name} is no ordinary file)")
+        if file.name == "state.json":
+            try:
+                names = [part["filename"] for part in read_object(file)["_data_files"]]
+                outside = next((n for n in names if Path(n).name != n), None)
+            except (ValueError, TypeError, KeyError) as e:
+                raise InputError(f"{path}: not a readable saved dataset ({file.name}: {shorten(e, 80)})") from None
+            if outside is not None:
+                raise InputError(f"{path}: {file.name} names {shorten(outside)!r}, which is not in that folder")
 
 
 def of_split(ds: Dataset | DatasetDict, split: str | None, where: str) -> Dataset:
@@ -247,8 +263,58 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def _whole(path: Path) -> bytes:
+    if path.stat().st_size > MAX_UNZIPPED:
+        raise InputError(
+            f"{path} has {path.stat().st_size:,} bytes, more than the {MAX_UNZIPPED:,} of a file that is read whole; "
+            "save it as Parquet or JSON Lines"
+        )
     with _open(path) as f:
         return f.read().removeprefix(codecs.BOM_UTF8)
+
+
+MAX_SMALL = 1 << 28  # bytes of a record, a card, a table of effects, a prompt
+
+
+def read_text(path: str | Path) -> str:
+    """The text of a small file.
+
+    Raises
+    ------
+    InputError
+        It is not there, a pipe, a device or a folder, larger than `MAX_SMALL`, or not UTF-8.
+
+    Examples
+    --------
+    >>> read_text("/dev/null")
+    Traceback (most recent call last):
+    ...
+    ratekit.errors.InputError: /dev/null cannot be read: it is no ordinary file
+    """
+    path = Path(path)
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise InputError(f"{path} cannot be read: it is no ordinary file")
+        if found.st_size > MAX_SMALL:
+            raise InputError(f"{path} cannot be read: its {found.st_size:,} bytes are more than {MAX_SMALL:,}")
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError(f"{path} cannot be read: it is not UTF-8") from None
+    except OSError as e:
+        raise InputError(f"{path} cannot be read: {e.strerror}") from None
+
+
+def read_object(path: str | Path) -> dict[str, Any]:
+    """The object in a small JSON file. Raises InputError where it holds none."""
+    try:
+        found = json.loads(read_text(path))
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as e:
+        raise InputError(f"{path} cannot be read: not JSON ({shorten(e, 80)})") from None
+    if not isinstance(found, dict):
+        raise InputError(f"{path} holds {shorten(found)}; an object was expected")
+    return found
 
 
 # --- formats ---------------------------------------------------------------------------------------------

@@ -60,7 +60,8 @@ def redact(text: object, *addresses: str | None) -> str:
     text
         Anything that is going to be shown or stored; its `str` is taken.
     *addresses
-        Addresses in use: their userinfo and the values of their query are hidden wherever they stand.
+        Addresses in use: their userinfo, the values of their query and tokens in their path are hidden wherever they
+        stand.
 
     Returns
     -------
@@ -118,6 +119,7 @@ def _of_address(address: str) -> Iterator[str]:
         yield from (user, password or name, unquote(password or name))
     for _, value in parse_qsl(parts.query):
         yield value
+    yield from _PATH_TOKEN.findall(parts.path)
 
 
 def _without(text: str, secret: str) -> str:

@@ -27,6 +27,7 @@ from ratekit.audits import folder as on_disk
 from ratekit.audits.inputs import changed
 from ratekit.audits.study import Labelled, Settings, dropped, labelled, notes_of, rewriters_of, rewritten
 from ratekit.cards import Card, suite
+from ratekit.columns import MAX_COLUMNS
 from ratekit.errors import InputError, shorten
 from ratekit.rewriting.archive import faults
 from ratekit.schema import ATTRIBUTE, MEASURE_PREFIX, REWARD_PREFIX, REWRITER, REWRITES, columns_of
@@ -251,11 +252,14 @@ def _effects(folder: Path, ds: Dataset, record: Mapping[str, Any]) -> Iterator[s
     derived = estimate(ds, by=record.get("by"))
     if notes_of(ds, derived, record.get("by")) != record.get("notes"):
         yield f"{on_disk.RECORD}: the notes are not those of the estimates"
-    kept = (folder / on_disk.EFFECTS).read_text(encoding="utf-8")
+    kept = files.read_text(folder / on_disk.EFFECTS)
     if kept == (again := as_csv(derived)):
         return
     from io import StringIO
 
+    if kept.count(",", 0, kept.find("\n")) > MAX_COLUMNS:
+        yield f"{on_disk.EFFECTS}: it has more than {MAX_COLUMNS:,} columns"
+        return
     one, two = (pd.read_csv(StringIO(text), dtype=str, keep_default_na=False) for text in (kept, again))
     if list(one.columns) != list(two.columns):
         yield f"{on_disk.EFFECTS}: its columns are {', '.join(one.columns)}"
@@ -278,7 +282,7 @@ def _card(folder: Path, ds: Dataset, record: dict[str, Any]) -> Iterator[str]:
         if not path.exists():
             yield f"{path.name}: is missing"
             continue
-        kept, derived = (t.splitlines() for t in (path.read_text(encoding="utf-8"), text))
+        kept, derived = (t.splitlines() for t in (files.read_text(path), text))
         if len(kept) != len(derived):
             yield f"{path.name}: {len(kept)} lines, {len(derived)} derived"
         for i, (a, b) in enumerate(zip(kept, derived, strict=False)):

@@ -189,6 +189,7 @@ def deaths(name: str, places: Places, folder: Path, shares: Sequence[float] = ()
         The ends after which the same command did not give what that run gave. A merge that was whole when its process
         ended is left as it is: the command again says that its folder is not empty.
     """
+    folder.mkdir(exist_ok=True)
     with quick():
         whole = folder / "whole" / "out"  # what is beside it is watched too
         assert DEATH.run(whole.parent, lambda: called(name, places, whole)) == 0

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import http.server
+import json
+import threading
+import traceback
+
 import pytest
 from rewriting_support import Server, labelled
 
@@ -20,7 +25,10 @@ CALLS = {
     "run": "--data {rows} -a length -r words --rewriter openai:m --base-url {url} --out {out}",
     "card": "--data {rows} -r words -a length --rewriter openai:m --base-url {url} --out {out}",
     "discover": "{rows} -r words --rewriter openai:m --proposer openai:m --base-url {url} --out {out}",
-    "gate": "{scored} --max length=0.1",
+    "gate": "{scored} --max length=0.1 --junit {out}.xml --summary {out}.md",
+    "leaderboard": "{card} --out {out}.html",
+    "verify": "{audit}",
+    "notebooks": "{out}",
     "report": "{scored} --out {out}/page.html",
     "reproduce": "imdb-length --n 20 --rewriter openai:m --base-url {url} -r vader --data-files {rows} --out {out}",
     "rewrite": "{rows} -a length --rewriter batch:m --base-url {url} --out {out}",
@@ -76,6 +84,10 @@ def made(tmp_path_factory):
         about = {"model": "m", "params": "", "template": "", "attribute": "length", "phrase": "longer"}
         turns = [{"role": "user", "content": TEXT}]
         cache.put("a" * 32, record_of(**about, messages=turns, text=TEXT, finish_reason="stop", usage={}))
+    rk.audit(scored, (), out=place / "audit", progress=False)
+    rk.card("words", rows, attributes=["length"], out=place / "card", progress=False)
+    reference = {"prompt": rows["prompt"][0][0]["content"], "response": "Another."}
+    (place / "references.jsonl").write_text(json.dumps(reference))
     return place
 
 
@@ -85,6 +97,7 @@ def test_no_command_shows_a_secret_or_a_text(name, made, server, tmp_path, monke
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     open_url = server.url.replace("//", f"//u:{PASSWORD}@")
     places = {"rows": made / "rows.parquet", "scored": made / "scored.parquet", "cache": made / "cache",
+              "audit": made / "audit", "card": made / "card",
               "url": server.url, "open": open_url, "password": PASSWORD, "out": tmp_path / "out"}  # fmt: skip
     call = CALLS.get(name, "{scored}")
     if "{open}" in call:
@@ -103,3 +116,97 @@ def test_no_command_shows_a_secret_or_a_text(name, made, server, tmp_path, monke
         assert not any(canary.encode() in written for canary in (KEY, TOKEN, PASSWORD)), path
         if not {*path.relative_to(tmp_path).parts} & {*HOLD_TEXTS}:
             assert TEXT.encode() not in written, path
+
+
+# --- servers that repeat what they are told --------------------------------------------------------------
+
+
+class Echo(http.server.BaseHTTPRequestHandler):
+    """Answers with the request itself: its line, its headers, its body."""
+
+    code = 401
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode(errors="replace")
+        said = f"{self.requestline} {self.headers} {body[:200]}"
+        answer = json.dumps({"error": {"message": said, "code": said}, "detail": said}).encode()
+        self.send_response(self.code)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    do_GET = do_POST
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture(scope="module", params=[401, 200])
+def echo(request):
+    made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Told", (Echo,), {"code": request.param}))
+    threading.Thread(target=made.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{made.server_port}"
+    made.shutdown()
+
+
+ASKING = {
+    "a judge": "score {rows} -r judge:openai:m,base_url={url}/v1,max_retries=0 --out {out}",
+    "a judge at an open address": "score {rows} -r judge:openai:m,base_url={open}/v1 --out {out}",
+    "a judge by criteria": "audit --data {rows} -a length -r judge:openai:m,base_url={url}/v1,criteria=a+b,repeats=2,"
+    "max_retries=0 --out {out}",
+    "a judge on a card": "card --data {rows} -a length -r judge:openai:m,base_url={url}/v1,max_retries=0 --out {out}",
+    "a judge of pairs": "score {rows} -r pairwise:openai:m,{references},base_url={url}/v1,max_retries=0 --out {out}",
+    "a reward of a server": "score {rows} -r served:{url}/get_reward?token={password} --out {out}",
+    "a pooling server": "score {rows} -r served:{open}/pooling,m --out {out}",
+    "a classifying server": "check-reward served:{open}/classify?key={password},m",
+    "a token in a path": "score {rows} -r served:{url}/x{password}0123456789/score,m --out {out}",
+    "a rewriter": "audit --data {rows} -a length -r words --rewriter openai:m --base-url {url}/v1 --max-retries 0 "
+    "--out {out}",
+    "a proposer": "discover {rows} -r words --rewriter openai:m --proposer openai:m --base-url {url}/v1 "
+    "--max-retries 0 --out {out}",
+}  # fmt: skip
+
+
+def hidden(shown):
+    for canary in (KEY, TOKEN, PASSWORD):
+        assert canary.lower() not in shown.lower(), canary
+
+
+@pytest.mark.parametrize("who", ASKING)
+def test_what_a_server_repeats_is_shown_without_secrets(who, made, echo, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setenv("RATEKIT_CACHE", str(tmp_path / "replies"))
+    open_url = echo.replace("//", f"//u:{PASSWORD}@")
+    if "{open}" not in ASKING[who]:
+        monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    places = {"rows": made / "rows.parquet", "references": made / "references.jsonl", "url": echo, "open": open_url,
+              "password": PASSWORD, "out": tmp_path / "out"}  # fmt: skip
+    code = main(ASKING[who].format(**places).split())
+    out, err = capsys.readouterr()
+    assert code in (0, 1, 2)
+    assert "Traceback" not in err
+    hidden(out + err)
+    for path in [p for p in tmp_path.rglob("*") if p.is_file()]:
+        hidden(path.read_bytes().decode("latin1"))
+
+
+def test_neither_a_repr_nor_a_traceback_nor_a_page_shows_a_secret(made, echo, monkeypatch, caplog):
+    from ratekit.scoring import make_reward
+
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    open_url = echo.replace("//", f"//u:{PASSWORD}@")
+    rows = [{"prompt": "Why?", "response": "So."}, {"prompt": "Why?", "response": "No."}]
+    urls = (f"{echo}/v1", f"{open_url}/v1", f"{echo}/v1?token={PASSWORD}")
+    chats = [rk.OpenAIChat("m", url, max_retries=0) for url in urls]
+    rewards = [rk.LLMJudge(chat) for chat in chats]
+    rewards += [make_reward(f"served:{echo}/{path},m") for path in ("pooling", "get_reward", "classify")]
+    for one in (*chats, *rewards, *(rk.ChatRewriter(chat, rk.ATTRIBUTES["length"]) for chat in chats)):
+        hidden(repr(one) + str(one) + str(getattr(one, "fingerprint", "")))
+    for reward in rewards:
+        try:
+            hidden(rk.score(rows, reward, name="r", progress=False).to_pandas().to_html())
+        except (rk.InputError, rk.WorkError) as e:
+            hidden("".join(traceback.format_exception(e)) + repr(e))
+    hidden(caplog.text)

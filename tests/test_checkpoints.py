@@ -290,7 +290,7 @@ def test_the_order_of_labels_is_compared(tmp_path, caplog):
     }
     refused([made["ab"], made["ba"]], "the labels are negative, positive in ab and positive, negative in ba")
     merge([made["ab"], made["none"]], "soup")
-    assert "the labels are" in caplog.text
+    assert "labels are" in caplog.text
 
 
 # --- what is written -------------------------------------------------------------------------------------------

@@ -6,16 +6,20 @@ import json
 import logging
 import math
 import re
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
-from rewriting_support import Server
+from rewriting_support import ROOT, Server, environment
 
 import ratekit as rk
 from ratekit.cli import main
 from ratekit.errors import InputError, WorkError
 from ratekit.estimators import effects
 from ratekit.rewriting.base import Reply
+from ratekit.rewriting.cache import Cache, spent_on
 from ratekit.rewriting.cost import Meter, Prices
 from ratekit.rewriting.replies import read
 from ratekit.scoring import default_name, make_reward
@@ -300,3 +304,56 @@ def test_intervals_of_a_rounding_judge_cover(repeats):
         covered += found.ci_low < B * 20 < found.ci_high
     logging.getLogger(__name__).info("covered %g", covered / draws)
     assert 0.935 < covered / draws < 0.965
+
+
+# --- runs that end before they are done ------------------------------------------------------------------
+
+
+def judging(url, folder, spec, data):
+    """`ratekit score` by a judge behind the server, in a process of its own."""
+    command = [sys.executable, "-m", "ratekit", "score", str(data), "-r", f"judge:openai:m,base_url={url},{spec}",
+               "--out", str(folder / "out")]  # fmt: skip
+    env = environment(RATEKIT_CACHE=str(folder / "replies"))
+    return subprocess.Popen(command, env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.slow
+def test_of_a_judging_that_is_killed_only_what_was_under_way_is_asked_again(tmp_path):
+    n, slots = 150, 8
+    rk.as_dataset(rows(n)).to_parquet(tmp_path / "rows.parquet")
+    with Server("judge_server.py", b=B, mean_ms=60) as server:
+        first = judging(server.url, tmp_path, f"concurrency={slots}", tmp_path / "rows.parquet")
+        while server.stats.get("sent", 0) < n // 3 and first.poll() is None:
+            time.sleep(0.05)
+        first.kill()
+        first.communicate()
+        sent, kept = server.stats["sent"], len(Cache(next((tmp_path / "replies" / "judgements").iterdir())))
+        assert n // 3 - slots <= kept < n
+        assert sent - kept <= slots
+        again = judging(server.url, tmp_path, f"concurrency={slots}", tmp_path / "rows.parquet")
+        _, err = again.communicate(timeout=120)
+        assert again.returncode == 0, err
+        assert server.stats["requests"] <= n + slots
+        assert server.stats["again_after_read"] == 0
+    column = next(c for c in rk.as_dataset(tmp_path / "out" / "dataset").column_names if c.startswith("reward/"))
+    found = rk.as_dataset(tmp_path / "out" / "dataset")
+    assert all(v is not None for row in found[column] for v in row)
+
+
+@pytest.mark.slow
+def test_the_budget_of_a_judge_holds_over_restarts(tmp_path):
+    """Three runs of one command spend what one may, by the replies in the cache."""
+    rk.as_dataset(rows(60)).to_parquet(tmp_path / "rows.parquet")
+    with Server("judge_server.py", b=B, mean_ms=5) as server:
+        spec, counts = "price_in=100,price_out=100,budget=0.3,concurrency=4", []
+        for _ in range(3):
+            process = judging(server.url, tmp_path, spec, tmp_path / "rows.parquet")
+            _, err = process.communicate(timeout=120)
+            assert "Traceback" not in err
+            counts.append(server.stats["sent"])
+    assert counts[0] < 60
+    assert counts[1] - counts[0] <= 4
+    assert counts[2] - counts[1] <= 4
+    cache = Cache(next((tmp_path / "replies" / "judgements").iterdir()))
+    spent = sum(100 * sum(spent_on(record).values()) for record in cache.records()) / 1e6
+    assert spent <= 0.3 * 1.3

@@ -141,7 +141,8 @@ def read_effects(folder: Path, record: Mapping[str, Any], dataset: str) -> pd.Da
     import pandas as pd
 
     path = folder / EFFECTS
-    if not path.exists() or record.get("dataset") != dataset or record.get("effects") != files.fingerprint(path):
+    small = path.is_file() and path.stat().st_size <= files.MAX_SMALL
+    if not small or record.get("dataset") != dataset or record.get("effects") != files.fingerprint(path):
         return None
     table = unquoted(pd.read_csv(path, keep_default_na=False, na_values=[""]))
     for column in {"reason", "dose_unit"} & set(table):
@@ -171,11 +172,10 @@ def _json(record: Mapping[str, Any]) -> str:
 def read_record(path: Path) -> Record:
     """The record in a file; InputError where it is none."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = files.read_object(path)
         record["settings"].get("data")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise InputError(f"{path} is not readable; choose another --out") from None
-    assert isinstance(record, dict)
     return record
 
 

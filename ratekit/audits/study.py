@@ -17,6 +17,7 @@ from ratekit.audits.results import Audit
 from ratekit.diagnostics.rewriters import disagreement
 from ratekit.errors import InputError
 from ratekit.labellers import Attribute
+from ratekit.redaction import redact
 from ratekit.rewriting import Options, make_rewriter
 from ratekit.rewriting.chains import rows_of
 from ratekit.rewriting.chat import ChatRewriter
@@ -129,7 +130,7 @@ def _spec(rewriter: Any) -> Any:
         return {str(name): _spec(one) for name, one in rewriter.items()}
     if isinstance(rewriter, list | tuple):
         return [_spec(one) for one in rewriter]
-    return None if rewriter is None else str(getattr(rewriter, "__name__", rewriter))
+    return None if rewriter is None else redact(getattr(rewriter, "__name__", rewriter))
 
 
 def rewriters_of(rewriter: Any) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -272,11 +271,12 @@ def _without(table: pd.DataFrame, *columns: str) -> pd.DataFrame:
 
 def _reference(path: Path | None) -> tuple[object, str, float] | None:
     from ratekit.errors import InputError
+    from ratekit.files import read_object
 
     if path is None:
         return None
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
+        card = read_object(path)
         return card["prompt"], str(card["response"]), float(card["score"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         raise InputError(f"{path}: a JSON object with prompt, response and score was expected") from None

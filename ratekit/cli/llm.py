@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, field, fields, make_dataclass
-from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
 from ratekit.cli.help import Command
 from ratekit.errors import InputError
+from ratekit.files import read_text
 from ratekit.rewriting.cost import Meter, Prices
 from ratekit.rewriting.options import Options, Sampling
 
@@ -114,11 +114,9 @@ def _name(f: Any) -> str:
 def _text(path: str) -> str:
     """The rewriting prompt of the template file, without its last line break. Raises InputError."""
     try:
-        text = Path(path).read_text(encoding="utf-8-sig").removesuffix("\n")
-    except OSError as e:
-        raise InputError(f"--template {path}: {e.strerror}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"--template {path}: not UTF-8") from None
+        text = read_text(path).removesuffix("\n")
+    except InputError as e:
+        raise InputError(f"--template {e}") from None
     if not text.strip():
         raise InputError(f"--template {path}: the file is empty")
     return text

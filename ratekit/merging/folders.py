@@ -182,8 +182,8 @@ def _same_reading(first: str, mine: Reading, other: str, its: Reading) -> None:
     if len(names[0]) < 2 or names[0] == names[1]:
         return
     if any(name.startswith("label_") for of in names for name in of):
-        log.warning("merging: the labels are %s in %s and %s in %s; one order is taken for both", mine.labels, first,
-                    its.labels, other)  # fmt: skip
+        here, there = shorten(mine.labels), shorten(its.labels)
+        log.warning("merging: labels are %s in %s and %s in %s; one order is taken for both", here, first, there, other)
         return
     raise InputError(
         f"the labels are {', '.join(names[0])} in {first} and {', '.join(names[1])} in {other}, so the rows of the "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -151,10 +150,8 @@ def _record(path: Path, found: Contents) -> dict[str, Any]:
         if not (path / name).exists():
             continue
         try:
-            read = json.loads((path / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            read = None
-        if not isinstance(read, dict):
+            read = files.read_object(path / name)
+        except InputError:
             found.missing.append(f"{name} is not readable, so its part of the record is missing")
             continue
         record |= {inside: read} if inside else read

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ratekit.errors import InputError, unknown
 from ratekit.measures import vader, words
+from ratekit.redaction import redact
 from ratekit.scoring.adapters import ADAPTERS, HUB, JUDGE, Adapter
 from ratekit.scoring.base import Reward
 from ratekit.scoring.llm_judges import from_spec, is_asked, judge_name
@@ -173,6 +174,8 @@ def default_name(reward: Any) -> str:
     if form in ("judge", "pairwise") and is_asked(rest):
         return judge_name(str(reward))
     if isinstance(reward, str | Path):
+        if form == "served":
+            return redact(reward)  # a token in its address
         path = Path(reward).expanduser()
         return path.resolve().name if path.is_dir() and str(reward) not in REWARD_MODELS else str(reward)
     while isinstance(reward, partial):

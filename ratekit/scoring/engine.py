@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratekit.errors import InputError, WorkError, shorten
+from ratekit.redaction import redact
 from ratekit.schema import (
     PROMPT,
     RESPONSE,
@@ -109,6 +110,7 @@ def _scored(
     waiting = np.array([i for i, status in enumerate(known.statuses) if not status], dtype=np.int64)
     if store is not None and len(waiting) < len(distinct):
         log.info("score: %d of %d texts are in the store %s", len(distinct) - len(waiting), len(distinct), store.folder)
+        _recall(ds, distinct, np.setdiff1d(np.arange(len(distinct)), waiting), reward)
     mine = _share(ds, distinct, waiting, reward, state)
     done: list[tuple[NDArray[np.int64], Scores]] = []
     completions = CompletionsReward(reward) if takes_completions(reward) else None
@@ -134,6 +136,15 @@ def _scored(
             known.parts.setdefault(part, np.full(len(distinct), np.nan))[block] = values
         reasons = {**scores.reasons, **reasons}
     return known._replace(reasons=reasons)
+
+
+def _recall(ds: Dataset, distinct: Distinct, scored: NDArray[np.int64], reward: Reward) -> None:
+    """Tell a reward that has a budget what an earlier process has scored already, once."""
+    recall, meter = getattr(reward, "recall", None), getattr(reward, "meter", None)
+    if recall is None or meter is None or meter.requests:
+        return
+    for block in _blocks(distinct.prompt, scored):
+        recall(*fetch(ds, distinct, block))
 
 
 def _nothing(n: int) -> Scores:
@@ -300,7 +311,7 @@ class _Progress:
     def __init__(self, name: str, total: int, show: bool) -> None:
         from tqdm.auto import tqdm
 
-        self.bar = tqdm(total=total, desc=f"score {name}", unit="text", disable=not show, delay=2)
+        self.bar = tqdm(total=total, desc=f"score {redact(name)}", unit="text", disable=not show, delay=2)
         self.tokens, self.started = 0, time.perf_counter()
 
     def update(self, n: int, tokens: int) -> None:

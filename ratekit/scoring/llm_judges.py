@@ -26,7 +26,7 @@ from ratekit.errors import InputError, shorten, unknown
 from ratekit.redaction import redact
 from ratekit.rewriting import base as replies
 from ratekit.rewriting.base import FILTERED, LENGTH, STOP, Chat, Reply, Rewrite, ending
-from ratekit.rewriting.cache import Cache, default_cache, fingerprint_of, key_of, record_of
+from ratekit.rewriting.cache import Cache, default_cache, fingerprint_of, key_of, record_of, spent_on
 from ratekit.rewriting.cost import Meter, Prices
 from ratekit.rewriting.options import Limits, Sampling
 from ratekit.rewriting.stream import Row, ask_chains
@@ -115,6 +115,13 @@ class _Asking:
 
         ask_chains(self, rows(), 1, take, meter)
         return found
+
+    def recall(self, texts: Sequence[Any], prompts: Sequence[Any], meter: Meter) -> None:
+        """Put what the cache says was paid for these texts into the meter."""
+        for text, prompt in zip(texts, prompts, strict=True):
+            record = self.cache.get(self.key(self.conversation(text, True, prompt))) if self.cache is not None else None
+            if record is not None:
+                meter.recall(spent_on(record), bool(record.get("estimated")))
 
 
 class Spread(NamedTuple):
@@ -246,15 +253,8 @@ class LLMJudge:
         failed: list[list[str]] = [[] for _ in range(n)]
         said: dict[str, str] = {}
 
-        def read(reply: Reply) -> Any:
-            found = self.rubric.read(reply.text or "", reply.logprobs)
-            return dict(found.scores) or None
-
         for k in range(self.repeats):
-            asking = _Asking(
-                _again(self.chat, k), _cache(self.cache, self.rubric.hash), self.rubric.hash, str(self.rubric.scale),
-                read, lambda text, prompt: self.rubric.conversation(prompt, text), k, said=said,
-            )  # fmt: skip
+            asking = self._asking(k, said)
             answers = asking.answers([responses[i] for i in asked], [prompts[i] for i in asked], self.meter)
             for i, (found, status) in zip(asked, answers, strict=True):
                 values[i, k] = [(found or {}).get(name, np.nan) for name in names]
@@ -273,6 +273,21 @@ class LLMJudge:
             log.info("%s: %s", self.name, said_spread(self.spread))
         parts = {name: by_name[:, j] for j, name in enumerate(names)} if self.rubric.criteria else {}
         return Scores(rewards, statuses, parts, np.zeros(n, dtype=np.int64), said)
+
+    def _asking(self, k: int, said: dict[str, str] | None = None) -> _Asking:
+        def read(reply: Reply) -> Any:
+            found = self.rubric.read(reply.text or "", reply.logprobs)
+            return dict(found.scores) or None
+
+        return _Asking(
+            _again(self.chat, k), _cache(self.cache, self.rubric.hash), self.rubric.hash, str(self.rubric.scale), read,
+            lambda text, prompt: self.rubric.conversation(prompt, text), k, said=said,
+        )  # fmt: skip
+
+    def recall(self, prompts: Sequence[Any], responses: Sequence[str]) -> None:
+        """Count what texts have cost that an earlier run scored, so that a budget is one over all runs."""
+        for k in range(self.repeats if self.meter.budget is not None else 0):
+            self._asking(k).recall(responses, prompts, self.meter)
 
     @property
     def spread(self) -> Spread:
@@ -353,13 +368,8 @@ class PairwiseLLMJudge:
         said: dict[str, str] = {}
         for k in range(self.repeats):
             for order in (0, 1):
-                asking = _Asking(
-                    _again(self.chat, k), _cache(self.cache, self.question.hash), self.question.hash, "A-B-tie",
-                    lambda reply: self.question.read(reply.text or ""),
-                    lambda text, prompt: self.question.conversation(prompt[0], *prompt[1]), k, said=said,
-                )  # fmt: skip
-                shown = [(responses[i], others[i]) if order == 0 else (others[i], responses[i]) for i in asked]
-                answers = asking.answers(
+                shown = [(responses[i], others[i])[:: 1 - 2 * order] for i in asked]
+                answers = self._asking(k, said).answers(
                     [responses[i] for i in asked], [(prompts[i], pair) for i, pair in zip(asked, shown, strict=True)],
                     self.meter,
                 )  # fmt: skip
@@ -376,6 +386,21 @@ class PairwiseLLMJudge:
         scored = np.array([s in SCORED for s in statuses], dtype=bool)
         parts = {name: np.where(scored, orders[:, j], np.nan) for j, name in enumerate((SHOWN_FIRST, SHOWN_SECOND))}
         return Scores(rewards, statuses, parts, np.zeros(n, dtype=np.int64), said)
+
+    def _asking(self, k: int, said: dict[str, str] | None = None) -> _Asking:
+        return _Asking(
+            _again(self.chat, k), _cache(self.cache, self.question.hash), self.question.hash, "A-B-tie",
+            lambda reply: self.question.read(reply.text or ""),
+            lambda text, prompt: self.question.conversation(prompt[0], *prompt[1]), k, said=said,
+        )  # fmt: skip
+
+    def recall(self, prompts: Sequence[Any], responses: Sequence[str]) -> None:
+        """Count what texts have cost that an earlier run scored, so that a budget is one over all runs."""
+        others = [self.references.of(prompt) for prompt in prompts]
+        for k in range(self.repeats if self.meter.budget is not None else 0):
+            for order in (1, -1):
+                shown = [pair[::order] for pair in zip(responses, others, strict=True)]
+                self._asking(k).recall(responses, list(zip(prompts, shown, strict=True)), self.meter)
 
     @property
     def fingerprint(self) -> dict[str, str]:

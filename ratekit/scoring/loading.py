@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ratekit import files
+from ratekit.checkpoints import check_folder
 from ratekit.errors import InputError, shorten
 from ratekit.lora import Lora
 from ratekit.scoring.adapters import HUB, LANGUAGE_MODEL_READS, Adapter, named_adapter
@@ -52,6 +53,8 @@ def config_and_tokenizer(name: str, revision: str | None, trust: bool) -> tuple[
     """Raises InputError where either is not to be had."""
     from transformers import AutoConfig, AutoTokenizer
 
+    if Path(name).expanduser().is_dir():
+        check_folder(Path(name).expanduser())
     try:
         config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=trust)
         return config, AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=trust)

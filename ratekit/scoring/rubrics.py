@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ratekit.errors import InputError, shorten
+from ratekit.files import read_text
 from ratekit.rewriting.prompts import filled
 from ratekit.schema import Conversation, prompt_text
 
@@ -314,8 +315,6 @@ def _hash(*parts: str) -> str:
 def rubric_file(path: str | Path) -> str:
     """The text of a rubric's file. Raises InputError."""
     try:
-        return Path(path).expanduser().read_text(encoding="utf-8-sig").strip()
-    except UnicodeDecodeError:
-        raise InputError(f"the rubric {path} is not UTF-8") from None
-    except OSError as e:
-        raise InputError(f"the rubric {path} cannot be read ({e.strerror})") from None
+        return read_text(Path(path).expanduser()).strip()
+    except InputError as e:
+        raise InputError(f"the rubric {e}") from None

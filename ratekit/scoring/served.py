@@ -305,21 +305,21 @@ class ServedReward:
             ) from None
         except openai.NotFoundError as e:
             raise WorkError(
-                f"{redact(self.base)} has no {self.endpoint} for the model {model!r} ({_words(e)})"
+                f"{redact(self.base)} has no {self.endpoint} for the model {model!r} ({_words(e, self.base)})"
             ) from None
         except openai.APIConnectionError as e:
             raise WorkError(
                 f"no answer from {redact(self.base)} after {self.max_retries + 1} tries ({shorten(redact(e), 60)})"
             ) from None
         except openai.OpenAIError as e:
-            return nothing, FAILED, f"the server said: {_words(e)}"
+            return nothing, FAILED, f"the server said: {_words(e, self.base)}"
         except _Outputs as e:
             raise InputError(
-                f"{redact(self.url)} is no reward model: {e}; it answered {shorten(redact(answer), 120)}"
+                f"{redact(self.url)} is no reward model: {e}; it answered {shorten(redact(answer, self.base), 120)}"
             ) from None
         except (LookupError, TypeError, ValueError, AttributeError) as e:
             why = str(e) if isinstance(e, _Unread) else "the answer has another shape"
-            return nothing, FAILED, f"{why}; it answered {shorten(redact(answer), 120)}"
+            return nothing, FAILED, f"{why}; it answered {shorten(redact(answer, self.base), 120)}"
         return (reward, OK, "") if np.isfinite(reward) else (nothing, NOT_FINITE, "")
 
     def _look(self, rewards: NDArray[np.float64]) -> None:
@@ -345,7 +345,7 @@ _ABOUT: dict[str, Callable[[Any], list[dict[str, str]]]] = {
 }
 
 
-def _words(error: Any) -> str:
+def _words(error: Any, address: str) -> str:
     """What a server said when it refused, in its own words."""
     said = getattr(error, "body", None)
     for _ in range(3):
@@ -353,4 +353,4 @@ def _words(error: Any) -> str:
             said = next((said[key] for key in ("error", "message", "detail", "msg") if said.get(key)), said)
         elif isinstance(said, list) and said:
             said = said[0]
-    return shorten(redact(said if said else error), 160)
+    return shorten(redact(said if said else error, address), 160)
