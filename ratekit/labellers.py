@@ -290,7 +290,8 @@ class Attribute:
 
     Examples
     --------
-    >>> Attribute("length", treated="longer", untreated="shorter", measure=words).phrase(True)
+    >>> import ratekit as rk
+    >>> rk.Attribute("length", treated="longer", untreated="shorter", measure=rk.measures.words).phrase(True)
     'longer'
     """
 

@@ -168,8 +168,8 @@ def test_ctrl_c_keeps_what_arrived_and_says_how_to_go_on(server, data):
         (["--template", "{folder}/odd.txt"], 2, "'txt'"),
         (["--rewriter", "batch:m", "--concurrency", "3"], 2, "--concurrency is for openai:MODEL"),
         (["--rewriter", "rules", "--dry-run"], 2, "makes no call"),
-        (["--cache", "{folder}/data.parquet"], 2, "is a file; give a folder"),
-        (["--cache", "/proc/ratekit"], 2, "cannot be made"),
+        (["--cache", "{folder}/data.parquet"], 2, "is a file"),
+        (["--cache", "/proc/ratekit"], 2, "nothing can be written at /proc/ratekit"),
     ],
 )
 def test_a_wrong_call_is_one_line(server, data, ratekit, more, code, says):

@@ -125,7 +125,7 @@ def test_the_functions_need_no_ipywidgets():
 def test_ipywidgets_is_imported_in_widgets_alone():
     for path in (ROOT / "ratekit").rglob("*.py"):
         if "import ipywidgets" in path.read_text():
-            assert path.parent.name == "widgets", path
+            assert path.parent.name == "widgets" or path.name == "exercises.py", path  # a field to answer in
 
 
 # --- facts and choices ---------------------------------------------------------------------------------------

@@ -77,8 +77,8 @@ def making(attribute: str) -> str:
     'Making a response longer rather than shorter'
     >>> making("sentiment")
     'Making a response more positive rather than more negative in sentiment'
-    >>> making("politeness")
-    'Giving a response politeness rather than taking it away'
+    >>> making("wit")
+    'Giving a response wit rather than taking it away'
     """
     known = ATTRIBUTES.get(attribute)
     if known is None:

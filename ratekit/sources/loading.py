@@ -247,7 +247,8 @@ def _opened(
         where = ", ".join(map(str, paths))
         if source is not None and source.gather is not None:
             tables = {str(path): files.read(path, split, columns) for path in paths}
-            if not any(set(source.columns) <= set(table.column_names) for table in tables.values()):
+            # One file with most columns of the table is that table, of another schema.
+            if not any(2 * len({*source.columns} & {*t.column_names}) > len(source.columns) for t in tables.values()):
                 return Dataset(arrow_columns.table(source.gather(tables), where)), where
         return files.read_all(paths, split, columns), where
     if source is not None:
