@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 STAMP := $(VENV)/.installed
 
-.PHONY: demo docs real torture test test-slow test-browser test-lowest lint coverage mutants verdicts clean
+.PHONY: demo docs real torture test test-commands test-slow test-browser test-lowest lint coverage mutants verdicts clean
 .DELETE_ON_ERROR:
 
 $(STAMP): pyproject.toml constraints.txt
@@ -24,7 +24,11 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 test: lint
-	$(PYTEST) --dist loadfile
+	$(PYTEST) --dist loadfile --ignore tests/browser
+
+# Whole commands, servers and notebooks in processes of their own.
+test-commands: $(STAMP)
+	$(PYTEST) -m 'commands and not slow' tests
 
 test-slow: $(STAMP)
 	$(PYTEST) -m slow

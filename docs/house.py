@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -23,9 +24,15 @@ def module_name(path: Path) -> str:
     return ".".join(p for p in path.relative_to(PACKAGE).with_suffix("").parts if p != "__init__")
 
 
+@cache
+def known_modules() -> frozenset[str]:
+    """The modules of the package."""
+    return frozenset(module_name(p) for p in PACKAGE.rglob("*.py"))
+
+
 def imported_modules(path: Path) -> Iterator[str]:
     """Every ratekit module that a file imports, at the top or inside a function."""
-    known = {module_name(p) for p in PACKAGE.rglob("*.py")}
+    known = known_modules()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]

@@ -42,3 +42,12 @@ def tiny_tokenizer():
     return train_tokenizer(
         ["The film was a joy from start to finish.", "A dull, slow book with a thin plot."] * 50, 400
     )
+
+
+@pytest.fixture
+def reports_without_pictures(monkeypatch):
+    """Drawing them is most of what a report takes; tests/test_report.py looks at them."""
+    from ratekit.reports.figures import Figure
+
+    drawn = Figure("data:,", "a caption", "what it shows")
+    monkeypatch.setattr("ratekit.reports.figures._drawn", lambda *a, **k: drawn)

@@ -27,6 +27,16 @@ def text(said: str | bytes) -> Make:
     return lambda path: path.write_bytes(said if isinstance(said, bytes) else said.encode())
 
 
+def zipped(said: bytes, times: int = 1, twice: bool = False) -> Make:
+    """A gzip file of this, so many times over; packed again where `twice`."""
+
+    def make(path: Path) -> None:
+        raw = gzip.compress(said * times)
+        path.write_bytes(gzip.compress(raw) if twice else raw)
+
+    return make
+
+
 def link(target: str) -> Make:
     """A link to another place."""
     return lambda path: path.symlink_to(target)
@@ -76,9 +86,9 @@ TABLES: dict[str, Make] = {
     "wide.csv": wide, "wide.tsv": lambda path: path.write_text("\t".join("ab") * 1_000_000),
     "deep.jsonl": text(DEEP + "\n"), "inner.jsonl": text('{"response": ' + "[" * 100_000 + "]" * 100_000 + "}\n"),
     "long-number.jsonl": text('{"response": "x", "treated": ' + "9" * 5000 + "}\n"),
-    "bomb.jsonl.gz": text(gzip.compress(b" " * (64 << 20))), "bomb.csv.gz": text(gzip.compress(b"a," * (32 << 20))),
-    "bomb.json.gz": text(gzip.compress(b"[" * (64 << 20))),
-    "twice.jsonl.gz": text(gzip.compress(gzip.compress(b" " * (256 << 20)))),
+    "bomb.jsonl.gz": zipped(b" ", 64 << 20), "bomb.csv.gz": zipped(b"a,", 32 << 20),
+    "bomb.json.gz": zipped(b"[", 64 << 20),
+    "twice.jsonl.gz": zipped(b" ", 256 << 20, twice=True),
     "cut.jsonl.gz": text(gzip.compress(b'{"response": "x"}\n' * 9999)[:-20]),
     "quotes.csv": text('response\n"' + "x\n" * 1_000_000), "one-line.jsonl": text('{"response": "' + "x" * (70 << 20)),
     "cut.parquet": parquet(lambda raw: raw[:-30]), "no-foot.parquet": parquet(lambda raw: raw[:-8] + b"\xff\xff\xff\x7fPAR1"),

@@ -14,6 +14,8 @@ import ratekit as rk
 from ratekit.cli import main
 from ratekit.cli.app import app
 
+pytestmark = pytest.mark.commands
+
 KEY, TOKEN, PASSWORD, TEXT = "sk-CANARYkey0123456789", "hf_CANARYtoken0123456789", "CANARYpassword", "canaryOfTheText"
 HOLD_TEXTS = ("dataset", "rewrites", "data", "cache", "rows.parquet", "scored.parquet", "page.html", "report.html")
 

@@ -28,6 +28,7 @@ def scored(tmp_path_factory):
     return path
 
 
+@pytest.mark.commands
 def test_run_does_all_stages_and_leaves_what_it_made(capsys, tmp_path):
     from datasets import load_from_disk
 
@@ -44,6 +45,7 @@ def test_run_does_all_stages_and_leaves_what_it_made(capsys, tmp_path):
     assert record["rewards"] == {"words": "words"}
 
 
+@pytest.mark.commands
 def test_run_on_a_file_with_rules_and_a_sample(capsys, tmp_path):
     data = tmp_path / "x.jsonl"
     with data.open("w") as f:
@@ -59,6 +61,7 @@ def test_run_on_a_file_with_rules_and_a_sample(capsys, tmp_path):
     assert {row["estimator"] for row in rows} == {"naive", "single_rewrite", "rate", "rate_late", "rate_extrapolated"}
 
 
+@pytest.mark.commands
 def test_the_same_run_goes_on_where_it_was_and_another_is_refused(capsys, tmp_path, monkeypatch):
     arguments = ["run", "--data", "reviews", "-a", "length", "--out", tmp_path]
     assert run(capsys, *arguments, "-r", "words")[0] == 0
@@ -90,6 +93,7 @@ def test_what_was_computed_before_a_fault_stays_on_disk(capsys, tmp_path, monkey
     assert "reward/words" in load_from_disk(str(tmp_path / "dataset")).column_names
 
 
+@pytest.mark.commands
 def test_rewrite_score_estimate_are_the_run_in_three_calls(capsys, tmp_path):
     assert run(capsys, "rewrite", "reviews", "-a", "length", "--out", tmp_path / "a")[0] == 0
     assert run(capsys, "score", tmp_path / "a" / "dataset", "-r", "words", "--out", tmp_path / "b")[0] == 0
@@ -258,6 +262,7 @@ def test_a_built_wheel_carries_the_course(tmp_path):
     assert copied == [*sorted(p.name for p in (ROOT / "notebooks").glob("*.ipynb")), "playground.html"]
 
 
+@pytest.mark.commands
 def test_the_module_runs_as_the_command_and_survives_a_closed_pipe(scored):
     script = f"{sys.executable} -m ratekit estimate {scored} --format csv | head -1"
     done = subprocess.run(["bash", "-c", f"set -o pipefail; {script}"], capture_output=True, text=True)

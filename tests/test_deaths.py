@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from deaths import COMMANDS, Places, deaths
 
+pytestmark = pytest.mark.commands
+
 QUICK = ("audit", "merge", "reproduce")
 
 

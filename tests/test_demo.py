@@ -9,6 +9,8 @@ import pytest
 from ratekit.cli import main
 from ratekit.demo import simulate_reviews
 
+pytestmark = pytest.mark.commands
+
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):

@@ -241,6 +241,7 @@ gate small.jsonl --max length=0.1 --junit no-such-folder-is-a-file/gate.xml
 """
 
 
+@pytest.mark.commands
 def test_each_exit_code_in_a_shell_script(tmp_path):
     for name, rows in (
         ("small", scored(0.0, 2000)), ("big", scored(0.5, 500)), ("few", scored(0.0, 60, seed=3, effect_sd=0.6)),

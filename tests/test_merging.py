@@ -467,6 +467,7 @@ def test_recipes_on_one_line():
             recipe(text)
 
 
+@pytest.mark.commands
 def test_without_mergekit_one_line_says_what_to_install():
     code = (
         "import sys; sys.modules['mergekit'] = None\n"

@@ -399,6 +399,7 @@ def test_a_wrong_call_is_refused_before_anything_is_scored(data, pairs, tmp_path
 # --- the command ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.commands
 def test_the_command_merges_and_audits(tmp_path, data, pairs, capsys):
     for seed, name in enumerate(("base", "a", "b")):
         tiny.save(tmp_path / name, "bert", seed=seed)
@@ -462,6 +463,7 @@ def test_no_public_name_is_a_modules():
     assert out.split() == ["True", "True"]
 
 
+@pytest.mark.commands
 def test_fisher_regmean_and_greedy_of_reward_models(tmp_path, data, pairs):
     folders = {name: tiny.save(tmp_path / name, "bert", seed=seed) for seed, name in enumerate("ab")}
     states = {name: rk.merging.load_state(folder) for name, folder in folders.items()}

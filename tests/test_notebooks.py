@@ -10,6 +10,8 @@ import pytest
 from conftest import ROOT
 from nbclient import NotebookClient
 
+pytestmark = pytest.mark.commands
+
 # (what the parameter cell says, what the test makes of it): the replacement must apply, or the test fails.
 SMALLER = {
     "01_quickstart.ipynb": [("n_pairs = 1800", "n_pairs = 240")],

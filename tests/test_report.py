@@ -229,6 +229,7 @@ def test_hostile_data_is_shown_and_obeyed_nowhere(hostile, tmp_path):
     assert any(visible(text)[:20] in examples for text in hostile["response"])
 
 
+@pytest.mark.usefixtures("reports_without_pictures")
 @pytest.mark.parametrize("text", [t for t in HOSTILE if "\ud800" not in t])
 def test_every_hostile_text_is_shown_as_it_is(hostile, tmp_path, text):
     rows = hostile.filter(lambda row: row["response"] == text)
@@ -237,6 +238,7 @@ def test_every_hostile_text_is_shown_as_it_is(hostile, tmp_path, text):
     assert visible(text) in page.sections["Examples"]
 
 
+@pytest.mark.usefixtures("reports_without_pictures")
 def test_a_very_long_text_is_cut_and_says_so(hostile, tmp_path):
     hostile.filter(lambda row: row["response"] == HUGE).to_parquet(str(tmp_path / "x.parquet"))
     html = rk.report(tmp_path / "x.parquet").read_text()

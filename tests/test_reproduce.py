@@ -19,7 +19,6 @@ from ratekit import files
 from ratekit.audits import Settings
 from ratekit.cli import main
 from ratekit.errors import InputError, WorkError
-from ratekit.reports.figures import Figure
 from ratekit.reproduce.experiment import classified, experiments, get_experiment
 from ratekit.reproduce.pipeline import prepared, run, settings_of
 from ratekit.reproduce.share import push
@@ -28,6 +27,8 @@ from ratekit.reproduce.verdicts import compare, summary
 from ratekit.rewriting.rules import RULES
 
 sys.path.insert(0, str(ROOT / "experiments"))
+
+pytestmark = pytest.mark.usefixtures("reports_without_pictures")
 
 NAMES = list(experiments())
 REAL = [name for name, e in experiments().items() if e.rewriter and not e.sweep]
@@ -49,13 +50,6 @@ def made(tmp_path_factory):
     """A file in the schema of each source: source -> path."""
     folder = tmp_path_factory.mktemp("made")
     return {source: schemas.write(source, folder, 60) for source in schemas.SOURCES}
-
-
-@pytest.fixture(autouse=True)
-def _reports_without_pictures(monkeypatch):
-    """Drawing them is most of what a run takes here; tests/test_report.py looks at them."""
-    drawn = Figure("data:,", "a caption", "what it shows")
-    monkeypatch.setattr("ratekit.reports.figures._drawn", lambda *a, **k: drawn)
 
 
 def offline(name, made, out, rewards=("words", "vader"), n=40, **more):
@@ -131,6 +125,7 @@ def test_the_last_and_the_first_pairs_are_meant():
     assert registry.last_pairs(1)(rows) == [False] * 8 + [True, True]
 
 
+@pytest.mark.commands
 def test_an_installed_package_finds_the_experiments_and_the_published_numbers(tmp_path):
     """The wheel carries them inside the package: laid out as pyproject.toml says, away from the checkout."""
     import shutil
@@ -374,6 +369,7 @@ def test_misspelling_grows_along_the_sweep_and_leaves_the_first_letter():
     assert steps[2]["twin"][0] == "Frankly, " + steps[2]["response"][0]
 
 
+@pytest.mark.commands
 @pytest.mark.parametrize("name", some_always(SWEEPS, "sweep-typos"))
 def test_a_simulated_sweep_has_the_papers_shape_beside_the_truth(name, tmp_path):
     """Naive follows the confounding, the single rewrite drifts, RATE is nearly flat, extrapolated flatter."""
@@ -480,6 +476,7 @@ def test_the_published_numbers_agree_with_themselves_step_by_step():
 # --- the command -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.commands
 def test_the_command_runs_compares_and_says_where_it_wrote(made, tmp_path, capsys):
     out = tmp_path / "run"
     call = ["reproduce", "imdb-length", "--n", "20", "--rewriter", "rules", "-r", "words", "--out", str(out),

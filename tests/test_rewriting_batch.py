@@ -87,6 +87,7 @@ def start(server, cache):
     return subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.commands
 def test_a_new_process_goes_on_with_the_batches_of_a_killed_one(tmp_path):
     with Server("batch_server.py", ends=["never"]) as server:
         first = start(server, tmp_path / "cache")

@@ -14,6 +14,8 @@ from rewriting_support import ROOT, Server, environment, labelled
 import ratekit as rk
 from ratekit.rewriting.cache import Cache
 
+pytestmark = pytest.mark.commands
+
 CANARY = "sk-canary-0123456789abcdef"
 
 

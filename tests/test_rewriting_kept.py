@@ -24,6 +24,8 @@ from ratekit.rewriting.cost import Meter, Prices
 sys.path.insert(0, str(ROOT / "benchmarks"))
 from torture import DAMAGES, damaged, stopped
 
+pytestmark = pytest.mark.commands
+
 LENGTH = rk.ATTRIBUTES["length"]
 MODEL, ADDRESS = "m", "http://127.0.0.1:9/v1"
 

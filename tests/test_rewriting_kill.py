@@ -13,6 +13,8 @@ from rewriting_support import ROOT, Server, environment
 from ratekit.rewriting.cache import Cache
 from ratekit.store import lines
 
+pytestmark = pytest.mark.commands
+
 SCRIPT = """
 import json, os, random, signal, sys, time
 sys.path.insert(0, "tests")

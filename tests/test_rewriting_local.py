@@ -18,6 +18,8 @@ from ratekit.rewriting.base import Reply
 from ratekit.rewriting.cache import Cache
 from ratekit.rewriting.slots import fits, generate
 
+pytestmark = pytest.mark.commands
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):

@@ -40,6 +40,7 @@ def rewrite(server, cache, n=40, depth=2, meter=None, retry_failed=False, rows=N
     return rk.rewrite(labelled(n) if rows is None else rows, "length", rewriter, depth, progress=False, meter=meter)
 
 
+@pytest.mark.commands
 def test_twenty_percent_faults_lose_no_row_and_every_status_is_true(server, tmp_path):
     transient = ("429", "429-after", "500", "503", "cut", "json", "choices", "bad-reason")
     faults = {**dict.fromkeys(transient, 0.02), "hang": 0.01, "length": 0.01, "refusal": 0.01, "refusal-text": 0.01}
@@ -202,6 +203,7 @@ def test_an_unreachable_server_is_named_within_seconds(tmp_path):
     assert time.monotonic() - start < 15
 
 
+@pytest.mark.commands
 def test_a_server_that_dies_half_way_is_given_up_and_a_new_one_goes_on(tmp_path):
     with Server("chat_server.py", mean_ms=20) as first:
 
