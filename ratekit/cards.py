@@ -37,6 +37,7 @@ from ratekit.rewriting import Options
 from ratekit.rewriting.cost import Meter
 from ratekit.rewriting.rules import SUITE, SUITE_VERSION
 from ratekit.schema import ATTRIBUTE
+from ratekit.scoring import options_for
 from ratekit.scoring.base import Reward
 from ratekit.tables import Table, as_csv, as_json, as_markdown, as_text, plain_markdown, table_html, table_of
 
@@ -387,7 +388,6 @@ def card(
         data, tuple(suite(attributes, rewriter)), data_files, split, columns, duplicates, rewriter=rewriter,
         depth=depth, n=n, seed=seed, options=options or Options(), turn=turn,
     )  # fmt: skip
-    names_of(rewards)
     return drawn_up(
         None if out is None else Path(out), settings, rewards, precision=precision, cache=cache, meter=meter,
         trust_remote_code=trust_remote_code, progress=progress,
@@ -408,6 +408,7 @@ def drawn_up(
     """The card of these settings, kept in `folder`."""
     if "" not in rewriters_of(settings.rewriter):
         raise InputError("card: one rewriter was expected; rk.audit and `ratekit audit` take several")
+    options_for([*names_of(rewards).values()], trust_remote_code=trust_remote_code)
     if folder is not None:
         files.check_place(folder)
     replies = cache or (folder / "rewrites" if folder is not None else None)

@@ -49,7 +49,7 @@ from ratekit.schema import (
     reward_columns,
     reward_name,
 )
-from ratekit.scoring import default_name, make_reward
+from ratekit.scoring import default_name, make_reward, options_for
 from ratekit.scoring.base import Reward
 from ratekit.scoring.engine import score_dataset
 from ratekit.scoring.store import open_store
@@ -301,7 +301,7 @@ def score(
     Raises
     ------
     InputError
-        For a reward that is none, and for two of one name.
+        For a reward that is none, for two of one name, and for an option that none of the rewards can use.
     WorkError
         Where no text gets a finite reward.
 
@@ -327,10 +327,9 @@ def score(
     twice = next((n for n in names if names.count(n) > 1), None)
     if twice is not None:
         raise InputError(f"score: two rewards have the name {twice!r}; tell them apart with name=[...]")
-    for one, column in zip(rewards, names, strict=True):
-        made: Any = one
-        if isinstance(one, str | Path):
-            made = make_reward(one, adapter=adapter, truncation=truncation, trust_remote_code=trust_remote_code)
+    told = options_for(rewards, adapter=adapter, truncation=truncation, trust_remote_code=trust_remote_code)
+    for one, column, options in zip(rewards, names, told, strict=True):
+        made: Any = make_reward(one, **options) if isinstance(one, str | Path) else one
         if not callable(made):
             raise InputError(f"a reward is a callable, a name or a path; got {type(made).__name__}")
         ds = _scored(ds, made, column, cache, progress)

@@ -515,3 +515,18 @@ def test_adapters_are_audited_as_the_models_that_they_make(tmp_path, data, pairs
     pd.testing.assert_frame_equal(table, whole, rtol=1e-4, atol=1e-5)
     assert table.length.notna().all()
     assert table.length.nunique() > 1
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [(["a", "b", "-m", "linear", "--base", "c", "--out", "OUT"], "--base c: linear of 2 models looks at no base"),
+     (["a", "b", "-m", "slerp", "--base", "c", "--out", "OUT"], "--base c: slerp of 2 models looks at no base"),
+     (["a", "b", "-m", "ties", "--base", "c", "--seed", "3", "--out", "OUT"], "--seed 3: ties draws nothing"),
+     (["audit", "a", "b", "--data", "reviews", "--barrier-points", "3", "--out", "OUT"], "give --pairs")],
+    ids=["base", "base of a pair", "seed", "barrier"],
+)  # fmt: skip
+def test_an_option_that_a_method_cannot_use_is_refused(call, said, tmp_path, capsys):
+    assert main(["merge", *[str(tmp_path / "out") if word == "OUT" else word for word in call]]) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1

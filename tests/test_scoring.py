@@ -15,8 +15,10 @@ from transformers import (
     LlamaForSequenceClassification,
 )
 
+import ratekit as rk
+from ratekit.cli import main
 from ratekit.errors import InputError
-from ratekit.scoring import default_name, make_reward
+from ratekit.scoring import OPTIONS, default_name, kind_of, make_reward, options_for
 from ratekit.scoring.model import RewardModel
 
 PROMPTS = [[{"role": "user", "content": f"Question {k}?"}] for k in range(5)]
@@ -145,3 +147,83 @@ def test_names_of_rewards(models):
     assert default_name("org/model") == "org/model"
     assert default_name(models / "decoder") == "decoder"
     assert default_name(mine) == "mine"
+
+
+# --- options that a reward cannot use -----------------------------------------------------------------------
+
+# One reward of each kind; {models} and {file} are put in.
+KINDS = {
+    "a function": "vader",
+    "a model's folder": "{models}/decoder",
+    "a model of the hub": "no-such-owner/model",
+    "a judge that is run here": "judge:{models}/generator",
+    "a judge of pairs": "pairwise:{models}/generator,{file}",
+    "a pair of models": "dpo:{models}/generator,{models}/generator",
+    "a model behind a server": "served:http://127.0.0.1:9/classify",
+}
+VALUES = {
+    "adapter": "pair", "revision": "main", "dtype": "float32", "truncation": "response", "trust_remote_code": True,
+}  # fmt: skip
+
+
+@pytest.fixture
+def of_kind(models, tmp_path):
+    file = tmp_path / "references.jsonl"
+    file.write_text('{"prompt": "Why?", "response": "Because."}\n')
+    return lambda kind: KINDS[kind].format(models=models, file=file)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("option", VALUES)
+def test_an_option_that_a_reward_cannot_use_is_refused_and_any_other_is_passed_on(of_kind, kind, option):
+    reward = of_kind(kind)
+    assert kind_of(reward) == kind
+    told = {option: VALUES[option]}
+    if option in OPTIONS[kind]:
+        assert options_for([reward], **told) == [told]
+        return
+    with pytest.raises(InputError, match=f"{option.replace('_', '-')}=.* has no meaning here"):
+        make_reward(reward, **told)
+    if option in ("adapter", "truncation", "trust_remote_code"):
+        with pytest.raises(InputError, match="has no meaning here"):
+            rk.score([{"prompt": "a", "response": "b"}], reward, **told)
+    if option in ("adapter", "revision", "dtype", "trust_remote_code"):
+        with pytest.raises(InputError, match="has no meaning here"):
+            rk.check_reward(reward, **told)
+    assert options_for([reward, of_kind("a model of the hub")], **told) == [{}, told]  # another reward can use it
+
+
+def test_kinds_and_options_are_all_tried():
+    assert [*KINDS] == [*OPTIONS]
+    assert {option for options in OPTIONS.values() for option in options} == {*VALUES}
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind, options in OPTIONS.items() if "adapter" not in options or kind[2] == "j"]
+)
+@pytest.mark.parametrize(
+    "call",
+    [["check-reward", "REWARD", "--dtype", "float32"], ["check-reward", "REWARD", "--revision", "main"],
+     ["check-reward", "REWARD", "--adapter", "pair"], ["check-reward", "REWARD", "--trust-remote-code"],
+     ["score", "reviews", "-r", "REWARD", "--out", "OUT", "--adapter", "pair"],
+     ["score", "reviews", "-r", "REWARD", "--out", "OUT", "--truncation", "response"],
+     ["score", "reviews", "-r", "REWARD", "--out", "OUT", "--trust-remote-code"],
+     ["audit", "--data", "reviews", "-a", "length", "-r", "REWARD", "--out", "OUT", "--trust-remote-code"],
+     ["card", "--data", "reviews", "-r", "REWARD", "--out", "OUT", "--trust-remote-code"]],
+    ids=lambda call: " ".join([call[0], *[word for word in call if word.startswith("--")][-1:]]),
+)  # fmt: skip
+def test_a_command_refuses_it_in_one_line_before_any_work(of_kind, kind, call, tmp_path, capsys):
+    option = call[-1] if call[-1].startswith("--") else call[-2]
+    if option[2:].replace("-", "_") in OPTIONS[kind] and option != "--adapter":
+        pytest.skip("it can use it")
+    call = [{"REWARD": of_kind(kind), "OUT": str(tmp_path / "out")}.get(word, word) for word in call]
+    assert main(call) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "has no meaning here" in said or "not read as 'pair'" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_is_passed_itself_takes_no_options(models):
+    with pytest.raises(InputError, match=r"adapter=pair has no meaning here.*a function"):
+        rk.score([{"prompt": "a", "response": "b"}], lambda p, r: [1.0] * len(r), name="x", adapter="pair")

@@ -35,7 +35,7 @@ from ratekit.schema import (
     reward_columns,
     reward_name,
 )
-from ratekit.scoring import default_name, find_reward
+from ratekit.scoring import default_name, find_reward, options_for
 from ratekit.scoring.base import Reward
 from ratekit.sources.loading import load
 from ratekit.stages import estimate, label, rewrite, score
@@ -292,6 +292,7 @@ def carry_out(
     """
     begun = time.monotonic()
     named = names_of(rewards)
+    told = dict(zip(named, options_for([*named.values()], trust_remote_code=trust_remote_code), strict=True))
     inputs = settings.inputs()
     record: dict[str, Any] = {"settings": settings.record(), "versions": on_disk.versions()}
     ds: Dataset | None = None
@@ -322,9 +323,8 @@ def carry_out(
                 continue
             log.warning("%s has changed since this run was made; it is scored again", name)
         ds = score(
-            ds, reward, name=name, cache=None if folder is None else folder / "scores",
-            trust_remote_code=trust_remote_code, progress=progress,
-        )  # fmt: skip
+            ds, reward, name=name, cache=None if folder is None else folder / "scores", progress=progress, **told[name]
+        )
         record["rewards"][name], prints[name] = spec, now
         _keep(folder, ds, record)
     by = REWRITER if "" not in rewriters_of(settings.rewriter) else by if by in columns_of(ds) else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -233,16 +233,13 @@ def check_reward(
     Equal scores for any batch, order and path; its template; its end; what it cuts off.
     """
     from ratekit.errors import WorkError
-    from ratekit.scoring import FORMS
     from ratekit.scoring.check_reward import FAIL
     from ratekit.scoring.check_reward import check_reward as check
-    from ratekit.scoring.model import RewardModel
 
-    card = _reference(reference)
-    reward: Any = model
-    if model.partition(":")[0] not in FORMS:
-        reward = RewardModel(model, adapter, revision=revision, dtype=dtype, trust_remote_code=trust_remote_code)
-    table = check(reward, reference=card, adapter=adapter, trust_remote_code=trust_remote_code)
+    table = check(
+        model, reference=_reference(reference), adapter=adapter, revision=revision, dtype=dtype,
+        trust_remote_code=trust_remote_code,
+    )  # fmt: skip
     show(table, format)
     failed = table.loc[table["result"] == FAIL, "check"].tolist()
     if failed:

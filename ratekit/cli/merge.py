@@ -38,7 +38,7 @@ app = typer.Typer(
 
 Models = Annotated[list[str], typer.Argument(help="Model folders (safetensors), or LoRA adapters' folders.")]
 Base = Annotated[str | None, typer.Option(help="The folder of the model that these were tuned from.")]
-Seed = Annotated[int, typer.Option(min=0, help="Of the methods that draw.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Of the methods that draw. [default: 0]")]
 
 
 @app.command(
@@ -56,18 +56,25 @@ def models(
     out: Annotated[Path, typer.Option(help="A new folder for the merged model.", **FOLDER)],
     base: Base = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16. [default: the models' own]")] = None,
-    seed: Seed = 0,
+    seed: Seed = None,
     memory: Annotated[float, typer.Option(min=0.001, help="GiB that one tensor may take while it is merged.")] = 16.0,
 ) -> None:
     """Merge model folders into a new one, shard by shard.
 
     merge.json in it says how.
     """
+    from ratekit.errors import InputError
+    from ratekit.lora import is_adapter
     from ratekit.merging.mergers import merge
-    from ratekit.merging.methods import recipe
+    from ratekit.merging.methods import METHODS, recipe
 
     name, params = recipe(method)
-    folder = merge(model, name, base, out=out, dtype=dtype, seed=seed, memory=memory, progress=True, **params)
+    merger = METHODS[name]
+    if base is not None and not merger.takes_base(len(model)) and not any(map(is_adapter, model)):
+        raise InputError(f"--base {base}: {name} of {len(model)} models looks at no base; leave it out")
+    if seed is not None and not merger.random:
+        raise InputError(f"--seed {seed}: {name} draws nothing; leave it out")
+    folder = merge(model, name, base, out=out, dtype=dtype, seed=seed or 0, memory=memory, progress=True, **params)
     print(f"written: {folder}")
 
 
@@ -95,9 +102,10 @@ def audit(
     ] = None,
     unit: Annotated[str, typer.Option(help="sd (each in its own reward's SDs) or reward.")] = "sd",
     barrier_points: Annotated[
-        int, typer.Option(min=0, help="Points within each line at which the loss is taken; 0: no barrier.")
-    ] = 3,
-    seed: Seed = 0,
+        int | None,
+        typer.Option(min=0, help="Points within each line at which the loss is taken; 0: no barrier. [default: 3]"),
+    ] = None,
+    seed: Seed = None,
     format: Annotated[Format, typer.Option("--format", help="How the table is printed.")] = Format.table,
 ) -> None:
     """What each merge rewards, beside its members.
@@ -110,14 +118,17 @@ def audit(
 
     from ratekit.audits.folder import write_picture
     from ratekit.cli.pipeline import say_paths
+    from ratekit.errors import InputError
     from ratekit.merging.auditing import TABLE
     from ratekit.merging.auditing import audit as audited
     from ratekit.plots.merges import merges, panels
     from ratekit.sources import as_dataset
 
+    if barrier_points is not None and pairs is None:
+        raise InputError(f"--barrier-points {barrier_points}: the loss is that of preference pairs; give --pairs")
     table = audited(
         model, as_dataset(data), method or ["linear"], attribute, base=base, pairs=pairs, out=out, estimator=estimator,
-        estimand=estimand, unit=unit, barrier_points=barrier_points, seed=seed,
+        estimand=estimand, unit=unit, barrier_points=3 if barrier_points is None else barrier_points, seed=seed or 0,
     )  # fmt: skip
     about = panels(table)
     figure, axes = plt.subplots(

@@ -213,6 +213,9 @@ def score(
     out: Annotated[Path, typer.Option(help="Folder for the dataset with its rewards.", **given.FOLDER)],
     cache: given.Cache = None,
     adapter: given.Adapter = None,
+    cut: Annotated[
+        str, typer.Option("--truncation", help="What a text that is too long loses first: prompt or response.")
+    ] = "prompt",
     trust_remote_code: given.Trust = False,
 ) -> None:
     """Score responses and rewrites with each reward model.
@@ -222,6 +225,7 @@ def score(
     """
     from ratekit import files, stages
     from ratekit.audits.study import names_of
+    from ratekit.scoring import options_for
     from ratekit.scoring.engine import processes
     from ratekit.sources import as_dataset
 
@@ -229,12 +233,10 @@ def score(
     if not state.is_main_process:
         logging.getLogger("ratekit").setLevel(logging.ERROR)  # one process speaks for all
     named = names_of([given.own(r) for r in reward])
+    told = options_for([*named.values()], adapter=adapter, truncation=cut, trust_remote_code=trust_remote_code)
     ds = as_dataset(data)
-    for name, function in named.items():
-        ds = stages.score(
-            ds, function, name=name, cache=cache or out / "scores", adapter=adapter,
-            trust_remote_code=trust_remote_code,
-        )  # fmt: skip
+    for (name, function), options in zip(named.items(), told, strict=True):
+        ds = stages.score(ds, function, name=name, cache=cache or out / "scores", **options)
         if state.is_main_process:
             files.replace_folder(out / "dataset", partial(_save, ds))
         state.wait_for_everyone()

@@ -56,6 +56,16 @@ class Method:
         """Whether it goes from one model, which may be the base, to another."""
         return self.models == (2, 2) and self.base == "none"
 
+    def takes_base(self, n_models: int) -> bool:
+        """Whether it looks at a base beside so many models.
+
+        Examples
+        --------
+        >>> METHODS["linear"].takes_base(2), METHODS["slerp"].takes_base(1), METHODS["ties"].takes_base(2)
+        (False, True, True)
+        """
+        return self.base != "none" or (self.pair and n_models == 1)
+
 
 # What methods of task vectors share: a sum of them, each with weight 1/k, or an average of those that agree in sign.
 _SUM: dict[str, Value] = {"weight": None, "lambda_": 1.0, "normalize": False}

@@ -142,11 +142,10 @@ def sweep_table(
     truths: dict[tuple[Any, ...], float] = {}
     if TWIN in columns_of(ds):
         twins = ds.select_columns([PROMPT_ID, PROMPT, TWIN]).rename_column(TWIN, RESPONSE)
-        for reward in rewards:
-            twins = score(
-                twins, reward, name=default_name(reward), cache=cache, trust_remote_code=trust_remote_code,
-                progress=progress,
-            )  # fmt: skip
+        twins = score(
+            twins, rewards, name=[default_name(reward) for reward in rewards], cache=cache,
+            trust_remote_code=trust_remote_code, progress=progress,
+        )  # fmt: skip
         truths = true_effects(ds, twins)
     keys = zip(table["reward_model"], table[STEP], table["estimand"], strict=True)
     table.insert(0, "design", sweep.design)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ratekit.errors import InputError, unknown
 from ratekit.measures import vader, words
 from ratekit.redaction import redact
-from ratekit.scoring.adapters import ADAPTERS, HUB, JUDGE, Adapter
+from ratekit.scoring.adapters import ADAPTERS, HUB, JUDGE, Adapter, named_adapter
 from ratekit.scoring.base import Reward
 from ratekit.scoring.llm_judges import from_spec, is_asked, judge_name
 from ratekit.userfiles import is_object_spec, load_object
@@ -46,6 +46,19 @@ FORMS: dict[str, str] = {
     "dpo": "the reward implicit in a model trained by preference (dpo:POLICY,REFERENCE)",
     "served": "a scorer behind a server (served:http://HOST:PORT/classify, or /score, /pooling, /predict, /get_reward; "
     "served:URL,MODEL names the model, served:URL,MODEL,TOKENIZER sends text in that tokenizer's chat template)",
+}
+
+# What each kind of reward can be told beside its name.
+_READS = ("adapter", "truncation", "trust_remote_code")
+_RUN_HERE = ("truncation", "trust_remote_code")
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "a function": (),
+    "a model's folder": (*_READS, "dtype"),
+    "a model of the hub": (*_READS, "dtype", "revision"),
+    "a judge that is run here": _READS,
+    "a judge of pairs": _RUN_HERE,
+    "a pair of models": _RUN_HERE,
+    "a model behind a server": (),
 }
 
 
@@ -105,10 +118,57 @@ def _model(name: str) -> str:
     raise unknown("reward model", name, REWARD_MODELS, hint)
 
 
+def kind_of(reward: Any) -> str:
+    """Which of the kinds in `OPTIONS` a reward is of.
+
+    Examples
+    --------
+    >>> kind_of("vader"), kind_of("org/model"), kind_of("judge:openai:gpt-4o")
+    ('a function', 'a model of the hub', 'a model behind a server')
+    """
+    found = find_reward(reward) if isinstance(reward, str | Path) else reward
+    if not isinstance(found, str):
+        return "a function"
+    form, colon, rest = found.partition(":")
+    if not colon or form not in FORMS:
+        return "a model's folder" if Path(found).is_dir() else "a model of the hub"
+    if form == "served" or is_asked(rest):
+        return "a model behind a server"
+    return {"judge": "a judge that is run here", "pairwise": "a judge of pairs"}.get(form, "a pair of models")
+
+
+def options_for(rewards: Sequence[Any], **told: Any) -> list[dict[str, Any]]:
+    """What each reward is told of the options that were given; None, False and `truncation="prompt"` are not given.
+
+    Raises
+    ------
+    InputError
+        For an option that none of the rewards can use: it would be passed over in silence.
+
+    Examples
+    --------
+    >>> options_for(["vader", "org/model"], adapter="pair", dtype=None)
+    [{}, {'adapter': 'pair'}]
+    """
+    kinds = [kind_of(reward) for reward in rewards]
+    given = {k: v for k, v in told.items() if v is not None and v is not False and (k, v) != ("truncation", "prompt")}
+    for option, value in given.items():
+        if not any(option in OPTIONS[kind] for kind in kinds):
+            names = [str(getattr(r, "__name__", r if isinstance(r, str | Path) else type(r).__name__)) for r in rewards]
+            named = "; ".join(f"{redact(name)} is {kind}" for name, kind in zip(names, kinds, strict=True))
+            word = option.replace("_", "-")
+            raise InputError(
+                f"{word}={getattr(value, 'name', value)} has no meaning here and would be passed over: {named}"
+            )
+    return [{option: value for option, value in given.items() if option in OPTIONS[kind]} for kind in kinds]
+
+
 def make_reward(
     reward: str | Path,
     *,
     adapter: str | Adapter | None = None,
+    revision: str | None = None,
+    dtype: str | None = None,
     truncation: str = "prompt",
     trust_remote_code: bool = False,
 ) -> Reward:
@@ -120,7 +180,9 @@ def make_reward(
         The name.
     adapter
         How a model is read (`ADAPTERS`, or "token:TOKEN"), where it is not known and should not be guessed; to choose
-        its revision, device, dtype or length make a `RewardModel` yourself and pass that.
+        its device or length make a `RewardModel` yourself and pass that.
+    revision, dtype
+        As of `RewardModel`: of a hub model; of a model.
     truncation
         What a text that is longer than the model reads loses first: "prompt" (its beginning) or "response" (its end).
     trust_remote_code
@@ -129,13 +191,17 @@ def make_reward(
     Raises
     ------
     InputError
-        For an unknown name and for a model that is no reward model.
+        For an unknown name, for a model that is no reward model, and for an option that this reward cannot use.
 
     Examples
     --------
     >>> float(make_reward("words")(["Why?"], ["It just is."])[0])
     3.0
     """
+    options_for(
+        [reward], adapter=adapter, revision=revision, dtype=dtype, truncation=truncation,
+        trust_remote_code=trust_remote_code,
+    )  # fmt: skip
     found = find_reward(reward)
     if not isinstance(found, str):
         return found
@@ -156,8 +222,13 @@ def make_reward(
         folder = Path(references).expanduser()
         return PairwiseJudge(model, folder, truncation=truncation, trust_remote_code=trust_remote_code)
     if form == "judge":
-        return RewardModel(rest, adapter or JUDGE, truncation=truncation, trust_remote_code=trust_remote_code)
-    return RewardModel(found, adapter, truncation=truncation, trust_remote_code=trust_remote_code)
+        asks = JUDGE if adapter is None else named_adapter(adapter) if isinstance(adapter, str) else adapter
+        if asks.reads != "yes_no":
+            raise InputError(f"{found} is a judge, which is not read as {asks.name!r}; leave the adapter out")
+        return RewardModel(rest, asks, truncation=truncation, trust_remote_code=trust_remote_code)
+    return RewardModel(
+        found, adapter, revision=revision, dtype=dtype, truncation=truncation, trust_remote_code=trust_remote_code
+    )
 
 
 def default_name(reward: Any) -> str:
@@ -186,4 +257,7 @@ def default_name(reward: Any) -> str:
     return str(name)
 
 
-__all__ = ["ADAPTERS", "FORMS", "REWARD_MODELS", "Adapter", "as_reward", "default_name", "find_reward", "make_reward"]
+__all__ = [
+    "ADAPTERS", "FORMS", "OPTIONS", "REWARD_MODELS", "Adapter", "default_name", "find_reward", "kind_of", "make_reward",
+    "options_for",
+]  # fmt: skip

@@ -14,7 +14,7 @@ import numpy as np
 
 from ratekit.errors import InputError
 from ratekit.schema import prompt_text
-from ratekit.scoring import make_reward
+from ratekit.scoring import make_reward, options_for
 from ratekit.scoring.forward import TOLERANCE, spread
 from ratekit.scoring.judges import PairwiseJudge, position_gap
 from ratekit.scoring.model import LEAST_MASS, PROBE, RewardModel
@@ -40,6 +40,8 @@ def check_reward(
     texts: Sequence[tuple[Any, str]] = PROBE,
     reference: tuple[Any, str, float] | None = None,
     adapter: str | None = None,
+    revision: str | None = None,
+    dtype: str | None = None,
     trust_remote_code: bool = False,
 ) -> pd.DataFrame:
     """A table of checks of a reward model: columns check, result ("pass", "FAIL" or "note") and seen.
@@ -52,11 +54,13 @@ def check_reward(
         a prompt, a response and the score that the model's card gives for them
     adapter
         how it is read, where that is not known and should not be guessed
+    revision, dtype
+        as of `RewardModel`
 
     Raises
     ------
     InputError
-        Where the model cannot be loaded.
+        Where the model cannot be loaded, and for an option that it cannot use.
 
     Examples
     --------
@@ -68,7 +72,9 @@ def check_reward(
 
     found: Any = model
     if isinstance(found, str | Path):
-        found = make_reward(found, adapter=adapter, trust_remote_code=trust_remote_code)
+        found = make_reward(found, adapter=adapter, revision=revision, dtype=dtype, trust_remote_code=trust_remote_code)
+    else:
+        options_for([found], adapter=adapter, revision=revision, dtype=dtype, trust_remote_code=trust_remote_code)
     reward = found.model if isinstance(found, PairwiseJudge) else found
     if not isinstance(reward, RewardModel):
         raise InputError(f"{model} is not a model that is run here, so there is nothing to check")
@@ -78,7 +84,7 @@ def check_reward(
     if isinstance(found, PairwiseJudge):
         checks.append(_position(found, texts))
     if reference is not None:
-        checks.append(_reference(reward, *reference))
+        checks.append(_reference(found, *reference))
     return pd.DataFrame(checks, columns=["check", "result", "seen"])
 
 
@@ -181,7 +187,7 @@ def _long(reward: RewardModel) -> list[Check]:
     return [Check("longer than it reads", PASS if kept else FAIL, said)]
 
 
-def _reference(reward: RewardModel, prompt: Any, response: str, score: float) -> Check:
+def _reference(reward: RewardModel | PairwiseJudge, prompt: Any, response: str, score: float) -> Check:
     got = float(reward([prompt], [response])[0])
     close = abs(got - score) <= 0.01 * max(1.0, abs(score))
     return Check("the card's reference score", PASS if close else FAIL, f"{got:.5g} here, {score:.5g} on the card")
