@@ -11,7 +11,7 @@ import json
 import math
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ratekit.errors import InputError, shorten, unknown
@@ -66,23 +66,60 @@ def table(rows: Sequence[Mapping[str, Any]], where: str) -> pa.Table:
             raise InputError(f"{where}, row {number}: {shorten(row)!r} is not a record with columns")
         names.update(dict.fromkeys(row))
         bounded(len(names), where)
-    for name in names:
-        if not isinstance(name, str):
-            raise InputError(f"{where}: the column name {shorten(name)!r} is no text")
+    check_names(names, where)
     return pa.table({name: column(where, name, [row.get(name) for row in rows]) for name in names})
 
 
-def dataset(arrow: pa.Table, info: Any = None) -> Dataset:
+def check_names(names: Iterable[Any], where: str) -> None:
+    """Raise InputError for a column's name that no table can have.
+
+    Examples
+    --------
+    >>> check_names(["prompt", 5], "here")
+    Traceback (most recent call last):
+    ...
+    ratekit.errors.InputError: here: the column name '5' is no text
+    """
+    for name in names:
+        if not isinstance(name, str):
+            raise InputError(f"{where}: the column name {shorten(name)!r} is no text")
+        if "\0" in name or _SURROGATE.search(name):
+            what = "a NUL" if "\0" in name else "half of a surrogate pair"
+            raise InputError(f"{where}: the column name {shorten(name)!a} holds {what}; rename it (is the file UTF-8?)")
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def dataset(arrow: pa.Table, info: Any = None, where: str = "the table") -> Dataset:
     """An Arrow table as a Dataset with a fingerprint of its own; `datasets` would hash the whole table for one.
+
+    Raises
+    ------
+    InputError
+        That names a column of a type which a Dataset cannot hold.
 
     Examples
     --------
     >>> dataset(table([{"response": "a"}], "here")).column_names
     ['response']
     """
-    from datasets import Dataset
+    import pyarrow as pa
+    from datasets import Dataset, Features
 
-    return Dataset(arrow, info=info, fingerprint=uuid.uuid4().hex[:16])
+    check_names(arrow.column_names, where)
+    try:
+        return Dataset(arrow, info=info, fingerprint=uuid.uuid4().hex[:16])
+    except ValueError:
+        for field in arrow.schema:
+            try:
+                Features.from_arrow_schema(pa.schema([field]))
+            except ValueError:
+                raise InputError(
+                    f"{where}: column {field.name!r} holds {shorten(field.type, 60)}, which a Dataset cannot hold; "
+                    "write it as text or leave it out"
+                ) from None
+        raise
 
 
 def bounded(n_columns: int, where: str) -> None:
@@ -96,8 +133,9 @@ def bounded(n_columns: int, where: str) -> None:
 def column(where: str, name: str, values: Sequence[Any]) -> Any:
     """One column as an Arrow array. Raises InputError that names the first row that does not fit."""
     import pyarrow as pa
+    from pandas import NA, NaT
 
-    values = list(values)
+    values = [None if value is NA or value is NaT else value for value in values]
     if any(isinstance(v, str | bool | list | dict) for v in values):  # NaN is how pandas writes a missing text
         values = [None if isinstance(v, float) and math.isnan(v) else v for v in values]
     for number, value in enumerate(values, 1):
@@ -199,6 +237,11 @@ def _not_one_type(where: str, name: str, values: list[Any], fault: Exception) ->
             low = middle
         except (pa.ArrowException, OverflowError, TypeError, ValueError):
             high = middle
+    if high == 1:
+        return InputError(
+            f"{where}, row 1: column {name!r} holds {shorten(values[0])!r}, which no table can hold "
+            f"({shorten(fault, 100)}); write it as text or numbers, or leave the column out"
+        )
     return InputError(
         f"{where}, row {high}: column {name!r} cannot be one type: {shorten(values[high - 1])!r} "
         f"is of another kind than what stands before it ({shorten(fault, 100)})"

@@ -14,6 +14,7 @@ import gzip
 import hashlib
 import io
 import json
+import logging
 import os
 import re
 import shutil
@@ -25,13 +26,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ratekit.columns import bounded, dataset, from_text, renaming, table
+from ratekit.columns import bounded, check_names, dataset, from_text, renaming, table
 from ratekit.errors import InputError, WorkError, shorten
-from ratekit.schema import listed
+from ratekit.schema import RESPONSE, TREATED, listed
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Dataset, DatasetDict
+
+log = logging.getLogger("ratekit")
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 
@@ -199,12 +202,12 @@ def _read_file(path: Path, columns: Mapping[str, str] | None) -> Dataset:
         if suffix == ".parquet":
             return renamed(_parquet(path), columns, str(path))
         if suffix in (".csv", ".tsv"):
-            return dataset(_csv(path, "\t" if suffix == ".tsv" else ",", columns))
+            return dataset(_csv(path, "\t" if suffix == ".tsv" else ",", columns), where=str(path))
         rows = list(_json_rows(path, suffix))
         if columns:
             new = renaming(list(dict.fromkeys(name for row in rows for name in row)), columns, str(path))
             rows = [{new.get(k, k): v for k, v in row.items() if k in new or k not in new.values()} for row in rows]
-        return dataset(table(rows, str(path)))
+        return dataset(table(rows, str(path)), where=str(path))
     except InputError:
         raise
     except UnicodeDecodeError as e:
@@ -382,6 +385,10 @@ def _of_columns(found: dict[str, Any]) -> list[Any]:
         index = found["schema"].get("primaryKey") or []
         return [{k: v for k, v in row.items() if k not in index} if isinstance(row, dict) else row for row in rows]
     columns = list(found.values())
+    if any(isinstance(found.get(c), list) for c in (RESPONSE, TREATED)):  # `Dataset.to_dict`
+        if not all(isinstance(c, list) and len(c) == len(columns[0]) for c in columns):
+            raise ValueError("its columns are not lists of one length")
+        return [dict(zip(found, row, strict=True)) for row in zip(*columns, strict=True)]
     keys = [list(c) for c in columns if isinstance(c, dict)]
     if columns and len(keys) == len(columns) and keys[0] and all(k == keys[0] for k in keys):
         if all(name.isdigit() for name in found) and not all(key.isdigit() for key in keys[0]):
@@ -404,7 +411,11 @@ def _parquet(path: Path) -> Dataset:
     import pyarrow.parquet as pq
 
     bounded(len(pq.read_schema(path)), str(path))
-    return dataset(pq.read_table(path))
+    table = pq.read_table(path)
+    return dataset(table.drop_columns([c for c in table.column_names if _INDEX.fullmatch(c)]), where=str(path))
+
+
+_INDEX = re.compile(r"__index_level_\d+__")  # what pandas calls an index without a name in a Parquet file
 
 
 def _csv(path: Path, separator: str, columns: Mapping[str, str] | None) -> pa.Table:
@@ -412,6 +423,7 @@ def _csv(path: Path, separator: str, columns: Mapping[str, str] | None) -> pa.Ta
     import pyarrow as pa
 
     raw = _whole(path)
+    _refuse_other_letters(path, raw)
     names = _header(path, raw, separator)
     _refuse_open(path, raw, separator)
     raw, stands_for = _without_returns(raw)
@@ -421,8 +433,11 @@ def _csv(path: Path, separator: str, columns: Mapping[str, str] | None) -> pa.Ta
         values = cells.column(index).to_pylist()[1:]
         if stands_for:
             values = [None if v is None else v.replace(stands_for, "\r") for v in values]
-        if not name:  # a comma at the end of each line, or the row numbers that pandas writes
+        if not name:  # a comma at the end of each line, or the row numbers that pandas and R write
             if all(v is None for v in values) or values == [str(i) for i in range(len(values))]:
+                continue
+            if index == 0 and all(v and _ROW_NUMBER.fullmatch(v) for v in values):
+                log.info("%s: the first column, row numbers without a name, is left out", path)
                 continue
             raise InputError(f"{path}: column {index + 1} has no name in the first line; give it one")
         if name in kept:
@@ -431,6 +446,9 @@ def _csv(path: Path, separator: str, columns: Mapping[str, str] | None) -> pa.Ta
     new = renaming(list(kept), columns, str(path))
     typed = {new.get(n, n): values for n, values in kept.items() if n in new or n not in new.values()}
     return pa.table({name: from_text(str(path), name, values) for name, values in typed.items()})
+
+
+_ROW_NUMBER = re.compile(r"0|[1-9]\d{0,17}")
 
 
 def _header(path: Path, raw: bytes, separator: str) -> list[str]:
@@ -446,7 +464,26 @@ def _header(path: Path, raw: bytes, separator: str) -> list[str]:
     if not names:
         raise InputError(f"{path}: cannot be read as csv: no first line that names the columns")
     bounded(len(names), str(path))
+    check_names(names, str(path))
+    if len(names) == 1 and (other := next((s for s in ",;\t|" if s != separator and s in names[0]), "")):
+        raise InputError(
+            f"{path}: the first line has no {separator!r} and parts its names by {other!r}; save it with commas as "
+            ".csv, or with tabs as .tsv"
+        )
     return names
+
+
+def _refuse_other_letters(path: Path, raw: bytes) -> None:
+    """Raise for bytes that are not UTF-8, before Arrow splits them into lines."""
+    import pyarrow as pa
+
+    if raw.startswith(b"PK\3\4"):
+        raise InputError(f"{path} is a ZIP archive or a workbook; unzip it, or save the sheet as CSV in UTF-8")
+    try:
+        pa.array([raw], pa.binary()).cast(pa.string())
+    except pa.ArrowException:
+        raw.decode("utf-8")  # says where
+        raise
 
 
 def _refuse_open(path: Path, raw: bytes, separator: str) -> None:
@@ -500,6 +537,8 @@ def _cells(path: Path, raw: bytes, separator: str, n_columns: int) -> pa.Table:
             ),
         )  # fmt: skip
     except pa.ArrowException as e:
+        if "Empty CSV" in str(e):
+            raise InputError(f"{path}: the table is empty (0 rows)") from None
         if wrong:
             row = wrong[0]
             raise InputError(
@@ -507,8 +546,6 @@ def _cells(path: Path, raw: bytes, separator: str, n_columns: int) -> pa.Table:
                 f"{row.expected_columns} columns (a comma too many, or a quotation mark that is not closed?): "
                 f"{shorten(row.text[:1000])}"
             ) from None
-        if "UTF8" in str(e) or "UTF-8" in str(e):
-            raw.decode("utf-8")  # says where
         raise
 
 

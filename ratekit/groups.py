@@ -91,7 +91,7 @@ def refuse_null(values: Any, column: str) -> None:
     """Raise InputError naming the first row where a pandas Series is null."""
     null = np.flatnonzero(values.isna())
     if len(null):
-        raise InputError(f"row {null[0] + 1}: {column!r} is null")
+        raise InputError(f"row {null[0] + 1}: {column!r} is null; remove the row or fill it in")
 
 
 def _refuse_odd(values: Any, column: str) -> None:

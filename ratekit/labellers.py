@@ -42,7 +42,7 @@ class Rows:
         if isinstance(key, str):
             if key not in self.column_names:
                 raise unknown("column", key, self.column_names[:20])
-            return list(self._ds[key])
+            return list(self._ds[key][:])  # a Dataset's column is read row by row otherwise
         rows = list(self)
         return rows[key]
 
@@ -220,9 +220,19 @@ def worded(label: Label, column: str, otherwise: Label) -> Label:
 
 def _named(rows: Any, column: str) -> list[Any]:
     """A column's values, by their names where the dataset knows names for its numbers."""
-    feature = (getattr(rows, "features", None) or {}).get(column)
+    return by_name((getattr(rows, "features", None) or {}).get(column), list(rows[column]))
+
+
+def by_name(feature: Any, values: list[Any]) -> list[Any]:
+    """The values of a column by the names that its feature has for their numbers (`datasets.ClassLabel`).
+
+    Examples
+    --------
+    >>> from datasets import ClassLabel, Value
+    >>> by_name(ClassLabel(names=["treated", "untreated"]), [0, 1, None]), by_name(Value("int64"), [0, 1])
+    (['treated', 'untreated', None], [0, 1])
+    """
     names = getattr(feature, "names", None)
-    values = list(rows[column])
     return [names[v] if v is not None and 0 <= v < len(names) else v for v in values] if names else values
 
 

@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import textwrap
+import uuid
 
 import numpy as np
 import pandas as pd
@@ -179,6 +180,15 @@ def test_a_system_column_is_a_turn_of_the_prompt(shape, caplog):
     assert "system" in named.column_names  # names, not what was said
 
 
+@pytest.mark.parametrize("rest", [{"response": "a b"}, {"chosen": "a b", "rejected": "c"}])
+def test_a_column_that_may_hold_the_prompts_is_named(rest, caplog):
+    rk.as_dataset([{"question": "Why?", **rest}])
+    assert "if the column 'question' holds the prompts, which are empty now, say columns=" in caplog.text
+    caplog.clear()
+    rk.as_dataset([{"question": "Why?", **rest}], columns={"prompt": "question"})
+    assert "holds the prompts" not in caplog.text
+
+
 def test_what_was_taken_for_what_is_said_in_one_line(caplog):
     caplog.set_level("INFO", "ratekit")
     rk.as_dataset(SHAPES["explicit text"])
@@ -239,6 +249,15 @@ REFUSED = {
     "a text that names nothing": ("  ", r"named by an empty text"),
     "a very long name": ("a" * 5000, r"unknown source"),
     "too many columns": ([{f"c{i}": 1 for i in range(6000)}], r"more than 5,000 columns"),
+    "prompts called almost so": ([{"\ufeffprompt": "q", "response": "a"}], r"'.ufeffprompt' is not called 'prompt'"),
+    "ids called almost so": ([{"Prompt_ID": "7", "response": "a"}], r"column 'Prompt_ID' is not called 'prompt_id'"),
+    "a name of two": ([{"response": "a", "x\0y": 1}], r"the column name 'x.x00y' holds a NUL"),
+    "half a letter in a name": ([{"response": "a", "\ud83d": 1}], r"the column name '.ud83d' holds half of a"),
+    "a kind that no Dataset holds": ([{"response": "a", "id": uuid.UUID(int=7)}], r"'id' holds extension.*as text"),
+    "no value of a table": ([{"response": "a", "x": 1j}], r"row 1: column 'x' holds '1j', which no table can hold"),
+    "a transform": (
+        Dataset.from_list([{"response": "a"}]).with_transform(lambda rows: rows), r"has a transform .*with map\(\)"
+    ),
     "a set": ([{"response": "a", "treated": True, "rewrites": {"b", "c"}}], r"row 1: .* a set, which has no order"),
     "deep nesting": ([{"response": "a", "x": json.loads("[" * 90 + "]" * 90)}], r"row 1: column 'x' is nested"),
 }  # fmt: skip
@@ -276,6 +295,32 @@ def test_treated_is_the_same_however_it_is_spelt(yes, no, tmp_path):
 
     rk.rewrite(rows, "length", rewriter, depth=1, progress=False)
     assert asked == [True, False] * 6  # each to the side that it is not on
+
+
+@pytest.mark.parametrize(("names", "codes"), [(["untreated", "treated"], [0, 1]), (["yes", "no"], [1, 0])])
+def test_classes_with_names_are_read_by_their_names(names, codes):
+    from datasets import ClassLabel, Features, Value
+
+    kinds = {"attribute": ClassLabel(names=["length"]), "treated": ClassLabel(names=names), "response": Value("string")}
+    rows = {"attribute": [0] * 12, "treated": codes * 6, "response": TEXTS}
+    ds = rk.as_dataset(Dataset.from_dict(rows, Features(kinds)))
+    assert (ds["treated"][:], set(ds["attribute"])) == ([False, True] * 6, {"length"})
+
+
+@pytest.mark.parametrize(
+    "values", [pd.array([True, False], "boolean"), pd.arrays.SparseArray([1, 0]),
+               pd.Categorical(["T", "F"]), pd.array(["yes", "no"], "string[pyarrow]")],
+)  # fmt: skip
+def test_treated_in_the_types_of_pandas(values):
+    frame = pd.DataFrame({"response": ["a", "b"], "attribute": "length", "treated": values})
+    assert rk.as_dataset(frame)["treated"][:] == [True, False]
+
+
+def test_the_missing_values_of_pandas_are_null():
+    for missing in (pd.NA, pd.NaT, np.nan, None):
+        rows = [{"response": "a", "note": missing}, {"response": "b", "note": "c"}]
+        for given in (rows, pd.DataFrame(rows, dtype=object)):
+            assert rk.as_dataset(given)["note"][:] == [None, "c"]
 
 
 @pytest.mark.parametrize("wrong", ["maybe", "", None, 2, 0.5, "truee", [True], "-1"])
@@ -362,6 +407,33 @@ def test_every_column_of_every_stage_comes_back(stage, format, tmp_path):
             assert after == before, column
 
 
+def framed(ds):
+    return pd.DataFrame(ds.to_list())
+
+
+HELD = {
+    "formatted as numpy": lambda ds, p: ds.with_format("numpy"),
+    "formatted as Arrow": lambda ds, p: ds.with_format("arrow"),
+    "some columns shown": lambda ds, p: ds.with_format(None, columns=["response"]),
+    "Arrow table": lambda ds, p: ds.data.table,
+    "ids as the index": lambda ds, p: framed(ds).set_index("prompt_id"),
+    "two levels of index": lambda ds, p: framed(ds).set_index(["prompt_id", "n"]),
+    "nullable types": lambda ds, p: framed(ds).convert_dtypes(),
+    "row numbers of a part": lambda ds, p: framed(ds).set_index(pd.Index([*range(20, 8, -1)])).to_csv(p / "x.csv"),
+    "index of a part": lambda ds, p: framed(ds).set_index(pd.Index([*range(20, 8, -1)])).to_parquet(p / "x.parquet"),
+    "lists in JSON": lambda ds, p: (p / "x.json").write_text(json.dumps(ds.to_dict())),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", HELD)
+def test_other_holders_keep_every_column(how, tmp_path):
+    ds = stages()["score"]
+    held = HELD[how](ds, tmp_path)
+    back = rk.as_dataset(next(tmp_path.iterdir(), held))
+    assert set(back.column_names) == set(ds.column_names)
+    assert all(list(back[c]) == list(ds[c]) for c in ds.column_names)
+
+
 def test_columns_are_typed_by_their_new_name(tmp_path):
     path = written(tmp_path / "x.csv", "qid,q,answer\n007,[{x}] what is this?,4\n7,Why?,5\n")
     ds = rk.load(path, columns={"prompt_id": "qid", "response": "answer", "prompt": "q"})
@@ -424,6 +496,12 @@ HOSTILE = {
     "cut.csv": ('prompt,response\nq,a\nq,"b c', "line 3: a quotation mark opens a cell"),
     "wide.csv": (",".join(f"c{i}" for i in range(200_000)) + "\n", "more than 5,000 columns"),
     "wide.jsonl": ("{" + ",".join(f'"c{i}": 1' for i in range(9_000)) + "}\n", "more than 5,000 columns"),
+    "semicolons.csv": ("prompt;response\nq;a, b\n", "the first line has no ',' and parts its names by ';'"),
+    "utf16.csv": ("prompt,response\nq,a\n".encode("utf-16"), "not UTF-8 .invalid start byte at byte 0.; save it as"),
+    "latin.csv": (b"response,x\n\xe9,a,b\n", "not UTF-8 .*byte 11"),
+    "workbook.csv": (b"PK\3\4\0\0", "is a ZIP archive or a workbook"),
+    "header.csv": ("prompt,response", "the table is empty .0 rows"),
+    "lists.json": ('{"response": ["a", "b"], "prompt": ["q"]}', "its columns are not lists of one length"),
     "half.jsonl": ('{"response": "half \\ud83d"}\n', r"row 1: column 'response' holds \\ud83d"),
     "bomb.jsonl.gz": (gzip.compress(b" " * (64 << 20)), "unzips to more than 16 MiB"),
     "bomb.csv.gz": (gzip.compress(b"a" * (64 << 20)), "unzips to more than 16 MiB"),

@@ -20,7 +20,7 @@ from ratekit import files
 from ratekit.attributes import ATTRIBUTES, find_attribute
 from ratekit.errors import InputError, WorkError, shorten, unknown
 from ratekit.groups import treated_bools
-from ratekit.labellers import Attribute
+from ratekit.labellers import Attribute, by_name
 from ratekit.schema import (
     ATTRIBUTE,
     MEASURE_PREFIX,
@@ -37,7 +37,17 @@ from ratekit.schema import (
 )
 from ratekit.sources.labels import labelled
 from ratekit.sources.public import SOURCES, prompt_key
-from ratekit.sources.shapes import SHAPES, kind_of, parse, recognised, require_schema, turns_until, with_system
+from ratekit.sources.shapes import (
+    OTHER_NAMES,
+    SHAPES,
+    holds,
+    kind_of,
+    parse,
+    recognised,
+    require_schema,
+    turns_until,
+    with_system,
+)
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -64,9 +74,10 @@ def as_dataset(
 
     Parameters
     ----------
-    x : Dataset, DatasetDict, DataFrame, list of dict, dict of list, str or Path
+    x : Dataset, DatasetDict, DataFrame, Arrow table, list of dict, dict of list, str or Path
         The rows, or "reviews" (bundled), a name in `SOURCES`, a file, a saved dataset, a folder of Parquet shards, or a
-        hub id. A Dataset in these columns already is given back as it is.
+        hub id. A Dataset in these columns already is given back as it is; of a frame's index the levels that have a
+        name are columns.
     columns : mapping of str to str, optional
         ``{ours: theirs}`` for columns that are named otherwise.
     data_files : str, Path or list of them, optional
@@ -146,11 +157,31 @@ def _read(
         ends = [turns_until(turns, turn) for turns in table["messages"]]
         rest = {c: table.with_format("arrow")[:][c] for c in table.column_names}
         table = Dataset(pa.table(rest | {"messages": arrow_columns.column(where, "messages", ends)}))
+    _refuse_misnamed(table.column_names, where)
     own = name in ("responses", "scored rows")
+    ds = table
     if not own:
         log.info("%s is read as %s: %s", where, name, shape.about if name in SHAPES else ", ".join(shape.columns))
-        table = parse(shape, table, where)
-    return typed(table, where), where, own
+        ds = parse(shape, table, where)
+    ds = typed(ds, where)
+    asked = [c for c in table.column_names if c.strip().lower() in OTHER_NAMES[PROMPT] and holds(table, c, "text")]
+    if asked and PROMPT in ds.column_names and not any(turn["content"] for turn in ds[0][PROMPT]):
+        log.warning(
+            "%s: if the column %r holds the prompts, which are empty now, say columns={'prompt': %r} "
+            "(--column prompt=%s)", where, asked[0], asked[0], asked[0],
+        )  # fmt: skip
+    return ds, where, own
+
+
+def _refuse_misnamed(have: Sequence[str], where: str) -> None:
+    """Raise InputError for prompts, or their ids, under a name that only looks like ours; others would be made up."""
+    for ours in (PROMPT, PROMPT_ID):
+        like = [c for c in have if "".join(x for x in c.casefold() if x.isalnum() or x == "_") == ours]
+        if like and ours not in have:
+            raise InputError(
+                f"{where}: the column {like[0]!a} is not called {ours!r}; rename it, or say "
+                f"columns={{{ours!r}: ...}} (--column {ours}=...)"
+            )
 
 
 # --- getting hold of the rows -----------------------------------------------------------------------------
@@ -159,21 +190,33 @@ def _read(
 def _held(x: Any, split: str | None, where: str | None) -> tuple[Dataset, str]:
     """Rows in memory as a Dataset, and what to call them."""
     import pandas as pd
+    import pyarrow as pa
     from datasets import Dataset, DatasetDict
 
     name = where or f"the {type(x).__name__}"
     if isinstance(x, Dataset | DatasetDict):
-        return files.of_split(x, split, name), name
+        return _unformatted(files.of_split(x, split, name), name), name
     if isinstance(x, pd.DataFrame):
         return _of_frame(x, name), name
+    if hasattr(x, "__arrow_c_stream__") and hasattr(x, "columns"):  # an Arrow table, or a frame of polars
+        return arrow_columns.dataset(pa.table(x), where=name), name
     if isinstance(x, Mapping):
         return _of_lists(x, name), name
     if isinstance(x, Iterable) and hasattr(x, "__len__"):
-        return arrow_columns.dataset(arrow_columns.table(list(x), name)), name
+        return arrow_columns.dataset(arrow_columns.table(list(x), name), where=name), name
     raise InputError(
-        f"rows were expected (a Dataset, DataFrame, list of records, record of lists, path or hub id), got {name}"
+        f"rows were expected (a Dataset, DataFrame, Arrow table, list of records, record of lists, path or hub id), "
+        f"got {name}"
         + (f" {shorten(x, 80)!r}" if not hasattr(x, "features") else "; take its rows into a Dataset first")
     )
+
+
+def _unformatted(ds: Dataset, where: str) -> Dataset:
+    """The Dataset with all its columns as Python's values, whatever form it gives them in; else as it is."""
+    form = ds.format
+    if form["type"] == "custom":
+        raise InputError(f"{where} has a transform (set_transform), which is not stored; write it out with map() first")
+    return ds if form["type"] is None and form["columns"] == ds.column_names else ds.with_format(None)
 
 
 def _of_lists(x: Mapping[str, Any], where: str) -> Dataset:
@@ -190,13 +233,19 @@ def _of_lists(x: Mapping[str, Any], where: str) -> Dataset:
     lengths = {name: len(v) for name, v in values.items()}
     if len(set(lengths.values())) > 1:
         raise InputError(f"{where}: columns of different lengths ({shorten(lengths, 200)})")
-    return arrow_columns.dataset(pa.table({name: arrow_columns.column(where, name, v) for name, v in values.items()}))
+    table = pa.table({name: arrow_columns.column(where, name, v) for name, v in values.items()})
+    return arrow_columns.dataset(table, where=where)
 
 
 def _of_frame(frame: Any, where: str) -> Dataset:
-    """A DataFrame without its index; NaN is null, also in the arrays that `Dataset.to_pandas` makes of lists."""
+    """A DataFrame; NaN is null, also in the arrays that `Dataset.to_pandas` makes of lists.
+
+    Of its index the levels that have a name are columns, as they are in a file that pandas writes.
+    """
     import pyarrow as pa
 
+    index = [name for name in frame.index.names if name is not None and name not in frame.columns]
+    frame = frame.reset_index(index) if index else frame
     names = [str(c) for c in frame.columns]
     arrow_columns.bounded(len(names), where)
     if len(set(names)) < len(names):
@@ -206,16 +255,16 @@ def _of_frame(frame: Any, where: str) -> Dataset:
     for place, name in enumerate(names):
         series = frame.iloc[:, place]
         if series.dtype == object or str(series.dtype) in ("str", "string"):
-            missing = series.map(lambda v: v is None or (not hasattr(v, "__len__") and v != v)).to_numpy(dtype=bool)
+            missing = series.isna().to_numpy(dtype=bool)
             values = [None if gone else _listed(v) for v, gone in zip(series.tolist(), missing, strict=True)]
             made[name] = arrow_columns.column(where, name, values)
             continue
         try:
             array = pa.array(series, from_pandas=True)
             made[name] = array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
-        except (pa.ArrowException, TypeError, ValueError, OverflowError) as e:
-            raise InputError(f"{where}: column {name!r} cannot be read ({shorten(e, 100)})") from None
-    return arrow_columns.dataset(pa.table(made))
+        except (pa.ArrowException, TypeError, ValueError, OverflowError):  # a sparse column, complex numbers
+            made[name] = arrow_columns.column(where, name, series.tolist())
+    return arrow_columns.dataset(pa.table(made), where=where)
 
 
 def _listed(value: Any) -> Any:
@@ -315,7 +364,8 @@ def typed(ds: Dataset, where: str) -> Dataset:
     for name in have:
         read = _reader(name)
         if read is not None and not _is_typed(ds, name):
-            new[name] = read(where, name, ds.with_format("arrow")[:][name].to_pylist())
+            values = by_name(ds.features[name], ds.with_format("arrow")[:][name].to_pylist())
+            new[name] = read(where, name, values)
     if RESPONSE in have:
         new.update(_asked(ds, new, where))
         _refuse_blank(ds, where)
@@ -448,7 +498,7 @@ def _refuse_blank(ds: Dataset, where: str) -> None:
     column = ds.data.column(RESPONSE)
     if kind_of(column.type) != "text" or not pc.any(pc.equal(pc.utf8_trim_whitespace(column), "")).as_py():
         return
-    for number, text in enumerate(ds[RESPONSE], 1):
+    for number, text in enumerate(ds[RESPONSE][:], 1):
         if not text.strip():
             raise InputError(f"{where}, row {number}: the response is empty; remove the row or fill it in")
 
@@ -532,7 +582,7 @@ def load(
     ds, where, own = _read(source, columns, data_files, split, None, turn)
     if RESPONSE not in columns_of(ds):
         raise InputError(f"{where}: no column 'response' (columns: {', '.join(columns_of(ds)[:20])})")
-    carried = isinstance(attribute, str) and ATTRIBUTE in columns_of(ds) and attribute in set(ds[ATTRIBUTE])
+    carried = isinstance(attribute, str) and ATTRIBUTE in columns_of(ds) and attribute in set(ds[ATTRIBUTE][:])
     wanted = None if attribute is None or (carried and attribute not in ATTRIBUTES) else find_attribute(attribute)
     if attribute is not None:
         ds = _of_attribute(ds, wanted.name if wanted is not None else str(attribute), where)
@@ -546,7 +596,7 @@ def sample(ds: Dataset, n: int, seed: int = 0) -> Dataset:
     """At most n rows: prompts in random order, each with all its rows until n is reached; rows in their order."""
     if n >= len(ds):
         return ds
-    prompts = np.array(ds[PROMPT_ID], dtype=object)
+    prompts = np.array(ds[PROMPT_ID][:], dtype=object)
     names, codes = np.unique(prompts.astype(str), return_inverse=True)
     rank = np.random.default_rng(seed).permutation(len(names))
     return ds.select(np.sort(np.argsort(rank[codes], kind="stable")[:n]))
@@ -556,10 +606,10 @@ def _of_attribute(ds: Dataset, name: str, where: str) -> Dataset:
     """The rows under this attribute; where the data carry others only, their bare responses, each once."""
     if ATTRIBUTE not in columns_of(ds):
         return ds
-    kept = [i for i, a in enumerate(ds[ATTRIBUTE]) if a == name]
+    kept = [i for i, a in enumerate(ds[ATTRIBUTE][:]) if a == name]
     if kept:
         return ds.select(kept)
-    carried = sorted({str(a) for a in ds[ATTRIBUTE]})
+    carried = sorted({str(a) for a in ds[ATTRIBUTE][:]})
     log.info(
         "%s: rewrites for %s, not for %s; the responses are taken without them", where, " and ".join(carried), name
     )
@@ -569,13 +619,13 @@ def _of_attribute(ds: Dataset, name: str, where: str) -> Dataset:
         if c in (ATTRIBUTE, TREATED, REWRITES, REWRITE_STATUS, *reward_columns([c], how_read=True))
     ]
     first: dict[tuple[str, str], int] = {}  # a response stands there once for each attribute that is carried
-    for i, key in enumerate(zip(ds[PROMPT_ID], ds[RESPONSE], strict=True)):
+    for i, key in enumerate(zip(ds[PROMPT_ID][:], ds[RESPONSE][:], strict=True)):
         first.setdefault(key, i)
     return ds.remove_columns(bare).select(sorted(first.values()))
 
 
 def _refuse_long(ds: Dataset, where: str, max_characters: int) -> None:
-    for i, text in enumerate(ds[RESPONSE]):
+    for i, text in enumerate(ds[RESPONSE][:]):
         if len(text) > max_characters:
             raise InputError(
                 f"{where}, row {i + 1}: the response has {len(text):,} characters, over the limit of "
@@ -589,11 +639,11 @@ def without_duplicates(ds: Dataset, where: str, duplicates: str) -> Dataset:
         raise unknown("value for duplicates", duplicates, ["error", "drop", "keep"])
     if duplicates == "keep" or RESPONSE not in columns_of(ds):
         return ds
-    prompts = ds[PROMPT] if PROMPT in columns_of(ds) else ds[PROMPT_ID]
-    attributes = ds[ATTRIBUTE] if ATTRIBUTE in columns_of(ds) else [None] * len(ds)
+    prompts = ds[PROMPT if PROMPT in columns_of(ds) else PROMPT_ID][:]
+    attributes = ds[ATTRIBUTE][:] if ATTRIBUTE in columns_of(ds) else [None] * len(ds)
     seen: dict[tuple[Any, ...], int] = {}
     kept = []
-    for i, (prompt, *rest) in enumerate(zip(prompts, ds[RESPONSE], attributes, strict=True)):
+    for i, (prompt, *rest) in enumerate(zip(prompts, ds[RESPONSE][:], attributes, strict=True)):
         first = seen.setdefault((str(prompt), *rest), i)
         if first == i:
             kept.append(i)

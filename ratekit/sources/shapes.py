@@ -291,7 +291,7 @@ def holds(ds: Dataset, column: str, kinds: str) -> bool:
 def _unknown_shape(ds: Dataset, where: str) -> InputError:
     near = [
         f"{theirs!r} for {ours!r}"
-        for ours, names in _OTHER_NAMES.items()
+        for ours, names in OTHER_NAMES.items()
         for theirs in ds.column_names
         if ours not in ds.column_names and theirs.strip().lower() in (ours, f"{ours}s", *names)
     ]
@@ -304,7 +304,7 @@ def _unknown_shape(ds: Dataset, where: str) -> InputError:
     )
 
 
-_OTHER_NAMES = {
+OTHER_NAMES = {
     RESPONSE: ("text", "answer", "output", "review", "reply", "content", "generation", "model_output"),
     PROMPT: ("question", "instruction", "query", "input"),
 }
