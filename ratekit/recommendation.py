@@ -42,6 +42,7 @@ from ratekit.estimators import (
     pooled_sd,
     rows_used,
     wald,
+    with_interval,
 )
 from ratekit.intervals import Interval, mean_interval, outside
 
@@ -123,18 +124,15 @@ def shown(found: Effects, best: Recommendation | None, level: float = 0.95) -> E
 
 
 def _wider(e: Effect, gap: float, sd: float, level: float) -> Effect:
-    t, gap_sd = float(special.stdtrit(e.df, 0.5 + level / 2)), gap / sd if sd > 0 else math.nan
-
-    def ends(value: float, low: float, high: float, by: float) -> tuple[float, float]:
-        return value - math.hypot(value - low, t * by), value + math.hypot(high - value, t * by)
-
+    reach = float(special.stdtrit(e.df, 0.5 + level / 2)) * gap
+    low = e.estimate - math.hypot(e.estimate - e.ci_low, reach)
+    high = e.estimate + math.hypot(e.ci_high - e.estimate, reach)
     se = math.hypot(e.se, gap)
     p = max(e.p_value, float(2 * special.stdtr(e.df, -abs(e.estimate / se))))
-    low, high = ends(e.estimate, e.ci_low, e.ci_high, gap)
-    low_sd, high_sd = ends(e.estimate_sd, e.ci_low_sd, e.ci_high_sd, gap_sd)
+    low_sd, high_sd = with_interval(e, low, high, sd)
     return replace(
-        e, se=se, ci_low=low, ci_high=high, p_value=p,
-        se_sd=math.hypot(e.se_sd, gap_sd), ci_low_sd=low_sd, ci_high_sd=high_sd,
+        e, se=se, ci_low=low, ci_high=high, p_value=p, se_sd=math.hypot(e.se_sd, gap / sd if sd > 0 else math.nan),
+        ci_low_sd=low_sd, ci_high_sd=high_sd,
     )  # fmt: skip
 
 

@@ -30,6 +30,7 @@ from ratekit.estimators import (
     refuse_level,
     row_values,
     rows_used,
+    with_interval,
 )
 
 if TYPE_CHECKING:
@@ -421,8 +422,10 @@ def resampled(
             if not (np.isfinite(low) and np.isfinite(high)):
                 low = high = float("nan")
                 leave_out(e, f"{e.n_clusters} clusters are too few for a bootstrap interval at {level:.0%}")
-            nothing: dict[str, Any] = dict.fromkeys(("ci_low_sd", "ci_high_sd"), low) if np.isnan(low) else {}
-            effects.append(dataclasses.replace(e, ci_low=low, ci_high=high, p_value=p, **nothing))
+            low_sd, high_sd = with_interval(e, low, high, found.reward_sd)
+            effects.append(
+                dataclasses.replace(e, ci_low=low, ci_high=high, p_value=p, ci_low_sd=low_sd, ci_high_sd=high_sd)
+            )
         else:
             effects.append(_bootstrapped(e, drawn, level))
             void = int(np.isnan(drawn[e.estimator, e.estimand]).sum())
@@ -433,15 +436,22 @@ def resampled(
 
 def _bootstrapped(e: Effect, drawn: dict[tuple[str, str], Floats], level: float) -> Effect:
     """SE, interval and p-value of one effect from its draws, in the reward's units and in SDs."""
-    said: dict[str, Any] = {}
-    of = drawn[e.estimator, e.estimand]
-    for values, analytic, end in ((of, e.se, ""), (of / drawn[SD], e.se_sd, "_sd")):
-        kept = values[np.isfinite(values)]
-        se = float(kept.std(ddof=1)) if len(kept) > max(1.0, len(of) / 2) else float("nan")
-        low, high, p = percentile_interval(values, e.n_clusters, level, e.df, analytic / se if se > 0 else 1.0)
+    of, said = drawn[e.estimator, e.estimand], dict[str, Any]()
+    per_sd = of / drawn[SD]
+    ses = [_spread(values) for values in (of, per_sd)]
+    # Expanded alike, both intervals leave 0 out or neither does: a draw in SDs has the draw's sign.
+    expansion = max([a / b for a, b in zip((e.se, e.se_sd), ses, strict=True) if a > 0 and b > 0], default=1.0)
+    for values, se, end in ((of, ses[0], ""), (per_sd, ses[1], "_sd")):
+        low, high, p = percentile_interval(values, e.n_clusters, level, e.df, expansion)
         said |= {f"se{end}": se, f"ci_low{end}": low, f"ci_high{end}": high}
         said |= {} if end else {"p_value": p}
     return dataclasses.replace(e, **said)
+
+
+def _spread(draws: Floats) -> float:
+    """The SD of draws; NaN where half of them or more are void."""
+    kept = draws[np.isfinite(draws)]
+    return float(kept.std(ddof=1)) if len(kept) > max(1.0, len(draws) / 2) else float("nan")
 
 
 # --- many tests, many looks ------------------------------------------------------------------------------

@@ -26,6 +26,8 @@ from ratekit.estimators import (
     pooled_sd,
     t_interval,
 )
+from ratekit.recommendation import Recommendation, shown
+from ratekit.resampling import resampled
 
 
 def table_of(r, w, clusters=None, level=0.95):
@@ -227,12 +229,12 @@ def test_the_ends_of_a_skewed_sum_undo_halls_transformation():
     assert Tail(2.0, 0.0, 7).reach(0.025) == pytest.approx((2 * t, 2 * t))
 
 
-@pytest.mark.parametrize("shared", [0.0, 0.01, -0.02])
-def test_an_end_in_sds_has_both_errors(shared):
-    t1, t2 = stats.t.ppf(0.95, 9), stats.t.ppf(0.95, 5)
-    half = math.sqrt((0.2 * t1) ** 2 + (0.3 * t2) ** 2 + 2 * shared * t1 * t2)
-    assert in_sds(1.0, (0.2, 9), Tail(0.3, 0.0, 5), shared, 0.05) == pytest.approx((1 - half, 1 + half))
-    low, high = in_sds(1.0, (0.2, 9), Tail(0.3, -0.3, 5), shared, 0.05)
+@pytest.mark.parametrize("together", [0.0, 0.2, -0.3])
+def test_an_end_in_sds_has_both_errors(together):
+    arm, t = 0.4, stats.t.ppf(0.95, 5)
+    half = math.sqrt(arm**2 + (0.3 * t) ** 2 + 2 * together * arm * 0.3 * t)
+    assert in_sds(1.0, arm, Tail(0.3, 0.0, 5), together, 0.05) == pytest.approx((1 - half, 1 + half))
+    low, high = in_sds(1.0, arm, Tail(0.3, -0.3, 5), together, 0.05)
     assert 1 - low > 1.1 * (high - 1)
     assert high == pytest.approx(1 + half)
 
@@ -269,8 +271,33 @@ def test_an_uncertain_sd_turns_no_effect_into_its_opposite(sign):
     assert 0 < near * sign < 0.5 * nearest * sign
     assert far * sign > farthest * sign
     of_sd = Scale(r[:, 0], w, np.arange(40), 40).tail.times(-e.estimate_sd)
-    low, high = in_sds(e.estimate_sd, (e.se / found.reward_sd, e.df), of_sd, 0.0, 0.025)
+    low, high = in_sds(e.estimate_sd, (e.ci_high - e.estimate) / found.reward_sd, of_sd, 0.0, 0.025)
     assert low < 0 < high  # the control: what the two errors say together
+
+
+@pytest.mark.parametrize("n", [12, 40])
+@pytest.mark.parametrize("uncertainty", ["analytic", "bootstrap", "gap"])
+def test_an_interval_in_sds_leaves_out_zero_where_that_of_the_reward_does(n, uncertainty):
+    """Differences that grow with the reward's own size: their error goes with that of the SD, and takes from it."""
+    rng = np.random.default_rng(n)
+    w = np.arange(n) % 2 == 0
+    found, shown_apart = 0, 0
+    for seed in range(60 if uncertainty != "bootstrap" else 20):
+        base = rng.exponential(size=(n, 1)) ** 1.5
+        s = np.stack([w, ~w, w], axis=1)
+        r = base * (1 + 0.25 * s * rng.normal(size=(n, 1)).clip(-1, 3)) + 0.05 * rng.normal(size=(n, 3))
+        of = effects(r, w)
+        if uncertainty == "bootstrap":
+            of = resampled(of, r, w, np.arange(n), "bootstrap", 400, seed, 0.95)
+        if uncertainty == "gap":
+            of = shown(of, Recommendation("rate", "ate", "", gap=0.3 * of.get("rate", "ate").se))
+        for e in of:
+            found += 1
+            in_sds_too = e.ci_low_sd > 0 or e.ci_high_sd < 0
+            assert (e.ci_low > 0 or e.ci_high < 0) == in_sds_too
+            shown_apart += abs(e.estimate_sd) > stats.t.ppf(0.975, e.df) * e.se_sd and not in_sds_too
+    assert found > 100
+    assert uncertainty != "analytic" or shown_apart  # the control: both errors together leave 0 out more often
 
 
 def test_the_sd_columns_against_a_jackknife():

@@ -11,8 +11,9 @@ from scipy import stats
 
 import ratekit as rk
 from ratekit.cli import main
-from ratekit.diagnostics.rewriters import among
+from ratekit.diagnostics.rewriters import _parts, _together, among
 from ratekit.errors import InputError
+from ratekit.groups import Group
 from ratekit.rewriting.base import Rewrite
 
 
@@ -72,6 +73,54 @@ def test_intervals_hold_in_draws_with_a_known_truth(n, tau):
         mean += found["ci_low"] <= 0 <= found["ci_high"]
         spread += found["tau_low"] <= tau <= found["tau_high"]
     assert min(mean, spread) / draws > 0.915  # 2.5 SE under .95
+
+
+def heavy(seed, n=150, rewriters=3, effect=1.0):
+    """Rows of rewriters that agree, whose originals' rewards have Student's t(3)."""
+    rng = np.random.default_rng(seed)
+    treated, base = np.arange(n) % 2 == 0, rng.standard_t(3, (n, 1)) / np.sqrt(3)
+    sides = effect * np.stack([treated, ~treated, treated], axis=1)
+    frames = []
+    for j in range(rewriters):
+        r = base + sides
+        r[:, 1:] += 0.1 * rng.normal(size=(n, 2))
+        frames.append(pd.DataFrame({"prompt_id": [str(i) for i in range(n)], "attribute": "a", "treated": treated,
+                                    "rewriter": f"r{j}", "reward/m": r.tolist()}))  # fmt: skip
+    return pd.concat(frames)
+
+
+def test_in_sds_the_error_of_the_sd_has_the_tail_that_it_has_in_one_effect():
+    missed = even = 0
+    for seed in range(100):
+        of = []
+        for _, rows in heavy(seed).groupby("rewriter"):
+            group = Group({}, np.arange(150), rows.treated.to_numpy(), np.arange(150))
+            of.append(_parts(np.array(rows["reward/m"].tolist()), group, "rate", "sd")["ate"])
+        e = _together(of, 0.95)
+        missed += e["ci_low"] > 1
+        even += e["estimate"] - stats.t.ppf(0.975, 149) * e["se"] > 1
+    assert missed <= 12  # 2.5 % is meant
+    assert even >= 17  # the control: arms of equal length
+    # Rewriters that give the very same rewards: the interval of one of them, and that of two means of it.
+    one = heavy(0, rewriters=1)
+    twice = pd.concat([one, one.assign(rewriter="again")])
+    e = rk.across_rewriters(twice, rewards=["m"]).iloc[0]
+    alone = rk.estimate(one).query("estimator == 'rate' and estimand == 'ate'").iloc[0]
+    assert (e.ci_low, e.ci_high) == pytest.approx((alone.ci_low_sd, alone.ci_high_sd), rel=1e-6)
+    assert e.p_value == pytest.approx(alone.p_value, rel=1e-6)
+    assert e.se == pytest.approx(alone.se_sd, rel=1e-6)
+
+
+def test_a_rewriter_may_lack_prompts_that_others_have():
+    """The first rewriter's last prompts were refused to the second; the third has others still."""
+    table = heavy(0, n=40)
+    lost = (table.rewriter == "r1") & table.prompt_id.isin([str(i) for i in range(30, 40)])
+    lost |= (table.rewriter == "r2") & table.prompt_id.isin([str(i) for i in range(10)])
+    for unit in ("sd", "reward"):
+        e = rk.across_rewriters(table[~lost], unit=unit).iloc[0]
+        assert (e.n, e.n_clusters) == (100, 40)
+        assert e.se > 0
+        assert e.ci_low < 1 < e.ci_high
 
 
 def test_rewriters_that_are_alike_have_no_spread_and_one_is_refused():

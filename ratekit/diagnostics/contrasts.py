@@ -20,6 +20,7 @@ from ratekit.estimators import (
     Tail,
     cluster_sums,
     combined,
+    correlation,
     in_sds,
     precision_of,
     refuse_level,
@@ -160,10 +161,12 @@ class _Pair:
             each = [of[estimand] for of in self.each]
             scores = two * second.scores - one * first.scores
             se = float(np.linalg.norm(part.scores + scores))
-            of_sds, shared = Tail.of(scores, min(first.df, second.df)), float(part.scores @ scores)
+            of_sds = Tail.of(scores, min(first.df, second.df))
+            together = correlation(float(part.scores @ scores), part.se, of_sds.se)
 
             def ends(p: float) -> tuple[float, float]:
-                low, high = in_sds(part.value, (part.se, part.df), of_sds, shared, p / 2)
+                arm = -float(special.stdtrit(part.df, p / 2)) * part.se
+                low, high = in_sds(part.value, arm, of_sds, together, p / 2)
                 (low1, high1), (low2, high2) = (
                     scale.ends(of.value, (of.se, of.df), float(of.scores @ scale.scores), p / 2)
                     for scale, of in zip(self.scales or (), each, strict=True)

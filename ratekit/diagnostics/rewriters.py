@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from scipy import special, stats
 
 from ratekit.errors import InputError, unknown
-from ratekit.estimators import ESTIMATORS, Floats, Rows, Scale, refuse_level, rows_used, wald
+from ratekit.estimators import (
+    ESTIMATORS,
+    Floats,
+    Ints,
+    Rows,
+    Scale,
+    Tail,
+    correlation,
+    ends_in_sds,
+    refuse_level,
+    rows_used,
+    wald,
+)
 from ratekit.groups import Group, groups, reward_matrix
 from ratekit.resampling import adjust
 from ratekit.schema import ATTRIBUTE, REWRITER, columns_of, find_reward, require, reward_columns, reward_name
@@ -69,8 +82,10 @@ def across_rewriters(
     (2001, Statistics in Medicine 20:3875) is the case c = 0, and a is never less than sampling alone would make it.
     The interval is estimate -+ sqrt(T_a^2 a + T_c^2 c), with the t quantiles T of J - 1 degrees of freedom and of those
     of the clusters: at least `level` whatever a and c are (Banerjee 1960, Sankhya 22:359). The p-value inverts it.
-    With two rewriters T_a is 12.7: two say little of others, and the interval says so. The effect of each rewriter by
-    itself is in `rk.estimate(ds, by="rewriter")`.
+    With two rewriters T_a is 12.7: two say little of others, and the interval says so. In SDs that is the interval with
+    the SD as known, whose p-value is shown, and the error of the SD is added to each end with its tail, as to every
+    effect in SDs (`estimators.ends_in_sds`). The effect of each rewriter by itself is in
+    `rk.estimate(ds, by="rewriter")`.
 
     tau is by Paule and Mandel (1982, J. Res. NBS 87:377), tau_low and tau_high by the Q profile (Viechtbauer 2007,
     Statistics in Medicine 26:37), both with the full V: Q(t) = g' (D V D' + t I)^-1 g, g = D t the J - 1 orthonormal
@@ -107,12 +122,10 @@ def across_rewriters(
                 of = [part[estimand] for part in each if estimand in part]
                 if len(of) < 2:
                     continue
-                scores = np.stack([s for _, s, _, _ in of])
-                known = among(np.array([v for v, *_ in of]), scores @ scores.T, min(df for *_, df, _ in of), level)
                 rows.append({
                     ATTRIBUTE: attribute, "reward_model": reward_name(column), "estimator": estimator,
-                    "estimand": estimand, **known, "n": sum(n for *_, n in of),
-                    "n_clusters": int(np.count_nonzero(np.abs(scores).sum(axis=0))),
+                    "estimand": estimand, **_together(of, level), "n": sum(len(part.clusters) for part in of),
+                    "n_clusters": len(np.unique(np.concatenate([part.clusters for part in of]))),
                 })  # fmt: skip
     if not rows:
         raise InputError(f"across_rewriters: under two rewriters have the rewards that {estimator} needs")
@@ -129,7 +142,7 @@ def disagreement(ds: Any) -> list[str]:
     >>> import ratekit as rk
     >>> found = rk.audit("reviews", "vader", "sentiment", rewriter=["rules", "replay"], progress=False)
     >>> disagreement(found.dataset)
-    ['sentiment, vader, 2 rewriters: +1.47 [-0.80, +3.73] SD; SD between them 0.24 [0.08, 8.03]']
+    ['sentiment, vader, 2 rewriters: +1.47 [-0.81, +3.74] SD; SD between them 0.24 [0.08, 8.03]']
     """
     try:
         table = across_rewriters(ds)
@@ -144,29 +157,63 @@ def disagreement(ds: Any) -> list[str]:
     ]
 
 
-def _parts(r: Floats, group: Group, estimator: str, unit: str) -> dict[str, tuple[float, Floats, float, int]]:
-    """Each estimand of one rewriter: estimate, scores by cluster, degrees of freedom, rows."""
+class _Part(NamedTuple):
+    """An estimand of one rewriter, with its scores by cluster and, in SDs, those of the SD's logarithm."""
+
+    value: float
+    scores: Floats
+    df: float
+    clusters: Ints  # of each row
+    of_sd: Floats | None
+    df_sd: float
+
+
+def _parts(r: Floats, group: Group, estimator: str, unit: str) -> dict[str, _Part]:
+    """Each estimand of one rewriter."""
     how, n_codes = ESTIMATORS[estimator], int(group.clusters.max(initial=-1)) + 1
     passes, used = rows_used(how, r)
     if not used.any():
         return {}
     scale = Scale(r[:, 0], group.treated, group.clusters, n_codes) if unit == "sd" else None
     sd = 1.0 if scale is None else scale.sd if scale.sd > 0 else float("nan")
+    of_sd, df_sd = (None, math.inf) if scale is None else (scale.scores, scale.df)
     w, codes = group.treated[used], group.clusters[used]
     values = how.values(r[used][:, : max(passes) + 1], w, codes) / sd
     found = {}
     for estimand, part in Rows(w, codes, n_codes).parts(values, 0.0, how.classes).items():
-        if estimand not in how.estimands or (estimand == "ate" and (w.all() or not w.any())):
-            continue
-        scores = part.scores if scale is None else part.scores - part.value * scale.scores
-        df = part.df if scale is None else min(part.df, scale.df)
-        found[estimand] = (
-            part.value,
-            scores,
-            df,
-            {"ate": len(w), "att": int(w.sum()), "atu": int((~w).sum())}[estimand],
-        )
+        if estimand in how.estimands and not (estimand == "ate" and (w.all() or not w.any())):
+            of = {"ate": codes, "att": codes[w], "atu": codes[~w]}[estimand]
+            found[estimand] = _Part(part.value, part.scores, part.df, of, of_sd, df_sd)
     return found
+
+
+def _together(parts: Sequence[_Part], level: float) -> dict[str, float]:
+    """`among` the rewriters; in SDs their error is added, with its tail, to the interval that the SDs alone leave."""
+    values, scores = np.array([part.value for part in parts]), _stacked([part.scores for part in parts])
+    of_sds = [part.of_sd for part in parts if part.of_sd is not None]
+    df = min(part.df for part in parts)
+    if not of_sds:
+        return among(values, scores @ scores.T, df, level)
+    moved = values[:, None] * _stacked(of_sds)  # what an SD that comes out larger takes from each effect
+    df_sd = min(part.df_sd for part in parts)
+    plain = among(values, scores @ scores.T, df, level)
+    found = among(values, (scores - moved) @ (scores - moved).T, min(df, df_sd), level)
+    mean, se = plain["estimate"], plain["se"]
+    if not (se > 0 and found["se"] > 0):
+        return found | {k: math.nan for k in ("se", "ci_low", "ci_high", "p_value")}
+    of_sd = moved.mean(axis=0)
+    tail = Tail.of(of_sd / mean if mean else of_sd, df_sd)
+    together = correlation(float(scores.mean(axis=0) @ of_sd) * (float(np.sign(mean)) or 1.0), se, tail.se * abs(mean))
+    low, high = ends_in_sds(mean, plain["ci_high"] - mean, tail, together, (1 - level) / 2)
+    return found | {"ci_low": low, "ci_high": high, "p_value": plain["p_value"]}
+
+
+def _stacked(scores: Sequence[Floats]) -> Floats:
+    """Scores by cluster of each, (J, G): a rewriter without rows of the last prompts has shorter ones."""
+    out = np.zeros((len(scores), max(map(len, scores))))
+    for row, of in zip(out, scores, strict=True):
+        row[: len(of)] = of
+    return out
 
 
 def among(effects: Floats, covariance: Floats, df: float, level: float = 0.95) -> dict[str, float]:
