@@ -96,6 +96,25 @@ def test_a_model_whose_forward_fails_is_one_line(tmp_path, monkeypatch):
         RewardModel(folder)
 
 
+def test_a_path_that_is_exact_up_to_a_length_is_left_where_a_text_is_longer(tmp_path, caplog, monkeypatch):
+    folder = tiny.save(tmp_path, "doge", tok=tiny.tokenizer())
+    pairs = [*PAIRS, *(("Why is the sky blue?", " ".join(WORDS * n)) for n in (15, 20, 22))]
+    prompts, responses = [p for p, _ in pairs], [r for _, r in pairs]
+    reward, wanted = RewardModel(folder), alone(folder, pairs)
+    assert (reward.forward.path, caplog.text) == ("packed", "")
+    assert reward.forward.compared < 300 < max(len(text.ids) for text in reward.encode(prompts, responses)[0])
+    np.testing.assert_allclose(reward(prompts, responses), wanted, atol=2e-5)
+    assert "from here on texts are run one at a time" in caplog.text
+    assert reward.forward.path == "single"
+    caplog.clear()
+    np.testing.assert_allclose(reward(prompts[::-1], responses[::-1]), wanted[::-1], atol=2e-5)
+    assert caplog.text == ""
+    with pytest.raises(WorkError, match="cannot be run packed: they differ"):
+        RewardModel(folder, path="packed")(prompts, responses)
+    monkeypatch.setattr(Forward, "_look_further", lambda *args: None)  # the control
+    assert np.abs(RewardModel(folder)(prompts, responses) - wanted).max() > 1e-3
+
+
 def failing(model):
     raise AttributeError("module has no attribute 'apply_rotary_pos_emb'")
 

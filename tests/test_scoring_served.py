@@ -150,17 +150,19 @@ def test_the_one_number_is_read(endpoint, answer, reward):
         ("predict", []),
         ("get_reward", {"rewards": [1.0, 2.0]}),
         ("get_reward", {"rewards": 1.0}),
+        ("classify", {"data": [{"probs": [1.0], "label": "LABEL_0", "num_classes": 2}]}),
+        ("score", {"data": [{"score": 10**400}]}),
     ],
 )
 def test_anything_else_is_refused(endpoint, answer):
-    with pytest.raises((ValueError, LookupError, TypeError, AttributeError)):
+    with pytest.raises((ValueError, LookupError, TypeError, AttributeError, OverflowError)):
         answered(endpoint, answer)
 
 
 class Other(Server):
     """Serves `models` under /v1; what it gives is `scale` times the response's words, or a refusal."""
 
-    models, scale, refusal, wrapped = ("m-a",), 1.0, None, True
+    models, scale, refusal, label = ("m-a",), 1.0, None, None
 
     def do_GET(self):
         known = self.path == "/v1/models" and self.models
@@ -173,6 +175,8 @@ class Other(Server):
             return self._say(self.refusal, 400)
         text = body["query"][0] if "query" in body else body.get("text") or body["messages"][-1]["content"]
         reward = self.scale * len(text.split())
+        if self.label:
+            return self._say({"data": [{"probs": [reward], "label": self.label(reward)}]})
         self._say({"rewards": [reward]} if "query" in body else {"data": [{"probs": [reward]}]})
 
 
@@ -233,6 +237,26 @@ def test_the_servers_own_words_are_kept(other, refusal):
     handler, base = other
     handler.refusal = refusal
     with pytest.raises(WorkError, match="3 failed \\(the server said: Field required: input\\)"):
+        scored(f"{base}/classify")
+
+
+def test_an_answer_of_the_likeliest_class_alone_is_refused(other):
+    handler, base = other
+    for label, said in (
+        (lambda reward: "NEGATIVE" if reward > 2 else "POSITIVE", "its one output is that of NEGATIVE"),
+        (lambda reward: f"LABEL_{int(reward > 2)}", "that of LABEL_[01] for one text and of LABEL_[01] for another"),
+    ):
+        handler.label = staticmethod(label)
+        with pytest.raises(InputError, match=f"is no reward model: .*{said}; it answered"):
+            scored(f"{base}/classify")
+    handler.label = staticmethod(lambda reward: "LABEL_0")
+    assert scored(f"{base}/classify") == [1, 2, 3]
+
+
+def test_a_number_that_no_float_holds_is_one_null(other):
+    handler, base = other
+    handler.scale = 10**400
+    with pytest.raises(WorkError, match="3 failed \\(the answer has another shape"):
         scored(f"{base}/classify")
 
 

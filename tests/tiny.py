@@ -48,7 +48,7 @@ ENCODERS = {
     ),
 }  # fmt: skip
 
-# Encoders whose scores depend on the texts beside them, or on those before them.
+# Models whose scores depend on the texts beside them, or on those before them.
 OTHERS = {
     "fnet": ("FNetConfig", ENCODER),
     "xlnet": ("XLNetConfig", {"d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 64}),
@@ -56,6 +56,7 @@ OTHERS = {
         "BigBirdConfig",
         {**ENCODER, "attention_type": "block_sparse", "block_size": 8, "num_random_blocks": 2},
     ),
+    "doge": ("DogeConfig", {**GROUPED, "num_hidden_layers": 2, "keep_window_size": 300}),  # of more it leaves some out
 }
 
 

@@ -2,14 +2,15 @@
 
 No path is taken on trust. When a model is loaded, texts of unequal length and texts in which its special tokens are
 written out are scored one by one through its own forward. Every other path (packed, padded), and packed with the last
-layer run for the rows that are read alone, must give the same, within rounding, or is not used. A model whose own
-forward does not repeat itself is refused.
+layer run for the rows that are read alone, must give the same, within rounding, or is not used. A text that is
+longer than all that the path was held against is compared once more before it is scored, for windows and dynamic
+positions begin at a length. A model whose own forward does not repeat itself is refused.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,7 +63,10 @@ class Forward:
         self.pruned = False
         self.varlen = packing.can_varlen(model.device.type, str(model.dtype).removeprefix("torch."))
         self.n_run = 0  # tokens run so far, fillers not counted
-        self.worst: float | None = None  # the largest difference to one by one that `check` saw on the path taken
+        self.worst: float | None = None  # the largest difference to one by one that was seen on the path taken
+        self.name = "the model"
+        self.compared = 0  # tokens of the longest text that the path was held against one by one with
+        self._scale = 0.0  # of the scores that it was held against
         model.config.use_cache = False
         model.base_model.warn_if_padding_and_no_attention_mask = _no_warning  # packed texts need no mask
         self.alone = _depends_on_company(model.config)
@@ -85,34 +89,61 @@ class Forward:
         WorkError
             Where the path insisted on is not exact, or the model's own forward fails.
         """
-        texts, alone = self._readable(texts, name)
+        self.name = name
+        texts, alone = self._readable(texts)
+        self._scale, self.compared = spread(alone), max(len(text.ids) for text in texts)
         longest = max(range(len(texts)), key=lambda i: len(texts[i].ids))
         some = [0, longest]
-        if not _near(self.one_by_one([texts[i] for i in some]), alone[some], self._allowed(alone)):
+        if not _near(self.one_by_one([texts[i] for i in some]), alone[some], self._allowed()):
             raise InputError(
                 f"{name} gives one text another score each time it is asked (attention that hashes at random does so); "
                 "it cannot be used as a reward"
             )
-        reasons: dict[str, str] = {}
-        for path in PATHS if self.wanted == "auto" else (self.wanted,):
-            self.path = path
-            why = self._differs(texts, alone)
-            if why is not None and self.varlen and path == "packed":
-                log.info("%s: attention runs segment by segment (%s)", name, why)
-                self.varlen = False
-                why = self._differs(texts, alone)
-            if why is None:
-                break
-            reasons[path] = why
-        else:
-            raise WorkError(f"this model cannot be run {self.wanted}: {reasons[self.wanted]}")
+        reasons = self._choose(texts, alone, PATHS if self.wanted == "auto" else (self.wanted,))
         if self.path == "single" and self.wanted == "auto":
             log.warning("%s: texts are run one at a time, which is slow (%s)", name, _said(reasons))
         elif reasons:
             log.info("%s: texts are padded, for packed ones are not exact (%s)", name, reasons["packed"])
         self.pruned = self.path == "packed" and self._prune(texts, alone)
 
-    def _readable(self, texts: Sequence[Encoded], name: str) -> tuple[list[Encoded], NDArray[np.float64]]:
+    def _choose(self, texts: Sequence[Encoded], alone: NDArray[np.float64], paths: Sequence[str]) -> dict[str, str]:
+        """Take the first of the paths that gives these texts what they get alone; why each before it does not."""
+        reasons: dict[str, str] = {}
+        for path in paths:
+            self.path = path
+            why = self._differs(texts, alone)
+            if why is not None and self.varlen and path == "packed":
+                log.info("%s: attention runs segment by segment (%s)", self.name, why)
+                self.varlen = False
+                why = self._differs(texts, alone)
+            if why is None:
+                return reasons
+            reasons[path] = why
+        raise WorkError(f"this model cannot be run {self.wanted}: {reasons[paths[-1]]}")
+
+    def _look_further(self, texts: Sequence[Encoded]) -> None:
+        """Compare again where a text is longer than those that the path was chosen on: what is exact may end there."""
+        by_length = sorted(texts, key=lambda text: len(text.ids))
+        if self.path == "single" or not self.compared or len(by_length[-1].ids) <= self.compared:
+            return
+        self.compared = len(by_length[-1].ids)
+        try:  # the two longest, which share a pass, and the shortest
+            few, alone = self._readable(dict.fromkeys([by_length[-1], by_length[-2:][0], by_length[0]]))
+        except WorkError:
+            return  # texts that the model fails on are null
+        was, worst = self.path, self.worst or 0.0
+        self._scale = max(self._scale, spread(alone))
+        reasons = self._choose(few, alone, PATHS[PATHS.index(was) :] if self.wanted == "auto" else (was,))
+        if self.path == was:
+            self.worst = max(worst, self.worst or 0.0)
+            return
+        self.pruned = False
+        log.warning(
+            "%s: from here on texts are run %s, for one of %d tokens does not get the score that it gets alone (%s)",
+            self.name, "one at a time" if self.path == "single" else self.path, self.compared, _said(reasons),
+        )  # fmt: skip
+
+    def _readable(self, texts: Iterable[Encoded]) -> tuple[list[Encoded], NDArray[np.float64]]:
         """The texts that the model's own forward takes, and what it gives for them one by one."""
         found, outputs, reason = [], [], "there is no text"
         for text in texts:
@@ -122,7 +153,7 @@ class Forward:
             except Exception as e:  # model code may raise anything; a text that fails is null when it is scored
                 reason = shorten(e, 120) or type(e).__name__
         if not found:
-            raise WorkError(f"{name}: the model's own forward pass fails ({reason})")
+            raise WorkError(f"{self.name}: the model's own forward pass fails ({reason})")
         return found, np.concatenate(outputs)
 
     def _prune(self, texts: Sequence[Encoded], alone: NDArray[np.float64]) -> bool:
@@ -147,18 +178,18 @@ class Forward:
         if self.path != "single" and self.alone:
             return "its positions depend on the longest text of a pass"
         try:
-            got, failed = self.run(texts)
+            got, failed = self._run(texts)
         except Exception as e:  # model code that was not made for this may raise anything
             return shorten(e, 80)
         if failed:
             return next(iter(failed.values()))
-        if not _near(got, alone, self._allowed(alone)):
+        if not _near(got, alone, self._allowed()):
             return f"they differ by {_distance(got, alone):.2g} from one by one"
         self.worst = _distance(got, alone)
         return None
 
-    def _allowed(self, alone: NDArray[np.float64]) -> float:
-        return TOLERANCE[str(self.model.dtype).removeprefix("torch.")] * spread(alone)
+    def _allowed(self) -> float:
+        return TOLERANCE[str(self.model.dtype).removeprefix("torch.")] * self._scale
 
     # --- running --------------------------------------------------------------------------------------------
 
@@ -168,9 +199,13 @@ class Forward:
 
     def run(self, texts: Sequence[Encoded]) -> tuple[NDArray[np.float64], dict[int, str]]:
         """(n, k) outputs of n texts, each distinct one run once, and of those that failed the reason."""
-        unique, inverse = packing.distinct(texts)
-        if not unique:
+        if not texts:
             return np.empty((0, 1)), {}
+        self._look_further(texts)
+        return self._run(texts)
+
+    def _run(self, texts: Sequence[Encoded]) -> tuple[NDArray[np.float64], dict[int, str]]:
+        unique, inverse = packing.distinct(texts)
         if self.path == "packed":
             with packed(self.model):
                 rows, failed = self._passes(unique, self._cut_into_packs, self._run_pack)

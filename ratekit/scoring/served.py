@@ -98,6 +98,9 @@ def _outputs(values: Any, label: Any = None) -> float:
 def _read_classify(answer: Any) -> float:
     if isinstance(answer, dict) and "data" in answer:
         item = _only(answer["data"], "result")
+        n, told = len(item["probs"]), item.get("num_classes")
+        if told not in (None, n):
+            raise _Unread(f"{n} outputs of {shorten(told, 20)} classes")
         return _outputs(item["probs"], item.get("label"))
     item = answer if isinstance(answer, dict) else _only(answer, "result")
     return _outputs(item["embedding"])
@@ -119,6 +122,16 @@ def _read_predict(answer: Any) -> float:
         names = ", ".join(str(c.get("label")) for c in classes)
         raise _Outputs(f"it has {len(classes)} outputs ({shorten(names, 60)}), and not one is named positive")
     return _number(good[0]["score"])
+
+
+def _label_alone(answer: Any) -> str:
+    """The label of an answer of one output; "" where there are more, or it has none."""
+    item = answer.get("data") if isinstance(answer, dict) else answer
+    while isinstance(item, list) and len(item) == 1:
+        item = item[0]
+    if not isinstance(item, dict) or len(item.get("probs") or "1") > 1:
+        return ""
+    return str(item.get("label") or "")
 
 
 # endpoint -> (what is sent, how the reward is read from the answer)
@@ -181,6 +194,7 @@ class ServedReward:
         self.concurrency, self.timeout, self.max_retries = concurrency, timeout, max_retries
         self.name = model or f"{parts.netloc}/{self.endpoint}"
         self._low, self._high, self._warned = np.inf, -np.inf, False
+        self._labels: dict[str, str] = {}  # of the first answer of one output
 
     def __call__(self, prompts: Sequence[Any], responses: Sequence[str]) -> NDArray[np.float64]:
         """Rewards (n,) float64."""
@@ -297,6 +311,7 @@ class ServedReward:
                 text = self._template.apply_chat_template(spoken, tokenize=False)
             answer = client.post(f"/{self.endpoint}", cast_to=object, body=body(model, turns, response, text))
             reward = read(answer)
+            self._check_label(_label_alone(answer))
         except UnicodeEncodeError:
             return nothing, NOT_TEXT, ""
         except (openai.AuthenticationError, openai.PermissionDeniedError) as e:
@@ -317,10 +332,18 @@ class ServedReward:
             raise InputError(
                 f"{redact(self.url)} is no reward model: {e}; it answered {shorten(redact(answer, self.base), 120)}"
             ) from None
-        except (LookupError, TypeError, ValueError, AttributeError) as e:
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as e:
             why = str(e) if isinstance(e, _Unread) else "the answer has another shape"
             return nothing, FAILED, f"{why}; it answered {shorten(redact(answer, self.base), 120)}"
         return (reward, OK, "") if np.isfinite(reward) else (nothing, NOT_FINITE, "")
+
+    def _check_label(self, label: str) -> None:
+        """Raise where the only output is the bad class's, or another one's than before: the likeliest alone comes."""
+        if label.lower() in NEGATIVE_LABELS:
+            raise _Outputs(f"its one output is that of {label}")
+        first = self._labels.setdefault("first", label) if label else label
+        if first != label:
+            raise _Outputs(f"it gives one output, that of {first} for one text and of {label} for another")
 
     def _look(self, rewards: NDArray[np.float64]) -> None:
         """Say it once where raw scores look like probabilities: some servers do not know that raw ones can be asked."""
