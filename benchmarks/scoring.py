@@ -332,21 +332,31 @@ def real(args) -> None:
     """Models of one's own on texts of one's own: CPU seconds of every rival, taken in turns.
 
     A language model gets a head of random weights. A prompt has its response and, per attribute, two responses of other
-    rows in the place of rewrites: real texts that share nothing but the prompt.
+    rows in the place of rewrites: real texts that share nothing but the prompt. The table, as Markdown, comes last.
     """
+    rows = []
     with tempfile.TemporaryDirectory() as folder:
         for source in args.models:
             path = classifier(source, Path(folder) / Path(source).resolve().name)
-            for k in (1, 4):
-                race(path, k, args)
+            rows += [race(path, k, args) for k in (1, 4) if path]
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    print("\n| " + " | ".join(columns) + " |\n|" + "---|" * len(columns))
+    for row in rows:
+        print("| " + " | ".join(row.get(column, "") for column in columns) + " |")
 
 
-def classifier(source: str, folder: Path) -> str:
+def classifier(source: str, folder: Path) -> str | None:
+    """A folder that is a model of one output: the source itself, or a language model or an encoder with a new head."""
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
+    if not (Path(source) / "config.json").is_file():
+        print(f"{source} is no model's folder; left out")
+        return None
     config = AutoConfig.from_pretrained(source)
-    if "SequenceClassification" in str(config.architectures) and config.num_labels == 1:
-        return source
+    if "SequenceClassification" in str(config.architectures):
+        if config.num_labels != 1:
+            print(f"{source} has {config.num_labels} outputs, so it is no reward model; left out")
+        return source if config.num_labels == 1 else None
     torch.manual_seed(0)
     model = AutoModelForSequenceClassification.from_pretrained(source, num_labels=1, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(source)
@@ -380,7 +390,7 @@ def real_texts(data: str, n_prompts: int, k: int, longest: int) -> tuple[list, l
     return prompts, responses
 
 
-def race(path: str, k: int, args) -> None:
+def race(path: str, k: int, args) -> dict[str, str]:
     from transformers import pipeline
 
     model, tokenizer = stock(path, torch.float32, args.device)
@@ -394,10 +404,12 @@ def race(path: str, k: int, args) -> None:
         "sorted": lambda: sorted_batches(model, tokenizer, prompts, responses),
         "pipeline 8": lambda: pipeline_8(pipe, tokenizer, prompts, responses),
     }
-    with contextlib.suppress(ImportError):
-        from sentence_transformers import CrossEncoder
-
-        if not decoder:
+    if not decoder:
+        try:
+            from sentence_transformers import CrossEncoder
+        except ImportError:
+            print("CrossEncoder is left out: sentence-transformers is not installed")
+        else:
             cross = CrossEncoder(path, device=args.device, activation_fn=torch.nn.Identity())
             pairs = [(prompt_text(p), r) for p, r in zip(prompts, responses, strict=True)]
             variants["CrossEncoder"] = lambda: cross.predict(pairs, show_progress_bar=False).astype(float)
@@ -419,9 +431,16 @@ def race(path: str, k: int, args) -> None:
     for variant, t in spent.items():
         off = np.abs(scores[variant] - scores["one by one"]).max() / scores["one by one"].std()
         print(f"  {variant:14s} {t:8.2f}   x {t / spent['ratekit']:.2f}   off by {off:.1e} SD", flush=True)
-    print(f"  tokens run {tokens / all_tokens:.2f}, share of peak {flop / spent['ratekit'] / max(rates):.2f}")
+    row = {"model": Path(path).name, "attributes": str(k), "texts": str(len(prompts)), "path": reward.forward.path,
+           "CPU seconds": f"{spent['ratekit']:.1f}"}  # fmt: skip
+    row |= {f"over {v}": f"{t / spent['ratekit']:.2f}" for v, t in spent.items() if v != "ratekit"}
+    off = np.abs(scores["ratekit"] - scores["one by one"]).max() / scores["one by one"].std()
+    row |= {"off by, SD": f"{off:.1e}", "tokens run": f"{tokens / all_tokens:.2f}",
+            "share of peak": f"{flop / spent['ratekit'] / max(rates):.2f}"}  # fmt: skip
     for part, ratio in worth(path, "float32", (prompts, responses), args.rounds, reward.adapter.name).items():
-        print(f"  without {part:18s} x {ratio:.2f}", flush=True)
+        row[f"without {part}, x"] = f"{ratio:.2f}"
+    print("  " + ", ".join(f"{name} {value}" for name, value in row.items()), flush=True)
+    return row
 
 
 def errors(args, n_draws: int = 5) -> None:

@@ -133,7 +133,7 @@ class Folder(Mapping[str, "Tensor"]):
             raise InputError(f"the model folder {self.path} {what}")
         self._where: dict[str, Path] = {}
         self._described: dict[str, tuple[Shape, str]] = {}
-        listed = self._listed() if weights is None else {}
+        listed = listed_in(self.path, read_json(self.path, INDEX)) if weights is None else {}
         files = {shard: file_in(self.path, shard) for shard in ([weights] if weights else self._shards(listed))}
         for shard, file in files.items():
             if file is None:
@@ -141,41 +141,22 @@ class Folder(Mapping[str, "Tensor"]):
                     f"{self.path} lacks {shard}"
                     + (f", which {INDEX} lists" if listed else f"; it{self._pickled()}" if self._pickled() else "")
                 )
+        held: dict[str, list[str]] = {}
         for shard, file in files.items():
             assert file is not None
             try:
                 with safe_open(file, framework="pt") as f:
-                    check_count(self.path / shard, len(f.keys()))
-                    for name in f.keys():  # noqa: SIM118 (no mapping)
+                    held[shard] = list(f.keys())
+                    check_count(self.path / shard, len(held[shard]))
+                    for name in held[shard]:
                         part = f.get_slice(name)
                         kind = part.get_dtype()
-                        if name in self._where:
-                            raise InputError(
-                                f"{self.path} holds {name} twice, in {self._where[name].name} and in {shard}"
-                            )
-                        if listed and listed.get(name) != shard:
-                            told = f"puts into {listed[name]}" if name in listed else "does not list"
-                            raise InputError(f"{self.path}: {shard} holds {name}, which {INDEX} {told}")
                         self._where[name] = file
                         self._described[name] = (tuple(part.get_shape()), DTYPES.get(kind, kind.lower()))
             except (SafetensorError, OSError) as e:
                 raise InputError(f"{self.path / shard} is not readable as safetensors ({shorten(e, 100)})") from None
-        absent = next((name for name in listed if name not in self._where), None)
-        if absent is not None:
-            raise InputError(f"{self.path}: {INDEX} puts {absent} into {listed[absent]}, which does not hold it")
+        check_index(self.path, listed, held)
         self._check_plain()
-
-    def _listed(self) -> dict[str, str]:
-        """What the index says: the shard of each tensor; empty where there is none."""
-        index = read_json(self.path, INDEX)
-        if index is None:
-            return {}
-        found = index.get("weight_map")
-        if not isinstance(found, dict) or not found or not all(isinstance(shard, str) for shard in found.values()):
-            raise InputError(f"{self.path / INDEX} has no weight_map from tensors to files")
-        if file_in(self.path, WHOLE) and WHOLE not in found.values():
-            raise InputError(f"{self.path} holds {WHOLE} and an index of other files: which is meant? Remove one")
-        return found
 
     def _shards(self, listed: Mapping[str, str]) -> list[str]:
         if listed:
@@ -241,6 +222,34 @@ class Folder(Mapping[str, "Tensor"]):
         return len(self._where)
 
 
+def listed_in(folder: Path, index: Mapping[str, Any] | None) -> dict[str, str]:
+    """What the index of a folder says: the shard of each tensor; empty where there is none."""
+    if index is None:
+        return {}
+    found = index.get("weight_map")
+    if not isinstance(found, dict) or not found or not all(isinstance(shard, str) for shard in found.values()):
+        raise InputError(f"{folder / INDEX} has no weight_map from tensors to files")
+    if (folder / WHOLE).exists() and WHOLE not in found.values():
+        raise InputError(f"{folder} holds {WHOLE} and an index of other files: which is meant? Remove one")
+    return found
+
+
+def check_index(folder: Path, listed: Mapping[str, str], held: Mapping[str, Iterable[str]]) -> None:
+    """Raise InputError where shards hold a tensor twice, or other ones than the index puts into them."""
+    where: dict[str, str] = {}
+    for shard, names in held.items():
+        for name in names:
+            if name in where:
+                raise InputError(f"{folder} holds {name} twice, in {where[name]} and in {shard}")
+            if listed and listed.get(name) != shard:
+                told = f"puts into {listed[name]}" if name in listed else "does not list"
+                raise InputError(f"{folder}: {shard} holds {name}, which {INDEX} {told}")
+            where[name] = shard
+    absent = next((name for name in listed if name not in where), None)
+    if absent is not None:
+        raise InputError(f"{folder}: {INDEX} puts {absent} into {listed[absent]}, which does not hold it")
+
+
 def check_count(where: object, n: int) -> None:
     """Raise InputError for more tensors than a model has."""
     if n > MOST:
@@ -250,11 +259,12 @@ def check_count(where: object, n: int) -> None:
 def check_folder(folder: Path) -> None:
     """Raise InputError for a model folder that cannot be read in bounded time and memory; links are followed.
 
-    What is no ordinary file, small files that are large, a config that asks for lists without end, and weights whose
-    headers are none.
+    What is no ordinary file, small files that are large, a config that asks for lists without end, weights whose
+    headers are none, and shards that hold other tensors than their index says.
     """
     from safetensors import SafetensorError, safe_open
 
+    held: dict[str, list[str]] = {}
     for path in sorted(folder.iterdir()):
         if path.name not in (*BESIDE, INDEX) and path.suffix != ".safetensors":
             continue
@@ -265,9 +275,12 @@ def check_folder(folder: Path) -> None:
         if path.suffix == ".safetensors":
             try:
                 with safe_open(path, framework="pt") as f:
-                    check_count(path, len(f.keys()))
+                    held[path.name] = list(f.keys())
+                    check_count(path, len(held[path.name]))
             except (SafetensorError, OSError) as e:
                 raise InputError(f"{path} is not readable as safetensors ({shorten(e, 100)})") from None
+    listed = listed_in(folder, read_object(folder / INDEX) if (folder / INDEX).exists() else None)
+    check_index(folder, listed, {shard: held.get(shard, []) for shard in listed.values()})
     if (folder / CONFIG).exists():
         config = read_object(folder / CONFIG)
         check_config(config, folder)

@@ -154,7 +154,14 @@ def test_an_index_that_disagrees_with_its_shards_is_refused(made, folder):
     for changed, said in cases:
         index.write_text(json.dumps({"weight_map": changed}))
         refused([made["a"], folder], said)
+        with pytest.raises(InputError, match=r"holds .*, which|does not hold it|no weight_map") as fault:
+            rk.scoring.make_reward(folder)
+        assert "\n" not in str(fault.value)
     index.write_text(json.dumps({"weight_map": where}))
+    with pytest.raises(InputError, match="cannot be loaded: KeyError 'metadata'"):
+        rk.scoring.make_reward(folder)
+    index.write_text(json.dumps({"metadata": {}, "weight_map": where}))
+    rk.scoring.make_reward(folder)
     shutil.copy(made["b"] / "model.safetensors", folder)
     refused([made["a"], folder], "holds model.safetensors and an index of other files")
     index.unlink()

@@ -393,14 +393,23 @@ def test_a_method_says_what_it_lacks():
                         ({"normalize": 1}, "True or False"), ({"lambda_": float("inf")}, "a number")):  # fmt: skip
         with pytest.raises(InputError, match=said):
             checked(METHODS["della"], given, ["a", "b"])
+    for steps in (0, 2.5, -1):
+        with pytest.raises(InputError, match="a whole number of at least 1"):
+            checked(METHODS["karcher"], {"max_iter": steps}, ["a", "b"])
+    with pytest.raises(InputError, match="density is there twice"):
+        recipe("ties:density=0.5,weight=1,density=0.3")
 
 
 def test_mixed_dtypes_are_merged_where_one_is_chosen():
     half = {n: t.to(torch.bfloat16) if t.is_floating_point() else t for n, t in B.items()}
     merged = merge([A, half], "soup", dtype="float16")
     assert {t.dtype for t in merged.values()} == {torch.float16, torch.int64}
-    with pytest.raises(InputError, match="dtype='int8'"):
-        merge([A, B], "soup", dtype="int8")
+    for dtype in ("int8", "float8_e4m3fn", "Tensor"):
+        with pytest.raises(InputError, match=f"dtype='{dtype}'"):
+            merge([A, B], "soup", dtype=dtype)
+    for memory in (0, float("nan"), -1):
+        with pytest.raises(InputError, match=r"memory=.*GiB above 0"):
+            merge([A, B], "soup", memory=memory)
 
 
 def test_folders_that_do_not_belong_together(folders, tmp_path):

@@ -136,6 +136,8 @@ class Plan:
         given, base = _arranged(self.method, given, base)
         self.names = list(given)
         self.params = checked(self.method, params or {}, self.names)
+        if not memory > 0:
+            raise InputError(f"memory={memory}: GiB above 0 were expected")
         self.seed, self.memory, self.dtype = seed, memory, dtype
         self.target = dtype_named(dtype)
         if self.method.kit:

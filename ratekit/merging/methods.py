@@ -160,8 +160,9 @@ def recipe(text: str) -> tuple[str, dict[str, Any]]:
     params: dict[str, Any] = {}
     for part in filter(None, rest.split(",")):
         key, equals, value = part.partition("=")
-        if not equals:
-            raise InputError(f"{text}: write parameters as name=value, as in ties:density=0.5,lambda_=1")
+        if not equals or key in params:
+            twice = f"{key} is there twice; " if key in params else ""
+            raise InputError(f"{text}: {twice}write parameters as name=value, as in ties:density=0.5,lambda_=1")
         try:
             numbers = [_number(v) for v in value.split(";")]
         except ValueError:
@@ -210,6 +211,8 @@ def checked(method: Method, given: Mapping[str, Any], names: Sequence[str]) -> d
         if key in params and not 0 <= params[key] <= 1:
             raise InputError(f"{method.name}: {key}={params[key]}; a share between 0 and 1 was expected")
     if "max_iter" in params:
+        if params["max_iter"] != int(params["max_iter"]) or params["max_iter"] < 1:
+            raise InputError(f"{method.name}: max_iter={params['max_iter']}; a whole number of at least 1 was expected")
         params["max_iter"] = int(params["max_iter"])
     if params.get("normalize", params.get("normalize_weights")) and abs(sum(params["weight"])) < 1e-8:
         raise InputError(f"{method.name}: the weights add up to 0, so they cannot be normalized (normalize=False)")

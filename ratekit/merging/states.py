@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ratekit.checkpoints import Model, State, describe
+from ratekit.checkpoints import FLOATS, Model, State, describe
 from ratekit.errors import InputError
 from ratekit.lora import Lora, open_model
 
@@ -50,10 +50,10 @@ def dtype_named(name: str | None) -> Any:
 
     if name is None:
         return None
-    found = getattr(torch, str(name).removeprefix("torch."), None)
-    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+    plain = str(name).removeprefix("torch.")
+    if plain not in FLOATS:
         raise InputError(f"dtype={name!r}: float32, bfloat16, float16 or float64 was expected")
-    return found
+    return getattr(torch, plain)
 
 
 def named(models: Mapping[str, Model] | Sequence[Model]) -> dict[str, Model]:

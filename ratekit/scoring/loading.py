@@ -193,7 +193,7 @@ _OWN_CODE = "it comes with code of its own; read that code, and say trust_remote
 
 
 def _reason(error: Exception) -> str:
-    text = str(error)
+    text = str(error) if " " in str(error) else f"{type(error).__name__} {error}"
     if "trust_remote_code" in text:
         return _OWN_CODE
     if "pickl" in text or "does not appear to have a file named model.safetensors" in text:
