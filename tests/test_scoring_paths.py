@@ -101,18 +101,40 @@ def test_a_path_that_is_exact_up_to_a_length_is_left_where_a_text_is_longer(tmp_
     pairs = [*PAIRS, *(("Why is the sky blue?", " ".join(WORDS * n)) for n in (15, 20, 22))]
     prompts, responses = [p for p, _ in pairs], [r for _, r in pairs]
     reward, wanted = RewardModel(folder), alone(folder, pairs)
-    assert (reward.forward.path, caplog.text) == ("packed", "")
+    said = "from here on texts are run one at a time"
+    assert (reward.forward.path, said in caplog.text) == ("packed", False)
     assert reward.forward.compared < 300 < max(len(text.ids) for text in reward.encode(prompts, responses)[0])
     np.testing.assert_allclose(reward(prompts, responses), wanted, atol=2e-5)
-    assert "from here on texts are run one at a time" in caplog.text
+    assert said in caplog.text
     assert reward.forward.path == "single"
     caplog.clear()
     np.testing.assert_allclose(reward(prompts[::-1], responses[::-1]), wanted[::-1], atol=2e-5)
-    assert caplog.text == ""
+    assert said not in caplog.text
     with pytest.raises(WorkError, match="cannot be run packed: they differ"):
         RewardModel(folder, path="packed")(prompts, responses)
     monkeypatch.setattr(Forward, "_look_further", lambda *args: None)  # the control
     assert np.abs(RewardModel(folder)(prompts, responses) - wanted).max() > 1e-3
+
+
+def test_a_token_without_a_row_is_one_null_that_names_it(tmp_path, monkeypatch):
+    tok = tiny.tokenizer()
+    tok.add_special_tokens({"pad_token": "[PAD]"})  # as is done to train, but the model's rows were left as they are
+    folder = tiny.save(tmp_path, "llama", tok=tok, pad_token_id=None, vocab_size=(n := len(tok) - 1))
+    ran, whole = [], Forward._whole
+    monkeypatch.setattr(Forward, "_whole", lambda self, texts, *a: ran.extend(texts) or whole(self, texts, *a))
+    reward = RewardModel(folder)
+    scores = reward.scores(["Why?"] * 3, ["So.", "It is [PAD]", "So it is."])
+    assert scores.statuses == ["ok", "failed", "ok"]
+    assert scores.reasons["failed"] == f"its tokenizer makes '[PAD]' token {n}, and it has {n} rows"
+    assert ran
+    assert max(max(text.ids) for text in ran) < n, "a GPU would have ended the run"
+
+
+def test_one_output_of_the_bad_class_is_not_read_as_a_reward_unasked(tmp_path):
+    folder = tiny.save(tmp_path, "bert", id2label={0: "NEGATIVE"}, label2id={"NEGATIVE": 0})
+    with pytest.raises(InputError, match="one output, whose label is 'negative'"):
+        RewardModel(folder)
+    assert np.isfinite(RewardModel(folder, "pair")(["Why?"], ["So."])).all()
 
 
 def failing(model):

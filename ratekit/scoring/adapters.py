@@ -92,6 +92,11 @@ def guess(name: str, config: Any, has_template: bool) -> Adapter:
             f"(a language model can be asked: judge:{name}; one whose reward is the logit of a token is read with "
             "adapter='token:TOKEN')"
         )
+    if config.num_labels == 1 and (bad := [v for v in _labels(config).values() if v in NEGATIVE_LABELS]):
+        raise InputError(
+            f"{name!r} has one output, whose label is {bad[0]!r}: it falls where the response is good; say how it is "
+            "read (adapter='chat' or 'pair') to take it all the same"
+        )
     if config.num_labels == 1 and has_template:
         adapter, because = CHAT, "one output and a chat template"
     elif config.num_labels == 1 and _is_encoder(config):
@@ -136,9 +141,12 @@ def named_adapter(name: str) -> Adapter:
 
 def positive_label(config: Any) -> int | None:
     """Which output of a two-class classifier is the good one."""
-    labels = {int(i): str(label).lower() for i, label in (getattr(config, "id2label", None) or {}).items()}
-    named = [i for i, label in labels.items() if label in POSITIVE_LABELS]
+    named = [i for i, label in _labels(config).items() if label in POSITIVE_LABELS]
     return named[0] if len(named) == 1 else None
+
+
+def _labels(config: Any) -> dict[int, str]:
+    return {int(i): str(label).lower() for i, label in (getattr(config, "id2label", None) or {}).items()}
 
 
 def _is_encoder(config: Any) -> bool:

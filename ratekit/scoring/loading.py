@@ -174,6 +174,19 @@ def _position_rows(model: Any) -> list[int]:
     return rows
 
 
+def embedding_rows(model: Any) -> float:
+    """How many tokens a model has a row for; infinite where it does not look tokens up in one table."""
+    import torch
+
+    try:
+        table = model.get_input_embeddings()
+    except (NotImplementedError, AttributeError):
+        return float("inf")
+    size = getattr(model.config.get_text_config(), "vocab_size", None)
+    plain = isinstance(table, torch.nn.Embedding) and isinstance(size, int) and table.num_embeddings >= size
+    return table.num_embeddings if plain else float("inf")
+
+
 def folder_hash(folder: Path, weights: bool = True) -> str:
     """A hash of the config, tokenizer and weights in a folder: another training gives another hash."""
     digest = hashlib.blake2b(digest_size=16)

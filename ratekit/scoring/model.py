@@ -26,6 +26,7 @@ from ratekit.scoring.encoding import Encoder
 from ratekit.scoring.forward import Forward
 from ratekit.scoring.loading import (
     config_and_tokenizer,
+    embedding_rows,
     find_adapter,
     folder_hash,
     load_model,
@@ -142,6 +143,7 @@ class RewardModel:
         )
         for fault in self.encode.faults():
             log.warning("%s: %s", self.name, fault)
+        self.rows = embedding_rows(self.model)
         self.forward = Forward(self.model, self._readout(), token_budget, path)
         texts = self.probe()
         if probe == "short":  # the shortest, the longest, and one with special tokens in it
@@ -158,7 +160,7 @@ class RewardModel:
 
     def scores(self, prompts: Sequence[Any], responses: Sequence[str]) -> Scores:
         """The rewards, and of each text whether and how it was read."""
-        texts, statuses = self.encode(prompts, responses)
+        texts, statuses, reasons = self._encoded(prompts, responses)
         places = [i for i, text in enumerate(texts) if text is not None]
         outputs, failed = self.forward.run([texts[i] for i in places])  # type: ignore[misc]
         rewards = np.full(len(texts), np.nan)
@@ -173,10 +175,29 @@ class RewardModel:
                 statuses[i], rewards[i] = FAILED if k in failed else NOT_FINITE, np.nan
         self.n_truncated += sum(s == TRUNCATED for s in statuses)
         tokens = np.array([len(t.ids) if t else 0 for t in texts], dtype=np.int64)
-        reasons = {FAILED: next(iter(failed.values()))} if failed else {}
+        if failed:
+            reasons.setdefault(FAILED, next(iter(failed.values())))
         if self.adapter.reads == "yes_no" and len(places) > len(failed):
             self._look_at_mass(outputs[:, 1])
         return Scores(rewards, statuses, parts, tokens, reasons)
+
+    def _encoded(
+        self, prompts: Sequence[Any], responses: Sequence[str]
+    ) -> tuple[list[Encoded | None], list[str], dict[str, str]]:
+        """The texts' tokens, but of those with none, or one that the model has no row for, at which a GPU stops."""
+        texts, statuses = self.encode(prompts, responses)
+        reasons: dict[str, str] = {}
+        for i, text in enumerate(texts):
+            most = max(text.ids, default=self.rows) if text is not None else -1
+            if text is not None and most >= self.rows:
+                name = self.tokenizer.convert_ids_to_tokens(int(most)) if text.ids else None
+                reasons[FAILED] = (
+                    f"its tokenizer makes {name!r} token {most}, and it has {self.rows} rows"
+                    if text.ids
+                    else "its tokenizer makes no token of a text"
+                )
+                texts[i], statuses[i] = None, FAILED
+        return texts, statuses, reasons
 
     def _look_at_mass(self, mass: NDArray[np.float64]) -> None:
         """Say it once where the judge would say something else than one of the two answers."""
@@ -220,7 +241,7 @@ class RewardModel:
         special = [t for t in dict.fromkeys(self.tokenizer.all_special_tokens) if t]
         alone, together = special[:8], [" ".join(special[i : i + 8]) for i in range(8, len(special), 8)]
         pairs = [*PROBE, *(("Which token?", f"A {t} it is, and the last one is {t}") for t in (*alone, *together))]
-        texts, statuses = self.encode([p for p, _ in pairs], [r for _, r in pairs])
+        texts, statuses, _ = self._encoded([p for p, _ in pairs], [r for _, r in pairs])
         found = [text for text in texts if text is not None]
         if not found and TOO_LONG in statuses:
             raise InputError(
