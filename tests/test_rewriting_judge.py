@@ -6,6 +6,7 @@ import gzip
 import json
 import re
 import sys
+import time
 from collections import Counter
 
 import pytest
@@ -89,6 +90,35 @@ TEXT = "The plot was rich, and the acting superb. I would gladly see it again."
         f"Response\n{TEXT}",
         f"Rewritten: {TEXT}",
         f"Answer: {TEXT}",
+        f"Response (more positive): {TEXT}",
+        f"(Adjusted response)\n\n{TEXT}",
+        f"Option 1:\n\n{TEXT}",
+        f"Original: {SOURCE}\nRewritten: {TEXT}",
+        f"<|im_start|>assistant\n<think>\n\n</think>\n\n{TEXT}",
+        f"<|channel|>final <|constrain|>text<|message|>{TEXT}",
+        f"<|inner_prefix|>Okay.<|inner_suffix|>{TEXT}",
+        f"[|assistant|]{TEXT}[|endofturn|]",
+        f"{TEXT}<seed:eos>",
+        json.dumps({"response": TEXT}),
+        f"```json\n{json.dumps({'rewritten_response': TEXT, 'explanation': 'The tone.'})}\n```",
+        f"Here is the adjusted response:\n\n```json\n{json.dumps({'text': TEXT})}\n```",
+        f"~~~\n{TEXT}\n~~~",
+        f"Here's the revised version:\n\n---\n\n{TEXT}\n\n---",
+        f"---\n\n**Query**: What of it?\n\n**Response**: {TEXT}",
+        f"> {TEXT}",
+        f"「{TEXT}」",
+        f"„{TEXT}“",
+        f'"""{TEXT}"""',
+        f"\\boxed{{{TEXT}}}",
+        f"<response><![CDATA[{TEXT}]]></response>",
+        f"\ufeff{TEXT}",
+        f"¡Claro! Aquí tienes la versión más positiva:\n\n{TEXT}",
+        f"Natuurlijk! Hier is de aangepaste versie:\n\n{TEXT}",
+        f"Självklart! Här är den justerade versionen:\n\n{TEXT}",
+        f"Oto poprawiona wersja:\n\n{TEXT}",
+        f"Tabii ki! İşte düzenlenmiş hali:\n\n{TEXT}",
+        f"بالطبع! إليك النسخة المعدلة:\n\n{TEXT}",
+        f"ज़रूर! यहाँ संशोधित संस्करण है:\n\n{TEXT}",
     ],
 )
 def test_what_certainly_surrounds_the_text_is_taken_off(wrapped):
@@ -189,6 +219,33 @@ def test_a_text_with_a_colon_or_a_tag_is_let_through(text):
         (Reply(0, "PINEAPPLE", "stop"), "unrelated"),
         (Reply(0, "Roses are red, violets are blue, sugar tastes sweet, so my dear do you.", "stop"), "unrelated"),
         (Reply(0, "x", "stop"), "unrelated"),
+        *[
+            (Reply(0, f"{TEXT}\n\n{remark}", "stop"), "preamble")
+            for remark in (
+                "(I made it more positive.)",
+                "**Key changes:**\n- thin -> rich\n- wooden -> superb",
+                "Word count: 15",
+                "Explanation: the tone was made positive.",
+                "I hope this meets your expectations.",
+                "Feel free to ask for further adjustments!",
+                "This revision keeps the order.",
+                "Nota: He cambiado el tono.",
+                "Hinweis: Ich habe den Ton geändert.",
+                "Wait, let me check the order again.",
+            )
+        ],
+        (Reply(0, f"Option 1: {TEXT}\n\nOption 2: {TEXT.replace('rich', 'deep')}", "stop"), "preamble"),
+        (
+            Reply(
+                0, "You can make the text positive by naming the plot, the acting, and those who like a film.", "stop"
+            ),
+            "preamble",
+        ),
+        (Reply(0, json.dumps({"name": "rewrite", "parameters": {"text": TEXT}}), "stop"), "leaked"),
+        (Reply(0, '{"response": "The plot was ri', "stop"), "leaked"),
+        (Reply(0, f"<|python_tag|>print({TEXT!r})", "stop"), "leaked"),
+        (Reply(0, f"{TEXT} \ufffd\ufffd", "stop"), "leaked"),
+        (Reply(0, "[Insert the adjusted response here]", "stop"), "empty"),
         (Reply(0, "half an emoji \ud83d", "stop"), "not_text"),
         (Reply(0, ["parts"], "stop"), "not_text"),
         (Reply(0, "Keep its content, order, formatting, spelling and even its mistakes. OK.", "stop"), "leaked"),
@@ -200,8 +257,38 @@ def test_every_fault_has_its_name(reply, status):
 
 
 @pytest.mark.parametrize(
+    ("reply", "status"),
+    [
+        ("null", "empty"), ("N/A", "empty"), ("{response}", "empty"), ("Understood.", "preamble"),
+        ("Sure!", "preamble"),
+        ("No changes needed.", "preamble"), ("The response is already positive.", "preamble"),
+        ("Please provide the text.", "preamble"), ("What would you like me to rewrite?", "preamble"),
+        ("That's not something I can help with.", "refused"), ("I don't feel comfortable rewriting this.", "refused"),
+        ("This content violates our policies.", "refused"), ("I'd rather not rewrite this.", "refused"),
+        ("It was bad. It was bad. It was bad.", "repetition"), ("So it was. So it was. So it was.", "repetition"),
+    ],
+)  # fmt: skip
+def test_a_short_source_needs_no_vocabulary(reply, status):
+    assert judge(Reply(0, reply, "stop"), "It was bad.", TEMPLATE) == (None, status)
+    assert judge(Reply(0, reply, "stop"), reply, TEMPLATE).status == "unchanged"
+
+
+@pytest.mark.parametrize("part", ["<|a|>", "[INST]", "let me know ", " ", "\n", "---\n", "Option 1: a\n", "{", "> a\n"])
+def test_no_reply_takes_long(part):
+    begun = time.process_time()
+    judge(Reply(0, f"a{part * 10_000}b", "stop"), SOURCE, TEMPLATE)
+    judge(Reply(0, part * 10_000, "stop"), SOURCE, TEMPLATE)
+    assert time.process_time() - begun < 3
+
+
+@pytest.mark.parametrize(
     ("text", "source"),
     [
+        ('{"plot": "rich", "acting": "superb"}', '{"plot": "thin", "acting": "wooden"}'),
+        ("Option 1: see it. Then\nOption 2: do not.", "Two options: see it, then, or do not see it at all, really."),
+        ("Is there anything else that I can help you with today?", "Anything else?"),
+        ("Sure.", "Sure, I will do so."),
+        ("---\nA line above.", "---\nA line."),
         ("Sorry, but I can't recommend this film to anyone at all.", SOURCE),
         ("I can't help but love this film, flaws and all.", SOURCE),
         ("I cannot say enough good things about it.", SOURCE),

@@ -31,7 +31,16 @@ from ratekit.rewriting.base import (
     Reply,
     Rewrite,
 )  # fmt: skip
-from ratekit.rewriting.marks import WRAPPED, foreign_tags, own, without_frame, without_template, without_thoughts
+from ratekit.rewriting.marks import (
+    OPTION,
+    WRAPPED,
+    foreign_tags,
+    own,
+    without_frame,
+    without_json,
+    without_template,
+    without_thoughts,
+)
 from ratekit.rewriting.phrases import (
     CLOSINGS,
     COURTESIES,
@@ -50,11 +59,16 @@ from ratekit.rewriting.phrases import (
 
 Judge = Callable[[Reply, str], Rewrite]
 
-_REFUSAL, _OPENING, _CLOSING = pattern(REFUSALS), pattern(OPENINGS), pattern(CLOSINGS)
+_REFUSAL, _OPENING, _CLOSING = pattern(REFUSALS), pattern(OPENINGS), pattern(CLOSINGS, flags=re.DOTALL)
 _LEAD = pattern(LEADS, after=r"\**[：:]\**[ \t]*\n+")
 _GLAD = re.compile(rf"{GLAD}\b", re.IGNORECASE)
-_FENCED = re.compile(r"```[\w-]*\n(.*?)\n?```", re.DOTALL)
-_QUOTES = {'"': '"', "“": "”", "«": "»", "'": "'", "‘": "’"}
+_FENCED = re.compile(r"(```|~~~)[\w-]*\n(.*?)\n?\1", re.DOTALL)
+_TRIPLE = re.compile(r"""("{3}|'{3})\s*(.*?)\s*\1|``(.*?)''|\\boxed\{(.*)\}""", re.DOTALL)
+_QUOTES = {'"': '"', "“": "”", "„": "“”", "«": "»", "»": "«", "‹": "›", "'": "'", "‘": "’", "「": "」", "『": "』"}
+_RULE = re.compile(r"\A[-*_=]{3,}[ \t]*\n|\n[ \t]*[-*_=]{3,}\Z")  # a line across the page
+_QUOTED_LINES = re.compile(r"(?:>[^\n]*(?:\n|\Z)|[ \t]*\n)+")
+_INVISIBLE = "\ufeff\u200b\u2060\u00ad"
+_OPTION = re.compile(rf"(?:\A|\n)[ \t#>*_]*{OPTION}", re.IGNORECASE)
 _FRAME = re.compile(r"</?(?:response|prompt)(?:-\w+)?>|adjust this response so it", re.IGNORECASE)
 _YES_OR_NO = re.compile(r"(?:yes|no|yeah|yep|nope|nah)\b", re.IGNORECASE)
 
@@ -126,14 +140,18 @@ def judge(reply: Reply, source: str, template: str = "") -> Rewrite:
 def judged_text(text: str, source: str, template: str = "") -> Rewrite:
     """Return what `judge` says of a complete reply that consists of `text`."""
     source = source.strip()
-    left = text.strip()
+    left = text.strip().strip(_INVISIBLE).strip()
     if not _says(left, source):
         return Rewrite(None, EMPTY)
+    if _offers_several(left, source):
+        return Rewrite(None, PREAMBLE)
     for without, status in (
         (without_thoughts, THINKING),
         (without_template, LEAKED),
+        (without_json, LEAKED),
         (without_frame, PREAMBLE),
         (_unwrapped, PREAMBLE),
+        (without_json, LEAKED),
     ):
         found = without(left, source)
         if found is None or not _says(found, source):
@@ -163,8 +181,17 @@ def is_text(text: object) -> bool:
     return True
 
 
+_NO_TEXT = re.compile(
+    r"[\[({<]?\s*(?:null|none|n/a|undefined|nan|todo|tbd|blank|empty|no (?:change|text|response|output))\s*[\])}>]?\.?"
+    r"|[\[{][^\[\]{}\n]{1,80}[\]}]",
+    re.IGNORECASE,
+)
+
+
 def _says(text: str, source: str) -> bool:
-    """Whether there is a text at all: a letter or a digit, where the source has one."""
+    """Whether there is a text at all: a letter or a digit, where the source has one, and no word for nothing."""
+    if _NO_TEXT.fullmatch(text) and not _NO_TEXT.fullmatch(source):
+        return False
     return bool(text) and (any(c.isalnum() for c in text) or not any(c.isalnum() for c in source))
 
 
@@ -192,16 +219,22 @@ def _unwrapped(text: str, source: str) -> str:
     """`text` without what certainly surrounds the rewrite and is not in the source too."""
     for _ in range(3):  # a preamble before a fence before quotes
         before = text
+        if without_json(text, source) != text:
+            break
         if (announced := without_announcement(text, source)) != text:
             text = without_frame(announced, source) or ""
         lead = _LEAD.match(text)
         if lead and not _opens(text, source, _LEAD):
             text = without_frame(text[lead.end() :].strip(), source) or ""
-        for wrapping in (WRAPPED, _FENCED):
+        for wrapping in (WRAPPED, _FENCED, _TRIPLE):
             whole = wrapping.fullmatch(text)
             if whole and not wrapping.fullmatch(source):
-                text = whole[whole.re.groups].strip()
-        if len(text) > 2 and _QUOTES.get(text[0]) == text[-1] and _quoted_whole(text) and not _quoted_whole(source):
+                text = whole[whole.lastindex or 0].strip()
+        if _RULE.search(text) and not _RULE.search(source):
+            text = without_frame(_RULE.sub("", text).strip(), source) or ""
+        if _QUOTED_LINES.fullmatch(text) and not source.startswith(">"):
+            text = re.sub(r"(?m)^> ?", "", text).strip()
+        if _quoted_whole(text) and not _quoted_whole(source):
             text = text[1:-1].strip()
         if text == before:
             break
@@ -267,7 +300,7 @@ def _words(text: str) -> list[str]:
 
 def _quoted_whole(text: str) -> bool:
     """One pair of quotes around everything: none of either kind inside (an apostrophe within a word is none)."""
-    if len(text) < 3 or _QUOTES.get(text[0]) != text[-1]:
+    if len(text) < 3 or text[-1] not in _QUOTES.get(text[0], ""):
         return False
     inside = text[1:-1]
     if text[0] in "'‘":
@@ -277,12 +310,13 @@ def _quoted_whole(text: str) -> bool:
 
 _QUOTE_MARKS = "\"'`´‘’‚‛“”„‟«»‹›「」『』"
 _NOT_BARE = re.compile(f"(?:[^\\S\n]|[{_QUOTE_MARKS}\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff])+")
-_LINES = re.compile(r"\s*\n\s*")
 
 
 def _bare(text: str) -> str:
     """What is left of a text without quotes, case, invisible characters, spaces within lines, and its last marks."""
-    bare = _NOT_BARE.sub("", _LINES.sub("\n", unicodedata.normalize("NFKC", text).casefold()))
+    bare = _NOT_BARE.sub(
+        "", "\n".join(filter(None, map(str.strip, unicodedata.normalize("NFKC", text).casefold().split("\n"))))
+    )
     return bare.rstrip(".!?,;:…。！？，；：、") or bare
 
 
@@ -307,6 +341,8 @@ def _talks(text: str, source: str) -> bool:
     """Whether the reply speaks of the rewriting, or as an assistant to its user, where the source does not."""
     if _OPENING.match(text) and not _opens(text, source, _OPENING):
         return True
+    if _HEARD.fullmatch(text) and not {*_words(text)} & {*_words(source)}:
+        return True
     if _CLOSING.search(text) and not _CLOSING.search(source):
         return True
     if said(TALK, text) and not said(TALK, source):
@@ -316,13 +352,34 @@ def _talks(text: str, source: str) -> bool:
     return len(said(COURTESIES, text) - said(COURTESIES, source)) > 1 or _shared(text, source) < SHARED_IN_TALK
 
 
+_HEARD = re.compile(
+    rf"(?:{GLAD}|sure thing|understood|i understand|noted|done|rewritten|adjusted)[.!\s]*", re.IGNORECASE
+)
+
+
+def _offers_several(text: str, source: str) -> bool:
+    """Whether the reply holds several numbered rewrites, each with much of the source's vocabulary."""
+    options, ours = _OPTION.split(text)[1:], _vocabulary(source)
+    return (
+        len(options) > 1
+        and not _OPTION.search(source)
+        and all(len(_vocabulary(option) & ours) >= BOTH[0] * len(ours) for option in options)
+    )
+
+
 def _opens(text: str, source: str, pattern: re.Pattern[str]) -> bool:
     """Whether the source opens as the text does: by the same kind of phrase, or both with "Sure" or the like."""
     return bool(pattern.match(source) or (_GLAD.match(text) and _GLAD.match(source)))
 
 
 def _loops(text: str, source: str) -> bool:
-    """Whether the reply says the same over and over, and the source does not."""
+    """Whether the reply says the same over and over, or the source several times, and the source does not."""
+    words, of_source = _words(text), _words(source)
+    for k in range(2, 9):
+        part = words[: len(words) // k]
+        again = part * 2 == of_source[: 2 * len(part)]
+        if len(part) > 2 and part * k == words and (k > 2 or part == of_source) and not again:
+            return True
     share = _distinct(text)
     return share < DISTINCT and share < _distinct(source) - 0.15
 

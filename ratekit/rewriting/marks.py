@@ -6,6 +6,7 @@ the text: of each mark, as many as the source has are kept, counted from the end
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -18,13 +19,16 @@ _THOUGHT = re.compile(
     rf"(?:[<◁⟨〈＜]|&lt;)\s*[|｜]?\s*(?P<close>/)?\s*(?P<before>(?:[A-Za-z]+[_▁:-])*)(?:ant|mm|seed)?{_WORD}"
     r"(?P<after>(?:[_▁:-][A-Za-z]+)*)(?:\s[^<>\n]{0,60})?[|｜]?\s*(?:[>▷⟩〉＞]|&gt;)"
     r"|[\[【](?P<close2>/)?(?:think(?:ing)?|thoughts?|reasoning)[\]】]"
-    r"|(?P<open3><unused94>(?:thought)?|<\|channel>\s*\w*)|(?P<close3><unused95>|<channel\|>)",
+    r"|(?P<open3><unused94>(?:thought)?|<\|channel>\s*\w*|<\|inner_prefix\|>)"
+    r"|(?P<close3><unused95>|<channel\|>|<\|inner_suffix\|>)",
     re.IGNORECASE,
 )
 _ENDS = re.compile(r"(?:end|stop|close)", re.IGNORECASE)
 
 _HARMONY = re.compile(r"<\|channel\|>", re.IGNORECASE)
-_HARMONY_FINAL = re.compile(r".*<\|channel\|>\s*final\b[^<]*<\|message\|>", re.IGNORECASE | re.DOTALL)
+_HARMONY_FINAL = re.compile(
+    r".*<\|channel\|>\s*final\b[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>", re.IGNORECASE | re.DOTALL
+)
 _BARE_FINAL = re.compile(
     r"\A(?:.*assistantfinal|(?:assistant)?\s*(?:analysis|commentary)\b.*\bassistant\s*final)[:\s]*", re.DOTALL
 )
@@ -33,9 +37,12 @@ _BARE_ANALYSIS = re.compile(r"\A(?:assistant)?(?:analysis|commentary)(?=[A-Z\"'�
 _TOKEN = re.compile(
     r"<[|｜][^<>|｜\n]{1,40}[|｜]>|</?s>|<<?/?SYS>>?"
     r"|<(?:bos|eos|pad|unk|sep|cls|start_of_turn|end_of_turn|im_start|im_end)>"
-    r"|\[/?(?:INST|SYSTEM_PROMPT|BOS|EOS|PAD|UNK)\]|<\|\w+>|<\w+\|>",
+    r"|\[/?(?:INST|SYSTEM_PROMPT|BOS|EOS|PAD|UNK)\]|<\|\w+>|<\w+\|>"
+    r"|\[[|｜]/?\w{1,20}[|｜]\]|<\w{1,12}:(?:bos|eos|eot|pad|end)>|\[e~\[|\]~!?b\[?\]",
     re.IGNORECASE,
 )
+MAX_TOKENS = 20  # of a chat template before a text; more is a loop
+_OF_A_TOOL = re.compile(r"python_tag|tool|function|plugin", re.IGNORECASE)
 _TURN_ENDS = re.compile(
     r"end|eot|eos|eom|return|stop|im_start|start|inst|user|assistant|system|human|</s>|sys|turn|pad|unk|bos|bom",
     re.IGNORECASE,
@@ -51,7 +58,7 @@ _TURNS = re.compile(  # what is left of a chat template when its tokens are gone
     r"|\A\s*(?:\[INST\]|<s>).*\[/INST\]\s*|\A<extra_id_\d>\s*assistant\s+",
     re.DOTALL | re.IGNORECASE,
 )
-_BYTES = re.compile(r"<0x[0-9A-F]{2}>|<extra_id_\d+>")
+_BYTES = re.compile(r"<0x[0-9A-F]{2}>|<extra_id_\d+>|\ufffd")  # also half of a letter that was cut
 _PIECE = "\u2581"  # sentencepiece's mark of a space
 _OTHER_HEADER = re.compile(r"\A(?:user|system|human|developer|tool)\s*\n", re.IGNORECASE)
 _NEXT_TURN = re.compile(
@@ -69,10 +76,13 @@ _LABEL = (
     rf"|(?:{_SIDE}\s+){{1,3}}(?:version|text|answer|review|message|passage|paragraph|result|query|question))"
 )
 _DECOR = r"[\s#>*_]*"
+OPTION = r"(?:option|version|alternative|variant|variation|rewrite|draft|take)\s*#?(?:\d|one|two|three|[A-C])\b"
 _NAMED = rf"(?:{_LABEL}|answer|result|rewritten|revised|adjusted|edited|text)"
 _LABELLED = re.compile(
-    rf"\A(?:{_DECOR}{_LABEL}[*_]*(?:\s*:[\s*_]*|[ \t]*[*_]{{1,2}}\s*\n+|[ \t]+[-–—]+[ \t]+|[ \t]*\n+)"
-    rf"|{_DECOR}{_NAMED}[*_]*:[*_]*\s*|#+ *{_NAMED} *#*\n+|\[{_NAMED}\]:?\s*)",
+    rf"\A(?:{_DECOR}{_LABEL}(?:[ \t]*\([^()\n]{{1,60}}\))?[*_]*"
+    r"(?:\s*:[\s*_]*|[ \t]*[*_]{1,2}\s*\n+|[ \t]+[-–—]+[ \t]+|[ \t]*\n+)"
+    rf"|{_DECOR}{_NAMED}[*_]*:[*_]*\s*|#+ *{_NAMED} *#*\n+|[\[(]{_NAMED}[\])]:?\s*"
+    rf"|{_DECOR}{OPTION}[*_]*:(?![\s\S]*\n[ \t#>*_]*{OPTION})[*_]*\s*)",
     re.IGNORECASE,
 )
 _LONG_LABEL = re.compile(rf"\A{_DECOR}{_LABEL}\b[^\n:]{{0,60}}:[*_]*[ \t]*\n+", re.IGNORECASE)
@@ -81,10 +91,10 @@ _ASKED = re.compile(
     re.IGNORECASE,
 )
 _THEN_LABEL = re.compile(rf"\n{_DECOR}(?:{_LABEL}|answer)[*_]*\s*:[\s*_]*", re.IGNORECASE)
-_ORIGINAL = re.compile(rf"\A{_DECOR}original\s+(?:response|text|answer|version|review)[*_]*\s*:", re.IGNORECASE)
+_ORIGINAL = re.compile(rf"\A{_DECOR}original(?:\s+(?:response|text|answer|version|review))?[*_]*\s*:", re.IGNORECASE)
 _THEN_ADJUSTED = re.compile(
-    rf"\n{_DECOR}(?:adjusted|rewritten|revised|modified|edited|updated|new|improved|final|{_COMPARED})\s+(?:\w+\s+)?"
-    r"(?:response|text|answer|version|review)[*_]*\s*:[\s*_]*",
+    rf"\n{_DECOR}(?:adjusted|rewritten|revised|modified|edited|updated|new|improved|final|{_COMPARED})"
+    r"(?:\s+(?:\w+\s+)?(?:response|text|answer|version|review))?[*_]*\s*:[\s*_]*",
     re.IGNORECASE,
 )
 _ASIDE = re.compile(
@@ -108,7 +118,17 @@ _TAG = (
     r"|rewrite|rewritten|adjusted|revised|revised_response|response-\w+|rewritten_text|adjusted_text)"
 )
 WRAPPED = re.compile(rf"<({_TAG})>\s*(.*?)\s*</\1>", re.DOTALL | re.IGNORECASE)
-_FRAME_EDGES = re.compile(rf"\A\s*<(?:{_TAG}|prompt(?:-\w+)?)>|</(?:{_TAG}|prompt(?:-\w+)?)>\s*\Z", re.IGNORECASE)
+_FRAME_EDGES = re.compile(
+    rf"\A\s*<(?:{_TAG}|prompt(?:-\w+)?)>(?:\s*<!\[CDATA\[)?|(?:\]\]>\s*)?</(?:{_TAG}|prompt(?:-\w+)?)>\s*\Z",
+    re.IGNORECASE,
+)
+_FENCED_JSON = re.compile(r"(```|~~~)\w*\n(\{.*\})\s*\1", re.DOTALL)
+_JSON = re.compile(r"""\{\s*["'][\w -]{1,40}["']\s*:""")
+_JSON_NAME = re.compile(
+    r"(?:\w*[ _-])?(?:response|reply|rewrite|rewritten|rewriting|text|answer|output|result|review|content|version"
+    r"|adjusted|revised)(?:[ _-]\w*)?",
+    re.IGNORECASE,
+)
 _CLOSING_TAG = re.compile(r"</[a-z][\w:.-]*\s*>", re.IGNORECASE)
 _OF_HTML = re.compile(
     r"</(?:a|abbr|b|big|blockquote|body|br|button|center|cite|code|dd|del|div|dl|dt|em|font|footer|form|h[1-6]|head|header"
@@ -126,10 +146,11 @@ def own(found: Iterable[re.Match[str]], source: str) -> list[re.Match[str]]:
     found, lower = list(found), source.casefold()
     seen: Counter[str] = Counter()
     kept = []
+    first = len(found[0].string) - len(found[0].string.lstrip()) if found else 0
     for match in reversed(found):
         mark = match[0].strip().casefold()
         seen[mark] += 1
-        leads = not match.string[: match.start()].strip() and not lower.startswith(mark)
+        leads = match.start() <= first and not lower.startswith(mark)
         if leads or seen[mark] > lower.count(mark):
             kept.append(match)
     return kept[::-1]
@@ -180,7 +201,9 @@ def without_thoughts(text: str, source: str) -> str | None:
             inside = True
     if inside:
         return None
-    parts = [part for part in (*outside, text[at:]) if any(c.isalnum() for c in part)]
+    parts = [
+        part for part in (*outside, text[at:]) if any(map(str.isalnum, part)) and without_template(part, source) != ""
+    ]
     if len(parts) > 1:
         return None
     return parts[0].strip() if parts else ""
@@ -205,11 +228,13 @@ def without_template(text: str, source: str) -> str | None:
         text = text[turns.end() :].strip()
     if own(_BYTES.finditer(text), source):
         return None
+    n_tokens = 0
     while (first := next(iter(own(_TOKEN.finditer(text), source)), None)) and not text[: first.start()].strip():
         text = text[first.end() :].strip()
-        if _OTHER_HEADER.match(text):
+        n_tokens += 1
+        if _OTHER_HEADER.match(text) or _OF_A_TOOL.search(first[0]) or n_tokens > MAX_TOKENS:
             return None
-        if header := re.match(rf"{_ROLE}\s*(?=\n|{_TOKEN.pattern})|:(?=\s)", text, re.IGNORECASE):
+        if header := re.match(rf"{_ROLE}\s*(?=\n|\Z|{_TOKEN.pattern})|:(?=\s)", text, re.IGNORECASE):
             text = text[header.end() :].strip()
     if (header := _HEADER.match(text)) and not _HEADER.match(source):
         text = text[header.end() :].strip()
@@ -220,6 +245,28 @@ def without_template(text: str, source: str) -> str | None:
     if own(_NEXT_TURN.finditer(text), source):
         return None
     return text
+
+
+def without_json(text: str, source: str) -> str | None:
+    """The text that an object of JSON holds under the one name that is a rewrite's; None for an object without one.
+
+    Examples
+    --------
+    >>> without_json('{"rewritten_response": "A long text."}', "A text.")
+    'A long text.'
+    >>> without_json('{"name": "rewrite", "parameters": {}}', "A text.") is None
+    True
+    """
+    fenced = _FENCED_JSON.fullmatch(text)
+    inner = fenced[2] if fenced else text
+    if not _JSON.match(inner) or _JSON.search(source):
+        return text
+    try:
+        found = json.loads(inner, strict=False)
+    except (ValueError, RecursionError):
+        return None
+    texts = [v for k, v in found.items() if isinstance(v, str) and _JSON_NAME.fullmatch(k)]
+    return texts[0].strip() if len(texts) == 1 else None
 
 
 def without_frame(text: str, source: str) -> str | None:

@@ -23,12 +23,21 @@ REFUSALS: dict[str, tuple[str, ...]] = {
         r"|produce|engage|continue with|provide (?:that|this|a|an)|create (?:that|this|a|an|content)"
         r"|write (?:that|this|such)|with (?:that|this))\b",
         r"as an ai (?:language model|assistant)\b",
+        rf"(?:{_APOLOGY}\W{{1,3}})*(?:but\W{{1,2}})?(?:(?:that|this)(?:(?:['’]s| is) not| isn['’]t) something (?:that )?i\b[^.\n]{{0,30}}"
+        r"\b(?:help|assist|able|do|comfortable|provide|rewrite)"
+        r"|i(?:['’]d| would) (?:rather|prefer) not (?:to )?(?:rewrite|adjust|modify|write|help)"
+        r"|i(?:['’]m| am) not going to (?:help|assist|rewrite|adjust|write|provide)"
+        r"|i (?:do not|don['’]t) feel comfortable (?:rewriting|adjusting|making|writing|producing|generating|providing|with)"
+        r"|i (?:cannot|can['’]t|will not|won['’]t) (?:and will not|provide assistance|produce|do that)\b"
+        r"|my (?:guidelines|policies|programming|training) (?:do|does|prevent|prohibit|forbid)"
+        r"|(?:this|the|your) (?:content|request|text|message) (?:violates|goes against|is against|may violate)\b[^.\n]{0,60}"
+        r"(?:polic|guideline|terms))",
     ),
     "zh": (
         r"(?:(?:很|非常|十分|实在|真的)?(?:抱歉|对不起|對不起|不好意思|遗憾|遺憾)[，,。！!：:\s]*)?(?:但是?|不过)?"
         r"(?:作为(?:一个|一名)?[^，。\n]{0,16}[，,]?)?(?:我|本人)?[^，。！\n]{0,12}"
         r"(?:帮不了|幫不了|(?:无法|無法|不能|没办法|沒辦法|没法|沒法|不便|不可以|不会)[^，。！\n]{0,12}"
-        r"(?:协助|協助|帮助|幫助|帮您|帮你|满足|滿足|完成|提供|改写|改寫|重写|重寫|修改|调整|調整|处理|處理|执行|執行|回答|生成|继续|繼續|讨论|討論|参与|按照))",
+        r"(?:协助|協助|帮助|幫助|帮您|帮你|满足|滿足|完成|提供|改写|改寫|重写|重寫|修改|调整|調整|处理|處理|执行|執行|回答|生成|继续|繼續|讨论|討論|参与|按照|这样做|这么做))",
     ),
     "ja": (
         r"(?:大変|誠に)?(?:申し訳(?:ありません|ございません|ない)|すみません|ごめんなさい|恐れ入ります)[^\n]{0,80}"
@@ -67,6 +76,25 @@ REFUSALS: dict[str, tuple[str, ...]] = {
     "ru": (
         r"(?:(?:извините|простите|к сожалению|мне (?:очень )?жаль)\W{1,3})?(?:но )?(?:я )?не (?:могу|смогу|в состоянии)"
         r" (?:вам )?(?:помочь|выполнить|ответить|переписать|изменить|предоставить|создать|сделать это|продолжить)",
+    ),
+    "pl": (
+        r"(?:(?:przykro mi|przepraszam|niestety)\W{1,3})?(?:ale )?nie (?:mogę|jestem w stanie)\b[^.\n]{0,30}"
+        r"(?:pomóc|spełnić|przepisać|zmienić|wykonać)",
+    ),
+    "sv": (  # and Danish and Norwegian
+        r"(?:(?:tyvärr|beklagar|förlåt|jag är ledsen|desværre|dessverre|beklager)\W{1,3})?(?:men )?(?:jag |jeg )?kan"
+        r"(?: jag| jeg)?(?: tyvärr| desværre| dessverre)? (?:inte|ikke) (?:hjälpa|hjælpe|hjelpe|skriva om|omskrive|uppfylla)",
+    ),
+    "tr": (
+        r"(?:üzgünüm|maalesef|özür dilerim)\W{1,3}[^.\n]{0,60}(?:yardımcı olamam|olamıyorum|yapamam|getiremem|yazamam)",
+    ),
+    "vi": (
+        r"(?:(?:rất )?(?:xin lỗi|tiếc)[^\n]{0,20}\W{1,3})?(?:nhưng )?tôi không thể (?:giúp|hỗ trợ|thực hiện|viết lại|đáp ứng)",
+    ),
+    "id": (r"(?:mohon )?maaf\W{1,3}[^.\n]{0,40}tidak (?:dapat|bisa) (?:membantu|memenuhi|menulis|melanjutkan)",),
+    "uk": (
+        r"(?:(?:вибачте|на жаль|мені (?:дуже )?шкода)\W{1,3})?(?:але )?(?:я )?не (?:можу|зможу) (?:вам )?"
+        r"(?:допомогти|виконати|переписати|змінити|надати)",
     ),
     "ar": (
         r"(?:عذرا|عذرًا|آسف|أعتذر|للأسف)[^\n]{0,60}(?:لا أستطيع|لا يمكنني|لن أتمكن|غير قادر)",
@@ -111,12 +139,24 @@ LEADS: dict[str, tuple[str, ...]] = {
     "zh": (r"(?:(?:好的|当然|當然|没问题|可以)[，,。!！\s]*)?(?:以下是|下面是|这是|這是|修改后|修改後|调整后|改写后)[^\n：:]{0,40}",),
     "ja": (r"(?:(?:はい|もちろん|承知しました|わかりました)[、。!！\s]*)?(?:以下|こちら)[はがに][^\n：:]{0,40}",),
     "ko": (r"(?:(?:네|물론입니다|알겠습니다)[,.!\s]*)?(?:다음은|아래는|여기)[^\n:]{0,40}",),
-    "es": (r"(?:(?:claro|por supuesto|seguro)[^\n]{0,20}\W+)?aquí (?:está|tienes|va)\b[^\n:]{0,80}",),
+    "es": (r"¡?(?:(?:claro|por supuesto|seguro)[^\n]{0,20}\W+)?aquí (?:está|tienes|va)\b[^\n:]{0,80}",),
     "fr": (r"(?:(?:bien sûr|d['’]accord|certainement)[^\n]{0,20}\W+)?voici\b[^\n:]{0,80}",),
     "de": (r"(?:(?:gerne|natürlich|klar|sicher)[^\n]{0,20}\W+)?hier ist\b[^\n:]{0,80}",),
     "it": (r"(?:(?:certo|certamente)[^\n]{0,20}\W+)?ecco\b[^\n:]{0,80}",),
     "pt": (r"(?:(?:claro|com certeza)[^\n]{0,20}\W+)?aqui (?:está|vai)\b[^\n:]{0,80}",),
     "ru": (r"(?:(?:конечно|хорошо)[^\n]{0,20}\W+)?вот\b[^\n:]{0,80}",),
+    "uk": (r"(?:(?:звичайно|звісно)[^\n]{0,20}\W+)?ось\b[^\n:]{0,80}",),
+    "nl": (r"(?:(?:natuurlijk|zeker|graag|prima)[^\n]{0,20}\W+)?hier (?:is|volgt|heb je)\b[^\n:]{0,80}",),
+    "sv": (
+        r"(?:(?:självklart|absolut|visst|javisst|selvfølgelig|selvfølgelig|selvfølgeligt)[^\n]{0,20}\W+)?"
+        r"(?:här|her) (?:är|er|kommer)\b[^\n:]{0,80}",
+    ),
+    "pl": (r"(?:(?:jasne|oczywiście|pewnie)[^\n]{0,20}\W+)?oto\b[^\n:]{0,80}",),
+    "tr": (r"(?:(?:tabii|elbette)[^\n]{0,20}\W+)?[iİ]şte\b[^\n:]{0,80}",),
+    "vi": (r"(?:(?:chắc chắn|tất nhiên|được)[^\n]{0,20}\W+)?(?:dưới )?đây là\b[^\n:]{0,80}",),
+    "id": (r"(?:(?:tentu|baik)[^\n]{0,20}\W+)?berikut\b[^\n:]{0,80}",),
+    "ar": (r"(?:(?:بالطبع|بالتأكيد|حسنا|حسنًا)[^\n]{0,20}\W+)?(?:إليك|اليك|فيما يلي)[^\n:]{0,80}",),
+    "hi": (r"(?:(?:ज़रूर|जरूर|बिल्कुल)[^\n]{0,20}\W+)?(?:यहाँ|यहां|यह रहा|यह रही|निम्नलिखित)[^\n:]{0,80}",),
 }  # fmt: skip
 
 # At the start: talk that runs on into the text, so that nobody can say where the text begins.
@@ -126,19 +166,32 @@ OPENINGS: tuple[str, ...] = (
     r"(?:response|version|rewrite|adjust\w*|rewritten|revised|revision|review|text|answer)\b",
     r"i(?:['’]ve| have) (?:adjusted|rewritten|revised|modified|made)\b",
     r"(?:adjusted|rewritten|revised) (?:response|version|text)\b",
-    r"(?:(?:ok|okay|alright|hmm|so|first|well)[,.!]? ){0,3}(?:the user (?:wants|is asking|asks|asked|has)|(?:i|we) (?:need|have|want) to"
-    r" (?:rewrite|adjust|revise|rephrase|make (?:the|this|it))|let me (?:rewrite|adjust|revise|rephrase|try|think|start))\b",
+    r"(?:(?:ok|okay|alright|hmm|so|first|well)[,.!]? ){0,3}(?:the user (?:wants|is asking|asks|asked|has|complains|describes|expresses)|(?:i|we) (?:need|have|want) to"
+    r" (?:rewrite|adjust|revise|rephrase|shorten|lengthen|expand|condense|make (?:the|this|it))|let me (?:rewrite|adjust|revise|rephrase|try|think|start))\b",
 )  # fmt: skip
 
 # At the end: a remark on the text, in a paragraph of its own.
 CLOSINGS: tuple[str, ...] = (
-    r"\n\s*[(\[*_]{0,2}(?:note:|note that i|i(?:['’]ve| have) (?:adjusted|rewritten|kept|changed|made|tried|only)\b"
+    r"\n[ \t]*[(\[*_]{0,2}(?:note:|note that i|i(?:['’]ve| have) (?:adjusted|rewritten|kept|changed|made|tried|only)\b"
     r"|let me know if|changes made|this version|the (?:adjusted|rewritten|revised) )[^\n]*\s*$",
-    r"\n\s*[（(]?(?:注[：:]|说明[：:]|希望这)[^\n]*\s*$",
+    r"\n[ \t]*[（(]?(?:注[：:]|备注[：:]|説明[：:]|说明[：:]|備考[：:]|希望这|참고[:：])[^\n]*\s*$",
+    r"\n[ \t]*[(\[*_]{0,2}(?:nota|notas|hinweis|anmerkung|remarque|note|opmerking|uwaga|not|примечание|примітка) ?:[^\n]*\s*$",
+    r"\n[ \t]*[(\[*_]{1,3}i (?:also |only |just |simply |slightly )?(?:made|kept|changed|adjusted|rewrote|rephrased|removed|added|replaced"
+    r"|tried|shortened|expanded|used)\b[^\n]*\s*$",
+    r"\n[ \t]*[(\[*_]{0,3}(?:this (?:rewrite|rewriting|revision|adjustment|rephrasing|rewritten|revised|edited|updated)\b"
+    r"|the above (?:response|text|version|review|answer|rewrite)\b|i hope (?:this|it|that)\b[^\n]{0,60}\b(?:expectations|requirements"
+    r"|request|looking for|instructions|had in mind)|word count\b|(?:wait|hmm)[,.]+ (?:i|let me|maybe|the user)\b)[^\n]*\s*$",
+    r"\n[ \t]*[#(\[*_ ]{0,6}(?:(?:(?:key|main|summary of|list of|notable) )?changes(?: i)?(?: made)?|what (?:i |was |has )?changed)[*_ ]*:?[*_]*[ \t]*\n.*\Z",
+    r"\n[ \t]*[#(\[*_ ]{0,6}(?:explanation|rationale|reasoning|justification)[*_ ]*:[^\n]*(?:\b(?:tone|wording|words|original|version"
+    r"|phras\w+)\b|rewr[io]|adjust|rephras|chang)[^\n]*\s*$",
+    r"(?:let me know|feel free|would you like me to|i hope|happy to|don['’]t hesitate)\b[^.!?\n]{0,120}\b(?:adjustments?|revisions?|edits"
+    r"|modif\w+|tweak\w*|rephras\w+|rewrit\w+|reword\w*|(?:other|further|more|any|additional) changes|make (?:it|this) (?:even )?"
+    r"(?:more|less|longer|shorter))\b[^.!?\n]{0,120}[.!?]*[)\]*_]*\s*$",
 )
 
 _I_AM = r"\bi(?:['’]m| am) (?:just |always |not |so |very |more than |indeed |also |actually |simply |only )*"
 _I_WILL = r"\bi(?:['’]ll| will| would| can|['’]d)(?: be (?:more than )?(?:happy|glad) to| make sure to)*"
+_PIECE = r"(?:response|text|review|passage|answer|message|sentence|paragraph|content)"
 _PROGRAM = r"(?:ai|chat ?bot|language model|virtual assistant)\b"
 
 # Anywhere: what is said of the rewriting, or of oneself as a program; one of them is enough. The first of each pair is
@@ -147,6 +200,13 @@ TALK: tuple[tuple[str, str], ...] = (
     ("as a", rf"\bas an? (?:helpful |large )?{_PROGRAM}"),
     ("a", rf"{_I_AM}an? (?:[\w-]{{1,20}} )?{_PROGRAM}"),
     ("designed to", rf"{_I_AM}designed to (?:provide|assist|help)"),
+    ("programmed to", rf"{_I_AM}programmed to\b"),
+    ("please", rf"\bplease (?:provide|share|send|paste|give)(?: me)?(?: with)? (?:the|your|a) (?:[\w-]+ )?{_PIECE}\b"),
+    ("you", rf"\byou (?:have(?:n['’]t| not)|did(?:n['’]t| not)) (?:include|provide|share|attach|give)\w* (?:the|any|a|your) (?:[\w-]+ )?{_PIECE}\b"),
+    ("like me to", r"\byou(?:['’]d| would)? like me to (?:adjust|rephrase|rewrite|revise|modify|change|work on)\b|\bwould you like me to (?:rewrite|rephrase)"),
+    ("send me the", rf"\bsend me the {_PIECE}\b"),
+    ("no ", r"\bno (?:changes?|adjustments?|modifications?|edits?) (?:(?:is|are|was|were) )?(?:needed|necessary|required|made)\b"),
+    ("is already", rf"\b(?:the|this|your) (?:[\w-]+ )?{_PIECE} is already\b"),
     ("response is too", r"\b(?:the|this|your|my) (?:(?:original|above|previous|adjusted|revised) )?response is too\b"),
     ("response has been", r"\b(?:the|this|your|my) (?:(?:original|above|previous|adjusted|revised) )?response has been"
      r" (?:corrected|adjusted|modified|rewritten|revised|edited|changed)"),
@@ -158,6 +218,8 @@ TALK: tuple[tuple[str, str], ...] = (
     ("ing services", r"\b(?:editing|proofreading) services\b"),
     ("here", r"\bhere(?:['’]s| is) (?:the|a|an|your|my) (?:(?:[\w-]+ ){0,3}(?:response|rewrite|adjustment)"
      r"|(?:adjusted|revised|rewritten|modified|longer|shorter|(?:more|less) [\w-]+) version)\b[^\n:]{0,60}:\s*(?:\n|$)"),
+    ("to make", rf"\bto make (?:this|the|your) {_PIECE} (?:more|less|longer|shorter|sound)\b[^.\n]{{0,40}}\byou\b"),
+    ("you c", rf"\byou (?:can|could) (?:make|rephrase|rewrite|revise|adjust|reword) (?:this|the|your) {_PIECE}\b"),
     ("作为", r"作为(?:一个|一名)?(?:人工智能|AI|语言模型)"),
 )  # fmt: skip
 
@@ -177,6 +239,10 @@ COURTESIES: tuple[tuple[str, str], ...] = (
     ("with any", r"\bi can (?:help|assist) (?:you )?with any\b"),
     ("let me know", r"\b(?:please )?let me know if\b"),
     ("feel free", r"\b(?:please )?feel free to\b"),
+    ("thank", r"\b(?:thank you|thanks) for (?:sharing|your (?:feedback|question|message|review|thoughts|input|request))\b"),
+    ("sounds like", r"\b(?:it|that) sounds like\b"),
+    ("agree with you", r"\bi (?:\w+ )?agree with you\b"),
+    ("text", r"\b(?:the|this) (?:provided |given |above )?text (?:is|describes|discusses|provides|explains|appears|contains)\b"),
 )  # fmt: skip
 
 # Words of four letters or more that two unrelated English texts share.
@@ -190,10 +256,12 @@ OF_NO_CONTENT = frozenset(
 )
 
 
-def pattern(phrases: dict[str, tuple[str, ...]] | tuple[str, ...], after: str = "") -> re.Pattern[str]:
+def pattern(
+    phrases: dict[str, tuple[str, ...]] | tuple[str, ...], after: str = "", flags: re.RegexFlag = re.NOFLAG
+) -> re.Pattern[str]:
     """One pattern for all phrases of all languages."""
     rows = phrases.values() if isinstance(phrases, dict) else [phrases]
-    return re.compile("(?:" + "|".join(p for row in rows for p in row) + ")" + after, re.IGNORECASE)
+    return re.compile("(?:" + "|".join(p for row in rows for p in row) + ")" + after, re.IGNORECASE | flags)
 
 
 @functools.cache
