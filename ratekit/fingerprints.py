@@ -9,6 +9,8 @@ from __future__ import annotations
 import dis
 import functools
 import hashlib
+import importlib
+import importlib.util
 import logging
 import re
 import sys
@@ -38,8 +40,7 @@ def code_print(thing: Any) -> str:
     str
         Of its code, defaults and closure, and of the globals, helper functions, classes, instances and modules that it
         uses, where these are not installed; of tensors and arrays the values. What the code changes itself (a list that
-        it appends to, a counter) and containers under a private name of an instance are left out: logs and caches. So
-        is a file that is read when it is called.
+        it appends to, a counter, a cache) is left out. So is a file that is read when it is called.
 
     Examples
     --------
@@ -89,17 +90,17 @@ def _parts(thing: Any, home: str, seen: Seen) -> Iterator[str]:
     elif isinstance(thing, Sequence):
         yield f"{type(thing).__name__} of {len(thing)}"
         yield from _each(thing, home, seen)
-    elif hasattr(thing, "tobytes"):
+    elif hasattr(type(thing), "tobytes"):  # of the class: an instance may answer to any name
         yield f"{getattr(thing, 'dtype', '')} {getattr(thing, 'shape', '')}"
         if str(getattr(thing, "dtype", "")) == "object":
             yield from _each(thing.tolist(), home, seen)
         else:
             yield hashlib.sha256(thing.tobytes()).hexdigest()
-    elif hasattr(thing, "to_numpy"):  # of pandas
+    elif hasattr(type(thing), "to_numpy"):  # of pandas
         yield from _each([list(getattr(thing, "columns", ())), thing.to_numpy()], home, seen)
-    elif hasattr(thing, "untyped_storage") and hasattr(thing, "detach"):
+    elif hasattr(type(thing), "untyped_storage") and hasattr(type(thing), "detach"):
         yield from _tensor(thing)
-    elif hasattr(thing, "__wrapped__"):  # a function behind a cache
+    elif "__wrapped__" in getattr(thing, "__dict__", ()):  # a function behind a cache
         yield from _parts(thing.__wrapped__, home, seen)
     else:
         yield from _instance(thing, home, seen)
@@ -128,7 +129,26 @@ def _function(function: types.FunctionType, home: str, seen: Seen) -> Iterator[s
     yield from _each([cell.cell_contents for n, cell in closed if n not in state and _full(cell)], home, seen)
     names = sorted(set(_names(code)) - state)
     found = {name: function.__globals__[name] for name in names if name in function.__globals__}
+    found |= dict(_imported_by(code, function.__globals__))
     yield from _used(found, names, home, seen)
+
+
+def _imported_by(code: types.CodeType, globals_: Mapping[str, Any]) -> Iterator[tuple[str, types.ModuleType]]:
+    """The modules that are not installed and that code imports when it runs, where they can be had."""
+    steps = list(dis.get_instructions(code))
+    for level, _, step in zip(steps, steps[1:], steps[2:], strict=False):
+        if step.opname == "IMPORT_NAME":
+            dots = "." * (level.argval if isinstance(level.argval, int) else 0)
+            try:
+                name = importlib.util.resolve_name(f"{dots}{step.argval}", globals_.get("__package__"))
+                spec = importlib.util.find_spec(name)
+                if spec is not None and spec.origin is not None and not _in_places(spec.origin):
+                    yield name, importlib.import_module(name)
+            except Exception:  # one that is not there is no part of what the code does
+                continue
+    for inner in code.co_consts:
+        if isinstance(inner, types.CodeType):
+            yield from _imported_by(inner, globals_)
 
 
 _CHANGES = {"append", "extend", "insert", "add", "update", "setdefault", "pop", "popitem", "popleft", "appendleft",
@@ -146,18 +166,31 @@ def _changed_by(code: types.CodeType, attributes: bool = False) -> set[str]:
     """
     held = ("LOAD_ATTR",) if attributes else ("LOAD_GLOBAL", "LOAD_DEREF")
     stored = ("STORE_ATTR",) if attributes else ("STORE_GLOBAL", "STORE_DEREF")
-    steps = [
-        step for step in dis.get_instructions(code) if step.opname not in ("CACHE", "COPY", "PRECALL", "PUSH_NULL")
-    ]
+    steps = list(dis.get_instructions(code))
     found = {step.argval for step in steps if step.opname in stored} - set(code.co_cellvars)
-    for step, then, last in zip(steps, [*steps[1:], None], [*steps[2:], None, None], strict=True):
-        if step.opname in held and then is not None:
-            method = then.opname in ("LOAD_METHOD", "LOAD_ATTR") and then.argval in _CHANGES
-            item = last is not None and last.opname in ("STORE_SUBSCR", "DELETE_SUBSCR")
-            found |= {step.argval} if method or item else set()
+    for at, step in enumerate(steps):
+        if step.opname in ("LOAD_METHOD", "LOAD_ATTR") and step.argval in _CHANGES:
+            whose = steps[at - 1]
+        elif step.opname in ("STORE_SUBSCR", "DELETE_SUBSCR"):
+            whose = _container(steps, at)
+        else:
+            continue
+        found |= {whose.argval} if whose.opname in held else set()
     for inner in code.co_consts:
         found |= _changed_by(inner, attributes) if isinstance(inner, types.CodeType) else set()
     return found
+
+
+def _container(steps: Sequence[dis.Instruction], at: int) -> dis.Instruction:
+    """What loads the container that the instruction at a place stores an item in, or deletes one of."""
+    for _ in range(2):  # the key; for `x[k] += 1` the copies of container and key before it
+        pushed = 0
+        while at > 0 and pushed < 1:
+            at -= 1
+            pushed += dis.stack_effect(steps[at].opcode, steps[at].arg)
+        if steps[at].opname != "COPY":
+            break
+    return steps[at - 1]
 
 
 def _used(found: Mapping[str, Any], names: Sequence[str], home: str, seen: Seen) -> Iterator[str]:
@@ -198,7 +231,7 @@ def _instance(thing: Any, home: str, seen: Seen) -> Iterator[str]:
     kind = type(thing)
     yield from _parts(kind, home, seen)
     own = _is_own(kind.__module__, home)
-    if hasattr(thing, "state_dict") and hasattr(thing, "named_modules"):  # a torch module: its weights
+    if hasattr(kind, "state_dict") and hasattr(kind, "named_modules"):  # a torch module: its weights
         for name, value in thing.state_dict().items():
             yield name
             yield from _parts(value, home, seen)
@@ -210,7 +243,7 @@ def _instance(thing: Any, home: str, seen: Seen) -> Iterator[str]:
         pattern = getattr(thing, "pattern", None)  # a compiled expression, whose repr is cut
         yield f"{pattern!r} {getattr(thing, 'flags', '')}" if pattern is not None else _plainly(thing)
     for name, value in held.items():
-        if not name.startswith("_") or (own and not isinstance(value, Mapping | Set | list)):  # else a cache
+        if own or not name.startswith("_"):
             yield name
             yield from _parts(value, home, seen)
 
@@ -246,8 +279,13 @@ def _is_installed(module: str) -> bool:
     if module.partition(".")[0] in sys.stdlib_module_names:
         return True
     file = getattr(found, "__file__", None)
+    return file is not None and _in_places(file)
+
+
+def _in_places(file: str) -> bool:
+    """Whether a module's file lies where Python and what was installed lie; "built-in" and "frozen" do."""
     places = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    return file is not None and any(Path(file).is_relative_to(place) for place in places)
+    return file in ("built-in", "frozen") or any(Path(file).is_relative_to(place) for place in places)
 
 
 def _is_own(module: Any, home: str) -> bool:

@@ -245,6 +245,10 @@ CALLABLES = {
     "a class's constant": "class H:\n  k = 1\ndef r(p, t): return H.k",
     "an instance": "class H:\n  def __init__(self, k): self.k = k\nO = H(1)\ndef r(p, t): return O.k",
     "what a callable holds": "class R:\n  def __init__(s): s._k = 1\n  def __call__(s, p, t): return s._k\nr = R()",
+    "a callable's lexicon": "class R:\n  def __init__(s, k): s._k = k\n  def __call__(s): return s._k\nr = R({'a': 1})",
+    "a helper's module within": "def r(p, t):\n  import helper\n  return helper.h()",
+    "a name of a helper's module within": "def r(p, t):\n  from helper import h\n  return h()",
+    "an answer to any name": "class R:\n  def __getattr__(s, n): return 1\n  def __call__(s): return s.k\nr = R()",
     "a callable's slot": "class R:\n  __slots__ = 'k'\n  def __init__(s): s.k = 1\n  def __call__(s, p): 0\nr = R()",
     "a callable's method": "class R:\n  def h(s): return 1\n  def __call__(s, p, t): return s.h()\nr = R()",
     "a callable's property": "class R:\n  @property\n  def h(s): return 1\n  def __call__(s, p): 0\nr = R()",
@@ -268,6 +272,7 @@ def test_whatever_a_callable_hangs_on_is_in_its_fingerprint(case, tmp_path, monk
         (tmp_path / place / "mine.py").write_text(source)
         (tmp_path / place / "helper.py").write_text(f"def h(): return {helper}")
         monkeypatch.delitem(sys.modules, "helper", raising=False)
+        monkeypatch.syspath_prepend(tmp_path / place)
         return code_print(load_object(f"{tmp_path / place / 'mine.py'}:r"))
 
     source = CALLABLES[case]
@@ -290,8 +295,13 @@ def test_what_a_callable_changes_itself_is_not_in_its_fingerprint():
     class Counting:
         calls = 0
 
+        def __init__(self):
+            self._kept, self._times = {}, {1: 0}
+
         def __call__(self, prompts, responses):
             self.calls += 1
+            self._kept[responses[0].strip()] = 1
+            self._times[len(responses)] += 1
             return noting(prompts, responses)
 
     for reward in (noting, Counting()):
