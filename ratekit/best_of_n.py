@@ -35,11 +35,10 @@ from ratekit.schema import (
     RESPONSE,
     columns_of,
     find_reward,
-    require,
     reward_columns,
     reward_name,
 )
-from ratekit.sources.loading import as_dataset
+from ratekit.sources.loading import rows_for
 from ratekit.tables import as_text, table_of
 
 if TYPE_CHECKING:
@@ -173,8 +172,7 @@ def reach(
     import pandas as pd
 
     audit = Audit.of(audit)
-    ds = as_dataset(samples)
-    require(ds, "reach", [PROMPT_ID, RESPONSE])
+    ds = rows_for("reach", samples, [PROMPT_ID, RESPONSE])
     have = [reward_name(c) for c in reward_columns(columns_of(ds))]
     if not have:
         raise InputError("reach: the samples have no rewards; score them, as in rk.score(samples, 'vader')")

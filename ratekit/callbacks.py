@@ -22,11 +22,11 @@ from transformers import TrainerCallback
 from ratekit.diagnostics import contrast
 from ratekit.errors import InputError, WorkError, unknown
 from ratekit.gates import TOO_BIG, outcome_of
-from ratekit.schema import ATTRIBUTE, REWARD_PREFIX, REWRITES, columns_of, require, reward_columns
+from ratekit.schema import ATTRIBUTE, REWARD_PREFIX, REWRITES, columns_of, reward_columns
 from ratekit.scoring.adapters import CHAT, PAIR, Adapter
 from ratekit.scoring.encoding import Encoder
 from ratekit.scoring.loading import find_adapter, longest
-from ratekit.sources.loading import as_dataset
+from ratekit.sources.loading import rows_for
 from ratekit.stages import estimate, score
 
 if TYPE_CHECKING:
@@ -89,8 +89,7 @@ class AuditCallback(TrainerCallback):
         batch_size: int | None = None,
         seed: int = 0,
     ) -> None:
-        ds = as_dataset(rows)
-        require(ds, "diagnose")
+        ds = rows_for("diagnose", rows)
         if every < 1 or (n is not None and n < 2):
             raise InputError(f"AuditCallback: every={every}, n={n}: at least 1 and 2 were expected")
         names = np.asarray(ds[ATTRIBUTE], dtype=object)

@@ -54,7 +54,7 @@ from ratekit.scoring.base import Reward
 from ratekit.scoring.engine import score_dataset
 from ratekit.scoring.store import open_store
 from ratekit.sources.labels import flattened, labelled, with_description, without
-from ratekit.sources.loading import as_dataset
+from ratekit.sources.loading import rows_for
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,8 +97,7 @@ def label(ds: Any, attribute: str | Attribute, *, label_column: str | None = Non
     >>> sum(ds["treated"]), len(ds)
     (80, 160)
     """
-    ds = as_dataset(ds)
-    require(ds, "label")
+    ds = rows_for("label", ds)
     return labelled(ds, find_attribute(attribute, ds), label_column, positive)
 
 
@@ -143,8 +142,7 @@ def rewrite(
     """
     from datasets import concatenate_datasets
 
-    ds = as_dataset(ds)
-    require(ds, "rewrite")
+    ds = rows_for("rewrite", ds)
     attribute = find_attribute(attribute, ds)
     others = sorted(set(ds[ATTRIBUTE]) - {attribute.name})
     if others:
@@ -239,8 +237,7 @@ def placebo(
     >>> kept["attribute"][0], kept[0]["rewrites"][0] == ds[0]["rewrites"][1]
     ('sentiment, kept', True)
     """
-    ds = as_dataset(ds)
-    require(ds, "rewrite", [REWRITES])
+    ds = rows_for("rewrite", ds, [REWRITES])
     attribute = find_attribute(attribute, ds)
     have = [i for i, chain in enumerate(ds[REWRITES]) if len(chain or []) > 1 and chain[1] is not None]
     if not have:
@@ -318,8 +315,7 @@ def score(
     >>> ds[0]["reward/words"]
     [44.0, 125.0, 72.0, 167.0]
     """
-    ds = as_dataset(ds)
-    require(ds, "score")
+    ds = rows_for("score", ds)
     rewards = list(reward) if isinstance(reward, list | tuple) else [reward]
     names = [name] if isinstance(name, str) else list(name) if name is not None else [default_name(r) for r in rewards]
     if len(names) != len(rewards) or not rewards:
@@ -414,9 +410,7 @@ def estimate(
     """
     import pandas as pd
 
-    if not isinstance(ds, pd.DataFrame) or _is_written(ds):
-        ds = as_dataset(ds)
-    require(ds, "estimate")
+    ds = rows_for("estimate", ds)
     if uncertainty not in UNCERTAINTIES:
         raise unknown("kind of uncertainty", uncertainty, UNCERTAINTIES)
     if draws < 1:
@@ -558,11 +552,6 @@ def _name(estimator: str, estimands: list[str]) -> str:
     if set(estimands) == set(ESTIMATORS[estimator].estimands):
         return estimator
     return f"{estimator} {' and '.join(e.upper() for e in estimands)}"
-
-
-def _is_written(frame: pd.DataFrame) -> bool:
-    """Whether the rewards are texts, as pandas reads them from a CSV."""
-    return any(isinstance(v, str) for c in reward_columns(columns_of(frame), how_read=True) for v in frame[c].tolist())
 
 
 def _pooling(ds: Any, groups: list[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import inspect
 import json
 import os
 import textwrap
@@ -775,3 +776,102 @@ def test_a_terminal_without_the_letters_gets_their_codes(tmp_path):
     env = {**os.environ, "PYTHONIOENCODING": "cp1252"}
     done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True)
     assert b"\\u4e2d" in done.stdout, done.stderr[-300:]
+
+
+# --- every function that takes rows, through the one door --------------------------------------------------
+
+
+def _length(state):
+    return lambda prompts, responses: [float(len(r)) for r in responses]
+
+
+# Each public function that takes rows, called with nothing else than it needs; `None` where it is called above.
+TAKERS = {
+    "rk.as_dataset": lambda rows: rk.as_dataset(rows)["rewrites"][:],
+    "rk.load": lambda rows: rk.load(rows)["rewrites"][:],
+    "rk.label": lambda rows: rk.label(rows, "length")["treated"][:],
+    "rk.rewrite": None,
+    "rk.score": lambda rows: rk.score(rows, "words", progress=False)["reward/words"][:],
+    "rk.placebo": lambda rows: rk.placebo(rows, "length", rewriter, progress=False)["rewrites"][:],
+    "rk.estimate": rk.estimate,
+    "rk.diagnose": rk.diagnose,
+    "rk.verdicts": lambda rows: [(v.word, v.reason) for v in rk.verdicts(rows)],
+    "rk.contrast": lambda rows: rk.contrast(rows, "words", "vader"),
+    "rk.heterogeneity": lambda rows: rk.heterogeneity(rows, "style"),
+    "rk.spillover": rk.spillover,
+    "rk.dose_response": rk.dose_response,
+    "rk.plan": lambda rows: rk.plan(rows, 0.1),
+    "rk.sequential": lambda rows: rk.sequential(rows, tuned_for=20),
+    "rk.adjusted": rk.adjusted,
+    "rk.refusal_bounds": rk.refusal_bounds,
+    "rk.across_rewriters": lambda rows: rk.across_rewriters(rows, "rewriter"),
+    "rk.warranted": lambda rows: rk.warranted(rows, draws=50),
+    "rk.compare_counterfactuals": lambda rows: rk.compare_counterfactuals(rows, "edited"),
+    "rk.position": rk.position,
+    "rk.audit": lambda rows: rk.audit(rows, "words", "length", progress=False).effects,
+    "rk.card": None,  # an audit
+    "rk.gate": lambda rows: rk.gate(rows, {"length": 100.0}, reward="words").table,
+    "rk.assert_effect_below": None,  # the gate
+    "rk.reach": None,  # samples of many responses to one prompt, in test_best_of_n.py
+    "rk.discover": None,  # rows of responses, read by rk.load
+    "rk.report": None,  # an audit, as `Audit.of` makes one of rows; the gate stands for it
+    "rk.AuditCallback": None,  # in test_callbacks.py
+    "plots.densities": lambda rows: [t.get_text() for t in rk.plots.densities(rows, "words").get_yticklabels()],
+    "widgets.Explorer": lambda rows: rk.widgets.Explorer(rows).table,
+    "widgets.AttributeLab": lambda rows: rk.widgets.AttributeLab(rows, "rules", "words").ds["response"][:],
+    "merging.Instrument": lambda rows: str(rk.merging.Instrument(_length, rows)({})),
+    "merging.effect_metric": lambda rows: rk.merging.effect_metric(_length, rows, "length")({}),
+    "merging.audit": None,  # the instrument
+    "widgets.EffectsDashboard": None,  # the Explorer
+}  # fmt: skip
+ROWS = {"ds", "rows", "data", "dataset", "source", "samples", "x", "run", "audit"}  # what their parameters are called
+NO_ROWS = {"rk.Audit", "rk.Card", "rk.verify", "merging.determinism"}  # an audit, or a function to run
+
+
+def test_the_table_names_every_function_that_takes_rows():
+    found = set()
+    for room, names in {"rk": rk, "plots": rk.plots, "widgets": rk.widgets, "merging": rk.merging}.items():
+        for name in names.__all__:
+            taker = getattr(names, name)
+            if callable(taker) and name != "rewards":
+                own = list(inspect.signature(taker).parameters)
+                found |= {f"{room}.{name}"} if ROWS & set(own[:2]) else set()
+    assert found - NO_ROWS == set(TAKERS)
+
+
+@pytest.fixture(scope="module")
+def all_columns():
+    """Rows with whatever any of the functions reads."""
+    ds = rk.load("reviews", attribute="length").select(range(24))
+    ds = rk.score(rk.score(ds, "words", progress=False), "vader", progress=False)
+    two = {"human_preference": ["treated", "untreated"], "rewriter": ["a", "b", "b"], "edited": ["Short.", "So it is."]}
+    for name, values in two.items():
+        ds = ds.add_column(name, (values * 24)[:24])
+    for place in ("shown_first", "shown_second"):
+        ds = ds.add_column(f"reward/words/{place}", [[float(len(place) + i % 3)] for i in range(24)])
+    return ds
+
+
+@pytest.mark.parametrize("name", [name for name, call in TAKERS.items() if call is not None])
+def test_every_function_that_takes_rows_takes_every_shape(name, all_columns, tmp_path):
+    call, path = TAKERS[name], tmp_path / "x.csv"
+    all_columns.to_csv(path)
+    expected = call(all_columns)
+    held = [pd.read_csv(path), all_columns.to_list()]
+    if name in ("rk.contrast", "rk.audit"):  # behind the same door
+        splits = DatasetDict({"train": all_columns})
+        held += [all_columns.to_pandas(), all_columns.to_dict(), path, str(path), splits, rk.Audit.of(all_columns)]
+    for rows in held:
+        found = call(rows)
+        if isinstance(expected, pd.DataFrame):
+            pd.testing.assert_frame_equal(found, expected)
+        else:
+            assert found == expected, type(rows)
+
+
+def test_rewriters_of_different_prompts_are_compared(all_columns):
+    apart = all_columns.remove_columns("rewriter").add_column("rewriter", ["a"] * 10 + ["b"] * 14)
+    table = rk.across_rewriters(apart, rewards=["words"])
+    one, other = (rk.estimate(apart.filter(lambda r, name=name: r["rewriter"] == name)) for name in "ab")
+    effects = [t.query("reward_model == 'words' and estimator == 'rate'").estimate_sd.iloc[0] for t in (one, other)]
+    assert table["estimate"][0] == pytest.approx(np.mean(effects))

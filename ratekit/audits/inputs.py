@@ -116,19 +116,21 @@ def _exists(path: str | Path) -> bool:
 
 def _held(data: Any) -> Iterator[Any]:
     """A table in memory, as bytes."""
-    if hasattr(data, "to_dict") and hasattr(data, "columns"):  # a DataFrame
+    if isinstance(data, Mapping):  # a record of lists, or the splits of a DatasetDict
+        for name, value in data.items():
+            yield repr(name)
+            yield from _held(value)
+    elif hasattr(data, "to_dict") and hasattr(data, "columns"):  # a DataFrame
         yield from map(repr, data.columns)
         yield from map(repr, data.to_dict("list").values())
     elif hasattr(data, "with_format") and hasattr(data, "column_names"):  # a Dataset
         yield repr(data.column_names)
         for batch in data.with_format("arrow").iter(1000):
             yield repr(batch.to_pylist())
-    elif isinstance(data, Mapping):
-        for name, value in data.items():
-            yield repr(name)
-            yield from _held(value)
     elif isinstance(data, list | tuple):
         yield from map(repr, data)
+    elif hasattr(data, "dataset"):  # an audit's rows
+        yield from _held(data.dataset)
     else:
         yield repr(data)
 

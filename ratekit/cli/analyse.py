@@ -54,9 +54,8 @@ def verify(
 def diagnose(data: given.Rows, format: given.TableFormat = Format.table) -> None:
     """Check what RATE assumes: compliance, drift, failures."""
     from ratekit.diagnostics import diagnose as checks
-    from ratekit.sources import as_dataset
 
-    table = checks(as_dataset(data))
+    table = checks(data)
     if format is not Format.table:
         show(table, format)
         return
@@ -79,9 +78,8 @@ def contrast(
     Both are held to the same rewrites.
     """
     from ratekit.diagnostics import contrast as differ
-    from ratekit.sources import as_dataset
 
-    show(differ(as_dataset(data), first, second, estimator=estimator, unit=unit), format)
+    show(differ(data, first, second, estimator=estimator, unit=unit), format)
 
 
 def sensitivity(data: given.Rows, format: given.TableFormat = Format.table) -> None:
@@ -90,10 +88,9 @@ def sensitivity(data: given.Rows, format: given.TableFormat = Format.table) -> N
     In reward SDs, for each effect.
     """
     from ratekit.diagnostics import sensitivity as tipping
-    from ratekit.sources import as_dataset
     from ratekit.stages import estimate
 
-    table = tipping(estimate(as_dataset(data)))
+    table = tipping(estimate(data))
     if format is Format.table:
         kept = ["attribute", "reward_model", "estimator", "estimand", "estimate", "se"]
         table = table[[c for c in table.columns if c in kept or "tips_" in c]]
@@ -108,9 +105,8 @@ def heterogeneity(
 ) -> None:
     """Whether the effect is the same in every group."""
     from ratekit.diagnostics import heterogeneity as differs
-    from ratekit.sources import as_dataset
 
-    show(differs(as_dataset(data), by, estimator=estimator), format)
+    show(differs(data, by, estimator=estimator), format)
 
 
 def spillover(data: given.Rows, format: given.TableFormat = Format.table) -> None:
@@ -119,9 +115,8 @@ def spillover(data: given.Rows, format: given.TableFormat = Format.table) -> Non
     Words, sentiment, readability, faults.
     """
     from ratekit.diagnostics import spillover as spilt
-    from ratekit.sources import as_dataset
 
-    table = spilt(as_dataset(data))
+    table = spilt(data)
     if format is Format.table:
         kept = ["attribute", "measure", "shift", "se", "p_value", "shift_sd", "reward_model", "through", "through_se"]
         table = table[[c for c in [*kept, "n"] if c in table]]
@@ -138,9 +133,8 @@ def dose_response(
     Per word, per point of sentiment.
     """
     from ratekit.diagnostics import dose_response as curve
-    from ratekit.sources import as_dataset
 
-    show(curve(as_dataset(data), bins=bins), format)
+    show(curve(data, bins=bins), format)
 
 
 def warranted(
@@ -152,9 +146,8 @@ def warranted(
 ) -> None:
     """Whether a model wants the attribute more than people do."""
     from ratekit.diagnostics import warranted as justified
-    from ratekit.sources import as_dataset
 
-    table = justified(as_dataset(data), human)
+    table = justified(data, human)
     if format is not Format.table:
         show(table, format)
         return
@@ -180,11 +173,10 @@ def plan(
     Or for telling two reward models apart.
     """
     from ratekit.diagnostics import plan as planned
-    from ratekit.sources import as_dataset
 
     show(
         planned(
-            as_dataset(data), se, apart=apart, difference=difference, power=power, estimator=estimator,
+            data, se, apart=apart, difference=difference, power=power, estimator=estimator,
             estimand=estimand, unit=unit,
         ),
         format,
@@ -202,9 +194,8 @@ def sequential(
     Rows in order of arrival.
     """
     from ratekit.diagnostics import sequential as looks
-    from ratekit.sources import as_dataset
 
-    show(looks(as_dataset(data), estimator=estimator, estimand=estimand), format)
+    show(looks(data, estimator=estimator, estimand=estimand), format)
 
 
 def attributes(format: given.TableFormat = Format.table) -> None:

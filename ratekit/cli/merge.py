@@ -122,12 +122,11 @@ def audit(
     from ratekit.merging.auditing import TABLE
     from ratekit.merging.auditing import audit as audited
     from ratekit.plots.merges import merges, panels
-    from ratekit.sources import as_dataset
 
     if barrier_points is not None and pairs is None:
         raise InputError(f"--barrier-points {barrier_points}: the loss is that of preference pairs; give --pairs")
     table = audited(
-        model, as_dataset(data), method or ["linear"], attribute, base=base, pairs=pairs, out=out, estimator=estimator,
+        model, data, method or ["linear"], attribute, base=base, pairs=pairs, out=out, estimator=estimator,
         estimand=estimand, unit=unit, barrier_points=3 if barrier_points is None else barrier_points, seed=seed or 0,
     )  # fmt: skip
     about = panels(table)

@@ -15,7 +15,8 @@ from ratekit.errors import InputError
 from ratekit.estimators import ESTIMANDS, ESTIMATORS, Floats, Ints, clustered_mean, row_values, rows_used, t_interval
 from ratekit.groups import chains, groups, reward_matrix
 from ratekit.measures import Measure, measured
-from ratekit.schema import ATTRIBUTE, columns_of, find_reward, require, reward_columns, reward_name
+from ratekit.schema import ATTRIBUTE, columns_of, find_reward, reward_columns, reward_name
+from ratekit.sources.loading import rows_for
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,7 +73,7 @@ def adjusted(
     """
     import pandas as pd
 
-    require(ds, "diagnose")
+    ds = rows_for("diagnose", ds)
     if not 0 < reliability <= 1:
         raise InputError(f"reliability={reliability}: a number above 0 and up to 1 was expected")
     texts = chains(ds)
@@ -182,7 +183,7 @@ def refusal_bounds(
 
     from ratekit.errors import unknown
 
-    require(ds, "estimate")
+    ds = rows_for("estimate", ds)
     offered = [name for name, e in ESTIMATORS.items() if not e.classes]
     if estimator not in offered:
         raise unknown("estimator", estimator, offered)

@@ -30,7 +30,8 @@ from ratekit.estimators import (
 )
 from ratekit.groups import Group, groups, reward_matrix
 from ratekit.resampling import adjust
-from ratekit.schema import ATTRIBUTE, columns_of, find_reward, require, reward_columns, reward_name
+from ratekit.schema import ATTRIBUTE, columns_of, find_reward, reward_columns, reward_name
+from ratekit.sources.loading import rows_for
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,7 +78,7 @@ def contrast(
     """
     import pandas as pd
 
-    require(ds, "estimate")
+    ds = rows_for("estimate", ds)
     refuse_level(level)
     if estimator not in ESTIMATORS:
         raise unknown("estimator", estimator, ESTIMATORS)
@@ -206,7 +207,7 @@ def heterogeneity(
     """
     import pandas as pd
 
-    require(ds, "estimate")
+    ds = rows_for("estimate", ds)
     if estimator not in ESTIMATORS:
         raise unknown("estimator", estimator, ESTIMATORS)
     columns = [find_reward(ds, r) for r in rewards] if rewards else reward_columns(columns_of(ds))

@@ -20,8 +20,8 @@ from ratekit.estimators import Bools, Floats, clustered_mean, convergence, poole
 from ratekit.groups import SIDE, chains, reward_matrix
 from ratekit.measures import Measure
 from ratekit.resampling import adjust
-from ratekit.schema import ATTRIBUTE, columns_of, require, reward_columns, reward_name
-from ratekit.sources.loading import as_dataset
+from ratekit.schema import ATTRIBUTE, columns_of, reward_columns, reward_name
+from ratekit.sources.loading import rows_for
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,8 +93,7 @@ def examine(
     """What `diagnose` gives and what `verdicts` gives, with the texts measured once."""
     import pandas as pd
 
-    ds = as_dataset(ds)
-    require(ds, "diagnose")
+    ds = rows_for("diagnose", ds)
     rewards = {reward_name(c): reward_matrix(ds, c) for c in reward_columns(columns_of(ds))}
     found = list(evidence(ds, measures, by))
     verdicts = judged(found, ds, table, by, measures)

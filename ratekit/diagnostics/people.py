@@ -11,10 +11,10 @@ from ratekit.errors import InputError, shorten
 from ratekit.estimators import ESTIMATORS, Bools, Floats, Ints, clustered_mean, row_values, rows_used
 from ratekit.groups import groups, plain_columns, reward_matrix
 from ratekit.resampling import adjust, sign_flip
-from ratekit.schema import PROMPT, as_conversation, columns_of, find_reward, require, reward_columns, reward_name
+from ratekit.schema import PROMPT, as_conversation, columns_of, find_reward, reward_columns, reward_name
 from ratekit.scoring import make_reward
 from ratekit.scoring.base import Reward
-from ratekit.sources.loading import as_dataset
+from ratekit.sources.loading import rows_for
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,7 +57,7 @@ def warranted(
     """
     import pandas as pd
 
-    require(ds, "estimate")
+    ds = rows_for("estimate", ds)
     if human not in columns_of(ds):
         raise InputError(f"warranted: no column {human!r} with people's choices (columns: {', '.join(columns_of(ds))})")
     parts = list(groups(ds))
@@ -192,8 +192,7 @@ def compare_counterfactuals(
     """
     import pandas as pd
 
-    ds = as_dataset(ds)
-    require(ds, "estimate")
+    ds = rows_for("estimate", ds)
     if column not in columns_of(ds):
         raise InputError(f"compare_counterfactuals: no column {column!r} (columns: {', '.join(columns_of(ds))})")
     given = plain_columns(ds, [column])[column]

@@ -24,7 +24,8 @@ from ratekit.estimators import (
 )
 from ratekit.groups import Group, groups, original_features, reward_matrix
 from ratekit.resampling import TUNED_FOR, confidence_sequence
-from ratekit.schema import ATTRIBUTE, columns_of, require, reward_columns, reward_name
+from ratekit.schema import ATTRIBUTE, columns_of, reward_columns, reward_name
+from ratekit.sources.loading import rows_for
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,7 +81,7 @@ def plan(
     """
     import pandas as pd
 
-    require(ds, "estimate")
+    ds = rows_for("estimate", ds)
     if estimator not in ESTIMATORS:
         raise unknown("estimator", estimator, ESTIMATORS)
     if estimand not in ESTIMATORS[estimator].estimands:
@@ -209,7 +210,7 @@ def sequential(
     """
     import pandas as pd
 
-    require(ds, "estimate")
+    ds = rows_for("estimate", ds)
     offered = [name for name, e in ESTIMATORS.items() if e.arms is not None]
     if estimator not in offered:
         raise unknown("estimator for sequential looks", estimator, offered)

@@ -9,7 +9,8 @@ import numpy as np
 from ratekit.errors import InputError
 from ratekit.estimators import clustered_mean, pooled_sd, t_interval
 from ratekit.groups import groups, reward_matrix
-from ratekit.schema import SHOWN_FIRST, SHOWN_SECOND, columns_of, require, reward_columns, reward_name
+from ratekit.schema import SHOWN_FIRST, SHOWN_SECOND, columns_of, reward_columns, reward_name
+from ratekit.sources.loading import rows_for
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,7 +57,7 @@ def position(ds: Any, *, level: float = 0.95) -> pd.DataFrame:
     """
     import pandas as pd
 
-    require(ds, "estimate")
+    ds = rows_for("estimate", ds)
     have = set(reward_columns(columns_of(ds), how_read=True))
     found = []
     for column in sorted(have):

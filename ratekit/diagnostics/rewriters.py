@@ -25,7 +25,8 @@ from ratekit.estimators import (
 )
 from ratekit.groups import Group, groups, reward_matrix
 from ratekit.resampling import adjust
-from ratekit.schema import ATTRIBUTE, REWRITER, columns_of, find_reward, require, reward_columns, reward_name
+from ratekit.schema import ATTRIBUTE, REWRITER, columns_of, find_reward, reward_columns, reward_name
+from ratekit.sources.loading import rows_for
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,7 +102,7 @@ def across_rewriters(
     """
     import pandas as pd
 
-    require(ds, "estimate")
+    ds = rows_for("estimate", ds)
     refuse_level(level)
     if estimator not in ESTIMATORS:
         raise unknown("estimator", estimator, ESTIMATORS)

@@ -13,7 +13,8 @@ from ratekit.estimators import Floats, Ints, clustered_mean, pooled_sd
 from ratekit.groups import chains, groups, reward_matrix
 from ratekit.intervals import ratio_interval
 from ratekit.measures import MEASURES, Measure, measured
-from ratekit.schema import ATTRIBUTE, columns_of, find_reward, require, reward_columns, reward_name
+from ratekit.schema import ATTRIBUTE, columns_of, find_reward, reward_columns, reward_name
+from ratekit.sources.loading import rows_for
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,7 +49,7 @@ def spillover(
     """
     import pandas as pd
 
-    require(ds, "diagnose")
+    ds = rows_for("diagnose", ds)
     used = {**MEASURES, **(measures or {})} if measures is None else dict(measures)
     if not used:
         raise InputError("spillover: no measures; give {name: texts -> numbers}")
@@ -194,7 +195,7 @@ def dose_response(
     """
     import pandas as pd
 
-    require(ds, "diagnose")
+    ds = rows_for("diagnose", ds)
     if bins < 1:
         raise InputError(f"bins={bins}: at least one was expected")
     texts = chains(ds)

@@ -58,11 +58,10 @@ from ratekit.schema import (
     SHOWN_FIRST,
     SHOWN_SECOND,
     columns_of,
-    require,
     reward_columns,
     reward_name,
 )
-from ratekit.sources.loading import as_dataset
+from ratekit.sources.loading import rows_for
 from ratekit.stages import estimate
 
 if TYPE_CHECKING:
@@ -112,8 +111,7 @@ def verdicts(
     >>> [v.word for v in rk.verdicts(ds)]
     ['do not trust']
     """
-    ds = as_dataset(ds)
-    require(ds, "diagnose")
+    ds = rows_for("diagnose", ds)
     if by is None and table is not None and ATTRIBUTE in table:
         by = [str(c) for c in table.columns[: list(table.columns).index(ATTRIBUTE)]]
     return judged(list(evidence(ds, measures, by)), ds, table, by, measures)

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ratekit import files
 from ratekit.checkpoints import State
 from ratekit.errors import InputError, WorkError, unknown
 from ratekit.estimators import ESTIMANDS, ESTIMATORS, Floats, clustered_mean, effects
@@ -32,12 +31,12 @@ from ratekit.schema import (
     REWRITES,
     TREATED,
     listed,
-    require,
 )
 from ratekit.scoring.base import Reward
 from ratekit.scoring.engine import score_dataset
 from ratekit.scoring.store import ScoreStore
 from ratekit.sources import as_dataset
+from ratekit.sources.loading import rows_for
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -289,9 +288,7 @@ def loss_metric(reward_of: RewardOf | str | Path, pairs: Any) -> _Metric:
 
 
 def _rows_of(dataset: Any, attributes: Sequence[str] | None) -> Any:
-    if isinstance(dataset, str | Path):
-        dataset = files.read(dataset)
-    require(dataset, "merging", [PROMPT_ID, PROMPT, RESPONSE, ATTRIBUTE, TREATED, REWRITES])
+    dataset = rows_for("merging", dataset, [PROMPT_ID, PROMPT, RESPONSE, ATTRIBUTE, TREATED, REWRITES])
     have = list(dict.fromkeys(dataset[ATTRIBUTE]))
     for name in attributes or []:
         if name not in have:

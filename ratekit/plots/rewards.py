@@ -32,8 +32,9 @@ from ratekit.plots.style import (
     tidy,
     zero,
 )
-from ratekit.schema import ATTRIBUTE, columns_of, find_reward, require, reward_columns, reward_name
+from ratekit.schema import ATTRIBUTE, columns_of, find_reward, reward_columns, reward_name
 from ratekit.schema import TREATED as TREATED_COLUMN
+from ratekit.sources.loading import rows_for
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,7 +79,7 @@ def densities(
     >>> [label.get_text() for label in ax.get_yticklabels()][:3]
     ['original', 'rewrite', 'rewrite of the rewrite']
     """
-    require(ds, "estimate", (ATTRIBUTE, TREATED_COLUMN))
+    ds = rows_for("estimate", ds, (ATTRIBUTE, TREATED_COLUMN))
     column = only("reward model", reward_model, [reward_name(c) for c in reward_columns(columns_of(ds))])
     frame = plain_columns(ds, [ATTRIBUTE, TREATED_COLUMN])
     name = only("attribute", attribute, frame[ATTRIBUTE])

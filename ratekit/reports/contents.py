@@ -50,8 +50,8 @@ class Contents:
     missing: list[str] = field(default_factory=list)
 
 
-def gather(path: str | Path | Audit) -> Contents:
-    """The contents of an audit, of a run's folder, of a saved dataset or of a file of rows.
+def gather(path: Audit | str | Path | Any) -> Contents:
+    """The contents of an audit, of a run's folder or of scored rows.
 
     Raises
     ------
@@ -64,7 +64,8 @@ def gather(path: str | Path | Audit) -> Contents:
     Traceback (most recent call last):
     ratekit.errors.InputError: no such file or folder: no-such-folder
     """
-    if isinstance(path, Audit):
+    if not isinstance(path, str | Path):
+        path = Audit.of(path)
         return Contents(path.folder or Path("audit"), path.dataset, path.effects, path, path.provenance)
     path = Path(path)
     if not path.exists():

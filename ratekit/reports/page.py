@@ -37,14 +37,14 @@ DETAILS = {
 }  # fmt: skip
 
 
-def report(run: str | Path | Audit, out: str | Path | None = None) -> Path:
+def report(run: Audit | str | Path | Any, out: str | Path | None = None) -> Path:
     """Write the report of an audit and give its path.
 
     Parameters
     ----------
-    run : Audit, str or Path
-        An audit, the folder that it left (or a merge's, with its audit.csv), a saved dataset, or a file of scored rows;
-        what is lacking is said on the page.
+    run : Audit, str, Path or rows
+        An audit, the folder that it left (or a merge's, with its audit.csv), or scored rows, as `rk.as_dataset` takes
+        them; what is lacking is said on the page.
     out : str or Path, optional
         The file to write, or a folder for report.html; by default in the audit's folder, or beside the dataset.
 
@@ -68,7 +68,7 @@ def report(run: str | Path | Audit, out: str | Path | None = None) -> Path:
     PosixPath('runs/reviews-length/report.html')
     """
     found = gather(run)
-    target = _target(found.where if isinstance(run, Audit) else Path(run), found, out)
+    target = _target(Path(run) if isinstance(run, str | Path) else found.where, found, out)
     page = render(found)
     return replace_file(target, lambda new: new.write_text(page, encoding="utf-8"))
 

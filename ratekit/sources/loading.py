@@ -33,6 +33,7 @@ from ratekit.schema import (
     TREATED,
     as_conversation,
     columns_of,
+    require,
     reward_columns,
 )
 from ratekit.sources.labels import labelled
@@ -74,7 +75,7 @@ def as_dataset(
 
     Parameters
     ----------
-    x : Dataset, DatasetDict, DataFrame, Arrow table, list of dict, dict of list, str or Path
+    x : Dataset, DatasetDict, DataFrame, Arrow table, list of dict, dict of list, Audit, str or Path
         The rows, or "reviews" (bundled), a name in `SOURCES`, a file, a saved dataset, a folder of Parquet shards, or a
         hub id. A Dataset in these columns already is given back as it is; of a frame's index the levels that have a
         name are columns.
@@ -121,6 +122,19 @@ def as_dataset(
     (['Because it is so.', 'No.'], [True, False], 1)
     """
     return _read(x, columns, data_files, split, where, turn)[0]
+
+
+def rows_for(stage: str, x: Any, columns: Sequence[str] | None = None) -> Dataset:
+    """The rows of whatever `as_dataset` takes, with the columns that `stage` reads, or an error that names one.
+
+    Examples
+    --------
+    >>> rows_for("label", [{"prompt": "Why?", "response": "So."}])["response"][:]
+    ['So.']
+    """
+    ds = as_dataset(x)
+    require(ds, stage, columns)
+    return ds
 
 
 def _read(
@@ -194,6 +208,7 @@ def _held(x: Any, split: str | None, where: str | None) -> tuple[Dataset, str]:
     from datasets import Dataset, DatasetDict
 
     name = where or f"the {type(x).__name__}"
+    x = getattr(x, "dataset", x) if not hasattr(x, "columns") else x  # an `Audit` is its rows
     if isinstance(x, Dataset | DatasetDict):
         return _unformatted(files.of_split(x, split, name), name), name
     if isinstance(x, pd.DataFrame):
@@ -270,7 +285,10 @@ def _of_frame(frame: Any, where: str) -> Dataset:
 def _listed(value: Any) -> Any:
     """numpy's arrays as lists, at any depth, NaN in them as null: they cannot hold a null otherwise."""
     if isinstance(value, np.ndarray):
-        return [None if isinstance(v, float) and v != v else _listed(v) for v in value.tolist()]
+        values = value.tolist()
+        if value.dtype.kind == "f" and value.ndim == 1:
+            return values if np.isfinite(value).all() else [None if v != v else v for v in values]
+        return [None if isinstance(v, float) and v != v else _listed(v) for v in values]
     if isinstance(value, dict):
         return {k: _listed(v) for k, v in value.items()}
     if isinstance(value, list):

@@ -22,9 +22,10 @@ from ratekit.rewriting.chat import ChatRewriter
 from ratekit.rewriting.cost import Prices
 from ratekit.rewriting.replay import Replay
 from ratekit.rewriting.rules import RULES
-from ratekit.schema import ATTRIBUTE, columns_of
+from ratekit.schema import ATTRIBUTE, RESPONSE, columns_of
 from ratekit.scoring import default_name, find_reward
 from ratekit.scoring.base import Reward
+from ratekit.sources.loading import rows_for
 from ratekit.widgets import attribute_draft, attribute_trials, dashboard_html, explorer_html, explorer_rows
 from ratekit.widgets.attribute_draft import MENTIONS, OWN, Draft
 from ratekit.widgets.attribute_trials import Version
@@ -51,7 +52,7 @@ class AttributeLab(StaticView):
     Parameters
     ----------
     ds
-        responses (`rk.load`); labels and rewrites are not needed
+        responses, as `rk.as_dataset` takes them; labels and rewrites are not needed
     rewriter
         "openai:MODEL", "hf:MODEL", "rules", a `ChatRewriter` (asked with whatever phrases are typed), or any (texts,
         targets) -> rewrites, which knows nothing of the phrases
@@ -86,7 +87,7 @@ class AttributeLab(StaticView):
 
     def __init__(
         self,
-        ds: Dataset,
+        ds: Any,
         rewriter: str | Rewriter | Replay,
         reward: str | Reward,
         *,
@@ -97,7 +98,7 @@ class AttributeLab(StaticView):
         prices: tuple[float, float] | None = None,
         options: Options | None = None,
     ) -> None:
-        explorer_rows.facts(ds)  # a dataset with responses, or an error that says what is wrong
+        ds = rows_for("explore", ds, [RESPONSE])
         if attribute is not None and attribute not in ATTRIBUTES:
             raise unknown("attribute", attribute, ATTRIBUTES)
         if isinstance(reward, str):

@@ -12,7 +12,8 @@ import numpy as np
 from ratekit.escaping import visible
 from ratekit.groups import reward_matrix
 from ratekit.measures import Measure
-from ratekit.schema import ATTRIBUTE, REWRITES, TREATED, columns_of, reward_columns, reward_name
+from ratekit.schema import ATTRIBUTE, RESPONSE, REWRITES, TREATED, columns_of, reward_columns, reward_name
+from ratekit.sources.loading import rows_for
 from ratekit.widgets import explorer_html, explorer_rows
 from ratekit.widgets.shared import StaticView, Worker, block, menu, row, style, text
 
@@ -35,7 +36,7 @@ class Explorer(StaticView):
     Parameters
     ----------
     ds
-        a Dataset (or DataFrame) after any stage; the more stages, the more there is to see
+        whatever `rk.as_dataset` takes, after any stage; the more stages, the more there is to see
     measures
         {name: texts -> numbers} that the rewrites should leave alone, beside words, sentiment, readability and faults
         (as in `rk.diagnose`)
@@ -55,7 +56,8 @@ class Explorer(StaticView):
     """
 
     def __init__(self, ds: Any, *, measures: Mapping[str, Measure] | None = None) -> None:
-        self.ds, self.table = ds, explorer_rows.facts(ds)
+        self.ds = ds = rows_for("explore", ds, [RESPONSE])
+        self.table = explorer_rows.facts(ds)
         self.off_target: explorer_rows.OffTarget | None = None
         self._marks: dict[int, tuple[str, str]] = {}
         self._lock = threading.RLock()

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratekit.attributes import off_target
-from ratekit.errors import InputError, unknown
-from ratekit.estimators import Floats, pooled_sd
+from ratekit.errors import unknown
+from ratekit.estimators import ESTIMATORS, Floats, pooled_sd
 from ratekit.groups import groups, plain_columns, reward_matrix, treated_bools
 from ratekit.measures import Measure, measured
 from ratekit.schema import (
@@ -23,10 +23,10 @@ from ratekit.schema import (
     REWRITES,
     TREATED,
     columns_of,
-    require,
     reward_columns,
     reward_name,
 )
+from ratekit.sources.loading import rows_for
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,11 +66,7 @@ def facts(ds: Any) -> pd.DataFrame:
     """
     import pandas as pd
 
-    if not (hasattr(ds, "column_names") or hasattr(ds, "columns")):
-        raise InputError(f"explore: a dataset was expected, as rk.load gives one, not {type(ds).__name__}")
-    require(ds, "explore", [RESPONSE])
-    if len(ds) == 0:
-        raise InputError("the dataset has no rows")
+    ds = rows_for("explore", ds, [RESPONSE])
     have = columns_of(ds)
     table = pd.DataFrame({"characters": plain_columns(ds, [RESPONSE])[RESPONSE].fillna("").str.len()})
     labels = plain_columns(ds, [c for c in (PROMPT_ID, ATTRIBUTE, TREATED) if c in have])
@@ -79,13 +75,12 @@ def facts(ds: Any) -> pd.DataFrame:
     table[TREATED] = treated_bools(labels[TREATED]) if TREATED in labels else None
     table["status"] = _statuses(ds)
     if TREATED in labels:
-        sign = np.where(table[TREATED].to_numpy(dtype=bool), 1.0, -1.0)
+        treated, alone = table[TREATED].to_numpy(dtype=bool), np.arange(len(table))
         for column in reward_columns(have):
             r = reward_matrix(ds, column)
             if r.shape[1] >= 2:
-                table[f"effect/{reward_name(column)}"] = sign * (
-                    r[:, 2] - r[:, 1] if r.shape[1] > 2 else r[:, 0] - r[:, 1]
-                )
+                how = ESTIMATORS["rate" if r.shape[1] > 2 else "single_rewrite"]
+                table[f"effect/{reward_name(column)}"] = how.values(r, treated, alone)
     return table
 
 
@@ -154,7 +149,7 @@ def off_target_changes(
     >>> found.change.shape, set(found.measure) <= {"sentiment", "readability", "faults"}
     ((40,), True)
     """
-    require(ds, "diagnose")
+    ds = rows_for("diagnose", ds)
     frame = plain_columns(ds, [RESPONSE, REWRITES])
     chains = [
         [t if t is not None and len(t) <= MEASURED_UP_TO else None for t in (response, *(() if rest is None else rest))]
