@@ -123,12 +123,20 @@ def require(ds: Any, stage: str, columns: Sequence[str] | None = None) -> None:
 
 
 def _missing(column: str, have: list[str], stage: str) -> InputError:
+    return InputError(f"{stage}: {lacks(column, have)}. Columns: {listed(have)}")
+
+
+def lacks(column: str, have: Sequence[str]) -> str:
+    """That a column is not there, with what it may be misspelt as and the stage that adds it.
+
+    Examples
+    --------
+    >>> lacks("treated", ["treatd"])
+    "no column 'treated' (is it misspelt as 'treatd'?); the stage 'label' adds it"
+    """
     near = difflib.get_close_matches(column, have, n=1, cutoff=0.7)
     spelt = f" (is it misspelt as {near[0]!r}?)" if near else ""
-    return InputError(
-        f"{stage}: no column {column!r}{spelt}; the stage {ADDED_BY.get(column, 'before')!r} adds it. "
-        f"Columns: {listed(have)}"
-    )
+    return f"no column {column!r}{spelt}; the stage {ADDED_BY.get(column, 'before')!r} adds it"
 
 
 def listed(columns: Sequence[str], most: int = 20) -> str:

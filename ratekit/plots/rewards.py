@@ -34,7 +34,6 @@ from ratekit.plots.style import (
 )
 from ratekit.schema import ATTRIBUTE, columns_of, find_reward, reward_columns, reward_name
 from ratekit.schema import TREATED as TREATED_COLUMN
-from ratekit.sources.loading import rows_for
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,6 +78,8 @@ def densities(
     >>> [label.get_text() for label in ax.get_yticklabels()][:3]
     ['original', 'rewrite', 'rewrite of the rewrite']
     """
+    from ratekit.sources.loading import rows_for  # only here: the other plots take tables
+
     ds = rows_for("estimate", ds, (ATTRIBUTE, TREATED_COLUMN))
     column = only("reward model", reward_model, [reward_name(c) for c in reward_columns(columns_of(ds))])
     frame = plain_columns(ds, [ATTRIBUTE, TREATED_COLUMN])

@@ -18,10 +18,12 @@ from ratekit.schema import (
     PROMPT,
     PROMPT_ID,
     RESPONSE,
+    REWARD_PREFIX,
     REWRITES,
     TREATED,
     Conversation,
     as_conversation,
+    lacks,
     listed,
     reward_columns,
 )
@@ -182,6 +184,7 @@ def _not_the_chosen(ds: Dataset, where: str) -> bool:
 
 # --- the forms -------------------------------------------------------------------------------------------
 
+SCORED = REWARD_PREFIX + "<name>"
 SIDES = "text|texts|turns|nothing"
 SHAPES: dict[str, Source] = {
     "responses": Source("prompt and response", "", {RESPONSE: ""}, _same),
@@ -296,6 +299,12 @@ def _unknown_shape(ds: Dataset, where: str) -> InputError:
         if ours not in ds.column_names and theirs.strip().lower() in (ours, f"{ours}s", *names)
     ]
     hint = f" (perhaps {' and '.join(near[:2])})" if near else ""
+    of_scored = {c: c in ds.column_names for c in (ATTRIBUTE, TREATED)} | {
+        SCORED: bool(reward_columns(ds.column_names))
+    }
+    gone = [c for c, there in of_scored.items() if not there]
+    if len(gone) == 1:
+        hint += f". Of scored rows: {lacks(gone[0], ds.column_names)}"
     kinds = listed([f"{c} ({kind_of(ds.data.schema.field(c).type)})" for c in ds.column_names])
     known = "; ".join(shape.about for shape in SHAPES.values())
     return InputError(
