@@ -410,7 +410,10 @@ def estimate(
     """
     import pandas as pd
 
-    ds = rows_for("estimate", ds)
+    if isinstance(ds, pd.DataFrame) and not _is_written(ds):
+        require(ds, "estimate")  # read as it is: a million rows need no second copy, and no `datasets`
+    else:
+        ds = rows_for("estimate", ds)
     if uncertainty not in UNCERTAINTIES:
         raise unknown("kind of uncertainty", uncertainty, UNCERTAINTIES)
     if draws < 1:
@@ -552,6 +555,11 @@ def _name(estimator: str, estimands: list[str]) -> str:
     if set(estimands) == set(ESTIMATORS[estimator].estimands):
         return estimator
     return f"{estimator} {' and '.join(e.upper() for e in estimands)}"
+
+
+def _is_written(frame: pd.DataFrame) -> bool:
+    """Whether the rewards are texts, as pandas reads them from a CSV."""
+    return any(isinstance(v, str) for c in reward_columns(columns_of(frame), how_read=True) for v in frame[c].tolist())
 
 
 def _pooling(ds: Any, groups: list[str]) -> list[str]:

@@ -875,3 +875,9 @@ def test_rewriters_of_different_prompts_are_compared(all_columns):
     one, other = (rk.estimate(apart.filter(lambda r, name=name: r["rewriter"] == name)) for name in "ab")
     effects = [t.query("reward_model == 'words' and estimator == 'rate'").estimate_sd.iloc[0] for t in (one, other)]
     assert table["estimate"][0] == pytest.approx(np.mean(effects))
+
+
+def test_scored_rows_that_lack_one_column_are_told_which():
+    rows = [{"prompt_id": "a", "attribute": "x", "treatd": True, "reward/r": [1.0]}]
+    with pytest.raises(InputError, match=r"'treated' \(is it misspelt as 'treatd'\?\); the stage 'label' adds it"):
+        rk.contrast(rows, "r", "r")

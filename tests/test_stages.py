@@ -190,11 +190,11 @@ BAD_FRAMES = {
     "nan": ({"reward/r": [[1.0, float("nan")], [1.0, 2.0]]}, r"row 1: reward/r\[1\] is nan"),
     "inf": ({"reward/r": [[1.0, 2.0], [float("inf"), 2.0]]}, r"row 2: reward/r\[0\] is inf"),
     "text": ({"reward/r": [["a"], ["b"]]}, "lists of string, not of numbers"),
-    "scalar": ({"reward/r": [1.0, 2.0]}, "row 1: column 'reward/r' holds '1.0'; a list of rewards"),
+    "scalar": ({"reward/r": [1.0, 2.0]}, "holds double; a list of rewards per row was expected"),
     "null label": ({"treated": [True, None]}, "row 2: 'treated' is null"),
     "odd label": ({"treated": ["maybe", "no"]}, "row 1: 'treated' holds 'maybe'"),
-    "null prompt": ({"prompt_id": [None, "b"]}, "row 1: prompt_id is null"),
-    "mixed prompts": ({"prompt_id": [7, "7"]}, r"'prompt_id' cannot be one type \(int in row 1; str in row 2\)"),
+    "null prompt": ({"prompt_id": [None, "b"]}, "row 1: 'prompt_id' is null"),
+    "mixed prompts": ({"prompt_id": [7, "7"]}, "row 2: 'prompt_id' holds '7', a str, and row 1 a int"),
 }
 
 
