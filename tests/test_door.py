@@ -732,6 +732,7 @@ def test_a_strangers_dataset_runs_nothing():
         (["--seed", "-1"], "'--seed'"),
         (["--seed", "1", "--seed", "2"], "--seed is given twice"),
         (["--label-column", "nope"], "unknown label column 'nope'"),
+        (["--rewriter", "replay"], "replay: the data carry no column 'rewrites'"),
     ],
 )
 def test_unclear_options_are_one_line_and_exit_code_2(arguments, message, tmp_path, capsys):

@@ -453,7 +453,8 @@ def labelled(settings: Settings) -> Iterator[Labelled]:
             rewriter = given or _default_rewriter(ds, attribute.name)
             depth = settings.depth
             if depth is None:
-                depth = max((len(r or []) for r in ds[REWRITES]), default=2) if rewriter == "replay" else 2
+                own = rewriter == "replay" and REWRITES in columns_of(ds)
+                depth = max(len(r or []) for r in ds[REWRITES]) if own else 2
             rows = ds.remove_columns([c for c in (REWRITER,) if name and c in columns_of(ds)])
             yield Labelled(rows.add_column(REWRITER, [name] * len(ds)) if name else rows, attribute, rewriter, depth)
     if not settings.attributes:
