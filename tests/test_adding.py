@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 import ratekit as rk
 from ratekit.cli import main
+from ratekit.estimators import ESTIMATORS, Estimator
 from ratekit.measures import MEASURES
 from ratekit.rewriting.rules import RULES
 from ratekit.sources.public import Source
@@ -83,3 +85,27 @@ def test_one_literal_each_walks_every_surface(added, forum, tmp_path, capsys):
 def test_what_was_not_added_is_unknown(forum, tmp_path, capsys):
     assert main(["audit", "--data", str(forum), "-a", "excitement", "-r", "words", "--out", str(tmp_path / "o")]) == 2
     assert "excitement" in capsys.readouterr().err
+
+
+def test_an_estimator_walks_every_surface(monkeypatch, tmp_path, capsys):
+    later = Estimator(
+        "the mean of both rewrites back", "RATE, both", "P", "#CC79A7", (0, 1, 2),
+        lambda r, w, clusters: np.where(w, 1.0, -1.0) * ((r[:, 0] + r[:, 2]) / 2 - r[:, 1]),
+        lambda m, _: (m[..., 0] + m[..., 2]) / 2 - m[..., 1],
+    )  # fmt: skip
+    monkeypatch.setitem(ESTIMATORS, "rate_both", later)
+    ds = rk.load("reviews", attribute="length")
+    ds = rk.score(rk.score(ds, "words", progress=False), "vader", progress=False)
+    found = rk.Audit.of(ds)
+    by = found.effects.query("reward_model == 'words' and estimand == 'ate'").set_index("estimator")["estimate"]
+    assert by["rate_both"] == pytest.approx((by["single_rewrite"] + by["rate"]) / 2)
+    assert "RATE, both" in {t.get_text() for t in rk.plots.effects(found.effects).get_legend().get_texts()}
+    assert "rate_both" in str(rk.widgets.EffectsDashboard(found.effects).estimator.options)
+    text = found.report(tmp_path / "page.html").read_text()
+    assert "RATE, both" in text or "rate_both" in text
+    ds.to_parquet(tmp_path / "x.parquet")
+    for command, *more in (["estimate"], ["contrast", "words", "vader", "--estimator", "rate_both"]):
+        assert main([command, str(tmp_path / "x.parquet"), *more, "--format", "csv"]) == 0, command
+        assert "rate_both" in capsys.readouterr().out
+    for look, asked in ((rk.refusal_bounds, {}), (rk.plan, {"se": 0.1})):
+        assert len(look(ds, estimator="rate_both", **asked))

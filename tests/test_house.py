@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import re
 import subprocess
@@ -91,6 +92,9 @@ def test_every_public_name_resolves():
     for name in ratekit.__all__:
         assert getattr(ratekit, name) is not None
         assert name in dir(ratekit)
+        room = getattr(ratekit, name)
+        lost = [n for n in getattr(room, "__all__", ()) if inspect.ismodule(room) and not hasattr(room, n)]
+        assert not lost, (name, lost)
     with pytest.raises(AttributeError, match="nonsense"):
         _ = ratekit.nonsense
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ratekit.conclusions import level_of
 from ratekit.errors import InputError, unknown
 from ratekit.estimators import ESTIMATORS, standardize
 from ratekit.plots.names import cleaned, distinct, folded
@@ -143,15 +142,6 @@ def marks_of(table: pd.DataFrame, among: Iterable[str] = MARKS) -> list[str]:
     """The estimators of the table, in the order of `among`."""
     have = set(table["estimator"])
     return [name for name in among if name in have]
-
-
-def level_words(table: pd.DataFrame) -> str:
-    """How a table's intervals are named: "95 % interval", or "interval" where their level is not known."""
-    told = table.attrs.get("level")
-    if told is None and {"se", "n_clusters"} <= set(table.columns):
-        levels = {level_of(row) for row in table[table["estimator"] != "rate_extrapolated"].to_dict("records")} - {None}
-        told = levels.pop() if len(levels) == 1 else None
-    return f"{100 * told:.3g} % interval" if told else "interval"
 
 
 # --- ink and colour ----------------------------------------------------------------------------------------
