@@ -97,11 +97,16 @@ OWN: dict[str, dict] = {
     "gptj": {"rotary_dim": 4},
     "jamba": {"mamba_d_state": 8, "mamba_dt_rank": 4, "attn_layer_period": 2, "attn_layer_offset": 1,
               "use_mamba_kernels": False},
+    "layoutlmv3": {"coordinate_size": 4, "shape_size": 8},
+    "lilt": {"hidden_size": 48},
+    "roc_bert": {"pronunciation_vocab_size": 50, "shape_vocab_size": 50, "pronunciation_embed_dim": 16,
+                 "shape_embed_dim": 16},
+    "t5": {"decoder_start_token_id": 0},
     "longformer": {"attention_window": 32, "max_position_embeddings": LIMIT + 2},
     "luke": {"entity_vocab_size": 10, "entity_emb_size": 16},
     "markuplm": {"max_depth": 4, "xpath_unit_hidden_size": 8},
     "minimax": {"block_size": 16},
-    "nystromformer": {"num_landmarks": 16, "segment_means_seq_len": 64},
+    "nystromformer": {"num_landmarks": 64, "segment_means_seq_len": 64},
     "perceiver": {"d_latents": 32, "num_latents": 8, "num_blocks": 1, "num_self_attends_per_block": 2,
                   "num_self_attention_heads": 4, "num_cross_attention_heads": 4},
     "phi3": {"pad_token_id": 0},
@@ -112,7 +117,7 @@ OWN: dict[str, dict] = {
     "squeezebert": {"q_groups": 2, "k_groups": 2, "v_groups": 2, "intermediate_groups": 2, "output_groups": 2},
     "xlm": {"pad_index": 0, "eos_index": 2, "bos_index": 1},
     "flaubert": {"pad_index": 0, "eos_index": 2, "bos_index": 1},
-    "xlnet": {"d_head": None},
+    "xlnet": {"d_head": None, "max_position_embeddings": None},
     "xmod": {"languages": ["en_XX", "de_DE"], "default_language": "en_XX"},
     "yoso": {"use_expectation": True},
     "zamba": {"mamba_d_state": 8, "n_mamba_heads": 2, "mamba_dt_rank": 4, "attn_layer_period": 2,
@@ -175,6 +180,8 @@ def settings(config_class, own: dict) -> dict:
 
 
 def is_decoder(kind: str) -> bool:
+    if kind in ("plbart", "bigbird_pegasus"):  # encoder and decoder: they read what stands at the last </s>
+        return False
     return kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 

@@ -122,6 +122,11 @@ def test_what_is_no_reward_model_is_refused(models, tmp_path):
         make_reward(models / "generator")
     with pytest.raises(InputError, match="has 2 outputs, and a reward has one"):
         make_reward(models / "two")
+    with pytest.raises(InputError, match="has 2 outputs, and 'pair' reads the only one"):
+        make_reward(models / "two", adapter="pair")
+    for dtype in ("int8", "foo"):
+        with pytest.raises(InputError, match=f"dtype='{dtype}': one of float64, float32"):
+            make_reward(models / "decoder", dtype=dtype)
     with pytest.raises(InputError, match=r"without config.json"):
         make_reward(tmp_path)
     (tmp_path / "model.bin").touch()

@@ -373,6 +373,17 @@ def test_a_generative_model_is_refused_and_told_what_to_do(tmp_path):
         RewardModel(path, "chat")
 
 
+def test_a_weight_of_another_shape_is_named(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    path = tiny.save(tmp_path, "llama")
+    weights = load_file(tmp_path / "model.safetensors")
+    weights["score.weight"] = weights["score.weight"][:, :16].clone()
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"score.weight of shape \(1, 16\), and a .* has \(1, 32\)"):
+        RewardModel(path)
+
+
 def test_a_pickle_is_refused(tmp_path):
     path = tiny.save(tmp_path, "llama")
     (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ratekit import files
-from ratekit.checkpoints import check_folder
+from ratekit.checkpoints import FLOATS, check_folder
 from ratekit.errors import InputError, shorten
 from ratekit.lora import Lora
 from ratekit.scoring.adapters import HUB, LANGUAGE_MODEL_READS, Adapter, named_adapter
@@ -89,7 +89,11 @@ def load_model(
         raise InputError(f"the reward model {name!r} cannot be loaded: its weights {what}; model.safetensors is needed")
     device = device or str(PartialState(cpu=not torch.accelerator.is_available()).device)
     kind: Any = AutoModelForCausalLM if asks else AutoModelForSequenceClassification
-    options: dict[str, Any] = {"dtype": dtype or dtype_for(device, config), "output_loading_info": True}
+    if dtype is not None and dtype not in FLOATS:
+        raise InputError(f"dtype={dtype!r}: one of {', '.join(FLOATS)} was expected")
+    options: dict[str, Any] = {
+        "dtype": dtype or dtype_for(device, config), "output_loading_info": True, "ignore_mismatched_sizes": True,
+    }  # fmt: skip
     try:
         if weights is None:
             model, report = kind.from_pretrained(
@@ -111,11 +115,15 @@ _IDLE = re.compile(
 
 
 def _whole(name: str, config: Any, model: Any, report: Mapping[str, Any], trust: bool) -> None:
-    """Refuse a checkpoint that lacks weights of the model, or has weights that the model has no place for."""
+    """Refuse a checkpoint that lacks weights of the model, or has weights that the model has no place or size for."""
     missing = sorted(report["missing_keys"])
     if missing and getattr(config, "auto_map", None) and not trust:
         raise InputError(f"the reward model {name!r} cannot be loaded: {_OWN_CODE}")
     kind = type(model).__name__
+    for tensor, given, wanted in report.get("mismatched_keys") or ():
+        raise InputError(
+            f"{name!r} holds {tensor} of shape {tuple(given)}, and a {kind} of its config.json has {tuple(wanted)}"
+        )
     if missing:
         raise InputError(
             f"{name!r} does not hold all weights of a {kind} ({_first(missing)}): they would be random, and so "

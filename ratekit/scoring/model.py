@@ -293,6 +293,11 @@ class RewardModel:
                 labels = ", ".join(map(str, (self.model.config.id2label or {}).values()))
                 raise InputError(f"{self.name}: none of its labels ({labels}) says POSITIVE")
             self._column = column
+        elif (n := self.model.config.num_labels) != 1:
+            raise InputError(
+                f"{self.name} has {n} outputs, and {self.adapter.name!r} reads the only one; adapter='positive' reads "
+                "the one whose label says so, and a function (prompts, responses) -> rewards any other"
+            )
         return readout.classifier(self.model)
 
     def _answers(self) -> tuple[int, int]:
