@@ -7,6 +7,7 @@ comes back as that list, "007" stays text, and a number is one only where every 
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import math
 import re
@@ -152,7 +153,22 @@ def column(where: str, name: str, values: Sequence[Any]) -> Any:
     except (pa.ArrowException, UnicodeEncodeError, TypeError, ValueError) as e:
         if isinstance(e, pa.ArrowException) and _all_integers(values):
             return _large(where, name, values)
+        with contextlib.suppress(pa.ArrowException, UnicodeEncodeError, TypeError, ValueError, OverflowError):
+            return pa.array([_null_within(v) for v in values])
         raise _not_one_type(where, name, values, e) from None
+
+
+def _null_within(value: Any) -> Any:
+    """A list whose missing entries are null: pandas' own, and NaN beside texts."""
+    from pandas import NA, NaT
+
+    if not isinstance(value, list | tuple):
+        return value
+    texts = any(isinstance(v, str) for v in value)
+    return [
+        None if v is NA or v is NaT or (texts and isinstance(v, float) and math.isnan(v)) else _null_within(v)
+        for v in value
+    ]
 
 
 def conversations(where: str, name: str, values: Sequence[Any]) -> list[Any]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ratekit.columns import column as as_column
 from ratekit.errors import InputError, shorten, unknown
 from ratekit.estimators import LARGEST, Bools, Floats, Ints
 from ratekit.measures import MEASURES, measured
@@ -39,7 +40,7 @@ def reward_matrix(ds: Any, column: str) -> NDArray[np.float64]:
         try:
             array = pa.array(cells, from_pandas=arrays)
         except (pa.ArrowException, TypeError, ValueError, OverflowError):
-            raise InputError(f"column {column!r} holds something that is not a list of numbers") from None
+            array = as_column("the rewards", column, cells)  # says which row is none
     else:
         array = ds.with_format("arrow")[column]
     if isinstance(array, pa.ChunkedArray):
@@ -198,4 +199,6 @@ def _sequence(value: Any, row: int) -> list[Any]:
         return []
     if isinstance(value, str | dict) or not hasattr(value, "__iter__"):
         raise InputError(f"row {row}: {REWRITES!r} holds {shorten(value)!r}; a list of texts was expected")
-    return list(value)
+    from pandas import NA
+
+    return [None if v is NA or (isinstance(v, float) and np.isnan(v)) else v for v in value]

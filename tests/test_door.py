@@ -322,6 +322,12 @@ def test_the_missing_values_of_pandas_are_null():
         rows = [{"response": "a", "note": missing}, {"response": "b", "note": "c"}]
         for given in (rows, pd.DataFrame(rows, dtype=object)):
             assert rk.as_dataset(given)["note"][:] == [None, "c"]
+    study = {"prompt_id": ["1", "2"], "response": ["a", "b"], "attribute": ["x"] * 2, "treated": [True, False],
+             "rewrites": [["c", np.nan], ["d", pd.NA]], "reward/r": [[1.0, pd.NA], [2.0, 3]]}  # fmt: skip
+    for given in (study, pd.DataFrame(study)):
+        ds = rk.as_dataset(given)
+        assert (ds["rewrites"][:], ds["reward/r"][:]) == ([["c", None], ["d", None]], [[1.0, None], [2.0, 3.0]])
+        assert rk.estimate(given)["estimate"].tolist()[0] == -1.0
 
 
 @pytest.mark.parametrize("wrong", ["maybe", "", None, 2, 0.5, "truee", [True], "-1"])
