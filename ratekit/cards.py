@@ -36,7 +36,7 @@ from ratekit.resampling import adjust
 from ratekit.rewriting import Options
 from ratekit.rewriting.cost import Meter
 from ratekit.rewriting.rules import SUITE, SUITE_VERSION
-from ratekit.schema import ATTRIBUTE
+from ratekit.schema import ATTRIBUTE, REWRITES
 from ratekit.scoring import options_for
 from ratekit.scoring.base import Reward
 from ratekit.tables import Table, as_csv, as_json, as_markdown, as_text, plain_markdown, table_html, table_of
@@ -162,7 +162,8 @@ class Card:
         used = self.audit.provenance.get("rewriting") or {}
         asked, money = used.get("requests") or 0, used.get("cost")
         priced = f", {money:.4g}" if money else ""
-        return f"{asked:,} requests to a rewriter{priced}; {len(self.audit.dataset):,} double rewrites for every model"
+        rewritten = sum(bool(chain) for chain in self.audit.dataset[REWRITES])
+        return f"{asked:,} requests to a rewriter{priced}; {rewritten:,} double rewrites for every model"
 
     @property
     def notes(self) -> list[str]:
@@ -333,6 +334,7 @@ def card(
     columns: Mapping[str, str] | None = None,
     duplicates: str | None = None,
     turn: int | None = None,
+    two_phase: int | None = None,
     cache: str | Path | None = None,
     options: Options | None = None,
     meter: Meter | None = None,
@@ -351,11 +353,11 @@ def card(
         "rules", "openai:MODEL", "hf:MODEL", ...
     attributes : sequence of str or Attribute
         Those of the suite that are wanted, or of your own; by default the whole suite.
-    n, seed, depth, data_files, split, columns, duplicates, turn, cache, options, meter
+    n, seed, depth, data_files, split, columns, duplicates, turn, two_phase, cache, options, meter
         As in `rk.audit`.
     precision : float, optional
         Rewrite no more rows than it takes: 64, then twice as many at each look, until every 95 % interval reaches no
-        further than that many SDs to each side, or the rows (or `n`) are used up.
+        further than that many SDs to each side, or the rows (or `n`, or `two_phase`) are used up.
     out : str or Path, optional
         Folder of the audit and of card.html, card.md, card.json and card.csv. The same call with another reward scores
         the double rewrites that are there and asks no rewriter.
@@ -386,7 +388,7 @@ def card(
     """
     settings = Settings(
         data, tuple(suite(attributes, rewriter)), data_files, split, columns, duplicates, rewriter=rewriter,
-        depth=depth, n=n, seed=seed, options=options or Options(), turn=turn,
+        depth=depth, n=n, seed=seed, options=options or Options(), turn=turn, two_phase=two_phase,
     )  # fmt: skip
     return drawn_up(
         None if out is None else Path(out), settings, rewards, precision=precision, cache=cache, meter=meter,
@@ -413,9 +415,8 @@ def drawn_up(
         files.check_place(folder)
     replies = cache or (folder / "rewrites" if folder is not None else None)
     if precision is not None:
-        n = enough(settings, rewards, precision, replies=replies, meter=meter, trust_remote_code=trust_remote_code,
-                   progress=progress)  # fmt: skip
-        settings = replace(settings, n=n)
+        settings = enough(settings, rewards, precision, replies=replies, meter=meter,
+                          trust_remote_code=trust_remote_code, progress=progress)  # fmt: skip
     settings, parts, left = labellable(settings)
     found = carry_out(
         folder, settings, rewards,
@@ -464,8 +465,8 @@ def looks(most: int) -> list[int]:
 def enough(
     settings: Settings, rewards: Any, precision: float, *, replies: Any = None, meter: Meter | None = None,
     trust_remote_code: bool = False, progress: bool = True,
-) -> int:  # fmt: skip
-    """How many rows make every 95 % interval of the card reach no further than `precision` SDs; all where none do.
+) -> Settings:  # fmt: skip
+    """With as many rewritten rows as make every 95 % interval reach no further than `precision` SDs, or else with all.
 
     Raises
     ------
@@ -475,17 +476,23 @@ def enough(
     if not precision > 0:
         raise InputError(f"precision={precision}: SDs above 0 were expected, as in 0.1")
     _, parts, _ = labellable(settings)
-    *before, most = looks(max(len(part.rows) for part in parts))
+    *before, most = looks(max(len(part.asked()) for part in parts))
     for n in before:
+        some = with_rewritten(settings, n)
         table = drawn_up(
-            None, replace(settings, n=n), rewards, cache=replies, meter=meter, trust_remote_code=trust_remote_code,
+            None, some, rewards, cache=replies, meter=meter, trust_remote_code=trust_remote_code,
             progress=progress,
         ).table  # fmt: skip
         reach = float(((table["ci_high"] - table["ci_low"]) / 2).max())
         log.info("card: %d rows, and the widest interval reaches %.2f SD to each side", n, reach)
         if reach <= precision:
-            return n
-    return most
+            return some
+    return with_rewritten(settings, most)
+
+
+def with_rewritten(settings: Settings, n: int | None) -> Settings:
+    """The settings with n rows rewritten: of so many originals, or in two phases of all that there are."""
+    return replace(settings, n=n) if settings.two_phase is None else replace(settings, two_phase=n)
 
 
 def labellable(settings: Settings) -> tuple[Settings, list[Labelled], dict[str, str]]:

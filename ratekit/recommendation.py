@@ -89,6 +89,8 @@ def recommended(
                     best = _of_rate(found, estimand, rewards, treated, clusters, own)
                 else:
                     depth = "there are no rewrites" if estimator == "naive" else "there is one rewrite alone"
+                    if np.isfinite(rewards[:, 2:3]).any():
+                        depth = next((e.why for e in found.left_out if e.estimator == "rate"), depth)
                     best = Recommendation(estimator, estimand, f"no RATE: {depth}; {ESTIMATORS[estimator].claim}")
                 return best._replace(reason=best.reason + _support(rewards, own, clusters))
     return None

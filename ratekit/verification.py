@@ -25,7 +25,8 @@ from ratekit import files
 from ratekit.attributes import find_attribute
 from ratekit.audits import folder as on_disk
 from ratekit.audits.inputs import changed
-from ratekit.audits.study import Labelled, Settings, dropped, labelled, notes_of, rewriters_of, rewritten
+from ratekit.audits.results import effects_of
+from ratekit.audits.study import Labelled, Settings, dropped, labelled, notes_of, rewriters_of, rewritten, some
 from ratekit.cards import Card, suite
 from ratekit.columns import MAX_COLUMNS
 from ratekit.errors import InputError, shorten
@@ -33,7 +34,7 @@ from ratekit.rewriting.archive import faults
 from ratekit.schema import ATTRIBUTE, MEASURE_PREFIX, REWARD_PREFIX, REWRITER, REWRITES, columns_of
 from ratekit.scoring import REWARD_MODELS, find_reward
 from ratekit.sources.public import SOURCES
-from ratekit.stages import estimate, score
+from ratekit.stages import score
 from ratekit.tables import as_csv
 
 if TYPE_CHECKING:
@@ -188,7 +189,7 @@ def _rows(ds: Dataset, record: Mapping[str, Any], unchecked: list[str]) -> Itera
             for name, rewriter in rewriters_of(settings.rewriter).items():
                 rows = bare.select([i for i, of in enumerate(rows_by) if of[0] == a.name and name in ("", of[1])])
                 rows = label(rows, a, label_column=settings.label_column, positive=settings.positive)
-                parts.append(Labelled(rows, a, rewriter or "rules", settings.depth or depth))
+                parts.append(Labelled(rows, a, rewriter or "rules", settings.depth or depth, some(rows, settings)))
     again = parts
     if any(str(p.rewriter).partition(":")[0] not in ("rules", "replay", "None") for p in parts):
         again = [p._replace(rewriter=None) for p in parts]
@@ -249,7 +250,7 @@ def _rewards(ds: Dataset, record: Mapping[str, Any], given: Mapping[str, Any], u
 def _effects(folder: Path, ds: Dataset, record: Mapping[str, Any]) -> Iterator[str]:
     import pandas as pd
 
-    derived = estimate(ds, by=record.get("by"))
+    derived = effects_of(ds, record)
     if notes_of(ds, derived, record.get("by")) != record.get("notes"):
         yield f"{on_disk.RECORD}: the notes are not those of the estimates"
     kept = files.read_text(folder / on_disk.EFFECTS)
@@ -277,7 +278,7 @@ def _effects(folder: Path, ds: Dataset, record: Mapping[str, Any]) -> Iterator[s
 def _card(folder: Path, ds: Dataset, record: dict[str, Any]) -> Iterator[str]:
     from ratekit.audits.results import Audit
 
-    for name, text in Card(Audit(ds, estimate(ds, by=record.get("by")), record)).texts.items():
+    for name, text in Card(Audit(ds, effects_of(ds, record), record)).texts.items():
         path = folder / f"card.{name}"
         if not path.exists():
             yield f"{path.name}: is missing"

@@ -84,6 +84,7 @@ def test_two_phases_need_texts_and_analytic_errors_and_enough_rows():
     table = rk.estimate(few, sample="two-phase")
     assert set(table["estimator"]) == {"naive"}
     assert any("too few to predict the others from" in note for note in table.attrs["notes"])
+    assert table["reason"][0].startswith("no RATE: under 20 rewritten rows of a class")
 
 
 def polished(asymmetry, n=600, seed=3):

@@ -80,6 +80,43 @@ def test_the_screen_says_each_reason_whole_and_once(frame):
     assert "estimate by naive; " in repr(by_depth)
 
 
+def test_in_two_phases_a_part_is_rewritten_and_the_originals_of_all_are_used(tmp_path):
+    texts = rk.load("reviews", attribute="length")["response"]
+    frame = pd.DataFrame({"prompt": [f"Review {i}" for i in range(len(texts))], "response": texts})
+
+    def longer(responses, towards, prompts=None):
+        return [
+            f"{text} And so on, as it were." if up else text.split(". ")[0]
+            for text, up in zip(responses, towards, strict=True)
+        ]
+
+    def pays(prompts, responses):
+        return [len(text.split()) ** 0.5 for text in responses]
+
+    every, some = (
+        rk.audit(frame, {"root": pays}, "length", rewriter=longer, two_phase=k, progress=False, out=tmp_path / str(k))
+        for k in (None, 80)
+    )
+    rewritten = [bool(chain) for chain in some.dataset["rewrites"]]
+    assert (len(some.dataset), sum(rewritten)) == (len(every.dataset), 80)
+    assert some.dataset["response"][:] == every.dataset["response"][:]
+    assert len(some.checked) == 80
+    rate = some.effects.query("estimator == 'rate' and estimand == 'ate'").iloc[0]
+    alone = rk.estimate(some.dataset).query("estimator == 'rate' and estimand == 'ate'").iloc[0]
+    whole = every.effects.query("estimator == 'rate' and estimand == 'ate'").iloc[0]
+    assert (rate["n"], rate["n_dropped"], alone["n"]) == (len(frame), len(frame) - 80, 80)
+    assert whole["se"] < rate["se"] < alone["se"]
+    assert abs(rate["estimate"] - whole["estimate"]) < 3 * rate["se"]
+    assert f"whose differences are predicted, under root: at most {len(frame) - 80}" in repr(some)
+    again = rk.Audit.load(tmp_path / "80")
+    pd.testing.assert_frame_equal(again.effects, some.effects)
+    (tmp_path / "80" / "effects.csv").unlink()
+    pd.testing.assert_frame_equal(rk.Audit.load(tmp_path / "80").effects, some.effects)
+    assert [v.word for v in again.verdicts] == [v.word for v in some.verdicts]
+    with pytest.raises(rk.InputError, match="two_phase=30: at least 40 rewritten rows"):
+        rk.audit(frame, "words", "length", rewriter=longer, two_phase=30, progress=False)
+
+
 def test_the_report_and_the_plot_show_the_same_audit(frame, tmp_path):
     found = small(frame)
     page = found.report(tmp_path / "page.html").read_text()

@@ -135,8 +135,8 @@ def test_rows_are_rewritten_until_every_interval_is_as_narrow_as_wanted(tmp_path
             self.table = pd.DataFrame({"ci_low": [np.nan, -2 / n**0.5], "ci_high": [np.nan, 2 / n**0.5]})
 
     def fake(folder, settings, rewards, **how):
-        seen.append(settings.n)
-        return Fake(settings.n)
+        seen.append(settings.n or settings.two_phase)
+        return Fake(seen[-1])
 
     monkeypatch.setattr(rk.cards, "drawn_up", fake)
     for precision, n, most, looked in (
@@ -145,8 +145,11 @@ def test_rows_are_rewritten_until_every_interval_is_as_narrow_as_wanted(tmp_path
     ):  # fmt: skip
         seen.clear()
         settings = rk.cards.Settings(many, tuple(suite(["hedging"], "rules")), rewriter="rules", n=n)
-        assert rk.cards.enough(settings, ["words"], precision) == most
+        assert rk.cards.enough(settings, ["words"], precision).n == most
         assert seen == looked
+    some = rk.cards.Settings(many, tuple(suite(["hedging"], "rules")), rewriter="rules", two_phase=150)
+    enough = rk.cards.enough(some, ["words"], 0.01)
+    assert (enough.n, enough.two_phase, seen[-1]) == (None, 150, 128)
     with pytest.raises(InputError, match="SDs above 0"):
         rk.cards.enough(settings, ["words"], 0)
     monkeypatch.undo()
@@ -160,6 +163,9 @@ def test_rows_are_rewritten_until_every_interval_is_as_narrow_as_wanted(tmp_path
     at = [said.index(word) for word in ("least", "most")]
     assert [said[i + 1] for i in at] == ["64", "200"]
     assert [said[said.index("calls", i) + 1] for i in at] == ["128", "400"]
+    assert main([*call, "--two-phase", "70"]) == 0
+    said = capsys.readouterr().out.split()
+    assert said[said.index("calls") + 1] == "140"
 
 
 @pytest.mark.parametrize(("kind", "least"), [("normal", 0.94), ("exponential", 0.905)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,7 @@ from ratekit.conclusions import Verdict, unchecked
 from ratekit.diagnostics.diagnose import examine
 from ratekit.diagnostics.rewriters import across_rewriters
 from ratekit.errors import InputError
-from ratekit.schema import ATTRIBUTE, NEEDED_BY, REWRITER, columns_of
+from ratekit.schema import ATTRIBUTE, NEEDED_BY, REWRITE_STATUS, REWRITER, columns_of
 from ratekit.sources.loading import as_dataset
 from ratekit.stages import estimate
 
@@ -102,7 +103,10 @@ class Audit:
     @cached_property
     def checked(self) -> Dataset:
         """The rows whose texts are looked at closely: all, or a random part that is always the same."""
-        return checked_rows(self.dataset)
+        ds = self.dataset
+        if self.provenance.get("sample") == "two-phase":  # a row that was not to be rewritten is no failure
+            ds = ds.select([i for i, statuses in enumerate(ds[REWRITE_STATUS]) if statuses])
+        return checked_rows(ds)
 
     def report(self, path: str | Path | None = None) -> Path:
         """Write the report, one HTML page that needs no network, and give its path.
@@ -213,7 +217,7 @@ class Audit:
         if table is None:
             if (path / on_disk.EFFECTS).exists():
                 log.warning("%s is not of the rows beside it; the effects are estimated again", path / on_disk.EFFECTS)
-            said, table = {**(record or {})}, estimate(ds, by=said.get("by"))
+            said, table = {**(record or {})}, effects_of(ds, said)
         return cls(ds, table, {**said}, path)
 
     @classmethod
@@ -236,6 +240,11 @@ class Audit:
 
     def _repr_html_(self) -> str:
         return as_html(self)
+
+
+def effects_of(ds: Any, record: Mapping[str, Any]) -> pd.DataFrame:
+    """`rk.estimate` of an audit's rows, as its record says: grouped how, and of which sample."""
+    return estimate(ds, by=record.get("by"), sample=record.get("sample", "complete"))
 
 
 def _record(folder: Path) -> dict[str, Any] | None:

@@ -95,6 +95,12 @@ def interval(row: Mapping[str, Any]) -> str:
     return f"{value:+.2f}" + (f" [{low:+.2f}, {high:+.2f}]" if math.isfinite(low) and math.isfinite(high) else "")
 
 
+DROPPED = {
+    "complete": "rows dropped",
+    "two-phase": "rows without rewrites, whose differences are predicted,",
+}
+
+
 def headline(audit: Audit) -> str:
     """What was looked at, in one line."""
     ds, settings = audit.dataset, audit.provenance.get("settings") or {}
@@ -121,7 +127,8 @@ def remarks(audit: Audit) -> list[str]:
     if statuses:
         said.append(f"rewrites that failed: {', '.join(f'{n:,} {status}' for status, n in statuses.items())}")
     dropped = audit.effects.groupby("reward_model", sort=False)["n_dropped"].max()
-    said += [f"rows dropped under {name}: at most {n:,}" for name, n in dropped.items() if n]
+    lost = DROPPED[str(record.get("sample", "complete"))]
+    said += [f"{lost} under {name}: at most {n:,}" for name, n in dropped.items() if n]
     rewriting = record.get("rewriting") or {}
     if rewriting.get("stopped"):
         said.append(f"not finished: {rewriting['stopped']}")

@@ -10,10 +10,13 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from ratekit.attributes import find_attribute
 from ratekit.audits import folder as on_disk
 from ratekit.audits.inputs import attribute_print, changed, data_print, reward_print, rewriter_print
-from ratekit.audits.results import Audit
+from ratekit.audits.results import Audit, effects_of
+from ratekit.augmentation import LEAST
 from ratekit.diagnostics.rewriters import disagreement
 from ratekit.errors import InputError
 from ratekit.labellers import Attribute
@@ -26,6 +29,7 @@ from ratekit.rewriting.rules import RULES
 from ratekit.rewriting.stream import plan_chains
 from ratekit.schema import (
     ATTRIBUTE,
+    PROMPT_ID,
     REWARD_PREFIX,
     REWRITE_STATUS,
     REWRITER,
@@ -37,8 +41,9 @@ from ratekit.schema import (
 )
 from ratekit.scoring import default_name, find_reward, options_for
 from ratekit.scoring.base import Reward
-from ratekit.sources.loading import load
-from ratekit.stages import estimate, label, rewrite, score
+from ratekit.sources.labels import flattened, with_description, without
+from ratekit.sources.loading import load, sample
+from ratekit.stages import label, rewrite, score
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,6 +68,8 @@ class Settings:
         How an LLM is asked.
     experiment, labeller : str, optional
         Of `ratekit.reproduce`; then it says what the rows and labels are.
+    two_phase : int, optional
+        How many of the rows of each attribute are rewritten; by default all.
     """
 
     data: Any
@@ -81,6 +88,7 @@ class Settings:
     experiment: str | None = None
     labeller: str | None = None
     turn: int | None = None
+    two_phase: int | None = None
 
     def record(self) -> dict[str, Any]:
         """The settings as JSON can hold them; what is in memory by what it is."""
@@ -88,7 +96,7 @@ class Settings:
         held = f"rows in memory ({type(self.data).__name__})"
         asked = {_recorded(name): value for name, value in self.options.asked.items()}
         asked |= {"judged": True} if self.options.judged else {}
-        asked |= {} if self.turn is None else {"turn": self.turn}
+        asked |= {name: value for name in ("turn", "two_phase") if (value := getattr(self, name)) is not None}
         return {
             "data": str(self.data) if isinstance(self.data, str | Path) else held,
             "attributes": [a.name if isinstance(a, Attribute) else a for a in self.attributes],
@@ -178,6 +186,7 @@ def audit(
     turn: int | None = None,
     label_column: str | None = None,
     positive: Sequence[str] | None = None,
+    two_phase: int | None = None,
     cache: str | Path | None = None,
     options: Options | None = None,
     meter: Meter | None = None,
@@ -210,6 +219,10 @@ def audit(
         is logged.
     data_files, split, columns, duplicates, label_column, positive, turn
         As in `rk.load`.
+    two_phase : int, optional
+        Rewrite so many of the `n` rows of each attribute, drawn by whole prompts, and use the originals of all:
+        `rk.estimate(sample="two-phase")`. Under 20 rewritten rows of a class there is no estimate; `rk.plan` says what
+        it saves.
     cache : str or Path, optional
         Folder of an LLM's replies; by default in `out`, else the user's.
     options : Options, optional
@@ -240,7 +253,7 @@ def audit(
     """
     settings = Settings(
         data, one_or_more(attributes), data_files, split, columns, duplicates, label_column, positive, rewriter, depth,
-        n, seed, options or Options(), turn=turn,
+        n, seed, options or Options(), turn=turn, two_phase=two_phase,
     )  # fmt: skip
     folder = None if out is None else Path(out)
     replies = cache or (folder / "rewrites" if folder is not None else None)
@@ -328,8 +341,9 @@ def carry_out(
         record["rewards"][name], prints[name] = spec, now
         _keep(folder, ds, record)
     by = REWRITER if "" not in rewriters_of(settings.rewriter) else by if by in columns_of(ds) else None
-    effects = table(ds) if table is not None else estimate(ds, by=by)
-    record |= {"notes": notes_of(ds, effects, by), "dropped": dropped(ds), "by": by, **(about or {})}
+    record |= {"by": by, **({} if settings.two_phase is None else {"sample": "two-phase"})}
+    effects = table(ds) if table is not None else effects_of(ds, record)
+    record |= {"notes": notes_of(ds, effects, by), "dropped": dropped(ds), **(about or {})}
     record["seconds"] = round(record.get("seconds", 0.0) + time.monotonic() - begun, 1)
     if folder is not None:
         on_disk.write_effects(folder, effects, record, draw)
@@ -391,6 +405,11 @@ class Labelled(NamedTuple):
     attribute: Attribute | None
     rewriter: Any
     depth: int
+    some: list[int] | None = None  # the rows that are rewritten, in two phases; None for all
+
+    def asked(self) -> Dataset:
+        """The rows that are rewritten."""
+        return self.rows if self.some is None else flattened(self.rows.select(self.some))
 
 
 def rewritten(
@@ -406,13 +425,29 @@ def rewritten(
 
     meter = meter or Meter()
     done = [
-        part.rows if part.rewriter is None or part.attribute is None else rewrite(
-            part.rows, part.attribute, part.rewriter, part.depth, cache=cache, options=options, meter=meter,
+        part.rows if part.rewriter is None or part.attribute is None else _among(part, rewrite(
+            part.asked(), part.attribute, part.rewriter, part.depth, cache=cache, options=options, meter=meter,
             progress=progress,
-        )
+        ))
         for part in parts
     ]  # fmt: skip
     return done[0] if len(done) == 1 else concatenate_datasets(done)
+
+
+def _among(part: Labelled, done: Dataset) -> Dataset:
+    """All rows of a part in their order, those that were not asked for with no rewrites."""
+    if part.some is None:
+        return done
+    from datasets import concatenate_datasets
+
+    assert part.attribute is not None
+    others = sorted(set(range(len(part.rows))) - set(part.some))
+    bare = without(flattened(part.rows.select(others)), [REWRITES, REWRITE_STATUS])
+    for column in (REWRITES, REWRITE_STATUS):
+        bare = bare.add_column(column, [[]] * len(bare), feature=done.features[column])
+    shared = [c for c in columns_of(done) if c in columns_of(bare)]
+    both = concatenate_datasets([done.select_columns(shared), bare.select_columns(shared)])
+    return with_description(flattened(both.select(np.argsort([*part.some, *others]))), part.attribute)
 
 
 def planned(
@@ -434,7 +469,7 @@ def planned(
         if not isinstance(made, ChatRewriter):
             silent = f"{spec!r} makes no call"
             continue
-        rows = rows_of(part.rows, made.needs_prompt)
+        rows = rows_of(part.asked(), made.needs_prompt)
         who = f" by {part.rows[REWRITER][0]}" if REWRITER in columns_of(part.rows) else ""
         plans[part.attribute.name + who] = plan_chains(made, rows, part.depth, prices)
     if not plans:
@@ -456,13 +491,26 @@ def labelled(settings: Settings) -> Iterator[Labelled]:
                 own = rewriter == "replay" and REWRITES in columns_of(ds)
                 depth = max(len(r or []) for r in ds[REWRITES]) if own else 2
             rows = ds.remove_columns([c for c in (REWRITER,) if name and c in columns_of(ds)])
-            yield Labelled(rows.add_column(REWRITER, [name] * len(ds)) if name else rows, attribute, rewriter, depth)
+            rows = rows.add_column(REWRITER, [name] * len(ds)) if name else rows
+            yield Labelled(rows, attribute, rewriter, depth, some(rows, settings))
     if not settings.attributes:
         ds = _rows(settings, None)
         missing = [c for c in (ATTRIBUTE, TREATED, REWRITES) if c not in columns_of(ds)]
         if missing:
             raise InputError(f"which attribute? The data carry no column {missing[0]!r}; give one, as in 'length'")
         yield Labelled(ds, None, None, 0)
+
+
+def some(rows: Dataset, settings: Settings) -> list[int] | None:
+    """The places of the rows that are rewritten in two phases; more of them hold the fewer."""
+    if settings.two_phase is None or settings.two_phase >= len(rows):
+        return None
+    if settings.two_phase < 2 * LEAST:
+        raise InputError(
+            f"two_phase={settings.two_phase}: at least {2 * LEAST} rewritten rows are needed to predict the others from"
+        )
+    places = rows.select_columns(PROMPT_ID).add_column("place", list(range(len(rows))))
+    return list(sample(places, settings.two_phase, settings.seed + 1)["place"])
 
 
 def _rows(settings: Settings, attribute: Attribute | None) -> Dataset:

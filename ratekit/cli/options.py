@@ -114,6 +114,10 @@ Adapter = Annotated[
 ]
 Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with a model.")]
 N = Annotated[int | None, typer.Option("--n", min=1, help="A random sample of so many rows (whole prompts).")]
+TwoPhase = Annotated[
+    int | None,
+    typer.Option("--two-phase", min=1, help="Rewrite so many of the rows; use the originals of all."),
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of what is drawn at random.")]
 By = Annotated[list[str] | None, typer.Option("--by", help="A column: each of its groups by itself (may be repeated).")]
 Estimator = Annotated[str, typer.Option("--estimator", help="naive, single_rewrite, rate, rate_late, ...")]

@@ -7,7 +7,6 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
@@ -42,6 +41,7 @@ def audit(
     rewriter: given.RewriterSpecs = None,
     depth: given.Depth = None,
     n: given.N = None,
+    two_phase: given.TwoPhase = None,
     seed: given.Seed = 0,
     cache: given.Cache = None,
     trust_remote_code: given.Trust = False,
@@ -62,7 +62,7 @@ def audit(
     settings = _settings(
         asked, data, attribute, data_files, split=split, columns=mapping(column), duplicates=duplicates,
         label_column=label_column, positive=positive or None, rewriter=several(rewriter), depth=depth, n=n, seed=seed,
-        turn=turn,
+        turn=turn, two_phase=two_phase,
     )  # fmt: skip
     rewards = [given.own(r) for r in reward]
     folder = out or default_folder(data, [str(a) for a in settings.record()["attributes"]])
@@ -99,6 +99,7 @@ def card(
     rewriter: given.RewriterSpec = "rules",
     depth: given.Depth = None,
     n: given.N = None,
+    two_phase: given.TwoPhase = None,
     precision: Annotated[
         float | None,
         typer.Option(help="Rewrite no more rows than make every interval reach this many SDs to each side."),
@@ -117,23 +118,23 @@ def card(
     folder is scored on the same double rewrites.
     """
     from ratekit.audits.study import planned
-    from ratekit.cards import drawn_up, labellable, looks, suite
+    from ratekit.cards import drawn_up, labellable, looks, suite, with_rewritten
 
     asked: Asked = ctx.obj
     rewriter = given.own(rewriter)
     settings = _settings(
         asked, data, suite(attribute or (), rewriter), data_files, split=split, columns=mapping(column),
         duplicates=duplicates, rewriter=rewriter, depth=depth, n=n, seed=seed,
-        turn=turn,
+        turn=turn, two_phase=two_phase,
     )  # fmt: skip
     folder = out or default_folder(data, ["card"])
     if asked.cost.dry_run:
         every = labellable(settings)[1]
-        first = looks(max(len(part.rows) for part in every))[0]
-        for n_rows in (first, n) if precision is not None else (n,):
-            settings, parts, _ = labellable(replace(settings, n=n_rows))
+        least, *_, most = looks(max(len(part.asked()) for part in every)) * 2
+        for n_rows in (least, most) if precision is not None else (most,):
+            settings, parts, _ = labellable(with_rewritten(settings, n_rows))
             if precision is not None:
-                print(f"{'at least' if n_rows == first else 'at most'} {max(len(p.rows) for p in parts):,} rows:")
+                print(f"{'at least' if n_rows == least else 'at most'} {max(len(p.asked()) for p in parts):,} rows:")
             say_plans(planned(parts, settings.options, cache=cache or folder / "rewrites", prices=asked.prices))
         return
     found = drawn_up(

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 from ratekit import files
 from ratekit.audits import folder as on_disk
 from ratekit.audits.folder import DATASET, EFFECTS, RECORD
-from ratekit.audits.results import Audit
+from ratekit.audits.results import Audit, effects_of
 from ratekit.errors import InputError, shorten
 from ratekit.schema import RESPONSE, REWRITES, columns_of, reward_columns
 from ratekit.sources.loading import as_dataset
-from ratekit.stages import estimate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -166,6 +165,6 @@ def _estimate(found: Contents) -> None:
         found.missing.append("nothing is scored yet, so there are no effects: `ratekit score` adds rewards")
         return
     try:
-        found.table = estimate(found.ds, by=found.record.get("by"))
+        found.table = effects_of(found.ds, found.record)
     except InputError as e:
         found.missing.append(f"there are no effects: {e}")

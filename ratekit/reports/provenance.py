@@ -87,7 +87,8 @@ def _rows(found: Contents) -> Facts:
             facts += [(f"rewrites {status}", f"{n:,}") for status, n in statuses.most_common()]
     if found.table is not None:
         dropped = found.table.groupby("reward_model", sort=False)["n_dropped"].max()
-        facts += [(f"dropped at most, {name}", f"{n:,}") for name, n in dropped.items()]
+        lost = "predicted" if found.record.get("sample") == "two-phase" else "dropped"
+        facts += [(f"{lost} at most, {name}", f"{n:,}") for name, n in dropped.items()]
     return facts
 
 
