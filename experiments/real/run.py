@@ -58,6 +58,11 @@ class Size:
     review_characters: int
     review_tokens: int
     methods: tuple[str, ...]
+    card: int
+    card_rewritten: int | None
+    rounds: int
+    screened: int
+    confirmed: int
     learned: tuple[str, ...] = ()
     shortest: bool = False
 
@@ -66,18 +71,21 @@ SIZES = {
     "small": Size(
         pairs=40, held_out=12, layers=3, epochs=1, lr=1e-4, max_tokens=128, rewrites=6, words=25, new_tokens=64,
         doubles=4, world=6, merge_rows=2, merge_pairs=4, grid=3, judged=3, asked=1, reviews=48, sweep=8,
-        review_characters=1200, review_tokens=300, methods=("linear",), shortest=True,
+        review_characters=1200, review_tokens=300, methods=("linear",), card=24, card_rewritten=None, rounds=1,
+        screened=8, confirmed=8, shortest=True,
     ),
     "cpu": Size(
         pairs=800, held_out=200, layers=3, epochs=2, lr=1e-4, max_tokens=192, rewrites=60, words=60, new_tokens=128,
         doubles=150, world=40, merge_rows=40, merge_pairs=60, grid=5, judged=40, asked=20, reviews=800, sweep=60,
         review_characters=1100, review_tokens=256, methods=("linear", "slerp", "ties", "task_arithmetic"),
+        card=300, card_rewritten=100, rounds=1, screened=40, confirmed=100,
     ),
     "gpu": Size(
         pairs=1250, held_out=300, layers=10, epochs=2, lr=5e-5, max_tokens=384, rewrites=500, words=120,
         new_tokens=256, doubles=500, world=200, merge_rows=100, merge_pairs=200, grid=7, judged=300, asked=200,
         reviews=3000, sweep=300, review_characters=1300, review_tokens=400,
         methods=("linear", "slerp", "task_arithmetic", "ties", "model_stock"),
+        card=600, card_rewritten=None, rounds=2, screened=60, confirmed=200,
         learned=("fisher",),
     ),
 }  # fmt: skip
@@ -89,7 +97,7 @@ FILES = (
 NEEDS = {
     "models": (), "encoders": ("models",), "train": ("models",), "sweep": ("encoders",),
     "rewriter": ("train", "encoders"), "planted": ("train", "encoders"), "truth": ("train", "encoders"),
-    "merging": ("train",), "zero": ("train",), "judges": ("models",),
+    "merging": ("train",), "zero": ("train",), "card": ("train",), "discover": ("train",), "judges": ("models",),
 }  # fmt: skip
 
 

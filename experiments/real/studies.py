@@ -5,6 +5,8 @@ planted    real double rewrites by GPT-4o: is a planted length bias found, and d
 truth      worlds of texts whose true effect on these very models is known
 merging    the two SmolLM2 models merged by every method
 zero       the multiple of the planted bias at which the length effect is gone
+card       all biases of the reward models on one page, by rules
+discover   is the planted length bias found where nobody names it?
 judges     the language model itself as a judge, alone and of pairs
 sweep      the paper's own sweep (length tied to sentiment), with a real rewriter and a real classifier
 """
@@ -296,6 +298,41 @@ def zero(place: Place) -> dict[str, Any]:
     return {"texts": 3 * len(found.table) * len(halves[0]), "statement": found.statement, **said}
 
 
+# --- all biases, and one that nobody named ------------------------------------------------------------------------
+
+
+def replies(place: Place, n: int) -> list[dict[str, Any]]:
+    """Held-out replies, both of each pair, n in all."""
+    return [
+        {"prompt_id": p.prompt_id, "prompt": p.prompt, "response": text}
+        for p in place.held_out() for text in (p.chosen, p.rejected)
+    ][:n]  # fmt: skip
+
+
+def card(place: Place) -> dict[str, Any]:
+    """The bias card of rm-helpful and rm-length by rules, in two phases."""
+    size, folder = place.size, place.work / "card"
+    rewards = {name: place.rewards[name] for name in ("rm-helpful", "rm-length")}
+    found = rk.card(
+        rewards, replies(place, size.card), two_phase=size.card_rewritten, seed=place.seed, duplicates="drop",
+        out=folder, progress=False,
+    )  # fmt: skip
+    place.write("card", found.table)
+    place.write("card_contrasts", found.contrasts)
+    return {"texts": n_texts(found.audit.dataset, 2), "left_out": found.left_out}
+
+
+def discover(place: Place) -> dict[str, Any]:
+    """What rm-length pays for, searched for without a word of length."""
+    size = place.size
+    found = rk.discover(
+        place.rewards["rm-length"], replies(place, 2 * size.held_out), name="rm-length", rounds=size.rounds,
+        n_screen=size.screened, n_confirm=size.confirmed, seed=place.seed, out=place.work / "discover",
+    )  # fmt: skip
+    place.write("discover", found.tried)
+    return {"confirmed": list(found.confirmed)}
+
+
 # --- judges -----------------------------------------------------------------------------------------------------
 
 
@@ -397,4 +434,4 @@ def beside_published(ours: pd.DataFrame) -> Any:
     return figure
 
 
-STUDIES = {f.__name__: f for f in (rewriter, planted, truth, merging, zero, judges, sweep)}
+STUDIES = {f.__name__: f for f in (rewriter, planted, truth, merging, zero, card, discover, judges, sweep)}
