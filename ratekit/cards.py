@@ -162,7 +162,8 @@ class Card:
         used = self.audit.provenance.get("rewriting") or {}
         asked, money = used.get("requests") or 0, used.get("cost")
         priced = f", {money:.4g}" if money else ""
-        rewritten = sum(bool(chain) for chain in self.audit.dataset[REWRITES])
+        ds = self.audit.dataset
+        rewritten = sum(bool(chain) for chain in ds[REWRITES]) if REWRITES in ds.column_names else 0
         return f"{asked:,} requests to a rewriter{priced}; {rewritten:,} double rewrites for every model"
 
     @property

@@ -203,24 +203,25 @@ def test_kinds_and_options_are_all_tried():
     assert {option for options in OPTIONS.values() for option in options} == {*VALUES}
 
 
-@pytest.mark.parametrize(
-    "kind", [kind for kind, options in OPTIONS.items() if "adapter" not in options or kind[2] == "j"]
-)
-@pytest.mark.parametrize(
-    "call",
-    [["check-reward", "REWARD", "--dtype", "float32"], ["check-reward", "REWARD", "--revision", "main"],
-     ["check-reward", "REWARD", "--adapter", "pair"], ["check-reward", "REWARD", "--trust-remote-code"],
-     ["score", "reviews", "-r", "REWARD", "--out", "OUT", "--adapter", "pair"],
-     ["score", "reviews", "-r", "REWARD", "--out", "OUT", "--truncation", "response"],
-     ["score", "reviews", "-r", "REWARD", "--out", "OUT", "--trust-remote-code"],
-     ["audit", "--data", "reviews", "-a", "length", "-r", "REWARD", "--out", "OUT", "--trust-remote-code"],
-     ["card", "--data", "reviews", "-r", "REWARD", "--out", "OUT", "--trust-remote-code"]],
-    ids=lambda call: " ".join([call[0], *[word for word in call if word.startswith("--")][-1:]]),
-)  # fmt: skip
+REFUSED = [
+    (kind, call)
+    for kind, options in OPTIONS.items() if "adapter" not in options or kind[2] == "j"
+    for call in (
+        ["check-reward", "REWARD", "--dtype", "float32"], ["check-reward", "REWARD", "--revision", "main"],
+        ["check-reward", "REWARD", "--adapter", "pair"], ["check-reward", "REWARD", "--trust-remote-code"],
+        ["score", "reviews", "-r", "REWARD", "--out", "OUT", "--adapter", "pair"],
+        ["score", "reviews", "-r", "REWARD", "--out", "OUT", "--truncation", "response"],
+        ["score", "reviews", "-r", "REWARD", "--out", "OUT", "--trust-remote-code"],
+        ["audit", "--data", "reviews", "-a", "length", "-r", "REWARD", "--out", "OUT", "--trust-remote-code"],
+        ["card", "--data", "reviews", "-r", "REWARD", "--out", "OUT", "--trust-remote-code"],
+    )
+    for option in [next(word for word in reversed(call) if word.startswith("--"))]
+    if option == "--adapter" or option[2:].replace("-", "_") not in options
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "call"), REFUSED, ids=lambda x: x if isinstance(x, str) else " ".join(x[:1] + x[-2:]))
 def test_a_command_refuses_it_in_one_line_before_any_work(of_kind, kind, call, tmp_path, capsys):
-    option = call[-1] if call[-1].startswith("--") else call[-2]
-    if option[2:].replace("-", "_") in OPTIONS[kind] and option != "--adapter":
-        pytest.skip("it can use it")
     call = [{"REWARD": of_kind(kind), "OUT": str(tmp_path / "out")}.get(word, word) for word in call]
     assert main(call) == 2
     said = capsys.readouterr().err

@@ -344,9 +344,9 @@ def test_the_lab_says_what_is_wrong_and_goes_on(scored):
 
 def test_what_no_widget_can_be_made_of_is_said(scored):
     for make, words in (
-        (lambda: Explorer("reviews"), "a dataset was expected"),
+        (lambda: Explorer(7), "rows were expected"),
         (lambda: EffectsDashboard(scored), "a table of rk.estimate was expected"),
-        (lambda: AttributeLab(None, "rules", "vader"), "a dataset was expected"),
+        (lambda: AttributeLab(None, "rules", "vader"), "rows were expected"),
         (lambda: AttributeLab(scored, "rules", "vaderr"), "did you mean 'vader'"),
         (lambda: AttributeLab(scored, "rules", "vader", attribute="lenght"), "did you mean 'length'"),
         (lambda: AttributeLab(scored, "rules", lambda p, r: [0.0] * len(r)), "reward_name="),
@@ -385,7 +385,7 @@ def test_a_lab_that_is_cancelled_keeps_what_it_has(scored, tmp_path):
 
 
 def test_the_lab_shows_hostile_rows_as_text():
-    ds = nasty_rows().remove_columns(["attribute", "treated"])
+    ds = nasty_rows().select_columns(["prompt_id", "prompt", "response"])
     hostile = {"<i>m</i>": lambda texts: [len(t) for t in texts]}
     lab = AttributeLab(ds, lambda texts, targets: [(t + " <b>x</b>", "ok") for t in texts], "words", measures=hostile)
     lab.name.value, lab.treated.value, lab.untreated.value = "<s>a</s>", "<script>1</script>", "<img src=x>"
