@@ -85,7 +85,11 @@ def tiny_chat(folder: Path) -> Path:
     trainer = trainers.BpeTrainer(
         vocab_size=400,
         special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        initial_alphabet=[
+            *map(chr, range(0x21, 0x7F)),
+            "Ġ",
+            "Ċ",
+        ],  # ASCII, a space, a line break: half letters are marks
     )
     tokenizer.train_from_iterator(["The film was a joy from start to finish, and longer than most."] * 20, trainer)
     fast = PreTrainedTokenizerFast(
@@ -95,7 +99,7 @@ def tiny_chat(folder: Path) -> Path:
         "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     )
-    torch.manual_seed(0)
+    torch.manual_seed(1)
     config = Qwen2Config(
         vocab_size=len(fast), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=2, max_position_embeddings=1024, eos_token_id=fast.eos_token_id,
