@@ -76,7 +76,7 @@ SIZES = {
     ),
     "cpu": Size(
         pairs=800, held_out=200, layers=3, epochs=2, lr=1e-4, max_tokens=192, rewrites=60, words=60, new_tokens=128,
-        doubles=150, world=40, merge_rows=40, merge_pairs=60, grid=5, judged=40, asked=20, reviews=800, sweep=60,
+        doubles=100, world=40, merge_rows=40, merge_pairs=60, grid=5, judged=40, asked=20, reviews=400, sweep=40,
         review_characters=1100, review_tokens=256, methods=("linear", "slerp", "ties", "task_arithmetic"),
         card=300, card_rewritten=100, rounds=1, screened=40, confirmed=100,
     ),
@@ -112,7 +112,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--small", action="store_const", const="small", dest="size", help="some minutes: --size small")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "real", help="weights, rewrites, scores, reports")
     parser.add_argument("--results", type=Path, help="tables and figures (default: experiments/real/results)")
-    parser.add_argument("--jobs", type=int, default=1, help="steps at a time")
+    parser.add_argument("--jobs", type=int, help="steps at a time (default: 1 with a GPU; else 2, the cores shared)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--step", choices=NEEDS, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -129,6 +129,10 @@ def checked(args: argparse.Namespace) -> argparse.Namespace:
         raise InputError("--device cuda: torch sees no GPU here")
     args.device = "cuda" if gpu else "cpu"
     args.size = args.size or ("gpu" if gpu else "cpu")
+    if args.jobs is None:
+        args.jobs = 1 if gpu else min(2, os.cpu_count() or 1)
+    if not gpu:  # models this small gain little from a second thread, and a second step all of it
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // args.jobs)))
     if args.data is None:
         raise InputError(
             f"which data? Give --data (make real DATA=FOLDER), a folder with {', '.join(FILES)}: HH-RLHF helpful-base "
