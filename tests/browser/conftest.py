@@ -118,11 +118,20 @@ class Lab:
         return self._page(open_page, notebook.name, 1280, 1000)
 
     def _page(self, open_page, name: str, width: int, height: int):
-        page = open_page(width, height, allowed=(self.base, self.base.replace("http", "ws", 1)))
-        page.set_default_timeout(300_000)
-        page.goto(f"{self.base}/{self.view}/{name}?token={self.token}&reset", wait_until="domcontentloaded")
-        page.wait_for_selector(".jp-Notebook .jp-Cell")
-        return page
+        from playwright.sync_api import TimeoutError as NotShown
+
+        # Where the machine stands still a page can miss an answer that it waits for: it is opened anew.
+        for timeout in (90_000, 90_000, 300_000):
+            page = open_page(width, height, allowed=(self.base, self.base.replace("http", "ws", 1)))
+            page.set_default_timeout(300_000)
+            page.goto(f"{self.base}/{self.view}/{name}?token={self.token}&reset", wait_until="domcontentloaded")
+            try:
+                page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=timeout)
+                return page
+            except NotShown:
+                seen = f"{name} is not shown: {page.faults}, {page.asked}, {page.locator('body').inner_text()}"
+                page.close()
+        raise AssertionError(seen)
 
 
 @pytest.fixture(scope="session")
