@@ -80,7 +80,14 @@ def chat(server):
     [("7", 7), ("Score: 7/10", 7), ("**7**", 7), ("[[7]]", 7), ("7 out of 10, it is clear.", 7), ("The score is 8.", 8),
      ("7\nbecause of 3 things", 7), ('{"score": 9}', 9), ("between 6 and 7", None), ("11", None), ("0", None),
      ("7.5", None), ("I have 3 remarks.", None), ("Rating: 7\n\nRating: 8", None), ("", None), ("seven", None),
-     ("-7", None), ("7/100", None), ("On 7/10/2024 it was said.", None)],
+     ("-7", None), ("7/100", None), ("On 7/10/2024 it was said.", None), ("８", 8), ("Ｓｃｏｒｅ：８/10", 8),
+     ("评分：8分", 8),
+     ("<think>\n6/10? Or 7.\n</think>\n8", 8), ("Or 7.\n</think>\nScore: 8", 8), ("<think>8", None), ("\\boxed{8}", 8),
+     ("<score>8</score>", 8), ("Score (1-10): [8]", 8), ("8.0", 8), ("10", 10), ("Score: 7-8", None),
+     ("Score: 7 to 8", None),
+     ("Score: 7/8", None), ("Score: 8/100", None), ("Score: 80%", None), ("Score: 8 and 9", None), ("Score: 8½", None),
+     ("Score: 8.5 to 9", None), ("Score: 1 0", None), ("Score: 8 -> 9", None), ("Note: 3 facts are wrong.", None),
+     ("Overall: 3 issues", None), ("-3", None), ("8.5", None), ("7 or 8", None), ("eight", None)],
 )  # fmt: skip
 def test_a_score_is_read_where_the_reply_says_one_and_else_nothing(reply, score):
     assert Rubric().read(reply).scores.get("") == score
@@ -94,10 +101,29 @@ def test_words_count_what_they_are_said_to_count():
 
 
 @pytest.mark.parametrize(
-    ("reply", "first"), [("A", 1), ("[[B]]", 0), ("Response A", 1), ("tie", 0.5), ("A or B", None), ("C", 0.5)]
-)
+    ("reply", "first"),
+    [("A", 1), ("[[B]]", 0), ("Response A", 1), ("tie", 0.5), ("A or B", None), ("C", 0.5), ("both", 0.5), ("Ａ", 1),
+     ("<think>\nA\n</think>\nB", 0), ("Answer: Response B", 0), ("response_a", 1), ("Response A is better.", 1),
+     ('{"winner": "B"}', 0), ("It's a tie.", 0.5), ("Response A is better than Response B.", None), ("A\nB", None),
+     ("Both A and B", None), ("Tea", None), ("", None)],
+)  # fmt: skip
 def test_a_pair_is_read_the_same_way(reply, first):
     assert PairQuestion().read(reply) == first
+
+
+@pytest.mark.parametrize(
+    ("reply", "scores"),
+    [('{"clarity": 3, "factual_truth": "8/10"}', (3, 8)),
+     ('{"clarity": {"score": 3}, "factual truth": {"score": 8}}', (3, 8)),
+     ("<think>clarity: 5</think>\n**Clarity** (1-10): 3\n1. Factual truth：8", (3, 8)),
+     ("| clarity | 3 |\n| factual truth | 8 |", (3, 8)),
+     ("clarity: 3-4\nfactual truth: 8/100", (None, None)), ("clarity: 3\nclarity: 5\nfactual truth: 8", (None, 8)),
+     ("lack of clarity: 3\nfactual truth: 8", (None, 8)), ("clarity: N/A\nfactual truth: 11", (None, None)),
+     ("3\n8", (None, None))],
+)  # fmt: skip
+def test_criteria_are_read_by_their_names(reply, scores):
+    found = Rubric(criteria=("clarity", "factual truth")).read(reply).scores
+    assert (found.get("clarity"), found.get("factual truth")) == scores
 
 
 def logprobs(token, **top):
@@ -110,6 +136,10 @@ def test_the_expected_score_is_the_mean_over_the_probabilities_or_not_said():
     assert expected_score(logprobs("7", _7=0.3, _x=0.7), 7, Scale(1, 9)) is None  # most of it is on no score
     assert expected_score(logprobs("7", _7=0.6, _1=0.3), 7, Scale(1, 10)) is None  # the 1 may begin a 10
     assert expected_score(logprobs("7", _7=0.6, _10=0.4), 7, Scale(1, 10)) == pytest.approx(8.2)
+    assert expected_score(logprobs("3", **{"_3": 0.6, "_-": 0.4}), 3, Scale(-5, 5)) is None  # the sign of some score
+    assert expected_score(logprobs("7", _7=0.6, _8=0.2), 7, Scale(1, 9)) == pytest.approx(
+        5.8 / 0.8
+    )  # others are not listed
 
 
 def test_log_probabilities_are_asked_for_read_and_kept(tmp_path):
@@ -215,7 +245,10 @@ def test_the_budget_is_kept_and_what_it_left_out_is_null(server, tmp_path):
 @pytest.mark.parametrize(
     ("spec", "said"),
     [("judge:openai:", "which model"), ("judge:openai:m,scale=bad+good", "words without numbers"),
-     ("judge:openai:m,scale=7-7", "fewer than two scores"), ("judge:openai:m,rubric=nowhere.txt", "cannot be read"),
+     ("judge:openai:m,scale=7-7", "fewer than two scores"), ("judge:openai:m,scale=7", "no range of whole numbers"),
+     ("judge:openai:m,scale=", "no range of whole numbers"), ("judge:openai:m,scale=bad=1+bad=2", "a word twice"),
+     ("judge:openai:m,scale=bad=nan+good=2", "a finite number"),
+     ("judge:openai:m,scale=bad=1+good=1", "fewer than two"), ("judge:openai:m,rubric=nowhere.txt", "cannot be read"),
      ("judge:openai:m,rubrik=a.txt", "rubric"), ("judge:openai:m,repeats=few", "not a number"),
      ("judge:openai:m,repeats=0", "at least one"), ("judge:openai:m,budget=1", "prices"),
      ("judge:openai:m,criteria=a+A", "a name of its own"), ("pairwise:openai:m", "file of reference responses"),

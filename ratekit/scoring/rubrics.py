@@ -1,7 +1,8 @@
 """What a judge is asked and how its reply is read: a rubric, a scale, criteria; a question about two responses.
 
-A reply counts where it says one score of the scale, and once: "7", "Score: 7", "7/10", "[[7]]", a line with 7 alone.
-Anything else is no score ("between 6 and 7", "11", "7.5", "I have 3 remarks"), and is null with a status.
+A reply counts where it says one score of the scale, and once: "7", "Score: 7", "7/10", "[[7]]", a line with 7 alone,
+after thinking that is marked as such. Anything else is no score ("between 6 and 7", "7-8", "7/100", "11", "7.5", "I
+have 3 remarks"), and is null with a status.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 from ratekit.errors import InputError, shorten
 from ratekit.files import read_text
+from ratekit.rewriting.marks import without_thoughts
 from ratekit.rewriting.prompts import filled
 from ratekit.schema import Conversation, prompt_text
 
@@ -53,6 +55,13 @@ Which response is better? Answer with A or B alone, or with tie where neither is
 MOST_MASS_UNKNOWN = 0.5  # of the probability; an expected score needs the rest on the scale
 MOST_AMBIGUOUS = 0.01  # of the probability on "1" where it may be the first digit of "10"
 
+_WIDE = {0xFF01 + i: 0x21 + i for i in range(94)}  # letters, digits and marks of double width
+_ONWARD = (  # after a number: what makes it part of a range, a word, or another fraction
+    r"(?!(?!分|点|점)\w|[^\S\n]*(?:%|(?:[-–—~/⁄+→]|->|to|and|or|of|out of|bis|à|au|de|von|sur)[^\S\n]*[+-]?\d|\d))"
+)
+_CALLED = r"(?:score|rating|grade|mark|分数|分數|评分|評分|得分|スコア|点数|점수|bewertung|puntuación|punteggio|оценка)"
+_ALSO_CALLED = r"(?:verdict|answer|overall|note|nota)"  # where nothing comes after: "Note: 3 facts are wrong"
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -81,28 +90,41 @@ class Scale:
     words: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not all(word and math.isfinite(n) for word, n in self.words.items()):
+            raise InputError(f"the scale {self}: each word needs a finite number, as in bad=1+fair=2+good=3")
         if self.low >= self.high if not self.words else len(set(self.words.values())) < 2:
-            raise InputError(f"the scale {self} has fewer than two scores")
+            raise InputError(f"the scale {self} has fewer than two scores; the lowest is first, as in 1-10")
 
     @classmethod
     def of(cls, said: str | tuple[int, int] | Mapping[str, float] | Scale) -> Scale:
         """The scale that is written as "1-10" or "bad=1,good=2", or given as (1, 10) or {"bad": 1, "good": 2}."""
         if isinstance(said, Scale):
             return said
-        if isinstance(said, Mapping):
-            return cls(words={str(word).strip().lower(): float(n) for word, n in said.items()})
         if isinstance(said, tuple):
             return cls(*said)
-        if found := re.fullmatch(r"\s*(-?\d+)\s*(?:-|\.\.|to)\s*(-?\d+)\s*", said):
+        if isinstance(said, Mapping):
+            pairs = list(said.items())
+        elif found := re.fullmatch(r"\s*(-?\d+)\s*(?:[-–—]|\.\.|to)\s*(-?\d+)\s*", said):
             return cls(int(found[1]), int(found[2]))
-        pairs = [part.partition("=") for part in re.split(r"[,/+]", said) if part.strip()]
+        elif not re.search(r"[^\W\d_]", said):
+            raise InputError(
+                f"the scale {said!r} is no range of whole numbers: write the lowest and the highest, as in 1-10"
+            )
+        else:
+            pairs = [
+                (word, n) for word, _, n in (part.partition("=") for part in re.split(r"[,/+]", said) if part.strip())
+            ]
+        words = [str(word).strip().lower() for word, _ in pairs]
+        if len(set(words)) < len(words):
+            raise InputError(f"the scale {said!r} has a word twice")
         try:
-            return cls(words={word.strip().lower(): float(n) for word, equals, n in pairs})
-        except ValueError:
+            numbers = [float(n) for _, n in pairs]
+        except (TypeError, ValueError):
             raise InputError(
                 f"the scale {said!r} has words without numbers: say what each counts for, as in bad=1+fair=2+good=3, "
                 "or give whole numbers, as in 1-10"
             ) from None
+        return cls(words=dict(zip(words, numbers, strict=True)))
 
     def __str__(self) -> str:
         return "/".join(f"{w}={n:g}" for w, n in self.words.items()) if self.words else f"{self.low}-{self.high}"
@@ -117,13 +139,17 @@ class Scale:
         """A regular expression of one score, with what may stand behind a number ("/10"); group 1 is the score."""
         if self.words:
             return r"\b(" + "|".join(sorted(map(re.escape, self.words), key=len, reverse=True)) + r")\b"
-        return rf"(-?\d+(?:[.,]\d+)?)(?!\d)(?:\s*(?:/|out of)\s*{self.high}(?!\d))?"
+        return rf"([+-]?\d++(?:[.,]\d++)?+){self._top}?+{_ONWARD}"
+
+    @property
+    def _top(self) -> str:
+        return rf"(?:[^\S\n]*(?:/|(?:out )?of)[^\S\n]*{self.high}(?![\d/]))"
 
     def value(self, said: str) -> float | None:
         """The number that a score counts for; None where it is not on the scale."""
         if self.words:
             return self.words.get(said.lower())
-        return float(said) if re.fullmatch(r"-?\d+", said) and self.low <= int(said) <= self.high else None
+        return float(said) if re.fullmatch(r"[+-]?\d+(?:\.0)?", said) and self.low <= float(said) <= self.high else None
 
 
 @dataclass(frozen=True)
@@ -179,7 +205,7 @@ class Rubric:
 
     def read(self, reply: str, logprobs: str = "") -> Reading:
         """The scores in a reply; with log-probabilities the expected score, where they tell it."""
-        text = re.sub(r"[*`#]|(?<!\w)_|_(?!\w)", "", reply)
+        text = _bare(re.sub(r"(?<!\w)_|_(?!\w)", "", reply))
         if self.criteria:
             found = {name: self._of_criterion(name, text) for name in self.criteria}
             return Reading({name: value for name, value in found.items() if value is not None})
@@ -191,20 +217,25 @@ class Rubric:
 
     def _alone(self, text: str) -> float | None:
         score = self.scale.pattern
+        leads = r"(?!\w)[\"']?\s*(?:\([^)\n]*\)\s*)?(?:is|:|=)\s*[\"'\[(<{]*"
         forms = (
             rf"\[\[\s*{score}\s*\]\]",
-            rf"(?:score|rating|grade|mark|verdict|answer)\b[\"']?\s*(?:is|:|=)\s*[\"']?{score}",
-            rf"^(?:\W*\s)?[^\w-]*{score}\W*$",
+            rf"(?<![^\W\d_]){_CALLED}{leads}{score}",
+            rf"(?<![^\W\d_]){_ALSO_CALLED}{leads}{score}(?![^\S\n]+\w)",
+            rf"^(?:\W*\s)?(?:<score>|[^\w+-]*\\boxed)?[^\w+-]*{score}\s*(?:points?|分|点|점)?(?:</score>)?\W*$",
         )
         said = [m[1] for form in forms for m in re.finditer(form, text, re.IGNORECASE | re.MULTILINE)]
         if not self.scale.words:  # wherever it stands, "7/10" or "7 out of 10" is a score
-            said += re.findall(rf"(?<![\d.,/-])(-?\d+(?:[.,]\d+)?)\s*(?:/|out of)\s*{self.scale.high}(?![\d/])", text)
+            said += re.findall(rf"(?<![\d.,/-])([+-]?\d++(?:[.,]\d++)?+){self.scale._top}", text, re.IGNORECASE)
         return self._one(said)
 
     def _of_criterion(self, name: str, text: str) -> float | None:
         called = r"[\s_-]+".join(map(re.escape, re.split(r"[\s_-]+", name)))
-        form = rf"(?<!\w){called}(?!\w)[\"']?\s*(?:\([^)\n]*\)\s*)?(?:is|:|=|-|\|)\s*[\"'\[(]*{self.scale.pattern}"
-        return self._one([m[1] for m in re.finditer(form, text, re.IGNORECASE)])
+        form = (
+            rf"(?:^|[^\w\s]|\b(?:the|and|for|on)\s)\s*{called}(?!\w)(?: (?:score|rating))?[\"']?\s*(?:\([^)\n]*\)\s*)?"
+            rf"(?:is|:|=|-|\|)\s*[\"'\[({{]*(?:[\"']?score[\"']?:\s*[\"']?)?{self.scale.pattern}"
+        )
+        return self._one([m[1] for m in re.finditer(form, text, re.IGNORECASE | re.MULTILINE)])
 
     def _one(self, said: Sequence[str]) -> float | None:
         values = {self.scale.value(s) for s in said}
@@ -240,7 +271,7 @@ def expected_score(logprobs: str, said: float, scale: Scale) -> float | None:
     G-Eval (Liu et al. 2023, arXiv 2303.16634, equation 1), over the candidates that are scores of the scale. Where
     less than half of the probability is on them, or "1" may be the beginning of "10" for this tokenizer, there is none.
     """
-    if scale.words:
+    if scale.words or scale.low < 0:  # a token "-" may begin any score below 0
         return None
     tokens = json.loads(logprobs)
     written = f"{said:g}"
@@ -294,13 +325,26 @@ class PairQuestion:
 
     def read(self, reply: str) -> float | None:
         """1 for the first response, 0 for the second, 0.5 for a tie; None where the reply says none or several."""
-        text = re.sub(r"[*`#]", "", reply).strip()
+        text = _bare(reply).strip()
+        one = (
+            r"(?:(?:response|assistant|answer|option|model)[ _]?)?(?<![^\W_])(A|B|C|(?:a )?tie|draw|neither|equal|both)"
+        )
         said = re.findall(r"\[\[\s*(A|B|C|tie)\s*\]\]", text, re.IGNORECASE)
         if not said:
-            said = re.findall(r"^\W*(?:(?:response|answer|verdict)\W+)?(A|B|C|tie|neither|equal|both)\W*$",
-                              text, re.IGNORECASE | re.MULTILINE)  # fmt: skip
-        values = {{"a": 1.0, "b": 0.0}.get(one.lower(), 0.5) for one in said}
+            led = r"(?:(?:(?:final |my )?(?:response|answer|verdict|choice|winner)|better|it)\W+(?:(?:is|s)\W+)?)"
+            forms = (
+                rf"^\W*{led}?{one}\W*$",
+                rf"^\W*{one} (?:is (?:the )?better(?: response| one)?|wins|is preferred)\W*$",
+                rf"^\W*(?:the )?(?:better|best|preferred) (?:response|answer|one) is\W+{one}\W*$",
+            )
+            said = [found for form in forms for found in re.findall(form, text, re.IGNORECASE | re.MULTILINE)]
+        values = {{"a": 1.0, "b": 0.0}.get(found.lower(), 0.5) for found in said}
         return values.pop() if len(values) == 1 else None
+
+
+def _bare(reply: str) -> str:
+    """A reply without its thinking, without marks of emphasis, in letters of single width; "" where all is thinking."""
+    return re.sub(r"[*`#]", "", without_thoughts(reply, "") or "").translate(_WIDE)
 
 
 def _placed(text: str, place: str, what: str) -> None:
