@@ -70,7 +70,7 @@ def unknown(kind: str, name: object, known: Iterable[str], hint: str = "") -> In
     near = difflib.get_close_matches(str(name).lower(), names, n=3, cutoff=0.5)
     did_you_mean = "; did you mean " + " or ".join(repr(n) for n in near) + "?" if near else "."
     listed = f" Known: {', '.join(names)}" if names else ""
-    return InputError(f"unknown {kind} {str(name)!r}{did_you_mean}{listed}{'. ' + hint if hint else ''}")
+    return InputError(f"unknown {kind} {shorten(name, 60)!r}{did_you_mean}{listed}{'. ' + hint if hint else ''}")
 
 
 def shorten(text: object, width: int = 60) -> str:

@@ -17,8 +17,9 @@ import json
 import numbers
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,8 @@ class Exercise:
             return Grade(True, "Right.") if self.is_right(answer) else Grade(False, f"Not yet. {self.hint}")
         except Unfit as e:
             return Grade(False, f"Not yet. {e}")
+        except Exception as e:  # an object whose own code fails when it is looked at
+            return Grade(False, f"Not yet. The answer cannot be read: looked at, it raises {type(e).__name__}.")
 
 
 def number(right: float, within: float) -> Callable[[Any], bool]:
@@ -80,7 +83,7 @@ def p_value(right: float) -> Callable[[Any], bool]:
     def is_right(answer: Any) -> bool:
         p = one_number(answer)
         if not 0 < p <= 1:
-            raise Unfit(f"A p-value lies above 0 and is at most 1; this is {p:g}.")
+            raise Unfit(f"A p-value lies above 0 and is at most 1; this is {p!r}.")
         return bool(abs(np.log10(p) - np.log10(right)) <= 0.2)
 
     return is_right
@@ -88,35 +91,44 @@ def p_value(right: float) -> Callable[[Any], bool]:
 
 def choice(right: str, *others: str) -> Callable[[Any], bool]:
     """Right if it is that word, in any case; words that were not to choose from are named."""
+    options = sorted((right, *others))
 
     def is_right(answer: Any) -> bool:
-        options = sorted((right, *others))
-        said = " ".join(re.split(r"[\s_-]+", answer.strip().casefold())) if isinstance(answer, str) else None
-        if said not in [option.replace("_", " ").replace("-", " ") for option in options]:
+        said = _spaced(answer) if isinstance(answer, str) else None
+        if said not in map(_spaced, options):
             listed = ", ".join(f'"{option}"' for option in options)
             raise Unfit(f"One of {listed} was expected; this is {described(answer)}.")
-        return said == right.replace("_", " ").replace("-", " ")
+        return said == _spaced(right)
 
     return is_right
 
 
-def function(signature: str, *cases: tuple[tuple[Any, ...], Any]) -> Callable[[Any], bool]:
-    """Right if it is a function that gives the expected value for the arguments of each case."""
+def _spaced(text: str) -> str:
+    return " ".join(re.split(r"[\s_-]+", text.strip().casefold()))
+
+
+def function(signature: str, reference: Callable[..., Any], *cases: tuple[Any, ...]) -> Callable[[Any], bool]:
+    """Right if it is a function that gives what `reference` gives for the arguments of each case."""
 
     def is_right(answer: Any) -> bool:
         if not callable(answer):
             raise Unfit(f"A function {signature} was expected; this is {described(answer)}.")
-        for arguments, expected in cases:
-            try:
-                found = answer(*copy.deepcopy(arguments))
-            except Exception as e:
-                raise Unfit(f"Called as {signature}, it raises {type(e).__name__}: {shorten(e, 100)}") from None
-            if isinstance(expected, dict):
-                if not isinstance(found, Mapping) or set(found) != set(expected):
-                    raise Unfit(f"It should give a dict with the names of its arguments; it gives {described(found)}.")
-                if not all(np.allclose(np.asarray(found[k], float), v) for k, v in expected.items()):
-                    return False
-            elif abs(one_number(found, "It should give a number; it gives") - expected) > 1e-6:
+        return all(agrees(answer, case) for case in cases)
+
+    def agrees(answer: Callable[..., Any], arguments: tuple[Any, ...]) -> bool:
+        try:
+            found = answer(*copy.deepcopy(arguments))
+        except (Exception, SystemExit) as e:
+            raise Unfit(f"Called as {signature}, it raises {type(e).__name__}: {shorten(e, 100)}") from None
+        expected = reference(*arguments)
+        if not isinstance(expected, dict):
+            return abs(one_number(found, "It should give a number; it gives") - expected) <= 1e-6
+        if not isinstance(found, Mapping) or set(found) != set(expected):
+            raise Unfit(f"It should give a dict with the names of its arguments; it gives {described(found)}.")
+        for name, right in expected.items():
+            if np.shape(found[name]) != right.shape:
+                raise Unfit(f"Its arrays should have their arguments' shape; {name!r} is {described(found[name])}.")
+            if not np.allclose(np.asarray(found[name], float), right):
                 return False
         return True
 
@@ -126,36 +138,44 @@ def function(signature: str, *cases: tuple[tuple[Any, ...], Any]) -> Callable[[A
 def one_number(answer: Any, expected: str = "A number was expected; this is") -> float:
     """The answer as a number; raises `Unfit`, with what it is instead."""
     value = answer.item() if getattr(answer, "ndim", None) == 0 else answer
-    if not isinstance(value, numbers.Real) or isinstance(value, bool):
-        raise Unfit(f"{expected} {described(answer)}.")
+    if not isinstance(value, (numbers.Real, Decimal)) or isinstance(value, bool):
+        typed = " Leave out the quotation marks." if isinstance(value, str) and isinstance(_typed(value), float) else ""
+        raise Unfit(f"{expected} {described(answer)}.{typed}")
     try:
         found = float(value)
-    except OverflowError:
+    except (OverflowError, ValueError):
         found = float("inf")
     if not abs(found) < 1e300:
         raise Unfit(f"{expected} {described(answer)}: not a finite one, or far too large.")
     return found
 
 
-def described(answer: object) -> str:
+def described(answer: Any) -> str:
     """What an answer is, in words.
 
     Examples
     --------
-    >>> described([1, 2, 3]), described("three"), described(None)
-    ('a list of 3', "the text 'three'", 'None')
+    >>> described([1, 2, 3]), described("three"), described(None), described(np.arange(3))
+    ('a list of 3', "the text 'three'", 'None', 'an ndarray of shape (3,)')
     """
-    kind = type(answer).__name__
+    shape = getattr(answer, "shape", None)
+    if shape == () and hasattr(answer, "item"):
+        answer, shape = answer.item(), None
     if isinstance(answer, str):
         return f"the text {shorten(answer, 40)!r}"
+    if isinstance(answer, complex):
+        return f"the complex number {answer}"
     if answer is None or isinstance(answer, numbers.Number):
         return shorten(answer, 40)
+    if isinstance(answer, type):
+        return f"the class {answer.__name__}"
     if callable(answer):
         return "a function"
-    shape = getattr(answer, "shape", None)
-    if shape is not None:
-        return f"a {kind} of shape {tuple(shape)}"
-    return f"a {kind} of {len(answer)}" if isinstance(answer, (list, tuple, dict, set)) else f"a {kind}"
+    name = type(answer).__name__
+    kind = f"{'an' if name[0] in 'aeioAEIO' or name.startswith('nd') else 'a'} {name}"
+    if isinstance(shape, tuple):
+        return f"{kind} of shape {shape}"
+    return f"{kind} of {len(answer)}" if isinstance(answer, Collection) else kind
 
 
 def _keeps_mistakes(answer: Any) -> bool:
@@ -165,27 +185,49 @@ def _keeps_mistakes(answer: Any) -> bool:
     return "hedged" in hedged and "hedged" not in certain and "mistake" in hedged and "mistake" in certain
 
 
-_R = np.array([[1.0, 0.2, 0.9], [2.0, 1.5, 2.25], [0.5, 1.0, 0.7], [0.0, 0.75, -0.5], [1.0, 1.25, 1.0]])
-_W = np.array([True, True, False, False, False])
-_POSITIVE = np.array([True, False, True, False, False])
+def _drawn(seed: int) -> tuple[Any, Any, Any]:
+    """Rewards of nine rows at three depths, and two labels of them, for the functions of exercises."""
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(9, 3)), rng.permutation(9) < 4, rng.permutation(9) < 5
+
+
+def _gap(rewards: Any, treated: Any) -> float:
+    return float(rewards[treated].mean() - rewards[~treated].mean())
+
+
+def _within(rewards: Any, treated: Any, positive: Any) -> float:
+    return float(sum(of.mean() * _gap(rewards[of], treated[of]) for of in (positive, ~positive)))
+
+
+def _change(first: int, then: int) -> Callable[[Any], bool]:
+    return function(
+        "f(r, w)",
+        lambda r, w: (np.where(w, 1, -1) * (r[:, first] - r[:, then])).mean(),
+        *((r, w) for r, w, _ in _DRAWN),
+    )
+
+
+_DRAWN = [_drawn(0), _drawn(1)]
+_WEIGHTS = [({"w": np.array([0.0, 2.0])}, {"w": np.array([4.0, 0.0])}, t) for t in (0.25, 0.6)]
 
 EXERCISES: dict[str, Exercise] = {
     "01.1": Exercise(choice("sentiment", "length"), "Compare the grey squares with the blue dots."),
     "01.2": Exercise(number(87.275, 0.5), "rk.estimate(counted): estimator rate, estimand ate."),
     "02.1": Exercise(number(1.0, 0.02), "What is the mean sentiment reward of the long reviews? Of the short ones?"),
-    "02.2": Exercise(function("f(rewards, treated)", ((_R[:, 0], _W), 1.0)),
+    "02.2": Exercise(function("f(rewards, treated)", _gap, *((r[:, 0], w) for r, w, _ in _DRAWN)),
                      "The mean over one class minus the mean over the other."),
-    "02.3": Exercise(function("f(rewards, treated, positive)", ((_R[:, 0], _W, _POSITIVE), 1.1)),
+    "02.3": Exercise(function("f(rewards, treated, positive)", _within, *((r[:, 0], w, z) for r, w, z in _DRAWN)),
                      "Two differences of means, then their mean, weighted by how many rows each is of."),
-    "03.1": Exercise(function("f(r, w)", ((_R, _W), 0.56)), "r[:, 0] is the response's reward, r[:, 1] its rewrite's."),
-    "03.2": Exercise(function("f(r, w)", ((_R, _W), 0.65)), "Which two columns have both been through the rewriter?"),
+    "03.1": Exercise(_change(0, 1), "r[:, 0] is the response's reward, r[:, 1] its rewrite's."),
+    "03.2": Exercise(_change(2, 1), "Which two columns have both been through the rewriter?"),
     "03.3": Exercise(choice("ate", "att", "atu"),
                      "For treated rows the mended typos are subtracted, for untreated rows they are added."),
     "03.4": Exercise(number(0.1, 0.03), "Half of the texts on one side of the comparison are worth 0.2 more."),
     "04.1": Exercise(number(0.5, 0.05), "Try rho = 0.25, 0.5 and 0.75 in the playground."),
     "04.2": Exercise(number(0.0, 0.02),
                      "If nothing is mended, what differs between a response and its rewrite besides W?"),
-    "04.3": Exercise(function("f(m)", ((np.array([1.0, 2.25, 1.5, 2.5]),), 0.5)),
+    "04.3": Exercise(function("f(m)", lambda m: (m[1] - m[3]) / (m[0] - m[2]),
+                              (np.array([1.0, 2.25, 1.5, 2.5]),), (np.array([0.5, 1.0, 1.25, 1.6]),)),
                      "Two texts on the same side differ by what was mended between them."),
     "05.1": Exercise(choice("readability", "sentiment", "faults"),
                      "A longer review has longer sentences. What does that move?"),
@@ -203,8 +245,7 @@ EXERCISES: dict[str, Exercise] = {
     "08.4": Exercise(number(0.03, 0.002), "An SE r times too wide is that of r**2 times fewer rows."),
     "09.1": Exercise(number(0.3, 0.01), "RATE is a mean of differences of rewards: average rewards, average effect."),
     "09.2": Exercise(
-        function("f(a, b, t)", (({"w": np.array([0.0, 2.0])}, {"w": np.array([4.0, 0.0])}, 0.25),
-                                {"w": np.array([1.0, 1.5])})),
+        function("f(a, b, t)", lambda a, b, t: {name: (1 - t) * a[name] + t * b[name] for name in a}, *_WEIGHTS),
         "(1 - t) of one and t of the other, tensor by tensor: {name: ... for name in a}."),
     "09.3": Exercise(choice("neuron alignment", "ensembling", "weight aggregation"),
                      "What was the matter with unit 7?"),
@@ -242,7 +283,7 @@ def check(exercise: str, answer: object) -> Grade:
     >>> _ = check("07.2", 0.019)
     07.2: Not yet. The row of length and ate. The exponent counts, not the decimals.
     """
-    if exercise not in EXERCISES:
+    if not isinstance(exercise, str) or exercise not in EXERCISES:
         raise unknown("exercise", exercise, EXERCISES)
     if answer is ... and os.environ.get("SERVER_SOFTWARE", "").startswith("voila"):
         from IPython.display import display

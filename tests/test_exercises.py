@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from fractions import Fraction
 
 import nbformat
@@ -26,9 +27,16 @@ def sign(w):
 # exercise: (right answers, wrong answers of the right kind)
 TABLE = {
     "01.1": (["sentiment", "Sentiment", " SENTIMENT "], ["length"]),
-    "01.2": ([87.27, 87.3, 87, np.float64(87.275), np.array(87.3)], [66.0, -87.3, 0.87]),
+    "01.2": ([87.27, 87.3, 87, np.float64(87.275), np.array(87.3), Decimal("87.3")], [66.0, -87.3, 0.87]),
     "02.1": ([1, 1.0, 0.5 - -0.5, Fraction(1, 1)], [0.5, -1, 2]),
-    "02.2": ([lambda r, w: r[w].mean() - r[~w].mean()], [lambda r, w: r[~w].mean() - r[w].mean(), lambda r, w: 0.0]),
+    "02.2": (
+        [lambda r, w: r[w].mean() - r[~w].mean()],
+        [
+            lambda r, w: r[~w].mean() - r[w].mean(),
+            lambda r, w: np.median(r[w]) - np.median(r[~w]),
+            lambda r, w: 1.0,
+        ],
+    ),
     "02.3": (
         [lambda r, w, p: sum(of.mean() * (r[w & of].mean() - r[~w & of].mean()) for of in (p, ~p))],
         [
@@ -36,13 +44,16 @@ TABLE = {
             lambda r, w, p: np.mean([r[w & of].mean() - r[~w & of].mean() for of in (p, ~p)]),
         ],
     ),
-    "03.1": ([lambda r, w: (sign(w) * (r[:, 0] - r[:, 1])).mean()], [lambda r, w: (r[:, 0] - r[:, 1]).mean()]),
+    "03.1": (
+        [lambda r, w: (sign(w) * (r[:, 0] - r[:, 1])).mean()],
+        [lambda r, w: (r[:, 0] - r[:, 1]).mean(), lambda r, w: 0.56],
+    ),
     "03.2": ([lambda r, w: (sign(w) * (r[:, 2] - r[:, 1])).mean()], [lambda r, w: (r[:, 2] - r[:, 1]).mean()]),
     "03.3": (["ate", "ATE"], ["att", "atu"]),
     "03.4": ([0.1, 0.097], [0.2, 0.3, -0.1, 0]),
     "04.1": ([0.5, 0.48], [0, 1, 0.25]),
     "04.2": ([0, 0.0, -0.0], [0.5, 1]),
-    "04.3": ([lambda m: (m[1] - m[3]) / (m[0] - m[2])], [lambda m: m[3] / m[1], lambda m: m[3] - m[1]]),
+    "04.3": ([lambda m: (m[1] - m[3]) / (m[0] - m[2])], [lambda m: m[3] / m[1], lambda m: m[2] - m[0], lambda m: 0.5]),
     "05.1": (["readability"], ["faults", "sentiment"]),
     "05.2": ([0, np.int64(0)], [1, 160, 0.5]),
     "05.3": ([3], [2, 6]),
@@ -95,11 +106,24 @@ class Odd:
     def __float__(self):
         raise RuntimeError("no number")
 
+    def __repr__(self):
+        raise RuntimeError("no words")
+
+
+class Blank(list):
+    def __len__(self):
+        raise RuntimeError("no length")
+
+
+class Shaped:
+    shape, ndim = 5, 0
+
 
 KINDS = [
     None, True, np.bool_(False), "", "87.27", "<b>x</b>" * 100, b"x", float("nan"), float("inf"), 10**400, 1j, [],
     [1, 2, 3], (1,), {}, {"a": 1}, np.arange(3.0), np.zeros((2, 2)), pd.Series([1.0]), pd.DataFrame({"a": [1]}), len,
-    lambda: 1, int, object(), Odd(),
+    lambda: 1, int, object(), Odd(), Blank(), Shaped(), Decimal("NaN"), Decimal("sNaN"), pd.NA, pd.NaT, range(3),
+    np.array("x"), np.datetime64("2020"), np.array(None), (x for x in []), Exception("a\nb"), "\ud800", exit,
 ]  # fmt: skip
 
 
@@ -124,6 +148,15 @@ def test_the_kind_that_was_expected_is_said(capsys):
     assert 'One of "ate", "att", "atu" was expected' in said(capsys, "03.3", "effect")
     assert "it raises TypeError" in said(capsys, "02.2", lambda r: 0)
     assert "A function f(rewards, treated) was expected; this is 1.0" in said(capsys, "02.2", 1.0)
+    assert "this is an ndarray of shape (3,)" in said(capsys, "01.2", np.arange(3.0))
+    assert "this is an object" in said(capsys, "01.2", object())
+    assert "Leave out the quotation marks" in said(capsys, "01.2", " 87.27 ")
+    assert "is at most 1; this is 1.0000001" in said(capsys, "07.2", 1.0000001)
+    assert "'w' is an ndarray of shape (3,)" in said(capsys, "09.2", lambda a, b, t: {"w": np.arange(3)})
+    assert "'w' is the text 'abc'" in said(capsys, "09.2", lambda a, b, t: {"w": "abc"})
+    for name in (None, ["07.2"], {}):
+        with pytest.raises(rk.InputError, match="unknown exercise"):
+            check(name, 1)
     with pytest.raises(rk.InputError, match=r"unknown exercise '7\.2'; did you mean '07\.2'"):
         check("7.2", 1)
 
