@@ -885,9 +885,34 @@ class Part(NamedTuple):
     se: float
     df: float
     scores: Floats
+    n: int
     n_clusters: int
     largest: float
     why: str = ""
+
+    def interval(self, level: float = 0.95) -> tuple[float, float, float]:
+        """Lower end, upper end, p-value against 0, by `t_interval`."""
+        return t_interval(self.value, self.se, self.df, level)
+
+
+def part_of(
+    rewards: Floats, treated: Bools, clusters: Ints, estimator: str, estimand: str = "ate", n_codes: int = 0
+) -> Part | None:
+    """One estimate as `effects` has it, with its scores by cluster; None where a class, or all rows, lack its passes.
+
+    >>> r = np.array([[0, 2, 1.0], [1, 2, 0.5], [3, 1, 2.5], [2, 0, 2.0]])
+    >>> part = part_of(r, np.array([False, False, True, True]), np.arange(4), "rate")
+    >>> part.value, part.n, part.scores.round(3).tolist()
+    (1.5, 4, [-0.144, 0.0, 0.0, 0.144])
+    """
+    how = ESTIMATORS[estimator]
+    passes, used = rows_used(how, rewards)
+    if not used.any():
+        return None
+    of, w, codes = rewards[used][:, : max(passes) + 1], treated[used], clusters[used]
+    rounding = precision_of(rewards) * float(np.abs(of[:, passes]).max())
+    rows = Rows(w, codes, max(n_codes, int(clusters.max()) + 1))
+    return rows.parts(how.values(of, w, codes), rounding, how.classes).get(estimand)
 
 
 class Rows:
@@ -924,11 +949,13 @@ class Rows:
 
     def _part(self, value: float, sums: Floats, sizes: Sizes, rounding: float) -> Part:
         if sizes.n_clusters < 2:
-            return Part(value, float("nan"), float("nan"), sums, sizes.n_clusters, sizes.largest, "one cluster")
+            nan = float("nan")
+            none = sizes.scores(sums)
+            return Part(value, nan, nan, none, int(sizes.n), sizes.n_clusters, sizes.largest, "one cluster")
         flat = _flat(sums, sizes.sizes, max(rounding, 1e-14 * abs(value)))
         scores = sizes.scores(sums)
         se = 0.0 if flat else float(np.sqrt(scores @ scores))
-        return Part(value, se, sizes.df, scores, sizes.n_clusters, sizes.largest)
+        return Part(value, se, sizes.df, scores, int(sizes.n), sizes.n_clusters, sizes.largest)
 
     def _mean(self, means: dict[bool, float], sums: Floats, rounding: float) -> Part:
         """All rows in one mean, from what the classes have."""
@@ -939,20 +966,20 @@ class Rows:
 
     def _sum(self, one: Part, two: Part) -> Part:
         """The two classes' means together, each with its own correction."""
-        value = one.value + two.value
+        value, n, scores = one.value + two.value, one.n + two.n, one.scores + two.scores
         clusters, largest = self.all.n_clusters, max(one.largest, two.largest)
         for part, name in ((one, "treated"), (two, "untreated")):
             if part.n_clusters < 2:
                 why = f"the {name} rows are one cluster" if clusters > 1 else "one cluster"
-                return Part(value, float("nan"), float("nan"), one.scores, clusters, largest, why)
+                return Part(value, float("nan"), float("nan"), scores, n, clusters, largest, why)
         if one.se == two.se == 0:
-            return Part(value, 0.0, float("nan"), one.scores, clusters, largest)
+            return Part(value, 0.0, float("nan"), scores, n, clusters, largest)
         se, df = combined([(one.scores, one.df), (two.scores, two.df)])
         if min(one.n_clusters, two.n_clusters) < RARE:
             # Welch's degrees of freedom are many where a few rows happen to vary little, and 95 % intervals then cover
             # 88 % with 2 of 50 treated: at most those of equal variances (Bell and McCaffrey 2002).
             df = min(df, satterthwaite([1 / self.of[True].n, 1 / self.of[False].n], [one.df, two.df]))
-        return Part(value, se, df, one.scores + two.scores, clusters, largest)
+        return Part(value, se, df, scores, n, clusters, largest)
 
 
 def _two_sample(r: Floats, w: Bools, estimator: Estimator, estimand: str) -> float:

@@ -238,7 +238,7 @@ EXERCISES: dict[str, Exercise] = {
     "06.3": Exercise(choice("single_rewrite", "rate"), "Which compares a text with mistakes and one without?"),
     "07.1": Exercise(number(1.788, 0.02), "One attribute, one estimator, one estimand: the column estimate_sd."),
     "07.2": Exercise(p_value(2.15e-35), "The row of length and ate. The exponent counts, not the decimals."),
-    "07.3": Exercise(number(3252, 0), "rk.plan(ds, se=0.02) has a column n_more."),
+    "07.3": Exercise(number(5456, 0), "rk.plan(ds, se=0.02) has a column n_more."),
     "08.1": Exercise(number(-0.01298, 0.0003), "Divide the estimate by reward_sd of the same row."),
     "08.2": Exercise(number(-7.1, 0.1), "Which rows of by_source are ArmoRM's? The estimate is the pooled table's."),
     "08.3": Exercise(number(0, 0), "Compare the signs of the two columns of a pivot table."),

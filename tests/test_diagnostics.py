@@ -9,7 +9,7 @@ from scipy import stats
 
 import ratekit as rk
 from ratekit.diagnostics.contrasts import _equal, _Pair
-from ratekit.estimators import effects, pooled_sd, row_values
+from ratekit.estimators import Rows, effects, pooled_sd, row_values
 from ratekit.measures import faults
 from ratekit.resampling import confidence_sequence
 from ratekit.simulate import Imperfections, NumericWorld, RuleReward, TextWorld
@@ -29,6 +29,11 @@ def frame(rewards, treated, clusters=None, attribute="length", **columns):
 
 def of(sample, name="rm", **columns):
     return frame({name: sample.rewards}, sample.treated, sample.clusters, **columns)
+
+
+def group_of(values, codes, n_codes):
+    """One group's effect, as `_equal` takes it."""
+    return Rows(np.ones(len(values), bool), codes, n_codes).parts(np.asarray(values), 0.0, False)["att"], codes
 
 
 def verdict(checks):
@@ -300,7 +305,7 @@ def test_heterogeneity_keeps_its_level_with_prompts_across_groups_and_finds_a_di
     for _ in range(500):
         d = rng.normal(0, 1, 40) + rng.normal(0, 0.5, (3, 40))  # each prompt has a row in each group
         for found, effect in ((null, 0.0), (real, 0.5)):
-            parts = [(of_group + effect * (i == 2), np.arange(40)) for i, of_group in enumerate(d)]
+            parts = [group_of(of_group + effect * (i == 2), np.arange(40), 40) for i, of_group in enumerate(d)]
             found.append(_equal(parts)["p_value"] < 0.05)
     assert np.mean(null) <= 0.08  # 0.05 and 3 Monte Carlo SEs
     assert np.mean(real) > 0.9
@@ -510,6 +515,14 @@ def test_warranted_on_real_pairs(shared):
     np.testing.assert_allclose(committed["skew"], table["skew"], rtol=1e-3)
 
 
+def test_the_share_of_disagreements_has_an_interval_at_none_and_at_all():
+    rewards = [[0, 1.0, 2.0]] * 20
+    for people, share, ends in (("treated", 0.0, (0.0, 0.1611)), ("untreated", 1.0, (0.8389, 1.0))):  # Wilson, n = 20
+        row = rk.warranted(frame({"rm": rewards}, np.ones(20, bool), human_preference=[people] * 20)).iloc[0]
+        assert row["miscalibration"] == share
+        assert row[["miscalibration_low", "miscalibration_high"]].tolist() == pytest.approx(ends, abs=1e-4)
+
+
 # --- planning --------------------------------------------------------------------------------------------
 
 
@@ -519,7 +532,62 @@ def test_the_plan_reaches_the_standard_error_that_it_promises():
     assert plan["n_needed"] == plan["n"] + plan["n_more"]
     assert plan["rewrites_more"] == 2 * plan["n_more"]
     then = rk.estimate(of(world.sample(int(plan["n_needed"]), seed=2))).query("estimator == 'rate' & estimand == 'ate'")
-    assert (then["se"] / then["reward_sd"]).item() == pytest.approx(0.02, rel=0.15)
+    assert then["se_sd"].item() == pytest.approx(0.02, rel=0.15)
+
+
+def test_a_plan_in_sds_starts_from_the_error_that_counts_the_sds_own():
+    rng = np.random.default_rng(5)
+    w = np.arange(200) % 2 == 0
+    s = np.where(w, 1.0, -1.0)
+    r = rng.standard_normal((200, 3))
+    r[:, 2] = r[:, 1] + s * (2.0 + 0.1 * rng.standard_normal(200))  # 2 SD: nearly all of the error is the SD's
+    plan = rk.plan(frame({"rm": r}, w), se=0.05).iloc[0]
+    e = np.concatenate([r[w, 0] - r[w, 0].mean(), r[~w, 0] - r[~w, 0].mean()])
+    d = (s * (r[:, 2] - r[:, 1]))[np.r_[np.flatnonzero(w), np.flatnonzero(~w)]]
+    sd = np.sqrt(e @ e / 198)
+    psi, phi = d - d.mean(), (e**2 / sd**2 - 1) / 2
+    by_hand = np.std((psi - d.mean() * (phi - phi.mean())) / sd, ddof=1) / np.sqrt(200)
+    assert plan["se_now"] == pytest.approx(by_hand, rel=1e-9)
+    assert by_hand > 10 * np.std(psi / sd, ddof=1) / np.sqrt(200)
+    assert plan["n_needed"] == np.ceil(200 * (by_hand / 0.05) ** 2)
+
+
+@pytest.mark.parametrize("estimator", ["naive", "single_rewrite", "rate"])
+@pytest.mark.parametrize("unit", ["sd", "reward"])
+def test_a_plan_starts_from_the_error_of_the_estimate(estimator, unit):
+    sample = NumericWorld(cluster_sizes=(1, 4)).sample(80, seed=1)
+    ds = of(sample)
+    ds["treated"] = np.arange(len(ds)) < 7  # a rare class
+    row = rk.estimate(ds).query("estimator == @estimator & estimand == 'ate'").iloc[0]
+    plan = rk.plan(ds, se=0.05, estimator=estimator, unit=unit).iloc[0]
+    assert plan["se_now"] == pytest.approx(row["se_sd" if unit == "sd" else "se"], rel=1e-12)
+
+
+def test_one_treated_row_has_no_error_in_any_function():
+    rng = np.random.default_rng(0)
+    r, w = rng.standard_normal((50, 3)), np.arange(50) == 0
+    ds = frame({"rm": r}, w, part=np.arange(50) % 2, edited=r[:, 0] + rng.standard_normal(50))
+    assert np.isnan(rk.estimate(ds).query("estimator == 'naive'")["se"].item())
+    plan = rk.plan(ds, se=0.1, estimator="naive").iloc[0]
+    assert np.isnan(plan["se_now"])
+    assert np.isnan(plan["n_needed"])
+    beside = rk.compare_counterfactuals(ds, "edited").set_index("estimator").loc["naive"]
+    assert beside[["se", "ci_low", "difference_se", "p_value"]].isna().all()
+    both = frame({"rm": r}, w | (np.arange(50) == 1), part=np.arange(50) % 2)  # one in each part
+    assert np.isnan(rk.heterogeneity(both, "part", estimator="naive")["p_value"].item())
+
+
+def test_the_two_phase_plan_in_sds_leaves_the_sds_error_where_it_is():
+    ds = rk.score(rk.load("reviews", attribute="length"), "vader", progress=False)
+    e = rk.estimate(ds).query("estimator == 'rate' & estimand == 'ate'").iloc[0]
+    wanted = 1.05 * e["se_sd"]
+    plan = rk.plan(ds, se=wanted, two_phase=True).iloc[0]
+    own, n = (e["se"] / e["reward_sd"]) ** 2, e["n"]
+    m, explained = plan["rows_two_phase"], plan["explained"]
+    # Var = V [(1 - R^2)/m + R^2/N] + what the SD of the N originals adds, which no rewrite makes smaller
+    reached = own * n * ((1 - explained) / m + explained / n) + e["se_sd"] ** 2 - own
+    assert reached == pytest.approx(wanted**2)
+    assert m < n
 
 
 def test_enough_is_enough():
@@ -580,7 +648,8 @@ def test_heterogeneity_keeps_its_level_where_prompts_occur_in_several_groups(sha
     rejected = []
     for _ in range(500):
         d = rng.normal(size=prompts) + rng.normal(size=(groups, prompts))
-        rejected.append(_equal(list(zip(d, clusters, strict=True)))["p_value"] < 0.05)
+        parts = [group_of(of, codes, clusters.max() + 1) for of, codes in zip(d, clusters, strict=True)]
+        rejected.append(_equal(parts)["p_value"] < 0.05)
     assert np.mean(rejected) <= 0.08  # 0.05 and 3 Monte Carlo SEs
 
 
@@ -642,6 +711,70 @@ def test_peoples_counterfactuals_as_texts_are_scored():
         rk.compare_counterfactuals(ds, "cad")
     ds["edited"] = None
     with pytest.raises(rk.InputError, match="null in every row"):
+        rk.compare_counterfactuals(ds, "edited")
+
+
+def test_naive_beside_people_is_the_estimate_of_the_same_rows_and_its_gap_by_hand():
+    rng = np.random.default_rng(3)
+    w = np.arange(40) < 12
+    r = rng.standard_normal((40, 3))
+    ds = frame({"rm": r}, w, edited=r[:, 0] - np.where(w, 1.0, -1.0) * (1 + rng.standard_normal(40)))
+    table = rk.compare_counterfactuals(ds, "edited").set_index("estimator")
+    naive = rk.estimate(ds).query("estimator == 'naive'").iloc[0]
+    for column in ("estimate", "se", "ci_low", "ci_high"):
+        assert table.loc["naive", column] == pytest.approx(naive[column])
+    people = np.where(w, 1.0, -1.0) * (r[:, 0] - ds["edited"])
+    of_people = (people - people.mean()) / np.sqrt(40 * 39)
+    of_naive = np.where(
+        w, (r[:, 0] - r[w, 0].mean()) / np.sqrt(12 * 11), -(r[:, 0] - r[~w, 0].mean()) / np.sqrt(28 * 27)
+    )
+    assert table.loc["naive", "difference_se"] == pytest.approx(np.linalg.norm(of_naive - of_people))
+    assert (table["estimand"] == "ate").all()
+    one_side = rk.compare_counterfactuals(ds[w].reset_index(drop=True), "edited").set_index("estimator")
+    assert one_side["estimand"].to_dict() == {"human": "att", "single_rewrite": "att", "rate": "att"}
+
+
+def edited(texts, **columns):
+    """Scored reviews with a column of people's texts, or numbers."""
+    ds = rk.score(rk.load("reviews", attribute="length"), "words", progress=False).to_pandas()
+    return ds.assign(edited=texts(ds) if callable(texts) else texts, **columns)
+
+
+def first_rewrites(ds):
+    return [rewrites[0] for rewrites in ds["rewrites"]]
+
+
+@pytest.mark.parametrize(
+    ("texts", "asked", "fault", "why"),
+    [
+        (first_rewrites, {"word": "words"}, rk.InputError, "unknown reward model 'word'.*words"),
+        (first_rewrites, {"words": lambda p, r: [np.nan] * len(r)}, rk.WorkError, "no finite reward for any"),
+        (first_rewrites, {"words": lambda p, r: [None] * len(r)}, rk.WorkError, "no finite reward for any"),
+        (first_rewrites, {"words": lambda p, r: [np.inf] * len(r)}, rk.WorkError, "no finite reward for any"),
+        (first_rewrites, {"words": lambda p, r: [1.0]}, rk.WorkError, "array of shape"),
+        (first_rewrites, {"words": 3}, rk.InputError, "a reward is a callable"),
+        (lambda ds: [np.inf if i == 4 else 1.0 for i in range(len(ds))], None, rk.InputError, "row 5: edited.*inf"),
+        (lambda ds: [i % 2 == 0 for i in range(len(ds))], None, rk.InputError, "bool, not of numbers"),
+        (lambda ds: [1e200] * len(ds), None, rk.InputError, "row 1: edited.*below 1e100"),
+    ],
+)  # fmt: skip
+def test_counterfactuals_that_cannot_be_scored_are_named(texts, asked, fault, why):
+    with pytest.raises(fault, match=why):
+        rk.compare_counterfactuals(edited(texts), "edited", rewards=asked)
+
+
+def test_counterfactuals_that_get_no_reward_are_dropped_counted_and_said(caplog):
+    def half(prompts, responses):
+        return [None if "e" in r[:2] else len(r.split()) for r in responses]
+
+    ds = edited(first_rewrites)
+    null = sum("e" in text[:2] for text in ds["edited"])
+    assert 0 < null < len(ds)
+    table = rk.compare_counterfactuals(ds, "edited", rewards={"words": half})
+    assert (table["n_dropped"] == null).all()
+    assert "could not score" in caplog.text
+    ds["reward/words"] = [[None, *r[1:]] for r in ds["reward/words"]]
+    with pytest.raises(rk.InputError, match="no row has rewards of both its response and its 'edited'"):
         rk.compare_counterfactuals(ds, "edited")
 
 

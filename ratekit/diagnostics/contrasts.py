@@ -14,14 +14,14 @@ from ratekit.estimators import (
     Bools,
     Floats,
     Ints,
+    Part,
     Rows,
     Scale,
-    Sizes,
     Tail,
-    cluster_sums,
     combined,
     correlation,
     in_sds,
+    part_of,
     precision_of,
     refuse_level,
     row_values,
@@ -214,13 +214,14 @@ def heterogeneity(
     found: dict[str, list[Group]] = {}
     for group in groups(ds, by):
         found.setdefault(str(group.labels[ATTRIBUTE]), []).append(group)
+    n_codes = 1 + max(int(g.clusters.max()) for parts in found.values() for g in parts)
     rows = []
     for column in columns:
         matrix = reward_matrix(ds, column)
         for attribute, parts in found.items():
             for estimand in ESTIMATORS[estimator].estimands:
-                values = [(_values(matrix[g.rows], g, estimator, estimand), g) for g in parts]
-                test = _equal([v for v, _ in values if len(v[0])])
+                of = [(matrix[g.rows], g.treated, g.clusters, estimator, estimand) for g in parts]
+                test = _equal([(part, row_values(*x)[1]) for x in of if (part := part_of(*x, n_codes)) is not None])
                 rows.append({ATTRIBUTE: attribute, "reward_model": reward_name(column), "estimator": estimator,
                              "estimand": estimand, **test})  # fmt: skip
     table = pd.DataFrame(rows)
@@ -228,38 +229,25 @@ def heterogeneity(
     return adjust(table)
 
 
-def _values(r: Floats, group: Group, estimator: str, estimand: str) -> tuple[Floats, Ints]:
-    if estimand == "ate" and (group.treated.all() or not group.treated.any()):
-        return np.empty(0), np.empty(0, np.int64)
-    return row_values(r, group.treated, group.clusters, estimator, estimand)
-
-
-def _equal(parts: list[tuple[Floats, Ints]]) -> dict[str, Any]:
-    """Test that the means of the groups' values are equal."""
+def _equal(parts: list[tuple[Part, Ints]]) -> dict[str, Any]:
+    """Test that the groups' effects are equal; each with the clusters of its rows."""
     k = len(parts)
-    clusters = np.unique(np.concatenate([c for _, c in parts])) if k else np.empty(0)
-    means = np.array([v.mean() for v, _ in parts])
+    clusters = [np.unique(codes) for _, codes in parts]
+    means = np.array([part.value for part, _ in parts])
+    g = len(np.unique(np.concatenate(clusters))) if k else 0
     out = {"n_groups": k, "lowest": means.min() if k else np.nan, "highest": means.max() if k else np.nan,
-           "statistic": np.nan, "p_value": np.nan, "n": sum(len(v) for v, _ in parts),
-           "n_clusters": len(clusters)}  # fmt: skip
-    g = len(clusters)
-    if k < 2 or g <= k:
+           "statistic": np.nan, "p_value": np.nan, "n": sum(part.n for part, _ in parts), "n_clusters": g}  # fmt: skip
+    if k < 2 or g <= k or any(np.isnan(part.se) for part, _ in parts):
         return out
-    codes = [np.searchsorted(clusters, c) for _, c in parts]
-    sizes = [Sizes(np.bincount(c, minlength=g).astype(float)) for c in codes]
-    if min(s.n_clusters for s in sizes) < 2:
-        return out
-    scores = np.stack(
-        [s.scores(cluster_sums(v - v.mean(), c, g)) for s, (v, _), c in zip(sizes, parts, codes, strict=True)], axis=1
-    )
+    scores = np.stack([part.scores * (part.se > 0) for part, _ in parts], axis=1)
     covariance = scores.T @ scores
     differ = np.diff(np.eye(k), axis=0)
     gap, spread = differ @ means, differ @ covariance @ differ.T
-    df = np.array([s.df for s in sizes])
-    if (np.count_nonzero([s.sizes for s in sizes], axis=0) > 1).any():
+    df = np.array([part.df for part, _ in parts])
+    if sum(map(len, clusters)) > g:
         out["statistic"], out["p_value"] = wald(gap, spread, float(df.min()))
         return out
-    if not (np.diag(covariance) > 0).all():
+    if any(part.se == 0 for part, _ in parts):
         return out
     statistic = float(gap @ np.linalg.solve(spread, gap) / (k - 1))
     weights = 1 / np.diag(covariance)

@@ -2,22 +2,49 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ratekit.errors import InputError, shorten
-from ratekit.estimators import ESTIMATORS, Bools, Floats, Ints, clustered_mean, row_values, rows_used
+from ratekit.estimators import (
+    ESTIMATORS,
+    Bools,
+    Floats,
+    Ints,
+    Part,
+    clustered_mean,
+    part_of,
+    precision_of,
+    rows_used,
+    t_interval,
+)
 from ratekit.groups import groups, plain_columns, reward_matrix
+from ratekit.intervals import share_interval
 from ratekit.resampling import adjust, sign_flip
-from ratekit.schema import PROMPT, as_conversation, columns_of, find_reward, reward_columns, reward_name
-from ratekit.scoring import make_reward
+from ratekit.schema import (
+    ATTRIBUTE,
+    PROMPT,
+    RESPONSE,
+    REWARD_PREFIX,
+    REWRITES,
+    columns_of,
+    find_reward,
+    require,
+    reward_columns,
+    reward_name,
+)
 from ratekit.scoring.base import Reward
+from ratekit.sources.labels import flattened, without
 from ratekit.sources.loading import rows_for
+from ratekit.stages import score
 
 if TYPE_CHECKING:
     import pandas as pd
+
+log = logging.getLogger("ratekit")
 
 _CHOICES = {"treated": 1.0, "untreated": 0.0, "tie": 0.5}
 
@@ -36,10 +63,10 @@ def warranted(
     One row per attribute and reward model: attribute, reward_model, model_rate and human_rate (share of pairs in which
     the treated version is preferred, ties half), skew (their difference), skew_low, skew_high, p_value (paired: signs
     flipped cluster by cluster, `resampling.sign_flip`), p_adjusted, miscalibration (share of the pairs without a tie
-    in which model and people disagree) with miscalibration_low and _high, towards_treated (share of those disagreements
-    in which the model wants the treated version), towards_p (paired test that it is half), n, n_ties, n_clusters,
-    n_dropped, words. Skew and miscalibration as in Bharadwaj et al. 2025 (arXiv 2506.05339), but the skew is against
-    what people do rather than against one half.
+    in which model and people disagree) with miscalibration_low and _high (Wilson), towards_treated (share of those
+    disagreements in which the model wants the treated version), towards_p (paired test that it is half), n, n_ties,
+    n_clusters, n_dropped, words. Skew and miscalibration as in Bharadwaj et al. 2025 (arXiv 2506.05339), but the skew
+    is against what people do rather than against one half.
 
     Parameters
     ----------
@@ -69,8 +96,7 @@ def warranted(
         if matrix.shape[1] < 3:
             raise InputError(f"warranted: {column} has no reward of the second rewrite; pairs need depth 2")
         for group in parts:
-            s = np.where(group.treated, 1.0, -1.0)
-            gap = s * (matrix[group.rows, 2] - matrix[group.rows, 1])
+            gap = ESTIMATORS["rate"].values(matrix[group.rows], group.treated, group.clusters)
             people = choice[group.rows]
             used = np.isfinite(gap) & np.isfinite(people)
             row = {**group.labels, "reward_model": reward_name(column)}
@@ -106,16 +132,14 @@ def _compare(gap: Floats, people: Floats, clusters: Any, level: float, draws: in
     low, high, _ = mean.interval(level)
     untied = (people != 0.5) & (model != 0.5)
     wrong = ((model > 0.5) != (people > 0.5))[untied]
-    shares = clustered_mean(wrong.astype(float), clusters[untied])
-    share_low, share_high, _ = shares.interval(level)
+    share = share_interval(wrong.astype(float), clusters[untied], level)
     towards = (model[untied] > 0.5)[wrong]
     tested = np.where(towards, 1.0, -1.0)
     return {
         "model_rate": model.mean() if len(model) else np.nan, "human_rate": people.mean() if len(people) else np.nan,
         "skew": mean.value, "skew_low": low, "skew_high": high,
         "p_value": sign_flip(model - people, clusters, draws, seed) if len(gap) else np.nan,
-        "miscalibration": shares.value, "miscalibration_low": max(share_low, 0.0),
-        "miscalibration_high": min(share_high, 1.0),
+        "miscalibration": share.value, "miscalibration_low": share.low, "miscalibration_high": share.high,
         "towards_treated": towards.mean() if len(towards) else np.nan,
         "towards_p": sign_flip(tested, clusters[untied][wrong], draws, seed) if len(towards) else np.nan,
         "n": len(gap), "n_ties": int((people == 0.5).sum()), "n_clusters": mean.n_clusters,
@@ -168,18 +192,23 @@ def compare_counterfactuals(
     -------
     pandas.DataFrame
         One row per attribute, reward model and estimator ("human", then those that the depth allows): attribute,
-        reward_model, estimator, estimate (ATE, in the reward's units), se, ci_low, ci_high, minus_human (the estimate
-        minus that by people, on the same rows) with difference_se, difference_low, difference_high, p_value (paired, by
-        cluster), n, n_clusters, n_dropped (rows without a counterfactual, or without the rewards that are needed).
+        reward_model, estimator, estimand (ATE; of one class alone ATT or ATU), estimate (in the reward's units), se,
+        ci_low, ci_high, minus_human (the estimate minus that by people, on the same rows) with difference_se,
+        difference_low, difference_high, p_value (paired, by cluster), n, n_clusters, n_dropped (rows without a
+        counterfactual, or without the rewards that are needed).
 
     Raises
     ------
     InputError
-        For a missing or empty column, and one that is neither texts nor numbers.
+        For a missing or empty column, one that is neither texts nor numbers, an infinite reward, an unknown reward
+        model, and where no row is left.
+    WorkError
+        Where the function gives none of the texts a finite reward.
 
     Notes
     -----
-    The row difference of people's counterfactuals is s (r0 - r_human), as that of a single rewrite. They are no truth
+    The row difference of people's counterfactuals is s (r0 - r_human), as that of a single rewrite; texts are scored as
+    `rk.score` does it, so one that gets no reward is null, counted and logged. They are no truth
     either: people change more than they are asked to, too, and by another dose.
 
     Examples
@@ -198,64 +227,79 @@ def compare_counterfactuals(
     given = plain_columns(ds, [column])[column]
     if given.isna().all():
         raise InputError(f"compare_counterfactuals: column {column!r} is null in every row")
-    names = list(map(reward_name, reward_columns(columns_of(ds))))
-    names = [name for name in names if name in rewards] if rewards else names
-    rows = []
-    for name in names:
-        matrix = reward_matrix(ds, find_reward(ds, name))
-        human = _human_rewards(ds, given, column, name, rewards, len(names))
+    columns = [find_reward(ds, name) for name in rewards] if rewards else reward_columns(columns_of(ds))
+    rows, notes = [], []
+    for of in columns:
+        name, matrix = reward_name(of), reward_matrix(ds, of)
+        human = _human_rewards(ds, given, column, name, rewards, len(columns))
         for group in groups(ds):
-            rows += [
-                {**group.labels, "reward_model": name, **row}
-                for row in _beside_people(matrix[group.rows], human[group.rows], group.treated, group.clusters, level)
-            ]
-    return pd.DataFrame(rows)
+            found = _beside_people(matrix[group.rows], human[group.rows], group.treated, group.clusters, level)
+            rows += [{**group.labels, "reward_model": name, **row} for row in found]
+            if not found:
+                notes.append(
+                    f"{group.labels[ATTRIBUTE]} / {name}: no row has rewards of both its response and its {column!r}"
+                )
+    for note in notes:
+        log.warning(note)
+    if not rows:
+        raise InputError("compare_counterfactuals: " + "; ".join(notes))
+    table = pd.DataFrame(rows)
+    table.attrs["notes"] = notes
+    return table
 
 
 def _human_rewards(
     ds: Any, given: Any, column: str, name: str, rewards: Mapping[str, Reward | str] | None, n_models: int
 ) -> Floats:
     """The rewards of people's counterfactuals, NaN where there is none."""
+    import pandas as pd
+
     have = np.flatnonzero(~given.isna())
     out = np.full(len(given), np.nan)
     values = given.iloc[have].tolist()
     if all(isinstance(v, str) for v in values):
-        how = (rewards or {}).get(name, name)
-        function = make_reward(how) if isinstance(how, str) else how
-        prompts = plain_columns(ds, [PROMPT])[PROMPT].iloc[have].tolist()
-        out[have] = np.asarray(function([as_conversation(p) for p in prompts], values), float)
+        require(ds, "compare_counterfactuals", [PROMPT])
+        texts = without(flattened(ds.select(have)), [RESPONSE, REWRITES]).add_column(RESPONSE, values)
+        scored = score(texts, (rewards or {}).get(name, name), name=name, progress=False)
+        out[have] = reward_matrix(scored, REWARD_PREFIX + name)[:, 0]
         return out
     if n_models > 1:
         raise InputError(
             f"compare_counterfactuals: {column!r} holds rewards, and the data have {n_models} reward models; name the "
             "one that they are of with rewards={name: ...}"
         )
-    try:
-        out[have] = np.asarray(values, float)
-    except (TypeError, ValueError):
-        raise InputError(f"compare_counterfactuals: {column!r} holds neither texts nor numbers alone") from None
-    return out
+    cells = [None if missing else [value] for value, missing in zip(given.tolist(), given.isna(), strict=True)]
+    return reward_matrix(pd.DataFrame({column: cells}), column)[:, 0]
 
 
 def _beside_people(r: Floats, human: Floats, w: Bools, clusters: Ints, level: float) -> list[dict[str, Any]]:
-    rows = []
+    nan, rows = float("nan"), []
     for name in ("human", *ESTIMATORS):
         complete = np.ones(len(w), bool) if name == "human" else rows_used(ESTIMATORS[name], r)[1]
         used = complete & np.isfinite(human) & np.isfinite(r[:, 0])
-        if not used.any() or (name == "naive" and len(np.unique(w[used])) < 2):
+        if not used.any():
             continue
-        s = np.where(w[used], 1.0, -1.0)
-        by_people = s * (r[used, 0] - human[used])
-        values = by_people if name == "human" else row_values(r[used], w[used], clusters[used], name)[0]
-        size = float(np.nanmax(np.abs(r)))
-        mean, apart = (clustered_mean(v, clusters[used], size) for v in (values, values - by_people))
-        low, high, _ = mean.interval(level)
-        gap_low, gap_high, p = apart.interval(level) if name != "human" else (np.nan, np.nan, np.nan)
-        rows.append({
-            "estimator": name, "estimate": mean.value, "se": mean.se if mean.se > 0 else np.nan, "ci_low": low,
-            "ci_high": high, "minus_human": apart.value if name != "human" else np.nan,
-            "difference_se": apart.se if name != "human" and apart.se > 0 else np.nan, "difference_low": gap_low,
-            "difference_high": gap_high, "p_value": p, "n": int(used.sum()), "n_clusters": mean.n_clusters,
-            "n_dropped": int((~used).sum()),
-        })  # fmt: skip
+        of, treated, codes = r[used], w[used], clusters[used]
+        edited = np.column_stack([of[:, 0], human[used]])  # people's edit is a single rewrite
+        estimand = "ate" if treated.any() and not treated.all() else "att" if treated.any() else "atu"
+        by_people = part_of(edited, treated, codes, "single_rewrite", estimand)
+        part = by_people if name == "human" else part_of(of, treated, codes, name, estimand)
+        if part is None or by_people is None or (name != "human" and estimand not in ESTIMATORS[name].estimands):
+            continue
+        low, high, _ = part.interval(level)
+        row = {"estimator": name, "estimand": estimand, "estimate": part.value, "se": part.se if part.se > 0 else nan,
+               "ci_low": low, "ci_high": high}  # fmt: skip
+        apart = _apart(part, by_people, precision_of(np.hstack([of, edited])) * float(np.nanmax(np.abs(of))))
+        low, high, p = t_interval(*apart, level)
+        row |= dict.fromkeys(("minus_human", "difference_se", "difference_low", "difference_high", "p_value"), nan)
+        if name != "human":
+            row |= {"minus_human": apart[0], "difference_se": apart[1] if apart[1] > 0 else nan, "difference_low": low,
+                    "difference_high": high, "p_value": p}  # fmt: skip
+        rows.append({**row, "n": part.n, "n_clusters": part.n_clusters, "n_dropped": int((~used).sum())})
     return rows
+
+
+def _apart(one: Part, two: Part, rounding: float) -> tuple[float, float, float]:
+    """The difference of two estimates on the same rows, its SE (0 where it is rounding alone), degrees of freedom."""
+    se = float(np.linalg.norm(one.scores - two.scores))
+    return one.value - two.value, se if se > rounding else 0.0, min(one.df, two.df)

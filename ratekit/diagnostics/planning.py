@@ -16,8 +16,7 @@ from ratekit.estimators import (
     ESTIMANDS,
     ESTIMATORS,
     Floats,
-    clustered_mean,
-    pooled_sd,
+    effects,
     refuse_level,
     row_values,
     rows_used,
@@ -51,11 +50,12 @@ def plan(
     From what the rows at hand vary by: n_needed = n (se_now / se_wanted)^2, at the present rows per prompt and share
     of treated rows. Columns: attribute, reward_model, estimator, estimand, se_now, se_wanted, n, n_needed, n_more,
     prompts_more, rewrites_more (the passes that the estimator reads, for each further row). For `apart` se_wanted =
-    `abs(difference)` / (z(1 - alpha/2) + z(power)). With `two_phase` also explained, the share R^2 of the
-    differences' variance that the originals predict, and rows_two_phase, how many of the N originals at hand need
-    rewrites for the same SE: N (1 - R^2) / (N/n_needed - R^2), where n_needed < N (NaN elsewhere).
-    The SE itself is estimated from n rows: expect n_needed to be right
-    within about 2/sqrt(2n), 14 % at 100 rows.
+    `abs(difference)` / (z(1 - alpha/2) + z(power)). In SDs se_now is the `se_sd` of `estimate`, the SD's own
+    uncertainty counted. With `two_phase` also explained, the share R^2 of the differences' variance that the originals
+    predict, and rows_two_phase, how many of the N originals at hand need rewrites for the same SE: with V the variance
+    of a row's difference and D what the SD adds, V (1 - R^2) / (se_wanted^2 - V R^2 / N - D), NaN unless that is
+    under N. An estimate without an SE (a class of one cluster) has a plan of NaN. The SE itself is estimated from n
+    rows: expect n_needed to be right within about 2/sqrt(2n), 14 % at 100 rows.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def plan(
     >>> ds = rk.score(rk.load("reviews", attribute="sentiment"), "vader", progress=False)
     >>> plan = rk.plan(ds, se=0.05)
     >>> plan[["n", "n_needed", "n_more", "rewrites_more"]].iloc[0].tolist()
-    [160, 546, 386, 772]
+    [160, 899, 739, 1478]
     """
     import pandas as pd
 
@@ -118,11 +118,7 @@ def plan(
                     "rewrites_more": more * passes}  # fmt: skip
         else:
             row |= dict.fromkeys(("n_needed", "n_more", "prompts_more", "rewrites_more"), math.nan)
-        if two_phase and "explained" in row:
-            originals, explained = row.pop("rows_two_phase"), row.pop("explained")
-            saved = originals / row["n_needed"] - explained if row["n_needed"] < originals else math.nan
-            row |= {"explained": explained, "rows_two_phase": originals * (1 - explained) / saved}
-        found.append(row)
+        found.append(row | {c: row.pop(c) for c in ("explained", "rows_two_phase") if c in row})
     if not found:
         raise InputError(
             f"plan: the rows have no {estimator} {estimand.upper()} (rewards, or one of the two classes, are missing), "
@@ -151,24 +147,26 @@ def _single(ds: Any, wanted: float, estimator: str, estimand: str, unit: str, tw
         known = original_features(ds, matrix[:, 0]) if two_phase and matrix.shape[1] else None
         for group in groups(ds):
             r = matrix[group.rows]
-            if estimand == "ate" and (group.treated.all() or not group.treated.any()):
+            found = effects(r, group.treated, group.clusters)
+            e = found.get(estimator, estimand)
+            if e is None:
                 continue
-            values, codes = row_values(r, group.treated, group.clusters, estimator, estimand)
-            if not len(values):
-                continue
-            scale = pooled_sd(r[:, 0], group.treated) if unit == "sd" else 1.0
-            if not scale > 0:
+            if unit == "sd" and not found.reward_sd > 0:
                 raise InputError(
                     f"plan: {reward_name(column)} has no reward SD (its originals are not scored, or all alike); "
                     "give se in its own units with unit='reward'"
                 )
-            _, se, n_clusters, *_ = clustered_mean(values, codes)
+            scale, se = (found.reward_sd, e.se_sd) if unit == "sd" else (1.0, e.se)
             rows.append({**group.labels, "reward_model": reward_name(column), "estimator": estimator,
-                         "estimand": estimand, "se_now": se / scale if se > 0 else math.nan, "se_wanted": wanted,
-                         "n": len(values), "n_clusters": n_clusters})  # fmt: skip
+                         "estimand": estimand, "se_now": se, "se_wanted": wanted, "n": e.n,
+                         "n_clusters": e.n_clusters})  # fmt: skip
             if known is not None:
-                rows[-1] |= {"explained": _explained(known[group.rows], r, group, estimator, estimand),
-                             "rows_two_phase": len(group.rows)}  # fmt: skip
+                explained = _explained(known[group.rows], r, group, estimator, estimand)
+                originals, own = len(group.rows), (e.se / scale) ** 2
+                # Of the variance that is wanted, what the originals leave: their share of the differences', the SD's.
+                left = wanted**2 - own * e.n / originals * explained - (se**2 - own)
+                needed = e.n * own * (1 - explained) / left if left > 0 else math.nan
+                rows[-1] |= {"explained": explained, "rows_two_phase": needed if needed < originals else math.nan}
     return rows
 
 
