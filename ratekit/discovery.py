@@ -293,7 +293,7 @@ def discover(
     cache = cache or (folder / "rewrites" if folder is not None else None)
     ds = load(data)
     ds = ds.remove_columns([c for c in columns_of(ds) if c not in (PROMPT_ID, PROMPT, RESPONSE)])
-    function = make_reward(reward) if isinstance(reward, str | Path) else reward
+    function = make_reward(reward)
     search = _Search(
         function, name or default_name(reward), ds, rewriter, budget, n_screen, n_confirm, seed, cache,
         options or Options(), meter or Meter(), folder,

@@ -316,7 +316,7 @@ def score(
     [44.0, 125.0, 72.0, 167.0]
     """
     ds = rows_for("score", ds)
-    rewards = list(reward) if isinstance(reward, list | tuple) else [reward]
+    rewards: list[Any] = list(reward) if isinstance(reward, list | tuple) else [reward]
     names = [name] if isinstance(name, str) else list(name) if name is not None else [default_name(r) for r in rewards]
     if len(names) != len(rewards) or not rewards:
         raise InputError(f"score: {len(names)} names were given for {len(rewards)} rewards")
@@ -325,10 +325,7 @@ def score(
         raise InputError(f"score: two rewards have the name {twice!r}; tell them apart with name=[...]")
     told = options_for(rewards, adapter=adapter, truncation=truncation, trust_remote_code=trust_remote_code)
     for one, column, options in zip(rewards, names, told, strict=True):
-        made: Any = make_reward(one, **options) if isinstance(one, str | Path) else one
-        if not callable(made):
-            raise InputError(f"a reward is a callable, a name or a path; got {type(made).__name__}")
-        ds = _scored(ds, made, column, cache, progress)
+        ds = _scored(ds, make_reward(one, **options), column, cache, progress)
     return ds
 
 

@@ -32,7 +32,7 @@ from ratekit.columns import MAX_COLUMNS
 from ratekit.errors import InputError, shorten
 from ratekit.rewriting.archive import faults
 from ratekit.schema import ATTRIBUTE, MEASURE_PREFIX, REWARD_PREFIX, REWRITER, REWRITES, columns_of
-from ratekit.scoring import REWARD_MODELS, find_reward
+from ratekit.scoring import REWARD_MODELS, kind_of
 from ratekit.sources.public import SOURCES
 from ratekit.stages import score
 from ratekit.tables import as_csv
@@ -232,7 +232,7 @@ def _rewards(ds: Dataset, record: Mapping[str, Any], given: Mapping[str, Any], u
             yield f"dataset: the rewards {name!r} are missing"
             continue
         known = given.get(name)
-        if known is None and spec in REWARD_MODELS and callable(find_reward(spec)):
+        if known is None and spec in REWARD_MODELS and kind_of(spec) == "a function":
             known = spec
         if known is None:
             unchecked.append(f"rewards {name!r} ({shorten(spec, 60)}): give it to score the texts again")

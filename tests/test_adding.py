@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from ratekit.cli import main
 from ratekit.estimators import ESTIMATORS, Estimator
 from ratekit.measures import MEASURES
 from ratekit.rewriting.rules import RULES
+from ratekit.scoring import FORMS, Form, NamedReward, default_name, kind_of
 from ratekit.sources.public import Source
 
 
@@ -109,3 +111,30 @@ def test_an_estimator_walks_every_surface(monkeypatch, tmp_path, capsys):
         assert "rate_both" in capsys.readouterr().out
     for look, asked in ((rk.refusal_bounds, {}), (rk.plan, {"se": 0.1})):
         assert len(look(ds, estimator="rate_both", **asked))
+
+
+def test_a_kind_of_reward_walks_every_surface(monkeypatch, tmp_path, capsys):
+    def read(name, rest):
+        if not rest:
+            raise rk.InputError(f"{name}: which letter? Write {FORMS['letter'].about}")
+        return NamedReward(name, "a function", f"letter-{rest}", (), lambda: partial(counted, rest))
+
+    def counted(letter, prompts, responses):
+        return [float(r.count(letter)) for r in responses]
+
+    monkeypatch.setitem(FORMS, "letter", Form("how often a letter stands in the text (letter:LETTER)", read))
+    command = ["audit", "--data", "reviews", "-a", "length", "--rewriter", "rules", "--out", str(tmp_path / "audit")]
+    assert main([*command, "-r", "letter:e", "-r", "letter:q"]) == 0
+    assert "letter-e" in capsys.readouterr().out
+    found = rk.Audit.load(tmp_path / "audit")
+    assert found.provenance["rewards"] == {"letter-e": "letter:e", "letter-q": "letter:q"}
+    row = found.dataset[0]
+    assert row["reward/letter-e"][0] == row["response"].count("e")
+    assert (kind_of("letter:e"), default_name("letter:e")) == ("a function", "letter-e")
+    assert rk.score(found.dataset, "letter:z", progress=False)["reward/letter-z"][0][0] == row["response"].count("z")
+    with pytest.raises(rk.InputError, match="has no meaning here"):
+        rk.score(found.dataset, "letter:z", truncation="response")
+    assert main([*command[:-1], str(tmp_path / "other"), "-r", "letter:"]) == 2
+    assert "letter:LETTER" in capsys.readouterr().err
+    assert main([*command[:-1], str(tmp_path / "other"), "-r", "leter:e"]) == 2
+    assert "letter:..." in capsys.readouterr().err

@@ -11,7 +11,7 @@ import pytest
 import tiny
 
 from ratekit.errors import InputError, WorkError
-from ratekit.scoring import find_reward, make_reward
+from ratekit.scoring import make_reward, read_reward
 
 
 def reward_of(prompt, response):
@@ -298,8 +298,8 @@ def test_a_wrong_form_says_how_it_is_written(name):
 
 
 def test_forms_are_found_before_any_work():
-    assert find_reward("judge:org/model") == "judge:org/model"
-    assert find_reward("dpo:a/b,c/d") == "dpo:a/b,c/d"
+    assert read_reward("judge:org/model").places == ("org/model",)
+    assert read_reward("dpo:a/b,c/d").places == ("a/b", "c/d")
 
 
 # --- check-reward ------------------------------------------------------------------------------------------

@@ -16,8 +16,8 @@ from ratekit.errors import WorkError
 from ratekit.fingerprints import code_print, digest
 from ratekit.labellers import Attribute
 from ratekit.lora import base_folder, is_adapter, read_config
-from ratekit.scoring import FORMS, find_reward, make_reward
-from ratekit.scoring.llm_judges import is_asked
+from ratekit.redaction import redact
+from ratekit.scoring import NamedReward, read_reward
 
 log = logging.getLogger("ratekit")
 
@@ -65,23 +65,18 @@ def reward_print(reward: Any) -> str:
     >>> reward_print(lambda p, r: [len(x) for x in r]) == reward_print(lambda p, r: [2 * len(x) for x in r])
     False
     """
-    if not isinstance(reward, str | Path):
+    if not isinstance(reward, str | Path | NamedReward):
         own = getattr(reward, "fingerprint", None)
         return code_print(own) if isinstance(own, Mapping | str) else code_print(reward)
-    found = find_reward(reward)
-    if callable(found):
-        return code_print(found)
-    form, colon, rest = found.partition(":")
-    if not (colon and form in FORMS):
-        return _model(found)
-    if form == "served" or is_asked(rest):
+    named = read_reward(reward)
+    if not named.places:  # a function, or what is behind a server
         try:
-            return reward_print(make_reward(found))
+            return reward_print(named.make())
         except WorkError as e:
-            log.warning("%s cannot be asked whether it is the model that it was (%s)", found, e)
+            log.warning("%s cannot be asked whether it is the model that it was (%s)", redact(named.spec), e)
             return BY_NAME
-    parts = [_model(part) for part in rest.split(",")]
-    return BY_NAME if set(parts) == {BY_NAME} else digest(*parts)
+    parts = [_model(place) for place in named.places]
+    return BY_NAME if set(parts) == {BY_NAME} else parts[0] if len(parts) == 1 else digest(*parts)
 
 
 def attribute_print(attribute: Attribute) -> str:

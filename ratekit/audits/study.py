@@ -39,7 +39,7 @@ from ratekit.schema import (
     reward_columns,
     reward_name,
 )
-from ratekit.scoring import default_name, find_reward, options_for
+from ratekit.scoring import NamedReward, default_name, options_for, read_reward
 from ratekit.scoring.base import Reward
 from ratekit.sources.labels import flattened, with_description, without
 from ratekit.sources.loading import load, sample
@@ -316,7 +316,7 @@ def carry_out(
         log.warning("changed since this run was made: %s; its rows are made again", ", ".join(stale))
     if ds is None or stale or settings.options.retry_failed or (record.get("rewriting") or {}).get("stopped"):
         if folder is not None:
-            on_disk.begin(folder, record, [r if isinstance(r, str) else name for name, r in named.items()])
+            on_disk.begin(folder, record, [r.spec if isinstance(r, NamedReward) else name for name, r in named.items()])
         meter = meter or Meter()
         ds = rows(meter)
         kept = [reward_name(c) for c in reward_columns(columns_of(ds))]
@@ -327,10 +327,8 @@ def carry_out(
         _keep(folder, ds, record)
     prints = record.setdefault("reward_prints", {})
     for name, reward in named.items():
-        now, spec = (
-            reward_print(reward),
-            (specs or {}).get(name) or _spec(reward if isinstance(reward, str | Path) else name),
-        )
+        now = reward_print(reward)
+        spec = (specs or {}).get(name) or redact(reward.spec if isinstance(reward, NamedReward) else name)
         if REWARD_PREFIX + name in columns_of(ds) and record["rewards"].get(name) == spec:
             if not changed({name: prints.get(name, "")}, {name: now}):
                 continue
@@ -374,28 +372,27 @@ def one_or_more(given: Any) -> tuple[Any, ...]:
 
 
 def names_of(rewards: Any) -> dict[str, Any]:
-    """Each reward under the name of its column; InputError for an unknown reward or a name that two would share.
+    """Each reward, read, under the name of its column; InputError for an unknown one or a name that two would share.
 
     Called before any work is done, so that a misspelt reward is not found after the rewriting.
 
     Examples
     --------
-    >>> names_of(["vader", "words"])
-    {'vader': 'vader', 'words': 'words'}
+    >>> {name: reward.kind for name, reward in names_of(["vader", "org/model"]).items()}
+    {'vader': 'a function', 'org/model': 'a model of the hub'}
     """
     if isinstance(rewards, Mapping):
-        named = dict(rewards)
-    else:
-        several = one_or_more(rewards)
-        names = [default_name(reward) for reward in several]
-        for name in names:
-            if names.count(name) > 1:
-                raise InputError(f"two rewards are called {name!r}, and one would replace the other; rename a folder")
-        named = dict(zip(names, several, strict=True))
-    for reward in named.values():
-        if not callable(reward):
-            find_reward(reward)
-    return named
+        return {name: _read(reward) for name, reward in rewards.items()}
+    several = [_read(reward) for reward in one_or_more(rewards)]
+    names = [default_name(reward) for reward in several]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"two rewards are called {name!r}, and one would replace the other; rename a folder")
+    return dict(zip(names, several, strict=True))
+
+
+def _read(reward: Any) -> Any:
+    return reward if callable(reward) else read_reward(reward)
 
 
 class Labelled(NamedTuple):

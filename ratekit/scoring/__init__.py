@@ -1,4 +1,7 @@
-"""Rewards by name: `vader`, a model folder, a hub id, `judge:MODEL`. Adding one is one literal in `REWARD_MODELS`.
+"""Rewards by name: `vader`, a model folder, a hub id, `judge:MODEL`.
+
+Adding one is one literal in `REWARD_MODELS`, a kind that takes more than a name one in `FORMS`. A name is read once
+(`read_reward`), into a record of its kind, its column's name, its models and how it is made.
 
 A reward is a plain callable, (prompts, responses) -> (n,) float64.
 """
@@ -7,9 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,17 +41,6 @@ REWARD_MODELS: dict[str, Reward | Adapter] = {
     **HUB,
 }
 
-# Rewards that take more than a name, as in judge:MODEL.
-FORMS: dict[str, str] = {
-    "judge": "a language model asked whether the response is good (judge:MODEL), or for a score by a rubric, behind a "
-    "server (judge:openai:MODEL,rubric=FILE,scale=1-10,criteria=A+B,repeats=K)",
-    "pairwise": "a language model asked which of two responses is better (pairwise:MODEL,REFERENCES; the file holds "
-    "prompt and response, the one that others are compared with; pairwise:openai:MODEL,REFERENCES behind a server)",
-    "dpo": "the reward implicit in a model trained by preference (dpo:POLICY,REFERENCE)",
-    "served": "a scorer behind a server (served:http://HOST:PORT/classify, or /score, /pooling, /predict, /get_reward; "
-    "served:URL,MODEL names the model, served:URL,MODEL,TOKENIZER sends text in that tokenizer's chat template)",
-}
-
 # What each kind of reward can be told beside its name.
 _READS = ("adapter", "truncation", "trust_remote_code")
 _RUN_HERE = ("truncation", "trust_remote_code")
@@ -62,8 +55,24 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 }
 
 
-def find_reward(reward: str | Path) -> Reward | str:
-    """The reward of that name, or the folder, hub id or form of a model that is still to be loaded.
+@dataclass(frozen=True)
+class NamedReward:
+    """A reward that was named, read once.
+
+    `spec` is the name as it was given, `kind` one of `OPTIONS`, `column` the name that its column gets, `places`
+    the folders and hub ids of the models that it is made of (none for a function and for what a server answers), and
+    `make` makes it of the options of its kind.
+    """
+
+    spec: str
+    kind: str
+    column: str
+    places: tuple[str, ...]
+    make: Callable[..., Reward]
+
+
+def read_reward(reward: str | Path | NamedReward) -> NamedReward:
+    """What a reward's name says; nothing is loaded but a function of the user's own.
 
     Raises
     ------
@@ -72,36 +81,132 @@ def find_reward(reward: str | Path) -> Reward | str:
 
     Examples
     --------
-    >>> find_reward("org/model")
-    'org/model'
+    >>> found = read_reward("org/model")
+    >>> found.kind, found.column, found.places
+    ('a model of the hub', 'org/model', ('org/model',))
+    >>> read_reward("judge:openai:gpt-4o").kind
+    'a model behind a server'
     """
+    if isinstance(reward, NamedReward):
+        return reward
     name = str(reward)
     known = REWARD_MODELS.get(name)
     if known is not None and not isinstance(known, Adapter):
-        return known
+        return NamedReward(name, "a function", name, (), partial(_known, known))
     if is_object_spec(name):
         own = load_object(name)
         if not callable(own):
             raise InputError(
                 f"{name} is of type {type(own).__name__}; a reward is (prompts, responses) -> (n,) numbers"
             )
-        return cast(Reward, own)
+        return NamedReward(name, "a function", name.rpartition(":")[2], (), partial(_known, cast(Reward, own)))
     form, colon, rest = name.partition(":")
     if colon and form in FORMS:
-        if form == "served" and not rest.startswith(("http://", "https://")):
-            raise InputError(f"{name}: the address of the server is missing; write {FORMS[form]}")
-        if form in ("judge", "pairwise") and is_asked(rest):
-            from_spec(name)  # what is wrong with it is better known before any work
-            return name
-        if form == "pairwise":
-            model, comma, references = rest.rpartition(",")
-            if not comma or not Path(references).expanduser().exists():
-                raise InputError(f"{name}: a file of reference responses is needed; write {FORMS[form]}")
-            return f"{form}:{_model(model)},{references}"
-        if form == "dpo" and len(rest.split(",")) != 2:
-            raise InputError(f"{name}: two models are needed; write {FORMS[form]}")
-        return name if form == "served" else f"{form}:" + ",".join(_model(part) for part in rest.split(","))
-    return _model(name)
+        return FORMS[form].read(name, rest)
+    place = _model(name)
+    folder = Path(place)
+    column = folder.resolve().name if folder.is_dir() and name not in REWARD_MODELS else name
+    kind = "a model's folder" if folder.is_dir() else "a model of the hub"
+    return NamedReward(name, kind, column, (place,), partial(_run, place))
+
+
+def _known(reward: Reward) -> Reward:
+    return reward
+
+
+def _run(place: str, adapter: str | Adapter | None = None, **options: Any) -> Reward:
+    from ratekit.scoring.model import RewardModel
+
+    return RewardModel(place, adapter, **options)
+
+
+def _served(name: str, rest: str) -> NamedReward:
+    if not rest.startswith(("http://", "https://")):
+        raise InputError(f"{name}: the address of the server is missing; write {FORMS['served'].about}")
+    url, model, tokenizer = (*(part or None for part in rest.split(",")), None, None)[:3]
+
+    def make() -> Reward:
+        from ratekit.scoring.served import ServedReward
+
+        return ServedReward(url or "", model=model, tokenizer=tokenizer)
+
+    return NamedReward(name, "a model behind a server", redact(name), (), make)  # a token in its address
+
+
+def _asked(name: str) -> NamedReward:
+    from_spec(name)  # what is wrong with it is better known before any work
+    return NamedReward(name, "a model behind a server", judge_name(name), (), partial(from_spec, name))
+
+
+def _judge(name: str, rest: str) -> NamedReward:
+    if is_asked(rest):
+        return _asked(name)
+    place = _model(rest)
+
+    def make(adapter: str | Adapter | None = None, **options: Any) -> Reward:
+        asks = JUDGE if adapter is None else named_adapter(adapter) if isinstance(adapter, str) else adapter
+        if asks.reads != "yes_no":
+            raise InputError(f"{name} is a judge, which is not read as {asks.name!r}; leave the adapter out")
+        return _run(place, asks, **options)
+
+    return NamedReward(name, "a judge that is run here", name, (place,), make)
+
+
+def _pairwise(name: str, rest: str) -> NamedReward:
+    if is_asked(rest):
+        return _asked(name)
+    model, comma, references = rest.rpartition(",")
+    folder = Path(references).expanduser()
+    if not comma or not folder.exists():
+        raise InputError(f"{name}: a file of reference responses is needed; write {FORMS['pairwise'].about}")
+    place = _model(model)
+
+    def make(**options: Any) -> Reward:
+        from ratekit.scoring.judges import PairwiseJudge
+
+        return PairwiseJudge(place, folder, **options)
+
+    return NamedReward(name, "a judge of pairs", name, (place, str(folder)), make)
+
+
+def _dpo(name: str, rest: str) -> NamedReward:
+    if len(rest.split(",")) != 2:
+        raise InputError(f"{name}: two models are needed; write {FORMS['dpo'].about}")
+    policy, reference = map(_model, rest.split(","))
+
+    def make(**options: Any) -> Reward:
+        from ratekit.scoring.judges import DpoReward
+
+        return DpoReward(policy, reference, **options)
+
+    return NamedReward(name, "a pair of models", name, (policy, reference), make)
+
+
+class Form(NamedTuple):
+    """A kind of reward that takes more than a name: what is said of it, and how (name, after the colon) is read."""
+
+    about: str
+    read: Callable[[str, str], NamedReward]
+
+
+FORMS: dict[str, Form] = {
+    "judge": Form(
+        "a language model asked whether the response is good (judge:MODEL), or for a score by a rubric, behind a "
+        "server (judge:openai:MODEL,rubric=FILE,scale=1-10,criteria=A+B,repeats=K)",
+        _judge,
+    ),
+    "pairwise": Form(
+        "a language model asked which of two responses is better (pairwise:MODEL,REFERENCES; the file holds "
+        "prompt and response, the one that others are compared with; pairwise:openai:MODEL,REFERENCES behind a server)",
+        _pairwise,
+    ),
+    "dpo": Form("the reward implicit in a model trained by preference (dpo:POLICY,REFERENCE)", _dpo),
+    "served": Form(
+        "a scorer behind a server (served:http://HOST:PORT/classify, or /score, /pooling, /predict, /get_reward; "
+        "served:URL,MODEL names the model, served:URL,MODEL,TOKENIZER sends text in that tokenizer's chat template)",
+        _served,
+    ),
+}
 
 
 def _model(name: str) -> str:
@@ -123,18 +228,10 @@ def kind_of(reward: Any) -> str:
 
     Examples
     --------
-    >>> kind_of("vader"), kind_of("org/model"), kind_of("judge:openai:gpt-4o")
-    ('a function', 'a model of the hub', 'a model behind a server')
+    >>> kind_of("vader"), kind_of("org/model")
+    ('a function', 'a model of the hub')
     """
-    found = find_reward(reward) if isinstance(reward, str | Path) else reward
-    if not isinstance(found, str):
-        return "a function"
-    form, colon, rest = found.partition(":")
-    if not colon or form not in FORMS:
-        return "a model's folder" if Path(found).is_dir() else "a model of the hub"
-    if form == "served" or is_asked(rest):
-        return "a model behind a server"
-    return {"judge": "a judge that is run here", "pairwise": "a judge of pairs"}.get(form, "a pair of models")
+    return read_reward(reward).kind if isinstance(reward, str | Path | NamedReward) else "a function"
 
 
 def options_for(rewards: Sequence[Any], **told: Any) -> list[dict[str, Any]]:
@@ -154,8 +251,7 @@ def options_for(rewards: Sequence[Any], **told: Any) -> list[dict[str, Any]]:
     given = {k: v for k, v in told.items() if v is not None and v is not False and (k, v) != ("truncation", "prompt")}
     for option, value in given.items():
         if not any(option in OPTIONS[kind] for kind in kinds):
-            names = [str(getattr(r, "__name__", r if isinstance(r, str | Path) else type(r).__name__)) for r in rewards]
-            named = "; ".join(f"{redact(name)} is {kind}" for name, kind in zip(names, kinds, strict=True))
+            named = "; ".join(f"{redact(_shown(r))} is {kind}" for r, kind in zip(rewards, kinds, strict=True))
             word = option.replace("_", "-")
             raise InputError(
                 f"{word}={getattr(value, 'name', value)} has no meaning here and would be passed over: {named}"
@@ -163,8 +259,14 @@ def options_for(rewards: Sequence[Any], **told: Any) -> list[dict[str, Any]]:
     return [{option: value for option, value in given.items() if option in OPTIONS[kind]} for kind in kinds]
 
 
+def _shown(reward: Any) -> str:
+    if isinstance(reward, NamedReward):
+        return reward.spec
+    return str(reward if isinstance(reward, str | Path) else getattr(reward, "__name__", type(reward).__name__))
+
+
 def make_reward(
-    reward: str | Path,
+    reward: str | Path | NamedReward | Reward,
     *,
     adapter: str | Adapter | None = None,
     revision: str | None = None,
@@ -172,12 +274,12 @@ def make_reward(
     truncation: str = "prompt",
     trust_remote_code: bool = False,
 ) -> Reward:
-    """The reward of that name: one of `REWARD_MODELS`, a local model folder, a hub id, or one of `FORMS`.
+    """The reward of that name: one of `REWARD_MODELS`, a local model folder, a hub id, one of `FORMS`; or a callable.
 
     Parameters
     ----------
     reward
-        The name.
+        The name, what `read_reward` read of it, or a callable, which is the reward itself.
     adapter
         How a model is read (`ADAPTERS`, or "token:TOKEN"), where it is not known and should not be guessed; to choose
         its device or length make a `RewardModel` yourself and pass that.
@@ -198,37 +300,16 @@ def make_reward(
     >>> float(make_reward("words")(["Why?"], ["It just is."])[0])
     3.0
     """
-    options_for(
-        [reward], adapter=adapter, revision=revision, dtype=dtype, truncation=truncation,
+    found: Any = read_reward(reward) if isinstance(reward, str | Path) else reward
+    (told,) = options_for(
+        [found], adapter=adapter, revision=revision, dtype=dtype, truncation=truncation,
         trust_remote_code=trust_remote_code,
     )  # fmt: skip
-    found = find_reward(reward)
-    if not isinstance(found, str):
-        return found
-    from ratekit.scoring.judges import DpoReward, PairwiseJudge
-    from ratekit.scoring.model import RewardModel
-    from ratekit.scoring.served import ServedReward
-
-    form, _, rest = found.partition(":")
-    if form == "served":
-        url, model, tokenizer = (*(part or None for part in rest.split(",")), None, None)[:3]
-        return ServedReward(url or "", model=model, tokenizer=tokenizer)
-    if form in ("judge", "pairwise") and is_asked(rest):
-        return from_spec(found)
-    if form == "dpo":
-        return DpoReward(*rest.split(","), truncation=truncation, trust_remote_code=trust_remote_code)
-    if form == "pairwise":
-        model, _, references = rest.rpartition(",")
-        folder = Path(references).expanduser()
-        return PairwiseJudge(model, folder, truncation=truncation, trust_remote_code=trust_remote_code)
-    if form == "judge":
-        asks = JUDGE if adapter is None else named_adapter(adapter) if isinstance(adapter, str) else adapter
-        if asks.reads != "yes_no":
-            raise InputError(f"{found} is a judge, which is not read as {asks.name!r}; leave the adapter out")
-        return RewardModel(rest, asks, truncation=truncation, trust_remote_code=trust_remote_code)
-    return RewardModel(
-        found, adapter, revision=revision, dtype=dtype, truncation=truncation, trust_remote_code=trust_remote_code
-    )
+    if isinstance(found, NamedReward):
+        return found.make(**told)
+    if not callable(found):
+        raise InputError(f"a reward is a callable, a name or a path; got {type(found).__name__}")
+    return cast(Reward, found)
 
 
 def default_name(reward: Any) -> str:
@@ -237,18 +318,10 @@ def default_name(reward: Any) -> str:
     Raises
     ------
     InputError
-        For a lambda.
+        For a lambda, and for a name that can be no reward.
     """
-    if is_object_spec(reward):
-        return str(reward).rpartition(":")[2]
-    form, _, rest = str(reward).partition(":") if isinstance(reward, str) else ("", "", "")
-    if form in ("judge", "pairwise") and is_asked(rest):
-        return judge_name(str(reward))
-    if isinstance(reward, str | Path):
-        if form == "served":
-            return redact(reward)  # a token in its address
-        path = Path(reward).expanduser()
-        return path.resolve().name if path.is_dir() and str(reward) not in REWARD_MODELS else str(reward)
+    if isinstance(reward, str | Path | NamedReward):
+        return read_reward(reward).column
     while isinstance(reward, partial):
         reward = reward.func
     name = getattr(reward, "__name__", None) or getattr(reward, "name", None) or type(reward).__name__
@@ -258,6 +331,6 @@ def default_name(reward: Any) -> str:
 
 
 __all__ = [
-    "ADAPTERS", "FORMS", "OPTIONS", "REWARD_MODELS", "Adapter", "default_name", "find_reward", "kind_of", "make_reward",
-    "options_for",
+    "ADAPTERS", "FORMS", "OPTIONS", "REWARD_MODELS", "Adapter", "Form", "NamedReward", "default_name", "kind_of",
+    "make_reward", "options_for", "read_reward",
 ]  # fmt: skip

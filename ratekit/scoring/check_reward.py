@@ -14,7 +14,7 @@ import numpy as np
 
 from ratekit.errors import InputError
 from ratekit.schema import prompt_text
-from ratekit.scoring import make_reward, options_for
+from ratekit.scoring import make_reward
 from ratekit.scoring.forward import TOLERANCE, spread
 from ratekit.scoring.judges import PairwiseJudge, position_gap
 from ratekit.scoring.model import LEAST_MASS, PROBE, RewardModel
@@ -70,11 +70,9 @@ def check_reward(
     """
     import pandas as pd
 
-    found: Any = model
-    if isinstance(found, str | Path):
-        found = make_reward(found, adapter=adapter, revision=revision, dtype=dtype, trust_remote_code=trust_remote_code)
-    else:
-        options_for([found], adapter=adapter, revision=revision, dtype=dtype, trust_remote_code=trust_remote_code)
+    found: Any = make_reward(
+        model, adapter=adapter, revision=revision, dtype=dtype, trust_remote_code=trust_remote_code
+    )
     reward = found.model if isinstance(found, PairwiseJudge) else found
     if not isinstance(reward, RewardModel):
         raise InputError(f"{model} is not a model that is run here, so there is nothing to check")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ratekit.errors import InputError, unknown
+from ratekit.errors import unknown
 from ratekit.estimators import Floats, clustered_mean, effects, row_values
 from ratekit.scoring import default_name, make_reward
 from ratekit.scoring.base import Reward
@@ -64,9 +64,7 @@ def calibrate(
     """
     import pandas as pd
 
-    function = make_reward(reward) if isinstance(reward, str | Path) else reward
-    if not callable(function):
-        raise InputError(f"a reward is a callable, a name or a path; got {type(function).__name__}")
+    function = make_reward(reward)
     name = name or default_name(reward)
     rows = []
     for world in [worlds] if isinstance(worlds, TextWorld) else worlds:
@@ -195,7 +193,7 @@ def sweep(
         label, steps = design, DESIGNS[design]
     else:
         label, steps = design.about, design
-    function = make_reward(reward) if isinstance(reward, str | Path) else reward
+    function = make_reward(reward)
     name = name or default_name(reward)
     rows = []
     for step in steps.steps:

@@ -23,7 +23,7 @@ from ratekit.rewriting.cost import Prices
 from ratekit.rewriting.replay import Replay
 from ratekit.rewriting.rules import RULES
 from ratekit.schema import ATTRIBUTE, RESPONSE, columns_of
-from ratekit.scoring import default_name, find_reward
+from ratekit.scoring import default_name, read_reward
 from ratekit.scoring.base import Reward
 from ratekit.sources.loading import rows_for
 from ratekit.widgets import attribute_draft, attribute_trials, dashboard_html, explorer_html, explorer_rows
@@ -102,7 +102,7 @@ class AttributeLab(StaticView):
         if attribute is not None and attribute not in ATTRIBUTES:
             raise unknown("attribute", attribute, ATTRIBUTES)
         if isinstance(reward, str):
-            find_reward(reward)  # a misspelt reward is better known before any rewriting
+            read_reward(reward)  # a misspelt reward is better known before any rewriting
         if prices is not None and len(prices) != 2:
             raise InputError(f"prices={prices}: two numbers were expected, money per million tokens in and out")
         self.ds, self.rewriter, self.reward = ds, rewriter, reward
