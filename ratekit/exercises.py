@@ -94,7 +94,7 @@ def choice(right: str, *others: str) -> Callable[[Any], bool]:
     options = sorted((right, *others))
 
     def is_right(answer: Any) -> bool:
-        said = _spaced(answer) if isinstance(answer, str) else None
+        said = _spaced(answer) if isinstance(answer, str) else ""
         if said not in map(_spaced, options):
             listed = ", ".join(f'"{option}"' for option in options)
             raise Unfit(f"One of {listed} was expected; this is {described(answer)}.")

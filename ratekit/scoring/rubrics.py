@@ -103,7 +103,7 @@ class Scale:
         if isinstance(said, tuple):
             return cls(*said)
         if isinstance(said, Mapping):
-            pairs = list(said.items())
+            pairs: list[tuple[str, Any]] = list(said.items())
         elif found := re.fullmatch(r"\s*(-?\d+)\s*(?:[-–—]|\.\.|to)\s*(-?\d+)\s*", said):
             return cls(int(found[1]), int(found[2]))
         elif not re.search(r"[^\W\d_]", said):
