@@ -153,7 +153,9 @@ def work(args: argparse.Namespace) -> dict[str, Any]:
     import folders
     import studies
     import train
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
     size, out = SIZES[args.size], args.out
     if args.step == "models":
         found = {
