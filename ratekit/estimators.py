@@ -408,7 +408,7 @@ class Sizes:
         return self._factor * sums if self.n_clusters >= 2 else np.full(len(sums), np.nan)
 
 
-def clustered_mean(values: Floats, clusters: Ints, magnitude: float = 0.0, precision: float = 1e-14) -> Mean:
+def clustered_mean(values: Floats, clusters: Ints, rounding: float = 0.0) -> Mean:
     """Mean of `values` (n,), its cluster-robust SE, the number of clusters G, and degrees of freedom.
 
     CR2: SE^2 = sum_g S_g^2 / (1 - h_g) / n^2 with S_g the sum of (d_i - mean) over cluster g and h_g = n_g/n its share
@@ -416,7 +416,7 @@ def clustered_mean(values: Floats, clusters: Ints, magnitude: float = 0.0, preci
     correction, and with one row a cluster the SE of a mean. Degrees of freedom by Satterthwaite under independent rows,
     in closed form: 1/df = sum h_g^2 + (sum y_g)^2 - sum y_g^2 with y_g = h_g^2/(1 - h_g); G - 1 for equal clusters,
     fewer where one is large. NaN if G < 2; an SE of exactly 0 if no cluster's mean differs by more than rounding,
-    `precision` of the values or of `magnitude`, the size of the numbers that they are differences of.
+    that of float64 or `rounding`, which is `rounding_of` the numbers that the values are differences of.
 
     Examples
     --------
@@ -429,9 +429,9 @@ def clustered_mean(values: Floats, clusters: Ints, magnitude: float = 0.0, preci
     sizes = Sizes(np.bincount(clusters).astype(float))
     mean = float(values.mean())
     sums = cluster_sums(values - mean, clusters)
-    size = max(magnitude, float(np.abs(values).max()))
+    rounding = max(rounding, 1e-14 * float(np.abs(values).max()))
     se = float(np.linalg.norm(sizes.scores(sums)))
-    if sizes.n_clusters >= 2 and _flat(sums, sizes.sizes, precision * size):
+    if sizes.n_clusters >= 2 and _flat(sums, sizes.sizes, rounding):
         se = 0.0
     return Mean(mean, se, sizes.n_clusters, sizes.df, sizes.largest)
 
@@ -626,7 +626,7 @@ def pooled_sd(r0: ArrayLike, w: ArrayLike) -> float:
 
 
 def _residuals(reward: Floats, treated: Bools) -> tuple[Floats, float]:
-    """What the rewards are above their class means, and the pooled SD; NaN where no class has two rows."""
+    """What the rewards are above their class means, and the pooled SD: 0 where it is rounding, NaN without two rows."""
     residual = np.zeros(len(reward))
     df = 0
     for side in (True, False):
@@ -634,14 +634,18 @@ def _residuals(reward: Floats, treated: Bools) -> tuple[Floats, float]:
         if of.any():
             residual[of] = reward[of] - reward[of].mean()
             df += int(of.sum()) - 1
-    return residual, float(np.sqrt(residual @ residual / df)) if df > 0 else float("nan")
+    if df == 0:
+        return residual, float("nan")
+    sd = float(np.sqrt(residual @ residual / df))
+    return residual, sd if sd > rounding_of(reward) else 0.0
 
 
 class Scale:
     """The SD of the originals' rewards with its own influence, by which effects are put in SDs.
 
     With s the SD and e_i the within-class residual of the reward of original i, the influence of log s is
-    (e_i^2/s^2 - 1)/2. `scores` are its scores by cluster, as those of a mean (`Sizes.scores`).
+    (e_i^2/s^2 - 1)/2. `scores` are its scores by cluster, as those of a mean (`Sizes.scores`). An SD within the
+    rewards' rounding (`rounding_of`) is one of 0.
     """
 
     def __init__(self, r0: Floats, w: Bools, clusters: Ints, n_codes: int) -> None:
@@ -649,9 +653,7 @@ class Scale:
         if not scored.all():
             r0, w, clusters = r0[scored], w[scored], clusters[scored]
         residual, self.sd = _residuals(r0, w)
-        size = float(np.abs(r0).max(initial=0))
-        if not self.sd > 1e-14 * size:
-            self.sd = self.sd if self.sd == 0 or np.isnan(self.sd) else 0.0
+        if not self.sd > 0:
             self.scores, self.df = np.full(n_codes, np.nan), float("nan")
             self.tail = Tail(float("nan"), float("nan"), float("nan"))
             return
@@ -748,8 +750,8 @@ def effects(
     refuse_huge(r)
     codes = np.arange(len(w)) if clusters is None else np.asarray(clusters)
     n_codes = int(codes.max(initial=-1)) + 1
+    precision = precision_of(r)
     scale = Scale(r[:, 0] if r.shape[1] else np.full(len(w), np.nan), w, codes, n_codes)
-    rounding = precision_of(r)
     found: list[Effect] = []
     left_out: list[LeftOut] = []
     by_rows: dict[bytes, Rows] = {}
@@ -775,7 +777,7 @@ def effects(
                 left_out += [LeftOut(name, estimand, why) for estimand in estimator.estimands]
                 continue
             values, rows = _predicted(values, complete, w, codes, features), Rows(w, codes, n_codes)
-        parts = rows.parts(values, rounding * float(np.abs(of[:, passes]).max()), estimator.classes)
+        parts = rows.parts(values, precision * float(np.abs(of[:, passes]).max()), estimator.classes)
         for estimand in estimator.estimands:
             part = parts.get(estimand)
             if part is None:
@@ -878,6 +880,15 @@ def precision_of(rewards: Floats) -> float:
     return 2.5e-7
 
 
+def rounding_of(numbers: Floats) -> float:
+    """What differences of these numbers must exceed to be any: their precision times the largest; NaN is left out.
+
+    >>> rounding_of(np.array([0.5, -4.0, np.nan])), rounding_of(np.array([0.1]))  # 0.1 is no float32 number
+    (1e-06, 1e-15)
+    """
+    return precision_of(numbers) * float(np.nanmax(np.abs(numbers), initial=0))
+
+
 class Part(NamedTuple):
     """An estimate with its scores by cluster, their degrees of freedom, and why there is no SE."""
 
@@ -910,9 +921,8 @@ def part_of(
     if not used.any():
         return None
     of, w, codes = rewards[used][:, : max(passes) + 1], treated[used], clusters[used]
-    rounding = precision_of(rewards) * float(np.abs(of[:, passes]).max())
     rows = Rows(w, codes, max(n_codes, int(clusters.max()) + 1))
-    return rows.parts(how.values(of, w, codes), rounding, how.classes).get(estimand)
+    return rows.parts(how.values(of, w, codes), rounding_of(of[:, passes]), how.classes).get(estimand)
 
 
 class Rows:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
-from ratekit.estimators import Floats, Ints, Sizes, cluster_sums, clustered_mean, refuse_level
+from ratekit.estimators import Floats, Ints, Mean, Part, Sizes, cluster_sums, clustered_mean, refuse_level
 
 LEVEL = 0.95
 BEYOND = 0.1  # of the originals' range: nearer to it is not outside the data
@@ -46,16 +46,18 @@ class Interval(NamedTuple):
         return max(-self.low, self.high) if self.low == self.low else -1.0
 
 
-def mean_interval(values: Floats, clusters: Ints, size: float = 0.0, level: float = LEVEL) -> Interval:
+def mean_interval(values: Floats, clusters: Ints, rounding: float = 0.0, level: float = LEVEL) -> Interval:
     """The mean of `values` with its t interval over clusters; of no width where all values are the same.
 
-    `size` is the magnitude of the numbers that the values are differences of.
+    `rounding` is that of the numbers that the values are differences of (`rounding_of`).
     """
-    mean = clustered_mean(values, clusters, size)
-    if mean.se == 0:
-        return Interval(mean.value, mean.value, mean.value, len(values))
-    low, high, _ = mean.interval(level)
-    return Interval(mean.value, low, high, len(values))
+    return interval_of(clustered_mean(values, clusters, rounding), len(values), level)
+
+
+def interval_of(mean: Mean | Part, n: int, level: float = LEVEL) -> Interval:
+    """The t interval of an estimate from n rows; of no width where its SE is 0."""
+    low, high, _ = (mean.value, mean.value, 1.0) if mean.se == 0 else mean.interval(level)
+    return Interval(mean.value, low, high, n)
 
 
 def share_interval(values: Floats, clusters: Ints, level: float = LEVEL) -> Interval:
@@ -101,18 +103,20 @@ def ratio_interval(top: Floats, bottom: Floats, clusters: Ints, level: float = 0
     >>> [round(float(x), 3) for x in ratio_interval(2 * bottom, bottom, np.arange(4))]
     [2.0, 2.0, 2.0, 4.0]
     """
-    refuse_level(level)
-    n, a, b = len(top), float(top.mean()), float(bottom.mean())
-    value = a / b if b else math.nan
     sizes = Sizes(np.bincount(clusters).astype(float))
-    if sizes.n_clusters < 2:
-        return Interval(value, -math.inf, math.inf, n)
-    scores = np.stack([sizes.scores(cluster_sums(v - v.mean(), clusters)) for v in (top, bottom)])
+    scores = [sizes.scores(cluster_sums(v - v.mean(), clusters)) for v in (top, bottom)]
+    return fieller(float(top.mean()), float(bottom.mean()), np.stack(scores), sizes.df, len(top), level)
+
+
+def fieller(a: float, b: float, scores: Floats, df: float, n: int, level: float = 0.95) -> Interval:
+    """`ratio_interval` of two estimates from their scores by cluster, (2, G); everything where these are NaN."""
+    refuse_level(level)
+    value = a / b if b else math.nan
     (aa, ab), (_, bb) = scores @ scores.T
-    t2 = float(special.stdtrit(sizes.df, 0.5 + level / 2)) ** 2
+    t2 = float(special.stdtrit(df, 0.5 + level / 2)) ** 2
     # (a - q b)^2 <= t^2 var(a - q b), a quadratic in q
     x, y, z = b * b - t2 * bb, a * b - t2 * ab, a * a - t2 * aa
-    if x <= 0:
+    if not x > 0:
         return Interval(value, -math.inf, math.inf, n)
     root = math.sqrt(max(y * y - x * z, 0.0))
     return Interval(value, (y - root) / x, (y + root) / x, n)

@@ -40,6 +40,7 @@ from ratekit.estimators import (
     convergence,
     late_convergence,
     pooled_sd,
+    rounding_of,
     rows_used,
     wald,
     with_interval,
@@ -283,10 +284,10 @@ def own_drift(own: Floats, treated: Bools, clusters: Ints) -> dict[bool, Interva
         return {}
     moved = np.where(treated, 1.0, -1.0) * (own[:, 2] - own[:, 1])
     dose = abs(float(np.nanmean(moved))) if np.isfinite(moved).any() else 0.0
-    size, found = float(np.nanmax(np.abs(own), initial=0)), {}
+    rounding, found = rounding_of(own), {}
     for side in (True, False):
         of = treated == side
-        drift = _mean(own[of, 3] - own[of, 1], clusters[of], size)
+        drift = _mean(own[of, 3] - own[of, 1], clusters[of], rounding)
         if drift is not None:
             found[side] = drift.parts_of(dose)
     return found
@@ -323,14 +324,14 @@ def law(rewards: Floats, clusters: Ints) -> float:
 
 def _drift(r: Floats, clusters: Ints) -> Interval:
     """The interval of m1 - m3 within a class; everything where nothing is known."""
-    found = _mean(r[:, 1] - r[:, 3], clusters, float(np.nanmax(np.abs(r), initial=0)))
+    found = _mean(r[:, 1] - r[:, 3], clusters, rounding_of(r))
     return found or Interval(np.nan, -np.inf, np.inf, 0)
 
 
-def _mean(values: Floats, clusters: Ints, size: float) -> Interval | None:
+def _mean(values: Floats, clusters: Ints, rounding: float) -> Interval | None:
     """The mean of what is known; None where nothing is."""
     known = np.isfinite(values)
-    return mean_interval(values[known], clusters[known], size) if known.any() else None
+    return mean_interval(values[known], clusters[known], rounding) if known.any() else None
 
 
 def _bound(rewards: Floats, treated: Bools, clusters: Ints, estimand: str) -> str:

@@ -20,9 +20,9 @@ import numpy as np
 from ratekit.attributes import find_attribute, measure_of
 from ratekit.columns import dataset
 from ratekit.errors import InputError, NoRewriteError, unknown
-from ratekit.estimators import ESTIMATORS, Effect, Effects, Floats, LeftOut, effects, refuse_level, row_values
+from ratekit.estimators import ESTIMATORS, Effect, Effects, Floats, LeftOut, effects, part_of, refuse_level
 from ratekit.groups import Group, chains, groups, original_features, plain_columns, reward_matrix
-from ratekit.intervals import Interval, mean_interval
+from ratekit.intervals import Interval, interval_of
 from ratekit.labellers import Attribute
 from ratekit.measures import Measure, measured, unit_of
 from ratekit.recommendation import recommended, shown
@@ -511,9 +511,9 @@ def _dose(own: tuple[Floats, str] | None, r: Floats, group: Group, e: Effect, le
     if own is not None:
         depth = min(own[0].shape[1], r.shape[1])
         m = np.where(np.isfinite(r[:, :depth]), own[0][:, :depth], np.nan)
-        values, codes = row_values(m, group.treated, group.clusters, e.estimator, e.estimand)
-        if len(values) and np.isfinite(values).all():
-            dose = mean_interval(values, codes, float(np.nanmax(np.abs(m))), level)
+        part = part_of(m, group.treated, group.clusters, e.estimator, e.estimand)
+        if part is not None:
+            dose = interval_of(part, part.n, level)
     unit = own[1] if own is not None and np.isfinite(dose.value) else ""
     return {"dose": dose.value, "dose_low": dose.low, "dose_high": dose.high, "dose_unit": unit}
 

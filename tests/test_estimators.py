@@ -23,6 +23,7 @@ from ratekit.estimators import (
     convergence,
     effects,
     in_sds,
+    part_of,
     pooled_sd,
     t_interval,
 )
@@ -550,3 +551,32 @@ def test_rows_whose_sds_were_not_counted_are_divided_by_the_sd_that_they_are_giv
     assert out["estimate"].tolist() == [1.4, 1.5]
     assert out["ci_high"].tolist() == [2.6, 2.5]
     assert out.attrs["unit"] == "SD of this sample"
+
+
+def test_rewards_that_differ_by_float32_rounding_alone_have_no_sd_anywhere():
+    rng = np.random.default_rng(0)
+    tiny = np.float32(0.1) + rng.integers(0, 3, 60) * np.spacing(np.float32(0.1))  # within two units in the last place
+    w = np.arange(60) % 2 == 0
+    r = np.column_stack([tiny, np.float32(rng.standard_normal(60)), np.float32(rng.standard_normal(60))]).astype(float)
+    assert pooled_sd(r[:, 0], w) == 0
+    found = effects(r, w)
+    assert found.reward_sd == 0
+    rate = found.get("rate", "ate")
+    assert rate.se > 0
+    assert np.isnan([rate.estimate_sd, rate.se_sd, rate.ci_low_sd, rate.ci_high_sd]).all()
+    exact = r.copy()
+    exact[:, 0] += 1e-9 * rng.standard_normal(60)  # float64 numbers: this is a spread, if a small one
+    assert effects(exact, w).reward_sd > 0
+    assert pooled_sd(exact[:, 0], w) > 0
+
+
+def test_part_of_is_the_estimate_with_scores_that_give_its_error():
+    rng = np.random.default_rng(1)
+    r, w, clusters = rng.standard_normal((70, 6)), np.arange(70) < 9, rng.integers(0, 25, 70)
+    r[rng.random((70, 6)) < 0.05] = np.nan
+    for e in effects(r, w, clusters):
+        part = part_of(r, w, clusters, e.estimator, e.estimand)
+        assert part.interval() == pytest.approx((e.ci_low, e.ci_high, e.p_value))
+        assert np.linalg.norm(part.scores) == pytest.approx(e.se)
+        assert (part.value, part.n, part.n_clusters, part.df) == (e.estimate, e.n, e.n_clusters, e.df)
+    assert part_of(r, np.ones(70, bool), clusters, "rate") is None

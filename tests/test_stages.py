@@ -496,3 +496,15 @@ def test_a_selection_is_labelled_and_scored_without_a_bar_of_the_library(monkeyp
     assert quiet
     assert all(quiet)
     assert shown == (not datasets.are_progress_bars_disabled())
+
+
+def test_the_dose_of_a_class_of_one_row_has_no_interval():
+    ds = rk.score(rk.load("reviews", attribute="length"), "words", progress=False)
+    treated = np.flatnonzero(ds["treated"])
+    ds = ds.select(sorted([treated[0], *np.flatnonzero(~np.array(ds["treated"]))]))
+    row = rk.estimate(ds).query("estimator == 'naive'").iloc[0]
+    assert row["dose"] == row["estimate"]  # the reward is the measure
+    assert row[["se", "ci_low", "dose_low", "dose_high"]].isna().all()
+    whole = rk.estimate(rk.score(rk.load("reviews", attribute="length"), "words", progress=False))
+    np.testing.assert_allclose(whole["dose_low"], whole["ci_low"])
+    np.testing.assert_allclose(whole["dose_high"], whole["ci_high"])

@@ -151,6 +151,15 @@ def test_a_place_that_drowns_the_text(sds, word):
     assert outcome(judged(seen, nothing, read), "position")[1] == CANNOT
 
 
+def test_the_gap_of_a_class_of_one_row_is_not_held_against_the_dose():
+    seen, r = clean(n=60)
+    own = seen.own + 0.1 * np.random.default_rng(1).standard_normal(seen.own.shape)
+    one = np.arange(60) == 0
+    assert outcome(judged(dataclasses.replace(seen, own=own), r), "dose")[0] == FINE
+    rare = dataclasses.replace(seen, own=own * np.where(one, 1, -1)[:, None], treated=one)
+    assert outcome(judged(rare, r), "dose")[0] == FEW
+
+
 @pytest.mark.parametrize(("part", "word"), [(0.199, TRUST), (0.201, CARE), (0.499, CARE), (0.501, NO)])
 def test_a_drift_that_biases_the_estimate_by_a_fifth_and_by_a_half(part, word):
     seen, r = clean()

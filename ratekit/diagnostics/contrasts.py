@@ -22,8 +22,8 @@ from ratekit.estimators import (
     correlation,
     in_sds,
     part_of,
-    precision_of,
     refuse_level,
+    rounding_of,
     row_values,
     t_interval,
     wald,
@@ -145,7 +145,7 @@ class _Pair:
         unit = [sd if sd > 0 else float("nan") for sd in self.sds]
         values = [how.values(x, w, clusters) / sd for x, sd in zip(r, unit, strict=True)]
         rows = Rows(w, clusters, n_codes)
-        rounding = max(precision_of(x) * float(np.nanmax(np.abs(x))) / sd for x, sd in zip(r, unit, strict=True))
+        rounding = max(rounding_of(x) / sd for x, sd in zip(r, unit, strict=True))
         self.each = [rows.parts(v, 0.0, how.classes) for v in values]
         self.parts = rows.parts(values[0] - values[1], rounding, how.classes)
 

@@ -16,7 +16,7 @@ import numpy as np
 from ratekit.conclusions import Verdict
 from ratekit.diagnostics.evidence import Evidence, evidence, statuses_of
 from ratekit.diagnostics.verdicts import judged
-from ratekit.estimators import Bools, Floats, clustered_mean, convergence, pooled_sd
+from ratekit.estimators import Bools, Floats, clustered_mean, convergence, pooled_sd, rounding_of
 from ratekit.groups import SIDE, chains, reward_matrix
 from ratekit.measures import Measure
 from ratekit.resampling import adjust
@@ -141,9 +141,9 @@ def _adjusted(part: pd.DataFrame) -> pd.DataFrame:
 
 def _row(
     check: str, group: str, about: str, values: Floats, clusters: Any, sd: float = 1.0, words: str = "",
-    magnitude: float = 0.0,
+    rounding: float = 0.0,
 ) -> dict[str, Any]:  # fmt: skip
-    mean = clustered_mean(values, clusters, magnitude)
+    mean = clustered_mean(values, clusters, rounding)
     value, se = mean.value, mean.se if mean.se > 0 else float("nan")
     p = mean.interval()[2] if check in ("dose", "balance", "drift") else float("nan")
     in_sd = value / sd if sd > 0 and check in ("dose", "balance", "drift") else float("nan")
@@ -189,7 +189,7 @@ def _on_target(group: Evidence, alike: Floats) -> list[dict[str, Any]]:
             name, codes = f"{SIDE[side]}, rewrite {k}", group.clusters[used]
             share = (moved * asked > 0).astype(float)
             rows.append(_row("compliance", name, "own", share, codes, words=f"towards {towards}"))
-            rows.append(_row("dose", name, "own", moved, codes, sd, f"towards {towards}", _size(m)))
+            rows.append(_row("dose", name, "own", moved, codes, sd, f"towards {towards}", rounding_of(m)))
         rows += [{**row, "words": group.unit} for row in _drift(m, own, group, "own", SIDE[side], sd)]
         for k in range(1, group.depth + 1):
             kept = group.kept[:, k - 1]
@@ -217,7 +217,16 @@ def _off_target(group: Evidence) -> list[dict[str, Any]]:
                 if used.any():
                     moved = m[used, 2] - m[used, 1]
                     rows.append(
-                        _row("balance", f"{SIDE[side]}, {name}", name, moved, group.clusters[used], sd, "", _size(m))
+                        _row(
+                            "balance",
+                            f"{SIDE[side]}, {name}",
+                            name,
+                            moved,
+                            group.clusters[used],
+                            sd,
+                            "",
+                            rounding_of(m),
+                        )
                     )
             rows += _drift(m, own, group, name, f"{SIDE[side]}, {name}", sd)
     return rows
@@ -248,12 +257,7 @@ def _drift(values: Floats, own: Bools, group: Evidence, about: str, label: str, 
     if not used.any():
         return []
     moved = values[used, 3] - values[used, 1]
-    return [_row("drift", label, about, moved, group.clusters[used], sd, "", _size(values))]
-
-
-def _size(values: Floats) -> float:
-    """The largest number: differences under its rounding are none."""
-    return float(np.nanmax(np.abs(values), initial=0))
+    return [_row("drift", label, about, moved, group.clusters[used], sd, "", rounding_of(values))]
 
 
 def _sd(values: Floats, treated: Bools) -> float:

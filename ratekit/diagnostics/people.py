@@ -17,7 +17,7 @@ from ratekit.estimators import (
     Part,
     clustered_mean,
     part_of,
-    precision_of,
+    rounding_of,
     rows_used,
     t_interval,
 )
@@ -289,7 +289,7 @@ def _beside_people(r: Floats, human: Floats, w: Bools, clusters: Ints, level: fl
         low, high, _ = part.interval(level)
         row = {"estimator": name, "estimand": estimand, "estimate": part.value, "se": part.se if part.se > 0 else nan,
                "ci_low": low, "ci_high": high}  # fmt: skip
-        apart = _apart(part, by_people, precision_of(np.hstack([of, edited])) * float(np.nanmax(np.abs(of))))
+        apart = _apart(part, by_people, rounding_of(np.hstack([of, edited])))
         low, high, p = t_interval(*apart, level)
         row |= dict.fromkeys(("minus_human", "difference_se", "difference_low", "difference_high", "p_value"), nan)
         if name != "human":

@@ -9,7 +9,7 @@ import numpy as np
 
 from ratekit.attributes import measure_of
 from ratekit.errors import InputError
-from ratekit.estimators import Floats, Ints, clustered_mean, pooled_sd
+from ratekit.estimators import Floats, Ints, clustered_mean, pooled_sd, rounding_of
 from ratekit.groups import chains, groups, reward_matrix
 from ratekit.intervals import ratio_interval
 from ratekit.measures import MEASURES, Measure, measured
@@ -83,7 +83,7 @@ def spillover(
             x, codes = change[complete], group.clusters[complete]
             fit = _Regression(y[complete], x, codes, list(values)) if y is not None else None
             for j, name in enumerate(values):
-                mean = clustered_mean(x[:, j], codes, float(np.nanmax(np.abs(values[name]))))
+                mean = clustered_mean(x[:, j], codes, rounding_of(values[name]))
                 shift, se, n_clusters = mean.value, mean.se if mean.se > 0 else float("nan"), mean.n_clusters
                 low, high, p = mean.interval(level)
                 row = {**group.labels, "measure": name, "shift": shift, "se": se, "ci_low": low, "ci_high": high,

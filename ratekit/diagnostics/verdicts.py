@@ -45,9 +45,9 @@ from ratekit.conclusions import (
 )
 from ratekit.diagnostics.evidence import LOST, Evidence, evidence
 from ratekit.errors import InputError
-from ratekit.estimators import ESTIMATORS, Bools, Floats, Ints, pooled_sd, row_values, rows_used
+from ratekit.estimators import ESTIMATORS, Bools, Floats, Ints, part_of, pooled_sd, rounding_of, row_values, rows_used
 from ratekit.groups import SIDE, reward_matrix
-from ratekit.intervals import Interval, mean_interval, outside, ratio_interval, share_interval
+from ratekit.intervals import Interval, fieller, interval_of, mean_interval, outside, share_interval
 from ratekit.measures import Measure
 from ratekit.recommendation import effect_size, own_drift
 from ratekit.schema import (
@@ -263,7 +263,7 @@ def _on_target(seen: Evidence) -> Iterator[Check]:
     """Compliance and move per direction and pass, the dose against the classes' gap, own drift, support."""
     m = seen.own
     top, bottom = np.nanmax(m, initial=-INF), np.nanmin(m, initial=INF)
-    size = float(np.nanmax(np.abs(m), initial=0))
+    rounding = rounding_of(m)
     complied, moved = [], []
     for side in (True, False):
         for k in range(1, min(m.shape[1], 3)):
@@ -274,7 +274,7 @@ def _on_target(seen: Evidence) -> Iterator[Check]:
             step = (m[have, k] - m[have, k - 1]) * (1.0 if towards else -1.0)
             at_bound = (m[have, k - 1] == (top if towards else bottom)) & (step == 0)
             place = f"towards {SIDE[towards]}", f"({SIDE[side]}, rewrite {k})"
-            moved.append((mean_interval(step, seen.clusters[have], size), place))
+            moved.append((mean_interval(step, seen.clusters[have], rounding), place))
             if not at_bound.all():
                 free = ~at_bound
                 complied.append((share_interval((step[free] > 0).astype(float), seen.clusters[have][free]), place))
@@ -313,8 +313,10 @@ def _dose_against_gap(seen: Evidence) -> Iterator[Check]:
     w = seen.treated[have]
     if m.shape[1] < 3 or w.all() or not w.any():
         return
-    dose, gap = (row_values(m[have], w, seen.clusters[have], name)[0] for name in ("rate", "naive"))
-    share = ratio_interval(dose, gap, seen.clusters[have])
+    dose, gap = (part_of(m[have], w, seen.clusters[have], name) for name in ("rate", "naive"))
+    if dose is None or gap is None:
+        return
+    share = fieller(dose.value, gap.value, np.stack([dose.scores, gap.scores]), min(dose.df, gap.df), dose.n)
     if math.isfinite(share.low):
         said = f"the dose is {share.value:.2f} of the classes' gap in {seen.unit}"
         unlike = "less" if share.high < 1 else "more" if share.low > 1 else ""
@@ -322,7 +324,7 @@ def _dose_against_gap(seen: Evidence) -> Iterator[Check]:
         return
     # The classes may not differ in the measure at all: the dose is held against an SD, and is never shown fine.
     sd = pooled_sd(m[:, 0], seen.treated)
-    in_sd = mean_interval(dose, seen.clusters[have], float(np.nanmax(np.abs(m)))).parts_of(sd)
+    in_sd = interval_of(dose, dose.n).parts_of(sd)
     text = (
         f"{seen.unit} does not tell the classes apart, so the dose of {in_sd.value:+.2f} SD has no gap to compare with"
     )
@@ -338,16 +340,16 @@ def _shifts(seen: Evidence) -> Iterator[Check]:
         sd = pooled_sd(m[:, 0], seen.treated) if m.shape[1] > 2 else 0.0
         if not sd > 0:
             continue
-        size = float(np.nanmax(np.abs(m)))
+        rounding = rounding_of(m)
         moved = s * (m[:, 2] - m[:, 1])
         have = np.isfinite(moved)
         if have.any():
-            shifts.append((mean_interval(moved[have], seen.clusters[have], size).parts_of(sd), name))
+            shifts.append((mean_interval(moved[have], seen.clusters[have], rounding).parts_of(sd), name))
         moved = m[:, 3] - m[:, 1] if m.shape[1] > 3 else np.full(len(m), np.nan)
         for side in (True, False):
             have = np.isfinite(moved) & (seen.treated == side)
             if have.any():
-                drift = mean_interval(moved[have], seen.clusters[have], size).parts_of(sd)
+                drift = mean_interval(moved[have], seen.clusters[have], rounding).parts_of(sd)
                 drifts.append((drift, name, SIDE[side]))
     if shifts:
         worst, name = max(shifts, key=lambda item: item[0].reach)
@@ -492,7 +494,7 @@ class _Priced:
 def _drift(seen: Evidence, r: Floats, estimator: str, effect: float) -> Iterator[Check]:
     if r.shape[1] < 4:
         return
-    size = float(np.nanmax(np.abs(r), initial=0))
+    rounding = rounding_of(r)
     s = np.where(seen.treated, 1.0, -1.0)
     moved = s * (r[:, 1] - r[:, 3])
     have = np.isfinite(moved)
@@ -502,7 +504,7 @@ def _drift(seen: Evidence, r: Floats, estimator: str, effect: float) -> Iterator
     how = ESTIMATORS.get(estimator)
     overall = None
     if estimator in ("naive", "single_rewrite", "rate") or how is None:
-        whole = mean_interval(moved[have], codes, size).parts_of(effect)
+        whole = mean_interval(moved[have], codes, rounding).parts_of(effect)
         text = "the rewards of the third rewrite and the first, which were asked for the same, differ by"
         overall = _check("drift", whole, f"{text} {abs(whole.value):.0%} of the effect",
                          "the third rewrite is rewarded as the first")  # fmt: skip
@@ -511,7 +513,7 @@ def _drift(seen: Evidence, r: Floats, estimator: str, effect: float) -> Iterator
         if complete.any():
             of = r[complete], seen.treated[complete], seen.clusters[complete]
             corrected, plain = (row_values(*of, name)[0] for name in (estimator, "rate"))
-            whole = mean_interval(corrected - plain, seen.clusters[complete], size).parts_of(effect)
+            whole = mean_interval(corrected - plain, seen.clusters[complete], rounding).parts_of(effect)
             text = f"the correction for drift changes the estimate by {abs(whole.value):.0%}"
             overall = _check("correction", whole, f"{text}, on an assumption that these rewrites cannot test",
                              "the correction for drift changes little")  # fmt: skip
@@ -520,8 +522,11 @@ def _drift(seen: Evidence, r: Floats, estimator: str, effect: float) -> Iterator
     yield overall
     if overall.word not in (TRUST, CARE):
         return
-    sides = [mean_interval(moved[have][w == side], codes[w == side], size).parts_of(effect) for side in (True, False)
-             if (w == side).any()]  # fmt: skip
+    sides = [
+        mean_interval(moved[have][w == side], codes[w == side], rounding).parts_of(effect)
+        for side in (True, False)
+        if (w == side).any()
+    ]
     if len(sides) == 2:
         worst = max(sides, key=lambda i: i.reach)
         yield _check("drift of one class", worst, "both classes drift, which cancels in the ATE and not in ATT and ATU",

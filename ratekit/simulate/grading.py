@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ratekit.errors import unknown
-from ratekit.estimators import Floats, clustered_mean, effects, row_values
+from ratekit.estimators import Floats, clustered_mean, effects, rounding_of, row_values
 from ratekit.scoring import default_name, make_reward
 from ratekit.scoring.base import Reward
 from ratekit.scoring.engine import score_chains
@@ -95,7 +95,7 @@ def graded(
         truth = float(np.nanmean(values)) if not np.isnan(values).all() else float("nan")
         estimated, codes = row_values(rewards, w, clusters, e.estimator, e.estimand)
         if len(estimated) == len(values) and not np.isnan(values).any():
-            mean = clustered_mean(estimated - values, codes, float(np.nanmax(np.abs(rewards))))
+            mean = clustered_mean(estimated - values, codes, rounding_of(rewards))
             bias, bias_se, p = mean.value, mean.se, mean.interval()[2]
         rows.append({
             "attribute": sample.world.attribute, "reward_model": name, "estimator": e.estimator, "estimand": e.estimand,
