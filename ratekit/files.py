@@ -554,6 +554,26 @@ def _cells(path: Path, raw: bytes, separator: str, n_columns: int) -> pa.Table:
 LEFTOVER = 3600.0  # seconds after which a temporary file is taken for one that a killed process left behind
 
 
+@contextlib.contextmanager
+def no_bars() -> Iterator[None]:
+    """Within, `datasets` draws no progress bars: of its small steps, which would hide those that matter."""
+    from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    silent = are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not silent:
+            enable_progress_bars()
+
+
+def write_rows(ds: Dataset, folder: Path) -> None:
+    """Save a dataset as the folder that `read` reads."""
+    with no_bars():
+        ds.save_to_disk(str(folder))
+
+
 def replace_file(path: str | Path, write: Callable[[Path], object]) -> Path:
     """Write a file beside `path` and put it there once it is whole; a reader sees the old one or the new one.
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,6 +165,9 @@ def planted(place: Place) -> dict[str, Any]:
     ds, effects, contrasts = doubles(place), [], []
     for judged in (False, True):
         name = "judged" if judged else "as-published"
+        if judged:  # the same texts: what is scored is scored
+            first, second = (place.work / f"planted-{x}" / "scores" for x in ("as-published", "judged"))
+            shutil.copytree(first, second, dirs_exist_ok=True)
         audit = rk.audit(
             ds, place.rewards, ["length", STRUCTURE], rewriter="replay", seed=place.seed,
             out=place.work / f"planted-{name}", options=Options(judged=judged), progress=False,

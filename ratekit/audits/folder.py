@@ -90,7 +90,7 @@ def write_rows(folder: Path, ds: Dataset, record: Record) -> Path:
     """Replace `folder`/dataset by these rows and their record."""
 
     def write(new: Path) -> None:
-        ds.save_to_disk(str(new))
+        files.write_rows(ds, new)
         record["dataset"] = files.fingerprint(new)
         (new / ROWS).write_text(_json(record), encoding="utf-8")
 

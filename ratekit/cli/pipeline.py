@@ -18,7 +18,6 @@ from ratekit.cli.tables import Format, show
 
 if TYPE_CHECKING:
     import pandas as pd
-    from datasets import Dataset
 
     from ratekit.audits.results import Audit
     from ratekit.audits.study import Settings
@@ -203,7 +202,7 @@ def rewrite(
     ds = rewritten(labelled(settings), settings.options, cache=cache, meter=meter)
     if os.environ.get("RANK", "0") == "0":  # under `accelerate launch` one process writes
         text = json.dumps(meter.record(), indent=2) + "\n"
-        files.replace_folder(out / "dataset", partial(_save, ds))
+        files.replace_folder(out / "dataset", partial(files.write_rows, ds))
         record = files.replace_file(out / "rewriting.json", lambda new: new.write_text(text, encoding="utf-8"))
         say_paths([out / "dataset", record])
 
@@ -239,14 +238,10 @@ def score(
     for (name, function), options in zip(named.items(), told, strict=True):
         ds = stages.score(ds, function, name=name, cache=cache or out / "scores", **options)
         if state.is_main_process:
-            files.replace_folder(out / "dataset", partial(_save, ds))
+            files.replace_folder(out / "dataset", partial(files.write_rows, ds))
         state.wait_for_everyone()
     if state.is_main_process:
         say_paths([out / "dataset"])
-
-
-def _save(ds: Dataset, folder: Path) -> None:
-    ds.save_to_disk(str(folder))
 
 
 def estimate(

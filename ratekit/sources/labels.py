@@ -10,6 +10,7 @@ import numpy as np
 
 from ratekit.attributes import describe, is_known
 from ratekit.errors import InputError
+from ratekit.files import no_bars
 from ratekit.labellers import Attribute, by_column
 from ratekit.measures import measured
 from ratekit.schema import (
@@ -95,17 +96,10 @@ def _with_labels(ds: Dataset, name: str | None, treated: list[bool]) -> Dataset:
 
 def flattened(ds: Dataset) -> Dataset:
     """The rows written out where they are a selection; a column that is added would do that under a bar."""
-    from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-
     if ds._indices is None:
         return ds
-    silent = are_progress_bars_disabled()
-    disable_progress_bars()
-    try:
+    with no_bars():
         return ds.flatten_indices()
-    finally:
-        if not silent:
-            enable_progress_bars()
 
 
 def with_description(ds: Dataset, attribute: Attribute) -> Dataset:
