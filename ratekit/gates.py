@@ -25,12 +25,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ratekit.audits.results import Audit
+from ratekit.audits.results import Audit, effects_of
 from ratekit.conclusions import CANNOT_TELL, NO_TRUST, Verdict, level_of
 from ratekit.diagnostics import contrast
 from ratekit.errors import InputError, shorten, unknown
 from ratekit.escaping import visible
-from ratekit.estimators import t_interval
 from ratekit.groups import reward_matrix
 from ratekit.schema import (
     ATTRIBUTE,
@@ -222,9 +221,12 @@ def gate(
     asked = [v for v in audit.verdicts if v.attribute in limits and reward in (None, v.reward_model)]
     if against is not None:
         return Gate(tuple(_changes(audit, Audit.of(against), asked, limits, strict)))
+    at_level = None
+    if any(level_of(verdict.estimate) != LEVEL for verdict in asked):
+        at_level = effects_of(audit.dataset, audit.provenance, LEVEL)
     bounds = []
     for verdict in asked:
-        seen = _interval(audit, verdict)
+        seen = _interval(audit, verdict, at_level)
         bounds.append(_bound(verdict, str(verdict.reward_model), limits[verdict.attribute], seen, strict))
     return Gate(tuple(bounds))
 
@@ -297,13 +299,19 @@ def outcome_of(low: float, high: float, limit: float) -> str:
     return TOO_BIG if low > limit or high < -limit else UNTOLD
 
 
-def _interval(audit: Audit, verdict: Verdict) -> _Seen:
+def _interval(audit: Audit, verdict: Verdict, at_level: pd.DataFrame | None) -> _Seen:
+    """The audit's own interval; where that has another level, the one of `at_level`, the effects of its rows anew.
+
+    An interval in SDs is no t interval: its arms bend with the level (`estimators.in_sds`), so it is not rescaled.
+    """
     row = verdict.estimate
+    if at_level is not None and level_of(row) != LEVEL:
+        same = {"attribute": verdict.attribute, "reward_model": verdict.reward_model, **verdict.by}
+        same |= {c: row[c] for c in ("estimator", "estimand")}
+        row = next(r for r in at_level.to_dict("records") if all(r[k] == v for k, v in same.items()))
     value, se, low, high = (float(row.get(c, math.nan)) for c in ("estimate_sd", "se_sd", "ci_low_sd", "ci_high_sd"))
-    n, clusters, df = int(row["n"]), int(row["n_clusters"]), float(row.get("df", math.nan))
-    if se > 0 and df > 0:
-        given, meant = (t_interval(0.0, 1.0, df, level)[1] for level in (level_of(row) or LEVEL, LEVEL))
-        low, high = (value + (end - value) * meant / given for end in (low, high))
+    n, clusters = int(row["n"]), int(row["n_clusters"])
+    if se > 0:
         return _Seen(value, low, high, n, clusters)
     matrix = reward_matrix(audit.dataset, REWARD_PREFIX + str(verdict.reward_model))
     return _flat(value, n, clusters, _range(matrix) / float(row["reward_sd"] or math.nan))

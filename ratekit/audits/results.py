@@ -242,9 +242,9 @@ class Audit:
         return as_html(self)
 
 
-def effects_of(ds: Any, record: Mapping[str, Any]) -> pd.DataFrame:
+def effects_of(ds: Any, record: Mapping[str, Any], level: float = 0.95) -> pd.DataFrame:
     """`rk.estimate` of an audit's rows, as its record says: grouped how, and of which sample."""
-    return estimate(ds, by=record.get("by"), sample=record.get("sample", "complete"))
+    return estimate(ds, by=record.get("by"), sample=record.get("sample", "complete"), level=level)
 
 
 def _record(folder: Path) -> dict[str, Any] | None:
