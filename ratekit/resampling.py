@@ -246,11 +246,24 @@ def percentile_interval(
         return float("nan"), float("nan"), float("nan")
     df = n_clusters - 1.0 if df is None else df
     factor = max(np.sqrt(n_clusters / (n_clusters - 1)), expansion)
-    tail = special.ndtr(-factor * special.stdtrit(df, 0.5 + level / 2))
+    tail = expanded_tail(n_clusters, df, expansion, level)
     low, high = np.quantile(kept, [tail, 1 - tail])
     below = float(np.interp(0.0, kept, np.linspace(0, 1, len(kept))))
     reached = max(min(below, 1 - below), 1 / (len(kept) + 1))  # no draw beyond 0 is not a chance of 0
     return float(low), float(high), min(1.0, float(2 * special.stdtr(df, special.ndtri(reached) / factor)))
+
+
+LEAST_BEYOND = 5  # draws beyond each end of an interval
+
+
+def expanded_tail(n_clusters: int, df: float, expansion: float, level: float) -> float:
+    """The share of draws that `percentile_interval` leaves out on each side.
+
+    >>> round(expanded_tail(30, 29, 1.0, 0.95), 4)
+    0.0188
+    """
+    factor = max(np.sqrt(n_clusters / (n_clusters - 1)), expansion)
+    return float(special.ndtr(-factor * special.stdtrit(df, 0.5 + level / 2)))
 
 
 # --- few clusters: the wild cluster bootstrap-t -----------------------------------------------------------
@@ -395,7 +408,8 @@ def resampled(
     """`estimators.effects`' results with SE, interval and p-value by resampling; kind is in `UNCERTAINTIES`.
 
     With fewer than 12 clusters a bootstrap of clusters has too few of them to draw from: the interval and the p-value
-    are those of the wild cluster bootstrap-t, and the SE stays analytic.
+    are those of the wild cluster bootstrap-t, and the SE stays analytic. With few degrees of freedom (one cluster holds
+    much, or a class is rare) the interval reaches beyond all draws: it, the SE and the p-value stay analytic.
     """
     drawn = bootstrap(rewards, treated, clusters, draws, seed) if kind == "bootstrap" else {}
     effects, left_out = [], list(found.left_out)
@@ -427,20 +441,29 @@ def resampled(
                 dataclasses.replace(e, ci_low=low, ci_high=high, p_value=p, ci_low_sd=low_sd, ci_high_sd=high_sd)
             )
         else:
-            effects.append(_bootstrapped(e, drawn, level))
+            told = _bootstrapped(e, drawn, level)
+            if told is None:
+                why = f"{draws} bootstrap draws do not reach as far as {e.df:.1f} degrees of freedom ask for"
+                leave_out(e, f"{why}, so the interval stays analytic")
+            effects.append(told or e)
             void = int(np.isnan(drawn[e.estimator, e.estimand]).sum())
             if void:
                 leave_out(e, f"{void} of {draws} bootstrap draws hold no row of a class and do not count")
     return dataclasses.replace(found, found=tuple(effects), left_out=tuple(left_out))
 
 
-def _bootstrapped(e: Effect, drawn: dict[tuple[str, str], Floats], level: float) -> Effect:
-    """SE, interval and p-value of one effect from its draws, in the reward's units and in SDs."""
+def _bootstrapped(e: Effect, drawn: dict[tuple[str, str], Floats], level: float) -> Effect | None:
+    """SE, interval and p-value of one effect from its draws, in the reward's units and in SDs; None for too few draws.
+
+    Under `LEAST_BEYOND` draws beyond an end the largest of them stand in for it, and the interval is too narrow.
+    """
     of, said = drawn[e.estimator, e.estimand], dict[str, Any]()
     per_sd = of / drawn[SD]
     ses = [_spread(values) for values in (of, per_sd)]
     # Expanded alike, both intervals leave 0 out or neither does: a draw in SDs has the draw's sign.
     expansion = max([a / b for a, b in zip((e.se, e.se_sd), ses, strict=True) if a > 0 and b > 0], default=1.0)
+    if expanded_tail(e.n_clusters, e.df, expansion, level) * len(of) < LEAST_BEYOND:
+        return None
     for values, se, end in ((of, ses[0], ""), (per_sd, ses[1], "_sd")):
         low, high, p = percentile_interval(values, e.n_clusters, level, e.df, expansion)
         said |= {f"se{end}": se, f"ci_low{end}": low, f"ci_high{end}": high}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -496,23 +498,36 @@ def test_warranted_takes_treated_rows_the_other_way_round_and_ties_by_half():
         rk.warranted(ds, "people")
 
 
-def test_warranted_on_real_pairs(shared):
-    shared("double_rewrites/human_preferences.jsonl.gz")
-    import sys
+@pytest.fixture
+def mitigation(monkeypatch):
+    """The experiment, as a module."""
+    from conftest import ROOT
 
-    from conftest import ROOT, SHARED
+    monkeypatch.syspath_prepend(ROOT / "experiments")
+    return importlib.import_module("mitigation")
 
-    sys.path.insert(0, str(ROOT / "experiments"))
-    try:
-        import mitigation
-    finally:
-        sys.path.pop(0)
-    ds = mitigation.read(SHARED / "double_rewrites")
+
+def test_warranted_on_real_pairs(shared, mitigation):
+    ds = mitigation.read(shared("double_rewrites/human_preferences.jsonl.gz").parent)
     table = rk.warranted(ds).set_index(["attribute", "reward_model"])
     assert table.loc[("length", "base-27B"), "human_rate"] == pytest.approx(0.355)
     assert (table["n"] == 100).all()
-    committed = pd.read_csv(ROOT / "experiments" / "mitigation_people.csv").set_index(["attribute", "reward_model"])
-    np.testing.assert_allclose(committed["skew"], table["skew"], rtol=1e-3)
+    committed = mitigation.tables()["_people"].set_index(["attribute", "reward_model"])
+    for column in ("skew", "miscalibration_low", "miscalibration_high"):
+        np.testing.assert_allclose(committed[column], table[column], rtol=1e-3, atol=1e-4)
+
+
+def test_the_page_on_the_mitigation_says_what_its_tables_say(mitigation):
+    found, page = mitigation.tables(), (mitigation.HERE / "mitigation.md").read_text(encoding="utf-8")
+    assert mitigation.prose(found) == page
+    assert '"of the +13.46 for structure, readability alone explains +3.56"' in " ".join(page.split())
+    assert (mitigation.HERE / "mitigation_spillover.md").read_text(encoding="utf-8") == mitigation.shares(
+        found["_spillover"]
+    )
+    moved = {name: table.copy() for name, table in found.items()}
+    moved[""].loc[0, ["estimate", "p_adjusted"]] = [0.7, 0.06]
+    assert "Length: 0.70, -0.03" in " ".join(mitigation.prose(moved).split())
+    assert "not told from 0: base-2B (p_adjusted 0.06) and base-3B" in " ".join(mitigation.prose(moved).split())
 
 
 def test_the_share_of_disagreements_has_an_interval_at_none_and_at_all():

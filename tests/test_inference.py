@@ -531,3 +531,22 @@ def test_sign_flip_says_when_it_cannot_reach_the_level():
 def test_sign_flip_counts_sums_that_float32_rounds_as_ties():
     v = np.float32([0.1, 0.2, 0.3]).astype(float)  # 0.1 + 0.2 and 0.3 differ by rounding
     assert sign_flip([*v, 0.0]) == sign_flip([1.0, 2.0, 3.0, 0.0])
+
+
+def test_a_bootstrap_interval_is_never_cut_off_at_the_draws_that_there_are():
+    """Half of the rows are of one prompt, or the treated are two: the t quantile lies beyond every draw."""
+    rng = np.random.default_rng(0)
+    r = rng.normal(size=(40, 3))
+    unequal = np.arange(40) % 2 == 0, np.maximum(np.arange(40) - 19, 0)
+    for w, clusters, estimator in ((*unequal, "rate"), (np.arange(40) < 2, np.arange(40), "naive")):
+        found = effects(r, w, clusters)
+        e = found.get(estimator, "ate")
+        assert e.df < 4
+        drawn = resampling.resampled(found, r, w, clusters, "bootstrap", 500, 0, 0.95)
+        told = drawn.get(estimator, "ate")
+        assert (told.ci_low, told.ci_high, told.p_value) == (e.ci_low, e.ci_high, e.p_value)
+        assert (told.p_value < 0.05) == (told.ci_low > 0 or told.ci_high < 0)
+        assert any(o.estimator == estimator and "do not reach" in o.why for o in drawn.left_out)
+    equal = effects(r, unequal[0])
+    drawn = resampling.resampled(equal, r, unequal[0], np.arange(40), "bootstrap", 500, 0, 0.95)
+    assert drawn.get("rate", "ate").se != equal.get("rate", "ate").se  # many clusters: it is the draws'
