@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -857,8 +858,8 @@ def _as_one_mean(values: Floats, w: Bools) -> Floats:
 
 def refuse_level(level: float) -> None:
     """Raise InputError for a confidence level that is none."""
-    if not 0 < level < 1:
-        raise InputError(f"level={level}: a number between 0 and 1 was expected, as in 0.95")
+    if not (isinstance(level, Real) and 0 < level < 1):
+        raise InputError(f"level={level!r}: a number between 0 and 1 was expected, as in 0.95")
 
 
 def refuse_huge(rewards: Floats, what: str = "rewards") -> None:

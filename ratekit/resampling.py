@@ -408,8 +408,9 @@ def resampled(
     """`estimators.effects`' results with SE, interval and p-value by resampling; kind is in `UNCERTAINTIES`.
 
     With fewer than 12 clusters a bootstrap of clusters has too few of them to draw from: the interval and the p-value
-    are those of the wild cluster bootstrap-t, and the SE stays analytic. With few degrees of freedom (one cluster holds
-    much, or a class is rare) the interval reaches beyond all draws: it, the SE and the p-value stay analytic.
+    are those of the wild cluster bootstrap-t, and the SE stays analytic; of `naive`, which is no mean, all stay. With
+    few degrees of freedom (one cluster holds much, or a class is rare) the interval reaches beyond all draws: it, the
+    SE and the p-value stay analytic.
     """
     drawn = bootstrap(rewards, treated, clusters, draws, seed) if kind == "bootstrap" else {}
     effects, left_out = [], list(found.left_out)
@@ -431,6 +432,10 @@ def resampled(
             least = smallest_sign_flip(e.n_clusters, draws)
             if least > 1 - level:
                 leave_out(e, f"no sign-flip p-value of {e.n_clusters} clusters can be under {least:.2g}")
+        elif e.n_clusters < WILD_BELOW and ESTIMATORS[e.estimator].classes:
+            effects.append(e)
+            leave_out(e, f"{e.n_clusters} clusters are few, and a difference of two classes has no wild bootstrap, so "
+                         "the interval stays analytic")  # fmt: skip
         elif e.n_clusters < WILD_BELOW:
             low, high, p = wild_interval(values, codes, draws, seed, level)
             if not (np.isfinite(low) and np.isfinite(high)):

@@ -810,11 +810,11 @@ def test_every_function_with_a_level_is_tried_below():
     assert found <= set(LEVELED)
 
 
-@pytest.mark.parametrize("level", [0, 1, 95, float("nan")])
+@pytest.mark.parametrize("level", [0, 1, 95, float("nan"), "0.9", None])
 def test_a_level_that_is_none_is_refused_by_all(level):
     ds = rk.score(rk.load("reviews", attribute="length"), "words", progress=False)
     ds = rk.score(ds, "vader", progress=False)
     for name, given in LEVELED.items():
         if name not in ("position", "warranted"):  # their data are others
-            with pytest.raises(rk.InputError, match=f"level={level}"):
+            with pytest.raises(rk.InputError, match=f"level={level!r}"):
                 getattr(rk, name)(ds, *given, level=level)

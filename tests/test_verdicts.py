@@ -13,7 +13,7 @@ from scipy import stats
 import ratekit as rk
 from ratekit.conclusions import Verdict, conclusions, level_of, sentence, smallest_effect
 from ratekit.diagnostics.evidence import Evidence, shared_words
-from ratekit.diagnostics.verdicts import RULES, _Priced, verdict_of
+from ratekit.diagnostics.verdicts import RULES, _Priced, _unlike, verdict_of
 from ratekit.estimators import effects, pooled_sd
 from ratekit.intervals import mean_interval, outside, ratio_interval, share_interval
 from ratekit.recommendation import effect_size
@@ -459,3 +459,25 @@ def test_a_bare_table_is_unchecked_and_no_table_is_refused():
     assert "the rewrites were not checked" in said
     with pytest.raises(rk.InputError, match="effects table"):
         conclusions(pd.DataFrame({"a": [1]}))
+
+
+def test_refused_prompts_are_held_against_the_others_by_prompt():
+    """Whole prompts refused at random, rows of a prompt alike: the interval of the gap holds 0 in 95 % of draws."""
+    rng, missed, draws = np.random.default_rng(0), 0, 150
+    clusters = np.repeat(np.arange(80), 6)
+    for _ in range(draws):
+        values = np.sqrt(0.7) * rng.normal(size=80)[clusters] + np.sqrt(0.3) * rng.normal(size=480)
+        refused = rng.random(80)[clusters] < 0.2
+        gap = _unlike(values, rng.random(480) < 0.5, ~refused, refused, clusters)
+        missed += not gap.low <= 0 <= gap.high
+    assert missed <= stats.binom.ppf(0.999, draws, 0.05)  # as independent rows: in about 40 % of draws
+    # Alone, each row its own prompt: the normal interval by hand.
+    values, refused = rng.normal(size=100), np.arange(100) < 20
+    gap = _unlike(values, np.ones(100, bool), ~refused, refused, np.arange(100))
+    spread = max(values[~refused].var(ddof=1), values[refused].var(ddof=1))
+    assert gap.value == pytest.approx(values[refused].mean() - values[~refused].mean())
+    assert gap.high - gap.value == pytest.approx(stats.norm.ppf(0.975) * math.sqrt(spread / 20 + spread / 80))
+    # One refused prompt of 20 rows is one observation.
+    one = np.where(refused, 0, np.arange(100))
+    gap = _unlike(values, np.ones(100, bool), ~refused, refused, one)
+    assert gap.high - gap.value == pytest.approx(stats.norm.ppf(0.975) * math.sqrt(spread + spread / 80))

@@ -45,7 +45,19 @@ from ratekit.conclusions import (
 )
 from ratekit.diagnostics.evidence import LOST, Evidence, evidence
 from ratekit.errors import InputError
-from ratekit.estimators import ESTIMATORS, Bools, Floats, Ints, part_of, pooled_sd, rounding_of, row_values, rows_used
+from ratekit.estimators import (
+    ESTIMATORS,
+    RARE,
+    Bools,
+    Floats,
+    Ints,
+    clustered_mean,
+    part_of,
+    pooled_sd,
+    rounding_of,
+    row_values,
+    rows_used,
+)
 from ratekit.groups import SIDE, reward_matrix
 from ratekit.intervals import Interval, fieller, interval_of, mean_interval, outside, share_interval
 from ratekit.measures import Measure
@@ -541,7 +553,7 @@ def _refused(seen: Evidence, r: Floats, effect: float) -> Iterator[Check]:
     share = float((~kept).mean())
     if not refused.any() or not kept.any():
         return
-    gap = _unlike(r[:, 0], seen.treated, kept, refused)
+    gap = _unlike(r[:, 0], seen.treated, kept, refused, seen.clusters)
     # The gap of the originals, times the share of rows: by so much the mean moves if effects differ as levels do.
     whole = gap.times(share).parts_of(effect)
     other = f"the {share:.0%} of rows without rewrites are unlike the others:"
@@ -552,7 +564,7 @@ def _refused(seen: Evidence, r: Floats, effect: float) -> Iterator[Check]:
     for name, m in every.items():
         sd = pooled_sd(m[:, 0], seen.treated)
         if m.shape[1] and sd > 0 and np.isfinite(m[kept, 0]).any() and np.isfinite(m[refused, 0]).any():
-            unlike = _unlike(m[:, 0], seen.treated, kept, refused, tests=len(every))
+            unlike = _unlike(m[:, 0], seen.treated, kept, refused, seen.clusters, tests=len(every))
             parts = unlike.times(share).parts_of(sd)
             if worst is None or abs(parts.value) > abs(worst[0].value):
                 worst = parts, name
@@ -562,7 +574,7 @@ def _refused(seen: Evidence, r: Floats, effect: float) -> Iterator[Check]:
         yield _check("refused, by measure", parts, text, "the texts of rows without rewrites are like the others")
 
 
-def _unlike(values: Floats, treated: Bools, kept: Bools, refused: Bools, tests: int = 1) -> Interval:
+def _unlike(values: Floats, treated: Bools, kept: Bools, refused: Bools, clusters: Ints, tests: int = 1) -> Interval:
     """Mean of `values` among refused rows minus that among kept ones, within classes; Bonferroni over `tests`."""
     centred = np.full(len(values), np.nan)
     for side in (True, False):
@@ -570,13 +582,26 @@ def _unlike(values: Floats, treated: Bools, kept: Bools, refused: Bools, tests: 
         base = base[np.isfinite(base)]
         if len(base):
             centred[treated == side] = values[treated == side] - base.mean()
-    out, within = centred[refused], centred[kept]
-    out, within = out[np.isfinite(out)], within[np.isfinite(within)]
+    parts = [of & np.isfinite(centred) for of in (refused, kept)]
+    out, within = (centred[of] for of in parts)
     if not len(out) or len(within) < 2:
         return Interval(math.nan, math.nan, math.nan, len(out))
     spread = float(within.var(ddof=1))
     if len(out) > 2:
         spread = max(spread, float(out.var(ddof=1)))
-    half = float(stats.norm.ppf(1 - 0.025 / tests)) * math.sqrt(spread / len(out) + spread / len(within))
+    half = math.hypot(*(_reach(centred[of], clusters[of], spread, 0.025 / tests) for of in parts))
     value = float(out.mean())
     return Interval(value, value - half, value + half, len(out))
+
+
+def _reach(values: Floats, clusters: Ints, spread: float, p: float) -> float:
+    """How far the mean of `values` may be off, but for `p` on each side, where rows vary by the variance `spread`.
+
+    As independent rows, or as their clusters show where that is farther; of few clusters as if the rows of each were
+    alike, for so few do not show it.
+    """
+    mean, shares = clustered_mean(values, clusters), np.unique(clusters, return_counts=True)[1] / len(values)
+    alone = float(stats.norm.ppf(1 - p)) * math.sqrt(spread / len(values))
+    if mean.n_clusters < RARE:
+        return float(alone * math.sqrt(len(values) * float(shares @ shares)))
+    return max(alone, float(stats.t.ppf(1 - p, mean.df)) * mean.se) if mean.n_clusters < len(values) else alone
