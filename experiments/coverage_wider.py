@@ -63,6 +63,13 @@ ESTIMATES = {
 }  # fmt: skip
 
 
+# The estimate that is read in each kind of world.
+READ = {
+    FEW: "rate", RARE: "naive", LARGE: "rate", HEAVY: "rate", DEEP: RECOMMENDED, OPEN: RECOMMENDED, REFUSED: TWO_PHASE,
+}  # fmt: skip
+BAR = (0.93, 0.97)
+
+
 def study(kind: str, name: str, n: int, world: NumericWorld, replications: int) -> list[dict[str, object]]:
     """Bias, RMSE and coverage of the ATE of each estimator of one world, in its kind's unit: a row each."""
     truth = world.truth()["ate"]
@@ -101,17 +108,52 @@ def study(kind: str, name: str, n: int, world: NumericWorld, replications: int) 
     return rows
 
 
+def held(table: pd.DataFrame) -> list[str]:
+    """The bars, and every cell that misses one."""
+    read = table[table["estimator"] == table["world"].map(READ)]
+    named = read["world"] + ": " + read["about"] + read["n"].map(" (n {:,}, ".format)
+    named += read["coverage"].map("{:.1%})".format)
+    se = np.sqrt(read["coverage"] * (1 - read["coverage"]) / read["replications"])
+    sides = {
+        "under 93 %": (read["coverage"] < BAR[0], read["coverage"] + 2 * se < BAR[0]),
+        "over 97 %": (read["coverage"] > BAR[1], read["coverage"] - 2 * se > BAR[1]),
+    }
+    inside = int(read["coverage"].between(*BAR).sum())
+    said = [f"- The estimate that is read covers 93 to 97 % in {inside} of {len(read)} worlds."]
+    for side, (missed, told) in sides.items():
+        for cells, how in ((missed & told, "by more than"), (missed & ~told, "within")):
+            if cells.any():
+                said.append(f"- {side.capitalize()}, {how} 2 Monte Carlo SEs: {'; '.join(named[cells])}.")
+    if sides["over 97 %"][1].any():
+        said.append(
+            "- Over 97 % are intervals with few degrees of freedom: what the other rows vary by bounds the SE "
+            "from below, "
+            "and Student's t of so few degrees of freedom allows for SEs near 0. They are wider than they need to be."
+        )
+    rmse = table[table["world"] == DEEP].pivot(index="about", columns="estimator", values="rmse")
+    ratio = rmse[RECOMMENDED] / rmse[["rate", "rate_extrapolated"]].min(axis=1)
+    said.append(
+        f"- With four rewrites the RMSE of the recommended estimate is at most {ratio.max():.2f} of that of the "
+        f"better of `rate` "
+        "and `rate_extrapolated` (bar: 1.1)."
+    )
+    return said
+
+
 def report(table: pd.DataFrame) -> str:
     """The table as Markdown."""
     lines = [
         "# Coverage where it is hard",
         "",
         (
-            "Made by `make coverage` (`experiments/coverage_wider.py`, seeded). 95 % intervals of the ATE; "
+            "Made by `make coverage` (`experiments/coverage_wider.py`, seeded by the worlds' names). 95 % "
+            "intervals of the ATE; "
             f"{int(table.replications.max()):,} replications of each world, a Monte Carlo SE of "
             f"{100 * (0.95 * 0.05 / table.replications.max()) ** 0.5:.1f} points. Effects in SDs are judged by the "
             "columns `*_sd`, all else in reward units."
         ),
+        "",
+        *held(table),
         "",
         "| world | n | estimator | bias | RMSE | covers | no interval | df |",
         "|---|---|---|---|---|---|---|---|",

@@ -157,6 +157,10 @@ def test_the_wider_coverage_table_keeps_its_bounds():
     assert (rmse[module.RECOMMENDED] <= 1.1 * best).all()
     law_holds = rmse.index.drop("later passes go a fifth of the effect too far")
     assert (rmse["rate_geometric"] <= 1.1 * best).loc[law_holds].all()
+    assert (ROOT / "experiments" / "coverage_wider.md").read_text(encoding="utf-8") == module.report(table)
+    low = table.assign(coverage=0.85)
+    assert f"in 0 of {len(module.WORLDS)} worlds" in module.report(low)
+    assert "Under 93 %, by more than 2 Monte Carlo SEs: few or unequal prompts" in module.report(low)
     far_off = rmse.drop(columns=module.RECOMMENDED).div(best, axis=0).max()
     assert (far_off > 2).all()  # the control: each of the others is, somewhere
 
