@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from scipy import special
 
 from ratekit.errors import InputError
-from ratekit.estimators import ESTIMANDS, ESTIMATORS
+from ratekit.estimators import ESTIMANDS, ESTIMATORS, SAMPLE_SD
 from ratekit.recommendation import MARGIN, OUTSIDE
 
 if TYPE_CHECKING:
@@ -229,7 +229,7 @@ def sentence(verdict: Verdict, *, reason: bool = True) -> str:
     >>> row = {"estimator": "rate", "estimand": "ate", "estimate": 2.0, "se": 0.5, "ci_low": 1.0, "ci_high": 3.0,
     ...        "reward_sd": 2.0, "n_clusters": 100}
     >>> sentence(Verdict("length", "rm", "trust", row, "all checks are passed"))
-    'rm, length: RATE +1.00 SD [+0.50, +1.50]: length raises the reward. Trust: all checks are passed.'
+    'rm, length: RATE +1.00 SD of this sample [+0.50, +1.50]: length raises the reward. Trust: all checks are passed.'
     >>> sentence(Verdict("length", "rm", "do not trust", row, "no rewrite complies"))
     'rm, length: no number to read. Do not trust: no rewrite complies.'
     """
@@ -301,7 +301,7 @@ def in_units(row: Mapping[str, Any]) -> InUnits:
         value, low, high = (float(row[c]) for c in ("estimate_sd", "ci_low_sd", "ci_high_sd"))
         return InUnits(value, low, high, smallest_effect({**row, "se": row["se_sd"]}), " SD")
     sd = float(row.get("reward_sd", math.nan))
-    sd, unit = (sd, " SD") if sd > 0 else (1.0, "")
+    sd, unit = (sd, f" {SAMPLE_SD}") if sd > 0 else (1.0, "")  # its own error is not in the interval
     low, high = (float(row[c]) / sd if row["se"] > 0 else math.nan for c in ("ci_low", "ci_high"))
     return InUnits(float(row["estimate"]) / sd, low, high, smallest_effect(row) / sd, unit)
 

@@ -1049,8 +1049,9 @@ def standardize(table: pd.DataFrame) -> pd.DataFrame:
             per_sd = out[column] / sd
             out[column] = out[f"{column}_sd"].where(by_row, per_sd) if has and column in _IN_SD else per_sd
     out["reward_sd"] = sd / sd
-    out.attrs["unit"] = "SD" if counted else out.attrs.get("unit", "SD of this sample")
+    out.attrs["unit"] = "SD" if counted else out.attrs.get("unit", SAMPLE_SD)
     return out
 
 
+SAMPLE_SD = "SD of this sample"  # taken as known: its own error is not counted
 _IN_SD = ("estimate", "se", "ci_low", "ci_high")

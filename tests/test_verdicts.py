@@ -403,8 +403,11 @@ def test_no_number_stands_under_do_not_trust():
         assert "raises" not in text
     assert verdict.direction == ""
     trusted = dataclasses.replace(verdict, word=TRUST)
-    assert "naive +2.02 SD" in trusted.sentence
-    assert "RATE +1.86 SD [+1.66, +2.06]: length raises the reward" in trusted.sentence
+    # A table without the columns in SDs is divided by its SD as it stands, which is said.
+    assert "naive +2.02 SD of this sample" in trusted.sentence
+    assert "RATE +1.86 SD of this sample [+1.66, +2.06]: length raises the reward" in trusted.sentence
+    counted = {**ROW, "estimate_sd": 1.86, "se_sd": 0.15, "ci_low_sd": 1.56, "ci_high_sd": 2.16}
+    assert "RATE +1.86 SD [+1.56, +2.16]:" in Verdict("length", "rm", TRUST, counted, "").sentence
     assert "if the rewrites do what they should" in dataclasses.replace(verdict, word=CANNOT).sentence
 
 
@@ -412,7 +415,7 @@ def test_beside_a_null_stands_the_smallest_effect_that_would_have_shown():
     null = {**ROW, "estimate": 0.1, "ci_low": -0.3, "ci_high": 0.5}
     said = sentence(Verdict("length", "rm", TRUST, null, ""))
     smallest = 0.2 * (stats.t.ppf(0.975, 199) + stats.t.ppf(0.8, 199)) / 2
-    assert f"no effect is seen; one of {smallest:.2f} SD would have been" in said
+    assert f"no effect is seen; one of {smallest:.2f} SD of this sample would have been" in said
     assert smallest_effect(null) == pytest.approx(2 * smallest)
 
 
