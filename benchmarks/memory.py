@@ -1,10 +1,11 @@
-"""The memory of a whole `ratekit audit` at 10,000 and at 100,000 rows: load, label, rewrite, score, estimate, report.
+"""The memory of a whole `ratekit audit` at 10,000 and at 100,000 rows: load, label, rewrite, score, estimate.
 
     python benchmarks/memory.py                   # by rules, rewarded by words: no model and no network
     python benchmarks/memory.py --rows 10000
 
 The audit runs in a process of its own, which is looked at ten times a second. `anonymous` is the memory that the
 process holds; `resident` counts the pages of files that it has mapped too, which the system takes back when it likes.
+The last line is what a row adds between the fewest and the most rows.
 """
 
 from __future__ import annotations
@@ -58,8 +59,14 @@ def measured(n: int) -> dict[str, float]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000])
-    for place, n in enumerate(parser.parse_args().rows):
-        row = measured(n)
-        if not place:
+    found: list[dict[str, float]] = []
+    for n in parser.parse_args().rows:
+        found.append(row := measured(n))
+        if len(found) == 1:
             print(f"| {' | '.join(row)} |\n|{'---:|' * len(row)}")
         print(f"| {' | '.join(f'{value:,.0f}' for value in row.values())} |", flush=True)
+    if len(found) > 1:
+        first, *_, last = sorted(found, key=lambda row: row["rows"])
+        more = last["rows"] - first["rows"]
+        slopes = [f"{(last[k] - first[k]) * 2**20 / more:,.0f} B {k.split()[0]}" for k in first if k.endswith(" MiB")]
+        print(f"\na row adds {', '.join(slopes)}")

@@ -15,6 +15,7 @@ import hashlib
 import io
 import json
 import logging
+import mmap
 import os
 import re
 import shutil
@@ -22,7 +23,7 @@ import stat
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -411,8 +412,37 @@ def _parquet(path: Path) -> Dataset:
     import pyarrow.parquet as pq
 
     bounded(len(pq.read_schema(path)), str(path))
-    table = pq.read_table(path)
+    with pq.ParquetFile(path) as file:
+        said = file.metadata
+        if sum(said.row_group(i).total_byte_size for i in range(said.num_row_groups)) > LARGE:
+            table = spooled(file.schema_arrow, file.iter_batches(batch_size=1000))
+        else:
+            table = pq.read_table(path)
     return dataset(table.drop_columns([c for c in table.column_names if _INDEX.fullmatch(c)]), where=str(path))
+
+
+LARGE = 16 << 20  # bytes of a table that are not held in memory where it can be helped
+
+
+def spooled(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> pa.Table:
+    """The batches as a table in a nameless temporary file, read through a memory map: the system keeps what it can.
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> batch = pa.record_batch({"response": ["a"]})
+    >>> spooled(batch.schema, [batch, batch]).to_pydict()
+    {'response': ['a', 'a']}
+    """
+    import pyarrow as pa
+
+    with tempfile.TemporaryFile() as file:
+        with pa.ipc.new_stream(file, schema) as stream:
+            for batch in batches:
+                stream.write_batch(batch)
+        file.flush()
+        held = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return pa.ipc.open_stream(pa.py_buffer(held)).read_all()
 
 
 _INDEX = re.compile(r"__index_level_\d+__")  # what pandas calls an index without a name in a Parquet file

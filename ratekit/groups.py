@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ratekit.columns import column as as_column
 from ratekit.errors import InputError, shorten, unknown
 from ratekit.estimators import LARGEST, Bools, Floats, Ints
-from ratekit.measures import MEASURES, measured
+from ratekit.measures import BLOCK, MEASURES, measured
 from ratekit.schema import ATTRIBUTE, PROMPT, PROMPT_ID, RESPONSE, REWRITES, TREATED, columns_of, prompt_text, truth
 
 SIDE = {True: "treated", False: "untreated"}
@@ -183,14 +183,26 @@ def original_features(ds: Any, r0: Floats) -> Floats:
 
 def chains(ds: Any) -> list[list[str | None]]:
     """The texts of each row: the response and its rewrites; chains may differ in length."""
-    frame = plain_columns(ds, [RESPONSE, REWRITES])
-    texts: list[list[str | None]] = []
-    for row, (response, rewrites) in enumerate(zip(frame[RESPONSE], frame[REWRITES], strict=True), 1):
-        chain = [response, *_sequence(rewrites, row)]
-        if not all(text is None or isinstance(text, str) for text in chain) or response is None:
-            raise InputError(f"row {row}: the response and its rewrites are texts; got {shorten(chain)!r}")
-        texts.append(chain)
-    return texts
+    return list(chains_of(ds))
+
+
+def chains_of(ds: Any, rows: Ints | None = None) -> Iterator[list[str | None]]:
+    """The texts of each row, or of these rows, one after the other: some hundred rows are held at once."""
+    import pandas as pd
+
+    framed = isinstance(ds, pd.DataFrame)
+    columns = ds[[RESPONSE, REWRITES]] if framed else ds.select_columns([RESPONSE, REWRITES]).with_format(None)
+    for start in range(0, len(ds) if rows is None else len(rows), BLOCK):
+        part = range(start, min(start + BLOCK, len(ds))) if rows is None else rows[start : start + BLOCK].tolist()
+        if part[-1] - part[0] == len(part) - 1:
+            part = range(part[0], part[-1] + 1)  # a slice is read faster than rows by their numbers
+        where = slice(part.start, part.stop) if isinstance(part, range) else part
+        block = columns.iloc[where] if framed else columns[where]
+        for row, response, rewrites in zip(part, block[RESPONSE], block[REWRITES], strict=True):
+            chain = [response, *_sequence(rewrites, row + 1)]
+            if not all(text is None or isinstance(text, str) for text in chain) or response is None:
+                raise InputError(f"row {row + 1}: the response and its rewrites are texts; got {shorten(chain)!r}")
+            yield chain
 
 
 def _sequence(value: Any, row: int) -> list[Any]:

@@ -10,11 +10,7 @@ from typing import Any
 import numpy as np
 
 from ratekit.errors import InputError, shorten, unknown
-from ratekit.measures import (
-    Measure,
-    name_of,
-    values_of,
-)
+from ratekit.measures import BLOCK, Measure, name_of, values_of
 from ratekit.schema import NO, RESPONSE, YES, columns_of, listed, truth
 
 log = logging.getLogger("ratekit")
@@ -72,6 +68,13 @@ class Row(dict[str, Any]):
 # --- labellers: the whole dataset -> a bool or None per row ----------------------------------------------
 
 
+def _responses(rows: Any) -> Iterator[str]:
+    """The responses, some of them at a time."""
+    column = (rows._ds if isinstance(rows, Rows) else rows)[RESPONSE]
+    for start in range(0, len(column), BLOCK):
+        yield from column[start : start + BLOCK]
+
+
 def above_median(measure: Measure) -> Label:
     """Treated where the measure is above the dataset's median, or at it where nothing is above.
 
@@ -85,7 +88,7 @@ def above_median(measure: Measure) -> Label:
 
     def label(rows: Any) -> list[bool | None]:
         name = name_of(measure)
-        values = values_of(measure, rows[RESPONSE], name)
+        values = values_of(measure, _responses(rows), name)
         known = values[~np.isnan(values)]
         if len(known) == 0:
             return [None] * len(values)
@@ -108,7 +111,7 @@ def above(measure: Measure, threshold: float) -> Label:
 
     def label(rows: Any) -> list[bool | None]:
         name = name_of(measure)
-        values = values_of(measure, rows[RESPONSE], name)
+        values = values_of(measure, _responses(rows), name)
         log.info("label: treated is above %g, untreated below, by %s", threshold, name)
         return [None if np.isnan(v) or v == threshold else bool(v > threshold) for v in values]
 
@@ -119,7 +122,7 @@ def present(measure: Measure, kept: bool = True) -> Label:
     """Treated where the measure is above 0, untreated elsewhere; the treated rows get None unless they are `kept`."""
 
     def label(rows: Any) -> list[bool | None]:
-        values = values_of(measure, rows[RESPONSE], name_of(measure))
+        values = values_of(measure, _responses(rows), name_of(measure))
         return [None if np.isnan(v) or (v > 0 and not kept) else bool(v > 0) for v in values]
 
     return label

@@ -76,7 +76,6 @@ def count_words(text: str) -> int:
     return sum(c.isalpha() for c in found) + sum(any(c.isalnum() for c in word) for word in rest)
 
 
-@functools.lru_cache(maxsize=1 << 14)
 def maybe_english(text: str) -> bool:
     """Whether nothing says that a text is in another language: too short to tell is English.
 
@@ -85,6 +84,11 @@ def maybe_english(text: str) -> bool:
     >>> maybe_english("Fine."), maybe_english("这部电影的情节很单薄，演员的表演也很生硬。")
     (True, False)
     """
+    return _begins_english(text[:4000])
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _begins_english(text: str) -> bool:
     letters = [] if text.isascii() else [c for c in text[:2000] if c.isalpha()]
     latin = sum(c.isascii() or unicodedata.name(c, "").startswith("LATIN") for c in letters)
     return latin >= 0.7 * len(letters) and _language(text) in (None, "en")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -151,7 +152,7 @@ def in_english(measure: Measure) -> Measure:
     def count(texts: Sequence[str]) -> NDArray[np.float64]:
         return np.where([maybe_english(t) for t in texts], np.asarray(measure(texts), dtype=float), np.nan)
 
-    count.__name__ = name_of(measure)
+    count.__name__, count.__module__ = name_of(measure), str(getattr(measure, "__module__", ""))
     return count
 
 
@@ -226,7 +227,21 @@ def unit_of(measure: Measure) -> str:
     return "its own measure" if name in ("", "<lambda>") else name
 
 
-def values_of(measure: Measure, texts: Sequence[str], name: str = "") -> NDArray[np.float64]:
+BLOCK = 256  # chains that are held at once for a measure that needs no others beside them
+
+
+def at_once(measure: Measure) -> int | None:
+    """How many texts a measure is given in one call: ratekit's own look at each by itself, a user's may not.
+
+    Examples
+    --------
+    >>> at_once(words), at_once(lambda texts: [len(t) / max(map(len, texts)) for t in texts])
+    (256, None)
+    """
+    return BLOCK if str(getattr(measure, "__module__", "")).partition(".")[0] == "ratekit" else None
+
+
+def values_of(measure: Measure, texts: Iterable[str], name: str = "") -> NDArray[np.float64]:
     """The measure of each text, (n,) float64; NaN where there is none.
 
     Raises
@@ -234,8 +249,12 @@ def values_of(measure: Measure, texts: Sequence[str], name: str = "") -> NDArray
     InputError
         For a measure that fails or gives anything but one finite number (or NaN) a text.
     """
-    name = name or name_of(measure)
-    texts = list(texts)
+    name, texts, size = name or name_of(measure), iter(texts), at_once(measure)
+    blocks = iter(lambda: list(itertools.islice(texts, size)), [])
+    return np.concatenate([np.empty(0), *(_of_block(measure, block, name) for block in blocks)])
+
+
+def _of_block(measure: Measure, texts: list[str], name: str) -> NDArray[np.float64]:
     try:
         given = measure(texts)
         values = np.asarray([np.nan if v is None else v for v in given] if isinstance(given, list) else given, float)
@@ -254,14 +273,23 @@ def values_of(measure: Measure, texts: Sequence[str], name: str = "") -> NDArray
     return values
 
 
-def measured(measure: Measure, texts: Sequence[Sequence[str | None]], name: str = "measure") -> NDArray[np.float64]:
-    """The measure of every text of every chain, (n, longest); NaN where there is none. Each text is measured once."""
-    distinct = list(dict.fromkeys(t for chain in texts for t in chain if t is not None))
-    values = values_of(measure, distinct, name) if distinct else np.empty(0)
-    of = dict(zip(distinct, values, strict=True))
-    out = np.full((len(texts), max(map(len, texts), default=0)), np.nan)
-    for i, chain in enumerate(texts):
-        for k, text in enumerate(chain):
-            if text is not None:
-                out[i, k] = of[text]
+def measured(measure: Measure, texts: Iterable[Sequence[str | None]], name: str = "measure") -> NDArray[np.float64]:
+    """The measure of every text of every chain, (n, longest); NaN where there is none.
+
+    Of the chains no more than `at_once` are held; among them each text is measured once.
+    """
+    texts, size = iter(texts), at_once(measure)
+    rows: list[NDArray[np.float64]] = []
+    for chains in iter(lambda: list(itertools.islice(texts, size)), []):
+        distinct = list(dict.fromkeys(t for chain in chains for t in chain if t is not None))
+        of = dict(zip(distinct, values_of(measure, distinct, name), strict=True))
+        block = np.full((len(chains), max(map(len, chains))), np.nan)
+        for i, chain in enumerate(chains):
+            for k, text in enumerate(chain):
+                if text is not None:
+                    block[i, k] = of[text]
+        rows.append(block)
+    out = np.full((sum(map(len, rows)), max((block.shape[1] for block in rows), default=0)), np.nan)
+    for start, block in zip(np.cumsum([0, *map(len, rows)]), rows, strict=False):
+        out[start : start + len(block), : block.shape[1]] = block
     return out

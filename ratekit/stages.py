@@ -20,8 +20,8 @@ import numpy as np
 from ratekit.attributes import find_attribute, measure_of
 from ratekit.columns import dataset
 from ratekit.errors import InputError, NoRewriteError, unknown
-from ratekit.estimators import ESTIMATORS, Effect, Effects, Floats, LeftOut, effects, part_of, refuse_level
-from ratekit.groups import Group, chains, groups, original_features, plain_columns, reward_matrix
+from ratekit.estimators import ESTIMATORS, Effect, Effects, Floats, Ints, LeftOut, effects, part_of, refuse_level
+from ratekit.groups import Group, chains_of, groups, original_features, plain_columns, reward_matrix
 from ratekit.intervals import Interval, interval_of
 from ratekit.labellers import Attribute
 from ratekit.measures import Measure, measured, unit_of
@@ -424,16 +424,16 @@ def estimate(
             raise InputError(f"sample='two-phase' has analytic standard errors alone, not uncertainty={uncertainty!r}")
     columns = [find_reward(ds, r) for r in rewards] if rewards else reward_columns(columns_of(ds))
     parts = list(groups(ds, by))
-    texts = chains(ds) if {RESPONSE, REWRITES} <= set(columns_of(ds)) else None
-    doses = _own_measures(ds, texts, parts, measures)
+    lengths = _lengths(ds) if {RESPONSE, REWRITES} <= set(columns_of(ds)) else None
+    doses = _own_measures(ds, parts, measures, texts=lengths is not None)
     dosed = any(own is not None for own in doses)
     rows: list[dict[str, Any]] = []
     left_out: dict[str, list[LeftOut]] = {}
     notes = _pooling(ds, [by] if isinstance(by, str) else list(by or []))
     for column in columns:
         matrix = reward_matrix(ds, column)
-        if texts is not None:
-            _refuse_more(matrix, texts, column)
+        if lengths is not None:
+            _refuse_more(matrix, lengths, column)
         known = original_features(ds, matrix[:, 0]) if sample == "two-phase" and matrix.shape[1] else None
         for group, own in zip(parts, doses, strict=True):
             labels = {**group.labels, "reward_model": reward_name(column)}
@@ -477,9 +477,13 @@ SAMPLES = ("complete", "two-phase")
 LARGE_CLUSTER = 0.2  # share of the rows
 
 
-def _refuse_more(matrix: Floats, texts: list[list[str | None]], column: str) -> None:
+def _lengths(ds: Any) -> Ints:
+    """The number of texts of each row."""
+    return np.fromiter((len(chain) for chain in chains_of(ds)), np.int64, len(ds))
+
+
+def _refuse_more(matrix: Floats, lengths: Ints, column: str) -> None:
     """Raise InputError naming the first row with a reward of a rewrite that it does not have."""
-    lengths = np.array([len(chain) for chain in texts])
     more = np.isfinite(matrix) & (np.arange(matrix.shape[1]) >= lengths[:, None])
     if more.any():
         row = int(np.flatnonzero(more.any(axis=1))[0])
@@ -490,17 +494,17 @@ def _refuse_more(matrix: Floats, texts: list[list[str | None]], column: str) -> 
 
 
 def _own_measures(
-    ds: Any, texts: list[list[str | None]] | None, parts: list[Group], measures: Mapping[str, Measure] | None
+    ds: Any, parts: list[Group], measures: Mapping[str, Measure] | None, texts: bool
 ) -> list[tuple[Floats, str] | None]:
     """Per group the attribute's own measure of every text, (n, depth+1), and its name; None without either."""
     found: list[tuple[Floats, str] | None] = []
     for group in parts:
         attribute = str(group.labels[ATTRIBUTE])
         measure = measure_of(attribute, measures, ds) if texts else None
-        if texts is None or measure is None:
+        if measure is None:
             found.append(None)
         else:
-            values = measured(measure, [texts[i] for i in group.rows], attribute)
+            values = measured(measure, chains_of(ds, group.rows), attribute)
             found.append((values, unit_of(measure)))
     return found
 

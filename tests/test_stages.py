@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
+import datasets
 import numpy as np
 import pandas as pd
 import pytest
@@ -508,3 +510,32 @@ def test_the_dose_of_a_class_of_one_row_has_no_interval():
     whole = rk.estimate(rk.score(rk.load("reviews", attribute="length"), "words", progress=False))
     np.testing.assert_allclose(whole["dose_low"], whole["ci_low"])
     np.testing.assert_allclose(whole["dose_high"], whole["ci_high"])
+
+
+def test_the_texts_of_many_rows_are_never_in_memory_all_at_once(tmp_path):
+    n, text = 4000, "It was a good film, and I saw it twice. " * 50
+    rows = {
+        "prompt": [f"Review {i}" for i in range(n)],
+        "response": [f"{i} {text[: 500 + i % 1500]}" for i in range(n)],
+    }
+    pd.DataFrame(rows).to_parquet(tmp_path / "rows.parquet")
+
+    def read():
+        return rk.label(rk.load(tmp_path / "rows.parquet"), "length")
+
+    def peak(work, *given):
+        tracemalloc.start()
+        try:
+            return work(*given), tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    texts = read()["response"][:]
+    rewritten = {"rewrites": [[f"A {t}", f"B {t}"] for t in texts], "rewrite_status": [["ok", "ok"]] * n}
+    rewards = {"reward/a": [[float(i % 7), float(i % 5), float(i % 3)] for i in range(n)]}
+    ds = datasets.concatenate_datasets([read(), datasets.Dataset.from_dict({**rewritten, **rewards})], axis=1)
+    rk.estimate(ds.select(range(50)))  # what it imports is not what is measured
+    assert peak(read)[1] < 4e6  # the responses are 5.2 MB
+    table, most = peak(rk.estimate, ds)
+    assert table["dose_unit"].eq("words").all()
+    assert most < 6e6  # the texts are 15.6 MB

@@ -6,9 +6,10 @@ load(x)         the same, then one attribute's rows, no repeats, a sample
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from ratekit.attributes import ATTRIBUTES, find_attribute
 from ratekit.errors import InputError, WorkError, shorten, unknown
 from ratekit.groups import treated_bools
 from ratekit.labellers import Attribute, by_name
+from ratekit.measures import BLOCK
 from ratekit.schema import (
     ATTRIBUTE,
     MEASURE_PREFIX,
@@ -381,7 +383,9 @@ def typed(ds: Dataset, where: str) -> Dataset:
         )
     for name in have:
         read = _reader(name)
-        if read is not None and not _is_typed(ds, name):
+        if name == PROMPT and not _is_typed(ds, name):
+            new[name] = _conversations(where, ds.with_format("arrow")[:][name])
+        elif read is not None and not _is_typed(ds, name):
             values = by_name(ds.features[name], ds.with_format("arrow")[:][name].to_pylist())
             new[name] = read(where, name, values)
     if RESPONSE in have:
@@ -401,8 +405,6 @@ def _reader(name: str) -> Any:
     """What reads a column of that name, (where, name, values) -> Arrow array; None for a column of the user's own."""
     if name == TREATED:
         return _treated
-    if name == PROMPT:
-        return lambda where, name, values: arrow_columns.column(where, name, _prompts(where, values))
     if name in (PROMPT_ID, ATTRIBUTE, RESPONSE):
         return _texts
     if name in (REWRITES, REWRITE_STATUS):
@@ -466,6 +468,28 @@ def _prompts(where: str, values: list[Any]) -> list[Any]:
     return found
 
 
+def _conversations(where: str, prompts: Any) -> Any:
+    """A column of prompts as turns, a block of rows at a time; one that does not fit is named by its row."""
+    import pyarrow as pa
+
+    schema = pa.schema({PROMPT: pa.list_(pa.struct({"role": pa.string(), "content": pa.string()}))})
+    found = (
+        pa.record_batch([pa.array(_prompts(where, block.to_pylist()), schema.types[0])], schema)
+        for block in _blocks(prompts)
+    )
+    try:
+        large = prompts.nbytes > files.LARGE
+        return (files.spooled(schema, found) if large else pa.Table.from_batches(found, schema))[PROMPT]
+    except (InputError, pa.ArrowException, ValueError):
+        return arrow_columns.column(where, PROMPT, _prompts(where, prompts.to_pylist()))
+
+
+def _blocks(column: Any) -> Iterator[Any]:
+    """A column of Arrow in pieces."""
+    for start in range(0, len(column), BLOCK):
+        yield column.slice(start, BLOCK)
+
+
 def _lists_of_text(where: str, name: str, values: list[Any]) -> Any:
     import pyarrow as pa
 
@@ -504,8 +528,10 @@ def _asked(ds: Dataset, new: Mapping[str, Any], where: str) -> dict[str, Any]:
             made[PROMPT_ID] = pa.array([f"row-{i:06d}" for i in range(len(ds))])
         made[PROMPT] = arrow_columns.column(where, PROMPT, [as_conversation("")] * len(ds))
     elif PROMPT_ID not in have:
-        prompts = new[PROMPT].to_pylist() if PROMPT in new else ds[PROMPT]
-        made[PROMPT_ID] = pa.array([prompt_key(p) for p in prompts])
+        prompts = new[PROMPT] if PROMPT in new else ds.with_format("arrow")[:][PROMPT]
+        made[PROMPT_ID] = pa.chunked_array(
+            [[prompt_key(p) for p in block.to_pylist()] for block in _blocks(prompts)], pa.string()
+        )
     return made
 
 
@@ -643,12 +669,15 @@ def _of_attribute(ds: Dataset, name: str, where: str) -> Dataset:
 
 
 def _refuse_long(ds: Dataset, where: str, max_characters: int) -> None:
-    for i, text in enumerate(ds[RESPONSE][:]):
-        if len(text) > max_characters:
-            raise InputError(
-                f"{where}, row {i + 1}: the response has {len(text):,} characters, over the limit of "
-                f"{max_characters:,}; cut it, or raise max_characters"
-            )
+    import pyarrow.compute as pc
+
+    lengths = np.asarray(pc.utf8_length(ds.with_format("arrow")[:][RESPONSE]))
+    if (lengths > max_characters).any():
+        i = int((lengths > max_characters).argmax())
+        raise InputError(
+            f"{where}, row {i + 1}: the response has {lengths[i]:,} characters, over the limit of "
+            f"{max_characters:,}; cut it, or raise max_characters"
+        )
 
 
 def without_duplicates(ds: Dataset, where: str, duplicates: str) -> Dataset:
@@ -657,20 +686,24 @@ def without_duplicates(ds: Dataset, where: str, duplicates: str) -> Dataset:
         raise unknown("value for duplicates", duplicates, ["error", "drop", "keep"])
     if duplicates == "keep" or RESPONSE not in columns_of(ds):
         return ds
-    prompts = ds[PROMPT if PROMPT in columns_of(ds) else PROMPT_ID][:]
-    attributes = ds[ATTRIBUTE][:] if ATTRIBUTE in columns_of(ds) else [None] * len(ds)
-    seen: dict[tuple[Any, ...], int] = {}
-    kept = []
-    for i, (prompt, *rest) in enumerate(zip(prompts, ds[RESPONSE][:], attributes, strict=True)):
-        first = seen.setdefault((str(prompt), *rest), i)
-        if first == i:
-            kept.append(i)
-        elif duplicates == "error":
-            raise InputError(
-                f"{where}: row {i + 1} repeats row {first + 1} (same prompt and response), which would count one "
-                "response twice; drop the repeats with duplicates='drop' (--duplicates drop)"
-            )
-    if len(kept) < len(ds):
-        log.warning("%s: %d repeated responses were dropped", where, len(ds) - len(kept))
-        return ds.select(kept)
-    return ds
+    columns = [PROMPT if PROMPT in columns_of(ds) else PROMPT_ID, RESPONSE, ATTRIBUTE]
+    plain = ds.select_columns([c for c in columns if c in columns_of(ds)]).with_format(None)
+    digests = bytearray()  # of the texts, which may not fit into memory
+    for block in plain.iter(BLOCK):
+        for values in zip(*block.values(), strict=True):
+            digest = hashlib.blake2b(digest_size=16)
+            for value in map(str, values):
+                digest.update(f"{len(value)} {value}".encode("utf-8", "surrogatepass"))
+            digests += digest.digest()
+    keys = np.frombuffer(bytes(digests), dtype="S16")
+    _, first, which = np.unique(keys, return_index=True, return_inverse=True)
+    if len(first) == len(ds):
+        return ds
+    if duplicates == "error":
+        i = int((first[which] != np.arange(len(ds))).argmax())
+        raise InputError(
+            f"{where}: row {i + 1} repeats row {first[which[i]] + 1} (same prompt and response), which would count one "
+            "response twice; drop the repeats with duplicates='drop' (--duplicates drop)"
+        )
+    log.warning("%s: %d repeated responses were dropped", where, len(ds) - len(first))
+    return ds.select(np.sort(first))
