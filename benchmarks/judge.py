@@ -1,7 +1,7 @@
 """How often the judge of rewrites is wrong, on replies of real models that were read and labelled one by one.
 
-python benchmarks/judge.py DATA               # DATA holds replies/*.jsonl and double_rewrites/*.jsonl.gz
-python benchmarks/judge.py DATA --at REVISION # the judge of an earlier revision of this repository
+python benchmarks/judge.py DATA                   # DATA holds replies/*.jsonl and double_rewrites/*.jsonl.gz
+python benchmarks/judge.py DATA --before REVISION # beside the judge of another revision of this repository
 
 The labels are in tests/judge_labels.jsonl: a reply's key in its cache, a hash of its text, its first characters, and
 why it is a rewrite, a copy of its source, cut off, or no rewrite at all. Of the double rewrites (GPT-4o, not labelled)
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import hashlib
+import itertools
 import json
 import re
 import subprocess
@@ -32,10 +33,13 @@ from ratekit.rewriting.prompts import TEMPLATE  # noqa: E402
 LABELS = ROOT / "tests" / "judge_labels.jsonl"
 FRAME = re.compile(r"[\s#*_]*(?:query|response|output|(?:original|structured) \w+)[*_]*\s*:", re.IGNORECASE)
 Judge = Callable[[Reply, str, str], Any]
+BEFORE = "9fa7df3"  # the last judge that was made without these labels
+LABELLED = {"rewrite": "a rewrite", "copy": "a copy of its source", "none": "no rewrite", "cut": "cut off"}
+FATES = ("ok", "unchanged", "rejected")
 
 
 def judge_at(revision: str | None) -> Judge:
-    """The judge of this tree, or of an earlier revision."""
+    """The judge of this tree, or of another revision."""
     if revision is None:
         from ratekit.rewriting.judge import judge
 
@@ -85,17 +89,19 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
-    parser.add_argument("--at", metavar="REVISION")
+    parser.add_argument("--before", metavar="REVISION", default=BEFORE)
     args = parser.parse_args()
-    judge, rows = judge_at(args.at), labelled(args.data)
-    for file in sorted({row["file"] for row, _, _ in rows}):
-        counts = confusion(judge, [r for r in rows if r[0]["file"] == file])
-        print(f"\n{file}, first passes\n{'':10}{'ok':>10}{'unchanged':>10}{'rejected':>10}")
-        for label in ("rewrite", "copy", "none", "cut"):
-            print(f"{label:10}" + "".join(f"{counts[label, fate]:>10}" for fate in ("ok", "unchanged", "rejected")))
+    judges, rows = {"before": judge_at(args.before), "now": judge_at(None)}, labelled(args.data)
+    found = {when: confusion(judge, rows) for when, judge in judges.items()}
+    print("| label | " + " | ".join(f"{when}: {fate}" for when in found for fate in FATES) + " |")
+    print("|---" + "|---:" * len(FATES) * len(found) + "|")
+    for label, said in LABELLED.items():
+        print(f"| {said} | " + " | ".join(str(counts[label, f]) for counts in found.values() for f in FATES) + " |")
+    for when, counts in found.items():
         bad, passed, lost, good = rates(counts)
-        print(f"no rewrite among what is passed: {bad} of {passed}; good ones rejected: {lost} of {good}")
-    for name in ("length", "structure"):
+        print(f"\n{when}: no rewrite among what is passed: {bad} of {passed}; good ones rejected: {lost} of {good}")
+    for when, name in itertools.product(judges, ("length", "structure")):
+        judge = judges[when]
         with gzip.open(args.data / "double_rewrites" / f"{name}.jsonl.gz", "rt", encoding="utf-8") as f:
             texts = [json.loads(line) for line in f]
         for before, after in (("original", "rewrite"), ("rewrite", "rewrite_of_rewrite")):
@@ -106,7 +112,7 @@ def main() -> None:
                 for r, t in zip(judged, texts, strict=True)
             )
             said = ", ".join(f"{n} {status}" for status, n in statuses.most_common())
-            print(f"\n{name}, {before} -> {after}: {said}; begin with a label: {framed}")
+            print(f"\n{when}, {name}, {before} -> {after}: {said}; begin with a label: {framed}")
 
 
 if __name__ == "__main__":

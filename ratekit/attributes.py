@@ -92,6 +92,7 @@ def find_attribute(attribute: str | Attribute, ds: Any = None) -> Attribute:
     """
     if isinstance(attribute, Attribute):
         return attribute
+    attribute = str(attribute).strip()
     if is_object_spec(attribute):
         found = load_object(attribute)
         if not isinstance(found, Attribute):

@@ -161,6 +161,9 @@ def groups(ds: Any, by: str | Sequence[str] | None = None) -> Iterator[Group]:
         _refuse_odd(frame[column], column)
     refuse_null(frame[PROMPT_ID], PROMPT_ID)
     refuse_null(frame[ATTRIBUTE], ATTRIBUTE)
+    spaced = {a: a.strip() for a in frame[ATTRIBUTE].unique() if isinstance(a, str) and a != a.strip()}
+    if spaced:
+        frame = frame.assign(**{ATTRIBUTE: frame[ATTRIBUTE].replace(spaced)})
     treated = treated_bools(frame[TREATED])
     clusters = pd.factorize(_as_text(frame[PROMPT_ID]))[0].astype(np.int64)
     for key, index in frame.groupby([*columns, ATTRIBUTE], sort=False, dropna=False).indices.items():

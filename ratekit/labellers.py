@@ -135,7 +135,8 @@ def gold(columns: dict[str, float], otherwise: Label | None = None) -> Label:
     ----------
     columns : dict of str to float
         A column and the threshold that parts it: above is treated, below untreated, on it None. Its scale runs from 0
-        to twice the threshold, so {"helpfulness": 2} parts HelpSteer's 0 to 4 and {"chosen": 0.5} bools, 0 and 1, and
+        to twice the threshold, so {"helpfulness": 2} parts HelpSteer's 0 to 4 (in other rows a 0 must show where the
+        scale begins) and {"chosen": 0.5} bools, 0 and 1, and
         the words for them (positive and negative, yes and no, true and false).
     otherwise : callable, optional
         A label for data without any of these columns.
@@ -149,7 +150,10 @@ def gold(columns: dict[str, float], otherwise: Label | None = None) -> Label:
     def label(rows: Any) -> Sequence[bool | None]:
         for column, threshold in columns.items():
             if column in columns_of(rows):
-                return _parted(_named(rows, column), threshold, column)
+                values = _named(rows, column)
+                if threshold >= 1 and not set(columns_of(rows)) >= HELPSTEER:
+                    _refuse_from_one(values, threshold, column)
+                return _parted(values, threshold, column)
         if otherwise is None:
             raise InputError(
                 f"no column to label by: this attribute needs one of {', '.join(columns)} in the data "
@@ -255,6 +259,24 @@ def _parted(values: Sequence[Any], threshold: float, column: str) -> list[bool |
     return found
 
 
+HELPSTEER = {"helpfulness", "correctness", "coherence", "complexity", "verbosity"}  # each from 0 to 4
+
+
+def _refuse_from_one(values: Sequence[Any], threshold: float, column: str) -> None:
+    """Raise InputError for numbers without a 0: a scale from 1, whose middle is not the threshold, looks so."""
+    try:
+        numbers = [float(v) for v in values if v is not None]
+    except (TypeError, ValueError):
+        return  # what is no number is named with its row
+    known = [number for number in numbers if not np.isnan(number)]
+    if known and min(known) >= 1 and max(known) <= 2 * threshold:
+        raise InputError(
+            f"label: column {column!r} holds {min(known):g} to {max(known):g} and no 0: a scale of 0 to "
+            f"{2 * threshold:g} is parted at {threshold:g}, one of 1 to {2 * threshold + 1:g} at {threshold + 1:g}; "
+            "name the values of the treated rows with label_column= and positive= (--label-column, --positive)"
+        )
+
+
 def _part(value: Any, threshold: float, column: str, row: int) -> bool | None:
     if value is None:
         return None
@@ -316,6 +338,10 @@ class Attribute:
     template: str | None = None
     needs_prompt: bool = False
     one_class: bool = False
+
+    def __post_init__(self) -> None:
+        if self.name != self.name.strip():
+            raise InputError(f"the attribute's name {self.name!r} has spaces around it; write {self.name.strip()!r}")
 
     def phrase(self, treated: bool) -> str:
         """The phrase that asks for this side."""

@@ -88,3 +88,25 @@ def test_every_attribute_with_a_rule_can_be_named_wherever_one_is_asked_for():
         assert verdict.estimate["dose"] > 0, "it is measured by its own measure"
     with pytest.raises(InputError, match="did you mean 'hedging'"):
         find_attribute("hedgin")
+
+
+def test_a_scale_that_may_begin_at_one_is_not_parted_as_one_from_zero():
+    rows = [{"response": f"Text {i}.", "helpfulness": 1 + i % 4} for i in range(12)]
+    with pytest.raises(InputError, match=r"1 to 4 and no 0.*label_column"):
+        rk.label(rows, "helpfulness")
+    zero = [*rows, {"response": "None.", "helpfulness": 0}]
+    assert sum(rk.label(zero, "helpfulness")["treated"]) == 6
+    helpsteer = [{**row, "correctness": 4, "coherence": 4, "complexity": 4, "verbosity": 4} for row in rows]
+    assert sum(rk.label(helpsteer, "helpfulness")["treated"]) == 6
+
+
+def test_spaces_around_the_name_of_an_attribute_make_no_other_attribute():
+    with pytest.raises(InputError, match="spaces"):
+        rk.Attribute(" length", "longer", "shorter")
+    ds = rk.load("reviews", attribute="length")
+    frame = rk.score(ds, "words", progress=False).to_pandas()
+    frame["attribute"] = [" length" if i % 2 else "length" for i in range(len(frame))]
+    for rows in (frame, rk.as_dataset(frame), frame.to_dict("records")):
+        assert set(rk.estimate(rows)["attribute"]) == {"length"}
+    assert set(rk.as_dataset(frame)["attribute"]) == {"length"}
+    assert rk.load(frame, attribute=" length").num_rows == len(frame)

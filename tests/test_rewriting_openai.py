@@ -16,6 +16,7 @@ from ratekit.rewriting.base import Reply
 from ratekit.rewriting.cache import Cache
 from ratekit.rewriting.cost import Meter, Prices
 from ratekit.rewriting.openai_chat import Throttle
+from ratekit.rewriting.replies import reply_of
 
 LENGTH = rk.ATTRIBUTES["length"]
 
@@ -268,3 +269,13 @@ def test_prompts_are_shown_where_the_attribute_needs_them(quiet, tmp_path):
     assert all("<prompt>\nWrite a review.\n</prompt>" in content for content in seen)
     with pytest.raises(rk.InputError, match=r"\{prompt\}"):
         rk.ChatRewriter(chat, helpfulness)(["A text."], [True])
+
+
+def test_of_several_choices_the_one_of_index_0_is_read():
+    def choice(index, text):
+        return {"index": index, "message": {"content": text}, "finish_reason": "stop"}
+
+    for choices in ([choice(1, "B"), choice(0, "A")], [choice(None, "A"), choice(2, "B")], [choice("0", "A")]):
+        assert reply_of(0, {"choices": choices}).text == "A"
+    assert reply_of(0, {"choices": ["x", choice(0, "A")]}).text == "A"
+    assert reply_of(0, {"choices": []}).finish_reason == "unreadable"

@@ -106,7 +106,8 @@ def read(index: int, raw: bytes | str, model: str = "", address: str = "") -> Re
 def reply_of(index: int, data: Any, raw: str = "") -> Reply:
     """The reply in a chat completion; one without a text is "unreadable" and has `raw` as its text."""
     try:
-        choice = data["choices"][0]
+        choices = data["choices"]
+        choice = next((c for c in choices if isinstance(c, Mapping) and c.get("index") == 0), choices[0])
         message = choice["message"] if isinstance(choice.get("message"), Mapping) else {"content": choice["text"]}
         text = _text(message.get("content"))
     except (LookupError, TypeError, AttributeError, ValueError):

@@ -56,7 +56,7 @@ def labelled(ds: Dataset, attribute: Attribute | None, label_column: str | None,
     if attribute is None:
         if ATTRIBUTE in have:
             raise InputError("the rows carry attributes; say with attribute= which of them label_column= labels")
-        attribute = Attribute(label_column or TREATED, "", "")
+        attribute = Attribute((label_column or TREATED).strip(), "", "")
         names = None
     else:
         names = attribute.name

@@ -415,6 +415,7 @@ def _reader(name: str) -> Any:
 def _is_typed(ds: Dataset, name: str) -> bool:
     """Whether the column is as the schema says, by its Arrow type and its number of nulls alone."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     column = ds.data.column(name)
     kind = kind_of(column.type)
@@ -429,7 +430,8 @@ def _is_typed(ds: Dataset, name: str) -> bool:
     if name == TREATED:
         return kind == "bool" and column.null_count == 0
     if name in (PROMPT_ID, ATTRIBUTE, RESPONSE):
-        return kind == "text" and column.null_count == 0
+        plain = kind == "text" and column.null_count == 0
+        return plain and (name != ATTRIBUTE or column.equals(pc.utf8_trim_whitespace(column)))
     if name in (REWRITES, REWRITE_STATUS):
         return kind in ("texts", "nothing") or (kind == "list" and pa.types.is_null(column.type.value_type))
     return kind in ("list", "nothing")
@@ -455,7 +457,7 @@ def _texts(where: str, name: str, values: list[Any]) -> Any:
             named = "the response" if name == RESPONSE else name
             what = "null" if value is None else f"{shorten(value)}, which is not text"
             raise InputError(f"{where}, row {number}: {named} is {what}; remove the row or fill it in")
-    return pa.array([str(v) for v in values], pa.string())
+    return pa.array([str(v).strip() if name == ATTRIBUTE else str(v) for v in values], pa.string())
 
 
 def _prompts(where: str, values: list[Any]) -> list[Any]:
