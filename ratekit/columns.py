@@ -109,6 +109,8 @@ def dataset(arrow: pa.Table, info: Any = None, where: str = "the table") -> Data
     from datasets import Dataset, Features
 
     check_names(arrow.column_names, where)
+    plain = without_views(arrow.schema)
+    arrow = arrow if plain.equals(arrow.schema) else arrow.cast(plain)
     try:
         return Dataset(arrow, info=info, fingerprint=uuid.uuid4().hex[:16])
     except ValueError:
@@ -121,6 +123,26 @@ def dataset(arrow: pa.Table, info: Any = None, where: str = "the table") -> Data
                     "write it as text or leave it out"
                 ) from None
         raise
+
+
+def without_views(schema: pa.Schema) -> pa.Schema:
+    """The schema with texts as plain texts: frames of polars have views, of which Arrow cannot compute.
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> print(without_views(pa.schema({"response": pa.string_view()})))
+    response: large_string
+    """
+    import pyarrow as pa
+
+    def plain(kind: Any) -> Any:
+        if pa.types.is_string_view(kind):
+            return pa.large_string()
+        several = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+        return pa.large_list(pa.large_string()) if several and pa.types.is_string_view(kind.value_type) else kind
+
+    return pa.schema([field.with_type(plain(field.type)) for field in schema], schema.metadata)
 
 
 def bounded(n_columns: int, where: str) -> None:

@@ -457,10 +457,13 @@ def _csv(path: Path, separator: str, columns: Mapping[str, str] | None) -> pa.Ta
     names = _header(path, raw, separator)
     _refuse_open(path, raw, separator)
     raw, stands_for = _without_returns(raw)
-    cells = _cells(path, raw, separator, len(names))
+    cells = _cells(
+        path, raw, separator, len(names), na=_QUOTED_NAMES.match(raw.removeprefix(codecs.BOM_UTF8)) is not None
+    )
     kept: dict[str, Any] = {}
     for index, name in enumerate(names):
         values = cells.column(index).to_pylist()[1:]
+        values = [v or None for v in values]
         if stands_for:
             values = [None if v is None else v.replace(stands_for, "\r") for v in values]
         if not name:  # a comma at the end of each line, or the row numbers that pandas and R write
@@ -479,6 +482,7 @@ def _csv(path: Path, separator: str, columns: Mapping[str, str] | None) -> pa.Ta
 
 
 _ROW_NUMBER = re.compile(r"0|[1-9]\d{0,17}")
+_QUOTED_NAMES = re.compile(rb'"[^"\r\n]*"(?:[,\t]"[^"\r\n]*")*\r?\n')  # every text is quoted, as R writes them
 
 
 def _header(path: Path, raw: bytes, separator: str) -> list[str]:
@@ -540,8 +544,8 @@ def _without_returns(raw: bytes) -> tuple[bytes, str]:
     return _LONE_RETURN.sub(letter.encode(), raw), letter
 
 
-def _cells(path: Path, raw: bytes, separator: str, n_columns: int) -> pa.Table:
-    """The cells as text, an empty one as null; the first row holds the names."""
+def _cells(path: Path, raw: bytes, separator: str, n_columns: int, na: bool) -> pa.Table:
+    """The cells as text, an empty one as null, and with `na` an unquoted NA; the first row holds the names."""
     import pyarrow as pa
     import pyarrow.csv as pa_csv
 
@@ -563,7 +567,8 @@ def _cells(path: Path, raw: bytes, separator: str, n_columns: int) -> pa.Table:
             convert_options=pa_csv.ConvertOptions(
                 column_types={f"f{i}": pa.string() for i in range(n_columns)},
                 strings_can_be_null=True,
-                null_values=[""],
+                null_values=["", "NA"] if na else [""],
+                quoted_strings_can_be_null=not na,
             ),
         )  # fmt: skip
     except pa.ArrowException as e:

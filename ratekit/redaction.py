@@ -7,6 +7,9 @@ password, the userinfo and the query of every address, a token in an address's p
 
 from __future__ import annotations
 
+import base64
+import functools
+import html
 import json
 import os
 import re
@@ -16,7 +19,7 @@ from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 HIDDEN = "***"
 
 _SECRET_NAME = re.compile(
-    r"(?:^|_)(?:api_?key|key|token|secret|password|passwd|passphrase|credentials?)(?:_|\d|$)", re.IGNORECASE
+    r"(?:^|_)(?:key|token|secret|passphrase|credentials?)(?:_|\d|$)|apikey|passw(?:or)?d", re.IGNORECASE
 )
 _ADDRESS_NAME = re.compile(r"(?:^|_)(?:url|endpoint|proxy)$", re.IGNORECASE)
 _NO_SECRETS = frozenset({"none", "null", "true", "false", "empty"})
@@ -66,8 +69,8 @@ def redact(text: object, *addresses: str | None) -> str:
     Returns
     -------
     str
-        The text with `***` in the place of each secret, in its raw, stripped, escaped and quoted forms and in any
-        case.
+        The text with `***` in the place of each secret, in its raw, stripped, escaped, quoted and encoded (base64,
+        hexadecimal) forms and in any case.
 
     Examples
     --------
@@ -123,22 +126,47 @@ def _of_address(address: str) -> Iterator[str]:
 
 
 def _without(text: str, secret: str) -> str:
-    for form in dict.fromkeys(_forms(secret)):
-        if len(form) < _SHORTEST or form.lower() not in text.lower():
+    seen = text.lower()
+    for form in _forms(secret):
+        if len(form) < _SHORTEST or form.lower() not in seen:
             continue
         pattern = re.escape(form)
         if len(form) < _ALONE:
             pattern = rf"(?<!\w){pattern}(?!\w)"
         text = re.sub(pattern, HIDDEN, text, flags=re.IGNORECASE)
+        seen = text.lower()
     return text
 
 
-def _forms(secret: str) -> Iterator[str]:
+@functools.lru_cache(maxsize=256)
+def _forms(secret: str) -> tuple[str, ...]:
     """The ways in which a secret may be written, the raw one first."""
+    return tuple(dict.fromkeys(_written(secret)))
+
+
+def _written(secret: str) -> Iterator[str]:
     for form in (secret, secret.strip()):
         yield form
         yield repr(form)[1:-1]
         yield json.dumps(form)[1:-1]
         yield ascii(form)[1:-1]
+        yield json.dumps(form)[1:-1].replace("/", "\\/")  # as PHP writes it
+        yield json.dumps(form)[1:-1].replace("/", "\\u002f")
+        yield html.escape(form)
         yield quote(form, safe="")
+        yield quote(quote(form, safe=""), safe="")
         yield quote_plus(form)
+        raw = form.encode("utf-8", "surrogatepass")
+        yield "".join(f"%{byte:02x}" for byte in raw)
+        yield raw.hex()
+        yield from _in_base64(raw)
+
+
+def _in_base64(raw: bytes) -> Iterator[str]:
+    """What base64 makes of bytes wherever they stand in what is encoded, as behind the user in `user:password`."""
+    for before in range(3):
+        code = base64.b64encode(bytes(before) + raw).decode()
+        inner = code[(0, 2, 3)[before] : 8 * (before + len(raw)) // 6]
+        if len(inner) >= _ALONE:
+            yield inner
+            yield inner.translate({ord("+"): "-", ord("/"): "_"})

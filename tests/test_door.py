@@ -11,6 +11,7 @@ import uuid
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from datasets import Dataset, DatasetDict
 
@@ -888,3 +889,25 @@ def test_scored_rows_that_lack_one_column_are_told_which():
     rows = [{"prompt_id": "a", "attribute": "x", "treatd": True, "reward/r": [1.0]}]
     with pytest.raises(InputError, match=r"'treated' \(is it misspelt as 'treatd'\?\); the stage 'label' adds it"):
         rk.contrast(rows, "r", "r")
+
+
+def test_texts_as_views_are_texts():
+    views = {"prompt": pa.array(["Why?", "How?"], pa.string_view()), "response": pa.array(["a", "b"], pa.string_view())}
+    rewrites = pa.array([["c", "d"], ["e", None]], pa.list_(pa.string_view()))
+    table = pa.table({**views, "attribute": ["length"] * 2, "treated": [True, False], "rewrites": rewrites})
+    for held in (table, Dataset(table)):
+        ds = rk.as_dataset(held)
+        assert ds["response"][:] == ["a", "b"]
+        assert ds["rewrites"][:] == [["c", "d"], ["e", None]]
+
+
+def test_an_na_of_r_is_missing_and_one_that_pandas_writes_is_a_text(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text('"","prompt","response","grade"\n"1","Why?","NA",NA\n"2","How?","It works.",3.5\n')
+    ds = rk.as_dataset(path)
+    assert (ds["response"][:], ds["grade"][:]) == (["NA", "It works."], [None, 3.5])
+    path.write_text('"prompt","response"\n"Why?",NA\n')
+    with pytest.raises(InputError, match="row 1: the response is null"):
+        rk.as_dataset(path)
+    pd.DataFrame({"prompt": ["Why?"], "response": ["NA"]}).to_csv(path, index=False)
+    assert rk.as_dataset(path)["response"][:] == ["NA"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from urllib.parse import quote
 
@@ -18,7 +19,9 @@ PASSWORD = "PASSWORD-canary"
     "form",
     [
         CANARY, CANARY.upper(), CANARY.lower(), CANARY + "\n", repr(CANARY + "\n"), repr(f"Bearer {CANARY}".encode()),
-        json.dumps({"key": CANARY}), quote(CANARY, safe=""), quote(CANARY, safe="").lower(), f"'{CANARY}'",
+        json.dumps({"key": CANARY}), json.dumps(CANARY).replace("/", r"\/"), CANARY.replace("/", r"\u002f"),
+        quote(quote(CANARY, safe=""), safe=""), "".join(f"%{byte:02X}" for byte in CANARY.encode()),
+        quote(CANARY, safe=""), quote(CANARY, safe="").lower(), f"'{CANARY}'",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("end", ["", "\n", " \r\n"])
@@ -28,6 +31,16 @@ def test_a_key_of_the_environment_is_hidden_in_every_form(monkeypatch, form, end
     assert "canary" not in shown.lower()
     assert shown.startswith("the server said ")
     assert shown.endswith(": no")
+
+
+@pytest.mark.parametrize("user", ["", "u:", "us:", "use:"])
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode, bytes.hex])
+def test_a_key_is_hidden_in_base64_wherever_it_stands_in_what_is_encoded(monkeypatch, user, encode):
+    monkeypatch.setenv("PGPASSWORD", CANARY)
+    code = encode(f"{user}{CANARY}".encode())
+    code = code if isinstance(code, str) else code.decode()
+    shown = redact(f"the header was {code}.")
+    assert not any(code[i : i + 4] in shown for i in range(8, len(code) - 8))  # before it stands the user
 
 
 @pytest.mark.parametrize(

@@ -261,8 +261,8 @@ def fault_of_status(
             f"the server at {where} has no chat completions (status {status}: {said}); is the address right? Most end "
             "in /v1",
         )
-    if status == 429 and (wait := _asked_wait(headers) or 0.0) > TOO_LONG:
-        return Fault(FATAL, f"the server at {where} asks to wait {wait / 3600:.1f} hours (429: {said})")
+    if status in (429, 503) and (wait := _asked_wait(headers) or 0.0) > TOO_LONG:
+        return Fault(FATAL, f"the server at {where} asks to wait {wait / 3600:.1f} hours ({status}: {said})")
     if status == 429:
         return Fault(RETRY, f"429: {said}", rejected=True, retry_after=retry_after(headers))
     if status in (200, 408, 409, 425) or status >= 500:

@@ -233,7 +233,9 @@ def _unformatted(ds: Dataset, where: str) -> Dataset:
     form = ds.format
     if form["type"] == "custom":
         raise InputError(f"{where} has a transform (set_transform), which is not stored; write it out with map() first")
-    return ds if form["type"] is None and form["columns"] == ds.column_names else ds.with_format(None)
+    ds = ds if form["type"] is None and form["columns"] == ds.column_names else ds.with_format(None)
+    plain = arrow_columns.without_views(ds.data.schema)
+    return ds if plain.equals(ds.data.schema) else arrow_columns.dataset(ds.with_format("arrow")[:], where=where)
 
 
 def _of_lists(x: Mapping[str, Any], where: str) -> Dataset:

@@ -305,7 +305,9 @@ def _unknown_shape(ds: Dataset, where: str) -> InputError:
     gone = [c for c, there in of_scored.items() if not there]
     if len(gone) == 1:
         hint += f". Of scored rows: {lacks(gone[0], ds.column_names)}"
-    kinds = listed([f"{c} ({kind_of(ds.data.schema.field(c).type)})" for c in ds.column_names])
+    kinds = listed(
+        [f"{c if c == c.strip() else repr(c)} ({kind_of(ds.data.schema.field(c).type)})" for c in ds.column_names]
+    )
     known = "; ".join(shape.about for shape in SHAPES.values())
     return InputError(
         f"{where}: no column 'response' (columns: {kinds}), and none of the other forms that are known: {known}; "
