@@ -2,6 +2,7 @@
 
     python benchmarks/memory.py                   # by rules, rewarded by words: no model and no network
     python benchmarks/memory.py --rows 10000
+    python benchmarks/memory.py stages            # which stage holds what for a while, at 3,000 and 9,000 rows
 
 The audit runs in a process of its own, which is looked at ten times a second. `anonymous` is the memory that the
 process holds; `resident` counts the pages of files that it has mapped too, which the system takes back when it likes.
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tracemalloc
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -56,11 +58,40 @@ def measured(n: int) -> dict[str, float]:
         }  # fmt: skip
 
 
+def stages(sizes: tuple[int, int] = (3000, 9000)) -> dict[str, float]:
+    """Bytes of Python's objects that a row adds to what each stage holds while it runs, beyond what was held before."""
+    import ratekit as rk
+
+    peaks: dict[str, list[int]] = {}
+    for n in sizes:
+        with tempfile.TemporaryDirectory() as folder:
+            write_rows(Path(folder, "rows.parquet"), n)
+            ds = rk.load("reviews", attribute="length").select(range(20))
+            rk.estimate(rk.score(rk.rewrite(rk.label(ds, "length"), "length", "rules"), "words"))  # what it imports
+            tracemalloc.start()
+            ds = Path(folder, "rows.parquet")
+            for stage, work in (
+                ("load", rk.load), ("label", lambda ds: rk.label(ds, "length")),
+                ("rewrite", lambda ds: rk.rewrite(ds, "length", "rules", progress=False)),
+                ("score", lambda ds: rk.score(ds, "words", progress=False)), ("estimate", rk.estimate),
+            ):  # fmt: skip
+                tracemalloc.reset_peak()
+                held = tracemalloc.get_traced_memory()[0]
+                ds = work(ds)
+                peaks.setdefault(stage, []).append(tracemalloc.get_traced_memory()[1] - held)
+            tracemalloc.stop()
+    return {stage: (many - few) / (sizes[1] - sizes[0]) for stage, (few, many) in peaks.items()}
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="?", choices=["audit", "stages"], default="audit")
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000])
+    given = parser.parse_args()
+    if given.what == "stages":
+        print("\n".join(f"| {stage} | {value:,.0f} |" for stage, value in stages().items()))
     found: list[dict[str, float]] = []
-    for n in parser.parse_args().rows:
+    for n in given.rows if given.what == "audit" else ():
         found.append(row := measured(n))
         if len(found) == 1:
             print(f"| {' | '.join(row)} |\n|{'---:|' * len(row)}")

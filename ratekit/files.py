@@ -13,6 +13,7 @@ import errno
 import gzip
 import hashlib
 import io
+import itertools
 import json
 import logging
 import mmap
@@ -409,16 +410,34 @@ def _json_row(path: Path, text: str, where: str) -> dict[str, Any]:
 
 
 def _parquet(path: Path) -> Dataset:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     bounded(len(pq.read_schema(path)), str(path))
     with pq.ParquetFile(path) as file:
-        said = file.metadata
-        if sum(said.row_group(i).total_byte_size for i in range(said.num_row_groups)) > LARGE:
-            table = spooled(file.schema_arrow, file.iter_batches(batch_size=1000))
+        batches = _believable(path, file.iter_batches(batch_size=256))
+        held, size = [], 0
+        for batch in batches:
+            held.append(batch)
+            if (size := size + batch.nbytes) > LARGE:
+                table = spooled(file.schema_arrow, itertools.chain(held, batches))
+                break
         else:
-            table = pq.read_table(path)
+            table = pa.Table.from_batches(held, file.schema_arrow)
     return dataset(table.drop_columns([c for c in table.column_names if _INDEX.fullmatch(c)]), where=str(path))
+
+
+def _believable(path: Path, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The batches, as many as are believable of a file of that size. Raises InputError."""
+    size, most = 0, max(MAX_UNZIPPED // 4, MAX_RATIO * path.stat().st_size)
+    for batch in batches:
+        size += batch.nbytes
+        if size > most:
+            raise InputError(
+                f"{path}: unpacks to more than {most / 2**20:,.0f} MiB, of which no more is read; if that is as it "
+                "should be, write it in several files"
+            )
+        yield batch
 
 
 LARGE = 16 << 20  # bytes of a table that are not held in memory where it can be helped

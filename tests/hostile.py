@@ -73,6 +73,15 @@ def parquet(change: Callable[[bytes], bytes]) -> Make:
     return make
 
 
+def repeated(path: Path) -> None:
+    """A megabyte of text, a hundred thousand times over, in a small Parquet file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    texts = pa.DictionaryArray.from_arrays(pa.array([0] * 100_000, pa.int32()), ["x" * (1 << 20)])
+    pq.write_table(pa.table({"response": texts}), path, compression="zstd", store_schema=False)
+
+
 def wide(path: Path) -> None:
     """A CSV of a million columns."""
     path.write_text(",".join(f"c{i}" for i in range(1_000_000)) + "\n" + ",".join("1" * 1_000_000) + "\n")
@@ -91,7 +100,7 @@ TABLES: dict[str, Make] = {
     "twice.jsonl.gz": zipped(b" ", 256 << 20, twice=True),
     "cut.jsonl.gz": text(gzip.compress(b'{"response": "x"}\n' * 9999)[:-20]),
     "quotes.csv": text('response\n"' + "x\n" * 1_000_000), "one-line.jsonl": text('{"response": "' + "x" * (70 << 20)),
-    "cut.parquet": parquet(lambda raw: raw[:-30]), "no-foot.parquet": parquet(lambda raw: raw[:-8] + b"\xff\xff\xff\x7fPAR1"),
+    "bomb.parquet": repeated, "cut.parquet": parquet(lambda raw: raw[:-30]), "no-foot.parquet": parquet(lambda raw: raw[:-8] + b"\xff\xff\xff\x7fPAR1"),
     "holes.parquet": parquet(lambda raw: raw[:4] + b"\0" * (len(raw) - 200) + raw[-196:]),
     "keys.jsonl": text("{" + ",".join(f'"c{i}": 1' for i in range(200_000)) + "}\n"),
 }  # fmt: skip
