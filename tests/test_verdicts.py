@@ -198,6 +198,25 @@ def test_the_dose_in_gaps_of_the_classes(dose, word):
     assert share.value == pytest.approx(dose)
 
 
+@pytest.mark.parametrize(
+    ("n", "share", "said"),
+    [(20, 1.0, "100% of the"), (400, 1.0, "at least 100% of the"), (400, 0.9, "90% of the"),
+     (400, 0.5, "only 50% of the")],
+)  # fmt: skip
+def test_a_share_is_called_small_where_it_is_shown_to_be_and_only_there(n, share, said):
+    seen, r = clean(n=n)
+    own = seen.own.copy()
+    idle = np.arange(n) // 2 % 10 >= 10 * share  # in both classes
+    own[idle] = own[idle][:, :1]
+    seen = dataclasses.replace(seen, own=own, kept=np.where(idle[:, None], 0.0, 1.0) * np.ones_like(seen.kept))
+    for name in ("compliance", "content"):
+        check = next(c for c in judged(seen, r).checks if c.name == name)
+        assert ("only" in check.text) == (check.outcome == BAD)
+        assert ("too few rows to tell" in check.text) == (check.outcome == FEW)
+        if name == "compliance":
+            assert check.text.startswith(said)
+
+
 def test_a_dose_without_a_gap_to_hold_it_against_is_never_fine():
     seen, r = clean(n=60)
     own = np.array([seen.treated if k % 2 == 0 else ~seen.treated for k in range(4)]).T * 1.0

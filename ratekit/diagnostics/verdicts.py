@@ -26,6 +26,7 @@ import numpy as np
 from scipy import special, stats
 
 from ratekit.conclusions import (
+    BAD,
     CARE,
     FINE,
     INF,
@@ -199,13 +200,12 @@ def verdict_of(
     return Verdict(attribute, model, word, row, reason, tuple(checks), labels, beside(rows, row) if row else {})
 
 
-def _check(name: str, seen: Interval | float, text: str, fine: str = "") -> Check:
-    """The check of a number by its rule; `fine` is said instead of `text` where it is shown fine."""
+def _check(name: str, seen: Interval | float, text: str, fine: str = "", bad: str = "") -> Check:
+    """The check of a number by its rule; `fine` is said instead of `text` where it is shown fine, `bad` where bad."""
     i = seen if isinstance(seen, Interval) else Interval(float(seen), float(seen), float(seen), 0)
     outcome, word = RULES[name].word(*i[:3])
-    if outcome == FINE and fine:
-        text = fine
-    elif outcome == TOO_FEW:
+    text = {FINE: fine, BAD: bad}.get(outcome) or text
+    if outcome == TOO_FEW:
         form = ".0%" if "%" in text else ".3g"
         text += ": too few rows to tell" + (
             f" (95 % interval {i.low:{form}} to {i.high:{form}})" if i.low == i.low else ""
@@ -263,8 +263,9 @@ def _content(seen: Evidence, passes: range) -> Iterator[Check]:
             repeated.append((share_interval(same[have], seen.clusters[have]), k))
     if kept:
         worst, k = min(kept)
-        text = f"in pass {k} only {worst.value:.0%} of the rewrites keep the content of their source"
-        yield _check("content", worst, text, "the rewrites keep the content")
+        said = f"{worst.value:.0%} of the rewrites keep the content of their source"
+        bad = f"in pass {k} only {said}"
+        yield _check("content", worst, f"in pass {k} {said}", "the rewrites keep the content", bad)
     if repeated:
         worst, k = max(repeated)
         text = f"in pass {k} {worst.value:.0%} of the rewrites repeat their source or another's rewrite"
@@ -293,7 +294,7 @@ def _on_target(seen: Evidence) -> Iterator[Check]:
     if complied:
         worst, (asked, where) = min(complied, key=lambda item: item[0][1])
         share = f"{worst.value:.0%} of the rewrites {asked} moved the attribute that way {where}"
-        yield _check("compliance", worst, f"only {share}", f"at least {share}")
+        yield _check("compliance", worst, share, f"at least {share}", f"only {share}")
     if moved:
         worst, (asked, where) = min(moved, key=lambda item: (RULES["moves"].word(*item[0][:3])[0] == FINE, item[0][1]))
         if worst.low <= 0 <= worst.high and worst.low < worst.high:
@@ -385,8 +386,8 @@ def _of_rewards(seen: Evidence, r: Floats, estimator: str, priced: tuple[_Priced
     reach = outside(r, seen.clusters)
     if reach is not None:
         text = f"outside the data: {reach.value:.0%} of the rewrites have a reward beyond that of every original"
-        yield _check("outside by reward", reach, f"{text}, so an SD of the originals is no measure of its size",
-                     "the rewards of rewrites stay within what the originals show")  # fmt: skip
+        yield _check("outside by reward", reach, text, "the rewards of rewrites stay within what the originals show",
+                     f"{text}, so an SD of the originals is no measure of its size")  # fmt: skip
 
 
 def _of_judge(seen: Evidence, r: Floats, read: Mapping[str, Floats]) -> Iterator[Check]:
@@ -406,7 +407,7 @@ def _of_judge(seen: Evidence, r: Floats, read: Mapping[str, Floats]) -> Iterator
     if gap is not None:
         sds = gap.parts_of(pooled_sd(r[:, 0], seen.treated))
         text = f"being shown first is worth {sds.value:+.3g} SDs of the reward to this judge"
-        yield _check("position", sds, f"{text}, and what is averaged out drowns what is left", text)
+        yield _check("position", sds, text, text, f"{text}, and what is averaged out drowns what is left")
 
 
 def _priced(seen: Evidence, r: Floats) -> tuple[_Priced, Bools] | None:
@@ -440,7 +441,7 @@ def _balance(priced: _Priced, w: Bools, effect: float) -> Iterator[Check]:
     if len(classes) == 2:
         worst = max(classes, key=lambda i: i.reach)
         text = f"{moved} moves the same way in both directions, which cancels in the ATE and not in ATT and ATU"
-        yield _check("balance of one class", worst, text, "ATT and ATU are balanced too")
+        yield _check("balance of one class", worst, f"whether {text}", "ATT and ATU are balanced too", text)
 
 
 class _Priced:
@@ -541,8 +542,8 @@ def _drift(seen: Evidence, r: Floats, estimator: str, effect: float) -> Iterator
     ]
     if len(sides) == 2:
         worst = max(sides, key=lambda i: i.reach)
-        yield _check("drift of one class", worst, "both classes drift, which cancels in the ATE and not in ATT and ATU",
-                     "neither class drifts by itself")  # fmt: skip
+        text = "both classes drift, which cancels in the ATE and not in ATT and ATU"
+        yield _check("drift of one class", worst, f"whether {text}", "neither class drifts by itself", text)
 
 
 def _refused(seen: Evidence, r: Floats, effect: float) -> Iterator[Check]:
@@ -556,9 +557,10 @@ def _refused(seen: Evidence, r: Floats, effect: float) -> Iterator[Check]:
     gap = _unlike(r[:, 0], seen.treated, kept, refused, seen.clusters)
     # The gap of the originals, times the share of rows: by so much the mean moves if effects differ as levels do.
     whole = gap.times(share).parts_of(effect)
-    other = f"the {share:.0%} of rows without rewrites are unlike the others:"
-    yield _check("refused, by reward", whole, f"{other} their originals' rewards are {gap.value:+.3g} apart",
-                 "rows without rewrites are rewarded like the others")  # fmt: skip
+    other = f"the {share:.0%} of rows without rewrites are unlike the others"
+    text = f"their originals' rewards are {gap.value:+.3g} apart"
+    yield _check("refused, by reward", whole, f"whether {other} ({text})",
+                 "rows without rewrites are rewarded like the others", f"{other}: {text}")  # fmt: skip
     every = {**({"its own measure": seen.own} if seen.own.shape[1] else {}), **seen.others}
     worst: tuple[Interval, str] | None = None
     for name, m in every.items():
@@ -570,8 +572,9 @@ def _refused(seen: Evidence, r: Floats, effect: float) -> Iterator[Check]:
                 worst = parts, name
     if worst is not None:
         parts, name = worst
-        text = f"{other} their originals are {parts.value / share:+.1f} SD apart in {name}"
-        yield _check("refused, by measure", parts, text, "the texts of rows without rewrites are like the others")
+        text = f"their originals are {parts.value / share:+.1f} SD apart in {name}"
+        yield _check("refused, by measure", parts, f"whether {other} ({text})",
+                     "the texts of rows without rewrites are like the others", f"{other}: {text}")  # fmt: skip
 
 
 def _unlike(values: Floats, treated: Bools, kept: Bools, refused: Bools, clusters: Ints, tests: int = 1) -> Interval:
