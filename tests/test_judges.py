@@ -342,45 +342,62 @@ def test_intervals_of_a_rounding_judge_cover(repeats):
 # --- runs that end before they are done ------------------------------------------------------------------
 
 
-def judging(url, folder, spec, data):
-    """`ratekit score` by a judge behind the server, in a process of its own."""
-    command = [sys.executable, "-m", "ratekit", "score", str(data), "-r", f"judge:openai:m,base_url={url},{spec}",
-               "--out", str(folder / "out")]  # fmt: skip
+def judging(url, folder, spec, slots):
+    """`ratekit score` of rows.parquet by a judge behind the server, in a process of its own."""
+    command = [sys.executable, "-m", "ratekit", "score", str(folder / "rows.parquet"),
+               "-r", f"{spec},base_url={url},concurrency={slots}", "--out", str(folder / "out")]  # fmt: skip
     env = environment(RATEKIT_CACHE=str(folder / "replies"))
     return subprocess.Popen(command, env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-@pytest.mark.slow
-def test_of_a_judging_that_is_killed_only_what_was_under_way_is_asked_again(tmp_path):
-    n, slots = 150, 8
+@pytest.mark.commands
+@pytest.mark.parametrize("spec", ["judge:openai:m", "pairwise:openai:m,references.parquet"])
+def test_of_a_judging_that_is_killed_only_what_was_under_way_is_asked_again(tmp_path, spec):
+    """Killed at a third and at two thirds: replies that are lost or paid for twice were under way at a kill."""
+    n, slots = 120, 8
     rk.as_dataset(rows(n)).to_parquet(tmp_path / "rows.parquet")
-    with Server("judge_server.py", b=B, mean_ms=60) as server:
-        first = judging(server.url, tmp_path, f"concurrency={slots}", tmp_path / "rows.parquet")
-        while server.stats.get("sent", 0) < n // 3 and first.poll() is None:
-            time.sleep(0.05)
-        first.kill()
-        first.communicate()
-        sent, kept = server.stats["sent"], len(Cache(next((tmp_path / "replies" / "judgements").iterdir())))
-        assert n // 3 - slots <= kept < n
-        assert sent - kept <= slots
-        again = judging(server.url, tmp_path, f"concurrency={slots}", tmp_path / "rows.parquet")
-        _, err = again.communicate(timeout=120)
+    rk.as_dataset([{"prompt": f"Question {i}?", "response": "It is so."} for i in range(n)]).to_parquet(
+        tmp_path / "references.parquet"
+    )
+    spec = spec.replace("references.parquet", str(tmp_path / "references.parquet"))
+    replies = n * (1 if spec.startswith("judge") else 2)  # both orders
+    ways = {"b": B, "mean_ms": 60, "unparsable": 0.05, "faults": {"500": 0.05}}
+    with Server("judge_server.py", **ways) as server:
+        for part in (1, 2):
+            killed = judging(server.url, tmp_path, spec, slots)
+            until = time.monotonic() + 120
+            while server.stats.get("sent", 0) < part * replies // 3 and killed.poll() is None:
+                assert time.monotonic() < until
+                time.sleep(0.05)
+            killed.kill()
+            killed.communicate()
+            assert killed.returncode == -9
+            time.sleep(0.3)  # what the server was still at
+            kept = len(Cache(next((tmp_path / "replies" / "judgements").iterdir())))
+            assert kept < replies
+            assert server.stats["sent"] - kept <= part * slots  # lost
+        again = judging(server.url, tmp_path, spec, slots)
+        _, err = again.communicate(timeout=200)
         assert again.returncode == 0, err
-        assert server.stats["requests"] <= n + slots
-        assert server.stats["again_after_read"] == 0
-    column = next(c for c in rk.as_dataset(tmp_path / "out" / "dataset").column_names if c.startswith("reward/"))
-    found = rk.as_dataset(tmp_path / "out" / "dataset")
-    assert all(v is not None for row in found[column] for v in row)
+        found = server.stats
+    assert found["n_keys"] == replies
+    assert found["sent"] - replies <= 2 * slots  # paid for twice
+    assert found["again_after_read"] == 0  # and none of these had been read
+    ds = rk.as_dataset(tmp_path / "out" / "dataset")
+    name = next(c for c in ds.column_names if c.startswith("reward/") and c.count("/") == 1)
+    statuses = [s for row in ds[name.replace("reward/", "reward_status/")] for s in row]
+    assert set(statuses) == {"ok", "unparsable"}
+    assert [v is None for row in ds[name] for v in row] == [s == "unparsable" for s in statuses]
 
 
-@pytest.mark.slow
+@pytest.mark.commands
 def test_the_budget_of_a_judge_holds_over_restarts(tmp_path):
     """Three runs of one command spend what one may, by the replies in the cache."""
     rk.as_dataset(rows(60)).to_parquet(tmp_path / "rows.parquet")
     with Server("judge_server.py", b=B, mean_ms=5) as server:
-        spec, counts = "price_in=100,price_out=100,budget=0.3,concurrency=4", []
+        spec, counts = "judge:openai:m,price_in=100,price_out=100,budget=0.3", []
         for _ in range(3):
-            process = judging(server.url, tmp_path, spec, tmp_path / "rows.parquet")
+            process = judging(server.url, tmp_path, spec, 4)
             _, err = process.communicate(timeout=120)
             assert "Traceback" not in err
             counts.append(server.stats["sent"])
