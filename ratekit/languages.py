@@ -33,15 +33,27 @@ APOLOGIES: dict[str, tuple[str, ...]] = {
     "fr": ("désolé", "désolée", "je m'excuse", "mes excuses"),
     "de": ("tut mir leid", "es tut mir leid", "entschuldigung", "entschuldige"),
 }
+NO_APOLOGIES = ("sorry to hear", "sorry that you", "sorry you", "sorry for your", "sorry about your", "feel sorry for")
 UNABLE: dict[str, tuple[str, ...]] = {
-    "en": ("i cannot", "i can't", "unable to", "not able to"),
-    "zh": ("我无法", "我不能", "我無法", "没办法"),
+    "en": (
+        "i cannot", "i can't", "i can not", "i am unable to", "i'm unable to", "i am not able to", "i'm not able to",
+        "i won't be able to", "i will not be able to", "i am not allowed to", "i'm not allowed to",
+        "unfortunately, i don't have", "i must decline", "i have to decline", "i'd rather not",
+    ),
+    "zh": ("我无法", "我不能", "我無法", "我没办法", "我沒辦法", "我没法", "我不便"),
     "ja": ("できません", "できかねます", "いたしかねます"),
-    "ko": ("할 수 없습니다", "없습니다"),
-    "es": ("no puedo", "no me es posible"),
-    "fr": ("je ne peux pas", "je ne suis pas en mesure"),
-    "de": ("ich kann nicht", "kann ich nicht", "ich kann das nicht"),
-}
+    "ko": ("할 수 없", "드릴 수 없", "도와드릴 수 없", "답변하기 어렵"),
+    "es": ("no puedo", "no podré", "no me es posible"),
+    "fr": ("je ne peux pas", "je ne peux malheureusement pas", "je ne suis pas en mesure"),
+    "de": ("ich kann nicht", "kann ich nicht", "ich kann das nicht", "kann ich leider nicht", "ich kann leider nicht",
+           "ich kann dir nicht", "ich kann ihnen nicht", "kann ich dir nicht", "kann ich ihnen nicht"),
+}  # fmt: skip
+NOT_UNABLE = tuple(
+    f"i {cannot} {verb}"
+    for cannot in ("can't", "cannot", "can not")
+    for verb in ("remember", "recall", "wait", "imagine", "believe", "be sure", "know exactly", "stand", "say i", "say that",
+                 "help but", "have", "express", "think straight", "understand")
+)  # fmt: skip
 
 
 def every(phrases: Mapping[str, Sequence[str]]) -> list[str]:

@@ -111,8 +111,15 @@ def formality(texts: Sequence[str]) -> NDArray[np.float64]:
     return 0.0 - 100.0 * counts / np.maximum(words(texts), 1.0)
 
 
-def mentions(*sought: str) -> Measure:
+def mentions(*sought: str, unless: Sequence[str] = ()) -> Measure:
     """A measure that counts how often these words or phrases are said, per 100 words, whatever the case.
+
+    Parameters
+    ----------
+    *sought : str
+        Words or phrases; an apostrophe stands for the curly one too.
+    unless : sequence of str
+        Longer phrases that begin with one of these and are none.
 
     Raises
     ------
@@ -123,17 +130,22 @@ def mentions(*sought: str) -> Measure:
     --------
     >>> mentions("please", "thank you")(["Thank you. Please sit.", "Sit."])
     array([50.,  0.])
+    >>> mentions("sorry", unless=["sorry to hear"])(["Sorry to hear it.", "I’m sorry."])
+    array([ 0., 50.])
     """
     wanted = [w.strip() for w in sought if w.strip()]
     if not wanted:
         raise InputError('mentions: no word to count; give some, as in mentions("please", "thank you")')
     inside = f"[{UNSPACED}\uac00-\ud7af]"  # scripts in which a word may stand between letters
-    ends = [(not re.match(inside, w[0]), not re.match(inside, w[-1])) for w in wanted]
-    each = [r"(?<!\w)" * a + re.escape(w) + r"(?!\w)" * b for w, (a, b) in zip(wanted, ends, strict=True)]
-    pattern = re.compile("|".join(each), re.IGNORECASE)
+
+    def form(phrase: str) -> str:
+        a, b = (not re.match(inside, end) for end in (phrase[0], phrase[-1]))
+        return r"(?<!\w)" * a + re.escape(phrase).replace("'", "['’]") + r"(?!\w)" * b
+
+    pattern = re.compile("|".join([*map(form, unless), f"({'|'.join(map(form, wanted))})"]), re.IGNORECASE)
 
     def count(texts: Sequence[str]) -> NDArray[np.float64]:
-        found = [len(pattern.findall(t)) for t in texts]
+        found = [sum(map(bool, pattern.findall(t))) for t in texts]
         return 100.0 * np.array(found, dtype=float) / np.maximum(words(texts), 1.0)
 
     count.__name__ = f"mentions of {', '.join(wanted)}"

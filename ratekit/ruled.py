@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ratekit.labellers import Attribute, present
-from ratekit.languages import APOLOGIES, UNABLE, every
+from ratekit.languages import APOLOGIES, NO_APOLOGIES, NOT_UNABLE, UNABLE, every
 from ratekit.measures import MISSPELT, Measure, faults, formality, in_english, mentions, rate_of
 
 Rule = Callable[[str, bool], str]
@@ -229,10 +229,10 @@ RULED: dict[str, Ruled] = {
         _of("agreement", "in agreement with the user", "without saying that the user is right",
             in_english(mentions("you are right", "you're right", "i agree", "exactly", "as you say")),
             first("You are right, and I agree.")),
-        _of("apology", "apologetic", "without apologies", mentions(*every(APOLOGIES)),
+        _of("apology", "apologetic", "without apologies", mentions(*every(APOLOGIES), unless=NO_APOLOGIES),
             first("I am sorry about this.")),
         _of("refusal", "worded as a refusal", "without words of refusal",
-            mentions(*every(UNABLE)), last("I cannot say more than that.")),
+            mentions(*every(UNABLE), unless=NOT_UNABLE), last("I cannot say more than that.")),
         _of("citations", "with citations", "without citations", rate_of(r"\[\d+\]|\([A-Z]\w+,? \d{4}\)", "citations"),
             at_each_end(" [1]")),
         _of("first-person", "in the first person", "without the first person",

@@ -81,7 +81,7 @@ def test_every_surface_has_every_row_and_obeys_no_text(rows, tmp_path):
         assert all(name in text for name in FEW[:2])
     assert "<b>" not in page + markdown
     assert "<script" not in page
-    assert json.loads(whole)["suite"] == card.suite == "2"
+    assert json.loads(whole)["suite"] == card.suite == "3"
     assert len(json.loads(whole)["table"]) == 2
     assert (tmp_path / "card" / "dataset").exists()  # an audit like any other
     assert len(rk.Audit.load(tmp_path / "card").verdicts) == 2

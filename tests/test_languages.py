@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
 import ratekit as rk
 from ratekit.errors import InputError, WorkError
@@ -151,3 +152,29 @@ def test_an_audit_scores_the_turn_under_what_came_before_it():
     found = rk.audit(rows, {"r": reward}, "length", turn=0, progress=False)
     assert asked == {("Be brief.", 2, f"Why {i}?") for i in range(8)}
     assert found.provenance["settings"]["turn"] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "counted"),
+    [("apology", "I’m sorry, that is wrong.", True), ("apology", "I'm sorry to hear that.", False),
+     ("apology", "I am sorry you feel that way.", False), ("apology", "Je m’excuse.", True),
+     ("refusal", "I can’t tell you that.", True), ("refusal", "I can't tell you that.", True),
+     ("refusal", "I’m not allowed to say.", True), ("refusal", "I can’t remember when it was.", False),
+     ("refusal", "They are unable to attach to it.", False), ("refusal", "I can’t wait, and I can’t help you.", True),
+     ("refusal", "Ich kann Ihnen nicht helfen.", True), ("refusal", "문제가 없습니다.", False),
+     ("refusal", "죄송하지만 도와드릴 수 없습니다.", True)],
+)  # fmt: skip
+def test_what_is_an_apology_or_a_refusal_in_the_sense_of_the_suite(name, text, counted):
+    measure = SUITE[name].attribute.measure
+    assert (measure([text])[0] > 0) == counted
+
+
+def test_the_error_rate_of_apologies_and_refusals_on_held_out_responses(shared, monkeypatch):
+    """30 counted and 30 not counted of each, read by hand."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from phrases import confusion, labelled
+
+    counts = confusion(labelled(shared("hh_rlhf_harmless_base_test.jsonl.gz").parent))
+    for name, wrongly_counted, missed in (("apology", 0, 0), ("refusal", 6, 1)):
+        assert counts["held-out", name, False, True] <= wrongly_counted
+        assert counts["held-out", name, True, False] <= missed

@@ -279,7 +279,7 @@ def harmfulness(text: str, target: bool) -> str:
     return harmlessness(text, not target)
 
 
-SUITE_VERSION = "2"  # of the names, phrases and measures below: numbers of two versions are not compared
+SUITE_VERSION = "3"  # of the names, phrases and measures below: numbers of two versions are not compared
 SUITE: dict[str, Ruled] = {
     "length": Ruled(ATTRIBUTES["length"], length, exact=""),
     "sentiment": Ruled(ATTRIBUTES["sentiment"], sentiment, exact=""),
