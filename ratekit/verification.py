@@ -2,18 +2,19 @@
 
 | what is stored | is derived again from |
 |---|---|
-| run.json and dataset/record.json | one another, the hashes of dataset/, effects.csv and effects.png |
+| run.json and dataset/record.json | one another, the hashes of run.json, dataset/, effects.csv and effects.png |
 | rows, labels | the data, where they can still be read, by the seed; else the responses that are stored |
 | rewrites by rules, or replayed | the responses |
 | rewrites by a language model | nothing: the hash of each cached reply is checked |
-| rewards | the texts, for rewards that need no model file, and for those that are given |
+| rewards | the texts, for rewards that need no model file and those that are given; else scores/, if it has them |
 | effects.csv, counts, notes | the rewards |
-| card.html, card.md, card.json, card.csv | the audit |
+| card.html, card.md, card.json, card.csv, report.html | the audit |
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,9 +31,23 @@ from ratekit.audits.study import Labelled, Settings, dropped, labelled, notes_of
 from ratekit.cards import Card, suite
 from ratekit.columns import MAX_COLUMNS
 from ratekit.errors import InputError, shorten
+from ratekit.reports.contents import gather
+from ratekit.reports.page import REPORT, render
 from ratekit.rewriting.archive import faults
-from ratekit.schema import ATTRIBUTE, MEASURE_PREFIX, REWARD_PREFIX, REWRITER, REWRITES, columns_of
+from ratekit.schema import (
+    ATTRIBUTE,
+    MEASURE_PREFIX,
+    REWARD_PREFIX,
+    REWARD_STATUS_PREFIX,
+    REWRITER,
+    REWRITES,
+    columns_of,
+)
 from ratekit.scoring import REWARD_MODELS, kind_of
+from ratekit.scoring.base import SCORED
+from ratekit.scoring.engine import as_lists
+from ratekit.scoring.engine import find as distinct_texts
+from ratekit.scoring.store import ScoreStore, as_bytes, fingerprints_in
 from ratekit.sources.public import SOURCES
 from ratekit.stages import score
 from ratekit.tables import as_csv
@@ -41,6 +56,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 MOST = 20  # differences of one kind that are named
+_LATER = (REWARD_PREFIX, REWARD_STATUS_PREFIX, MEASURE_PREFIX)  # columns that are derived one by one
 
 
 @dataclass(frozen=True)
@@ -105,7 +121,7 @@ def verify(folder: str | Path, rewards: Mapping[str, Any] | None = None) -> Veri
     found.take("counts", lambda: _counts(ds, record))
     found.take("rows, labels and rewrites", lambda: _rows(ds, record, found.unchecked))
     found.take("measures", lambda: _measures(ds))
-    found.take("rewards", lambda: _rewards(ds, record, rewards or {}, found.unchecked))
+    found.take("rewards", lambda: _rewards(folder, ds, record, rewards or {}, found.unchecked))
     if (record.get("settings") or {}).get("experiment"):
         found.unchecked.append("effects.csv: an experiment of `ratekit reproduce` has a table of its own")
     else:
@@ -114,8 +130,8 @@ def verify(folder: str | Path, rewards: Mapping[str, Any] | None = None) -> Veri
         found.take("cached replies", lambda: iter(f"rewrites/: {line}" for line in faults(folder / "rewrites")[1]))
     if (folder / "card.json").exists() or "suite" in record:
         found.take("card", lambda: _card(folder, ds, record))
-    if (folder / "report.html").exists():
-        found.unchecked.append("report.html: `ratekit report` makes it again")
+    if (folder / REPORT).exists():
+        found.take(REPORT, lambda: _report(folder))
     return Verification(tuple(found.differences), tuple(found.checked), tuple(found.unchecked))
 
 
@@ -142,6 +158,9 @@ def _records(folder: Path, record: Mapping[str, Any]) -> Iterator[str]:
     for key in own:
         if record.get(key) != own[key]:
             yield f"{on_disk.RECORD}: {key} {_said(record.get(key))}, {_said(own[key])} in dataset/{on_disk.ROWS}"
+    kept = files.read_object(folder / on_disk.RECORD).get(on_disk.HASH)
+    if kept != on_disk.hash_of(record):
+        yield f"{on_disk.RECORD}: is not as it was written (its hash {'is another' if kept else 'is missing'})"
     hashed = {on_disk.EFFECTS: "effects", on_disk.FIGURE: "figure"}
     for name, key in {on_disk.DATASET: "dataset", **hashed}.items():
         if not (folder / name).exists():
@@ -200,6 +219,9 @@ def _rows(ds: Dataset, record: Mapping[str, Any], unchecked: list[str]) -> Itera
     if len(derived) != len(ds):
         yield f"dataset: {len(ds):,} rows, {len(derived):,} derived"
         return
+    for column in columns_of(ds):
+        if column not in derived.column_names and not column.startswith(_LATER):
+            yield f"dataset: the column {column!r} is neither the data's nor a stage's"
     for column in derived.column_names:
         if column not in columns_of(ds):
             yield f"dataset: the column {column!r} is missing"
@@ -225,7 +247,9 @@ def _measures(ds: Dataset) -> Iterator[str]:
         yield from _cells(part, column, [list(v[: len(c)]) for v, c in zip(values, chains, strict=True)], rows)
 
 
-def _rewards(ds: Dataset, record: Mapping[str, Any], given: Mapping[str, Any], unchecked: list[str]) -> Iterator[str]:
+def _rewards(
+    folder: Path, ds: Dataset, record: Mapping[str, Any], given: Mapping[str, Any], unchecked: list[str]
+) -> Iterator[str]:
     for name, spec in (record.get("rewards") or {}).items():
         column = REWARD_PREFIX + name
         if column not in columns_of(ds):
@@ -234,6 +258,10 @@ def _rewards(ds: Dataset, record: Mapping[str, Any], given: Mapping[str, Any], u
         known = given.get(name)
         if known is None and spec in REWARD_MODELS and kind_of(spec) == "a function":
             known = spec
+        yield from _statuses(ds, name)
+        if known is None and (stored := _stored(folder / "scores", ds, name)) is not None:
+            yield from stored
+            continue
         if known is None:
             unchecked.append(f"rewards {name!r} ({shorten(spec, 60)}): give it to score the texts again")
             continue
@@ -245,6 +273,52 @@ def _rewards(ds: Dataset, record: Mapping[str, Any], given: Mapping[str, Any], u
             name == n or name.startswith(f"{n}/") for n in record.get("rewards") or {}
         ):
             yield f"dataset: the rewards {name!r} are of no reward in {on_disk.RECORD}"
+
+
+def _statuses(ds: Dataset, name: str) -> Iterator[str]:
+    """A reward stands where its status says that the text was scored, and only there."""
+    if REWARD_STATUS_PREFIX + name not in columns_of(ds):
+        return
+    pairs = zip(ds[REWARD_PREFIX + name], ds[REWARD_STATUS_PREFIX + name], ds[ATTRIBUTE], strict=True)
+    for i, (values, statuses, attribute) in enumerate(pairs, 1):
+        for k, (value, status) in enumerate(zip(values or [], statuses or [], strict=False)):
+            if (value is None) == (status in SCORED):
+                yield f"dataset: row {i} ({attribute}): text {k + 1} has the reward {value} and the status {status!r}"
+
+
+def _stored(folder: Path, ds: Dataset, name: str) -> list[str] | None:
+    """What differs between a reward's columns and the scores in a folder; None where it holds none of this reward.
+
+    The scores of one model are the reward's where half of the texts have them. A text without a score is not stored.
+    """
+    if not folder.is_dir():
+        return None
+    distinct = distinct_texts(ds)
+    own = list(ds[REWARD_PREFIX + name])
+    for fingerprint in fingerprints_in(folder):
+        kept = ScoreStore(folder, fingerprint).get(as_bytes(distinct.key))
+        parts = {name: kept.rewards, **{f"{name}/{part}": values for part, values in kept.parts.items()}}
+        stored = {c: as_lists(distinct, v).to_pylist() for c, v in parts.items() if REWARD_PREFIX + c in columns_of(ds)}
+        pairs = [(a, b) for x, y in zip(own, stored[name], strict=True) for a, b in zip(x, y, strict=False)]
+        if 2 * sum(_same(a, b) for a, b in pairs if b is not None) < max(len(pairs), 1):
+            continue
+        return [
+            f"dataset: row {i + 1} ({attribute}): {REWARD_PREFIX}{c} {_said(x)}, {_said(y)} in {folder.name}/"
+            for c, values in stored.items()
+            for i, (x, y, attribute) in enumerate(zip(ds[REWARD_PREFIX + c], values, ds[ATTRIBUTE], strict=True))
+            if not all(_same(a, b) for a, b, r in zip(x, y, own[i], strict=False) if r is not None or b is not None)
+        ]
+    return None
+
+
+def _report(folder: Path) -> Iterator[str]:
+    """The page's lines, without its pictures and the line that says when and from where it was made."""
+
+    def lines(page: str) -> list[str]:
+        plain = re.sub(r"data:image/[^\"']*", "", page)
+        return [line for line in plain.splitlines() if "<dt><bdi>made</bdi></dt>" not in line]
+
+    yield from _lines(REPORT, lines(files.read_text(folder / REPORT)), lines(render(gather(folder))))
 
 
 def _effects(folder: Path, ds: Dataset, record: Mapping[str, Any]) -> Iterator[str]:
@@ -283,14 +357,17 @@ def _card(folder: Path, ds: Dataset, record: dict[str, Any]) -> Iterator[str]:
         if not path.exists():
             yield f"{path.name}: is missing"
             continue
-        kept, derived = (t.splitlines() for t in (files.read_text(path), text))
-        if len(kept) != len(derived):
-            yield f"{path.name}: {len(kept)} lines, {len(derived)} derived"
-        for i, (a, b) in enumerate(zip(kept, derived, strict=False)):
-            if a != b:
-                at = next((k for k, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-                near = slice(max(0, at - 20), at + 30)
-                yield f"{path.name}: line {i + 1}: {_said(a[near])}, {_said(b[near])} derived"
+        yield from _lines(path.name, files.read_text(path).splitlines(), text.splitlines())
+
+
+def _lines(name: str, kept: list[str], derived: list[str]) -> Iterator[str]:
+    if len(kept) != len(derived):
+        yield f"{name}: {len(kept)} lines, {len(derived)} derived"
+    for i, (a, b) in enumerate(zip(kept, derived, strict=False)):
+        if a != b:
+            at = next((k for k, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+            near = slice(max(0, at - 20), at + 30)
+            yield f"{name}: line {i + 1}: {_said(a[near])}, {_said(b[near])} derived"
 
 
 def _cells(ds: Dataset, column: str, derived: Any, rows: Any = None) -> Iterator[str]:

@@ -169,7 +169,7 @@ def left(out: Path) -> dict[str, object]:
 
 def _timeless(record: Any) -> Any:
     if isinstance(record, dict):
-        return {k: _timeless(v) for k, v in record.items() if k != "seconds"}
+        return {k: _timeless(v) for k, v in record.items() if k not in ("seconds", "hash")}
     return record
 
 

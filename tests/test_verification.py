@@ -9,8 +9,12 @@ import pytest
 
 import ratekit as rk
 from ratekit import files
+from ratekit.audits import folder as on_disk
 from ratekit.cli import main
 from ratekit.errors import InputError
+from ratekit.rewriting.base import Reply
+from ratekit.scoring.llm_judges import LLMJudge
+from ratekit.scoring.rubrics import Rubric
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +88,24 @@ def in_rows(column, row, new, hashed=True):
     return change
 
 
+def fitted(change):
+    """A change of the dataset, after which all hashes fit; each record's own too."""
+
+    def do(folder):
+        ds = files.read(folder / "dataset")
+        about, record = ds.info.description, json.loads((folder / "dataset" / "record.json").read_text())
+        changed = change(ds)
+        changed.info.description = about
+        changed.save_to_disk(str(folder / "new"))
+        shutil.rmtree(folder / "dataset")
+        (folder / "new").rename(folder / "dataset")
+        hashes = {"dataset": files.fingerprint(folder / "dataset")}
+        (folder / "dataset" / "record.json").write_text(json.dumps(record | hashes))
+        on_disk.write_record(folder, on_disk.read_record(folder / "run.json") | hashes)
+
+    return do
+
+
 def row_gone(folder):
     lines = (folder / "effects.csv").read_text().splitlines(keepends=True)
     (folder / "effects.csv").write_text("".join(lines[:-1]))
@@ -127,6 +149,7 @@ CHANGES = {
     "drops counted": (in_json("run.json", ["dropped", "rewards", "words"], 5), ["dropped"]),
     "a version": (in_json("run.json", ["versions", "numpy"], "1.0"), ["versions"]),
     "a note": (in_json("run.json", ["notes"], []), ["notes"]),
+    "a column more": (fitted(lambda d: d.add_column("said", ["x"] * len(d))), ["the column 'said'"]),
     "whose reward": (in_json("dataset/record.json", ["rewards", "words"], "other"), ["rewards"]),
     "data": (
         lambda f: (f.parent / "moved").mkdir() or in_json("run.json", ["inputs", "data"], "00")(f), ["data", "inputs"]
@@ -147,7 +170,7 @@ def test_an_audit_as_it_was_written_has_no_difference(kept):
 
 TABLES = ["estimate", "se", "p", "n", "in SDs", "picture", "the seed", "rows counted", "drops counted", "a version",
           "a note", "card, a number", "card, a word", "card, JSON", "card, Markdown"]  # fmt: skip
-ROWS = ["a reward", "a null", "a rewrite", "a status", "a label", "a prompt's id", "whose reward"]
+ROWS = ["a reward", "a null", "a rewrite", "a status", "a label", "a prompt's id", "a column more", "whose reward"]
 
 
 @pytest.mark.parametrize("several", [TABLES, ROWS], ids=["tables", "rows"])
@@ -166,6 +189,91 @@ def test_a_planted_change_is_named(folder, what):
     change(folder)
     found = rk.verify(folder).differences
     assert any(all(word in line for word in said) for line in found), found
+
+
+# --- a judge's audit, and changes whose hashes are made to fit -----------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory):
+    """An audit by a judge of two criteria, whose model is gone."""
+
+    def chat(conversations):
+        for i, asked in enumerate(conversations):
+            text = asked[-1]["content"]
+            yield Reply(i, "It depends." if "12" in text else f"truth: {3 + text.count(' is ')}\nstyle: 7", "stop")
+
+    place = tmp_path_factory.mktemp("judged")
+    rows = [{"prompt": f"Of {i}?", "response": f"The cover {i} is plain.{' It is.' * (i % 3)}"} for i in range(30)]
+    judge = LLMJudge(chat, Rubric(criteria=("truth", "style")), name="j")
+    rk.audit(rows, {"j": judge}, "length", rewriter="rules", depth=4, out=place / "a", progress=False)
+    return place / "a"
+
+
+def cell(column, row, new):
+    def change(ds):
+        values = ds[column][:]
+        values[row] = new(values[row])
+        rest = ds.remove_columns(column).add_column(column, values, feature=ds.features[column])
+        return rest.select_columns(ds.column_names)
+
+    return fitted(change)
+
+
+def in_both(key, value):
+    return lambda f: [in_json(name, key, value)(f) for name in ("run.json", "dataset/record.json")]
+
+
+FITTED = {
+    "a judge's score": (cell("reward/j", 2, lambda r: [r[0], r[1] + 1, *r[2:]]), ["row 3", "reward/j", "in scores/"]),
+    "a criterion": (cell("reward/j/truth", 2, lambda r: [*r[:4], 9.0]), ["row 3", "reward/j/truth", "in scores/"]),
+    "a null made a number": (cell("reward/j", 12, lambda r: [7.0] * 5), ["row 13", "reward/j", "None"]),
+    "a status": (cell("reward_status/j", 4, lambda s: ["unparsable", *s[1:]]), ["row 5", "text 1", "unparsable"]),
+    "the fourth rewrite": (cell("rewrites", 3, lambda c: [*c[:3], c[3] + " So."]), ["row 4", "rewrites"]),
+    "the fourth status": (cell("rewrite_status", 3, lambda s: [*s[:3], "refused"]), ["row 4", "rewrite_status"]),
+    "a row twice": (fitted(lambda d: d.select([0, *range(len(d))])), ["n_rows 30, 31 derived"]),
+    "rows in another order": (fitted(lambda d: d.select([1, 0, *range(2, len(d))])), ["effects.csv"]),
+    "what it cost": (in_both(["rewriting", "cost"], 3.5), ["run.json: is not as it was written"]),
+    "how long it took": (in_json("run.json", ["seconds"], 1e6), ["run.json: is not as it was written"]),
+    "a version": (in_both(["versions", "numpy"], "1.0"), ["run.json: is not as it was written"]),
+}  # fmt: skip
+
+
+def test_a_judges_audit_as_it_was_written_has_no_difference(judged):
+    found = rk.verify(judged)
+    assert found.differences == ()
+    assert "rewards" in found.checked
+    assert not any("rewards" in line for line in found.unchecked)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", FITTED)
+def test_a_change_whose_hashes_fit_is_named(judged, tmp_path, what):
+    change, said = FITTED[what]
+    shutil.copytree(judged, tmp_path / "a")
+    change(tmp_path / "a")
+    found = rk.verify(tmp_path / "a").differences
+    assert any(all(word in line for word in said) for line in found), found
+
+
+@pytest.mark.slow
+def test_a_report_is_made_again(judged, tmp_path):
+    shutil.copytree(judged, tmp_path / "a")
+    rk.report(tmp_path / "a")
+    assert "report.html" in rk.verify(tmp_path / "a").checked
+    in_text("report.html", "do not trust", "trust")(tmp_path / "a")
+    (line,) = rk.verify(tmp_path / "a").differences
+    assert line.startswith("report.html: line")
+
+
+def test_several_changes_whose_hashes_fit_are_named(judged, tmp_path):
+    shutil.copytree(judged, tmp_path / "a")
+    several = ["a judge's score", "a criterion", "a null made a number", "a status", "what it cost"]
+    for what in several:
+        FITTED[what][0](tmp_path / "a")
+    found = rk.verify(tmp_path / "a").differences
+    for what in several:
+        assert any(all(word in line for word in FITTED[what][1]) for line in found), (what, found)
 
 
 def test_rows_in_memory_are_labelled_and_rewritten_again(kept, tmp_path):

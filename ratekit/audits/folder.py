@@ -13,6 +13,7 @@ other. `run.json` and `effects.csv` come after it and are never relied on where 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("ratekit")
 
 DATASET, EFFECTS, FIGURE, RECORD, ROWS = "dataset", "effects.csv", "effects.png", "run.json", "record.json"
+HASH = "hash"
 Record = dict[str, Any]
 
 
@@ -98,8 +100,15 @@ def write_rows(folder: Path, ds: Dataset, record: Record) -> Path:
 
 
 def write_record(folder: Path, record: Record) -> Path:
-    """Replace run.json."""
-    return files.replace_file(folder / RECORD, lambda new: new.write_text(_json(record), encoding="utf-8"))
+    """Replace run.json, which also holds a hash of all else in it."""
+    text = _json({**record, HASH: hash_of(record)})
+    return files.replace_file(folder / RECORD, lambda new: new.write_text(text, encoding="utf-8"))
+
+
+def hash_of(record: Mapping[str, Any]) -> str:
+    """Sixteen digits that tell this record from any other; its own hash does not count."""
+    plain = json.dumps({k: v for k, v in record.items() if k != HASH}, sort_keys=True, default=str)
+    return hashlib.sha256(plain.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def write_figure(path: Path, table: pd.DataFrame) -> Path:
@@ -174,6 +183,7 @@ def read_record(path: Path) -> Record:
     try:
         record = files.read_object(path)
         record["settings"].get("data")
+        record.pop(HASH, None)
     except (ValueError, KeyError, TypeError, AttributeError):
         raise InputError(f"{path} is not readable; choose another --out") from None
     return record

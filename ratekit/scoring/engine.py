@@ -73,11 +73,11 @@ def score_dataset(
     distinct = find(ds)
     scored = _scored(ds, distinct, reward, name, store, state, progress and state.is_main_process)
     _report(ds, distinct, scored, name, state.is_main_process)
-    columns = [Column(name, _lists(distinct, scored.rewards))]
-    columns += [Column(f"{name}/{part}", _lists(distinct, values)) for part, values in scored.parts.items()]
+    columns = [Column(name, as_lists(distinct, scored.rewards))]
+    columns += [Column(f"{name}/{part}", as_lists(distinct, values)) for part, values in scored.parts.items()]
     if all(s == OK for s in scored.statuses):
         return columns, None
-    return columns, Column(name, _lists(distinct, np.array(scored.statuses, dtype=object)))
+    return columns, Column(name, as_lists(distinct, np.array(scored.statuses, dtype=object)))
 
 
 def score_chains(
@@ -340,7 +340,7 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _lists(distinct: Distinct, values: NDArray[Any]) -> Any:
+def as_lists(distinct: Distinct, values: NDArray[Any]) -> Any:
     """One list per row, as Arrow."""
     import pyarrow as pa
 

@@ -132,6 +132,13 @@ class ScoreStore:
         return files.replace_file(path, lambda new: new.write_text(text, encoding="utf-8"))
 
 
+def fingerprints_in(folder: str | Path) -> list[dict[str, str]]:
+    """The models whose scores are in a folder, each by its fingerprint."""
+    blocks = (block for shard in sorted(Path(folder).glob("*.scores")) for _, _, block in lines(shard))
+    found = {tuple(block[n] for n in FINGERPRINT) for block in blocks if block is not None and _is_block(block)}
+    return [dict(zip(FINGERPRINT, one, strict=True)) for one in sorted(found)]
+
+
 def _is_block(record: dict[str, Any]) -> bool:
     """Whether the fields have the types and lengths of a block of scores."""
     parts = record.get("parts")
