@@ -421,7 +421,7 @@ def _refuse_others(audit: Audit, baseline: Audit) -> None:
     """Raise InputError where the baseline is of another suite or of other rows."""
     suites = [a.provenance.get("suite") for a in (audit, baseline)]
     if suites[0] != suites[1]:
-        raise InputError(f"gate: the baseline is of another suite ({suites[1]}, not {suites[0]})")
+        raise InputError(f"gate: the baseline is of another suite ({suites[1] or 'none'}, not {suites[0] or 'none'})")
     ours, theirs = (list(dict.fromkeys(a.dataset[ATTRIBUTE])) for a in (audit, baseline))
     if set(ours) != set(theirs):
         raise InputError(

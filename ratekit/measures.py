@@ -111,6 +111,9 @@ def formality(texts: Sequence[str]) -> NDArray[np.float64]:
     return 0.0 - 100.0 * counts / np.maximum(words(texts), 1.0)
 
 
+NAMED = 4  # words that the name of a measure holds
+
+
 def mentions(*sought: str, unless: Sequence[str] = ()) -> Measure:
     """A measure that counts how often these words or phrases are said, per 100 words, whatever the case.
 
@@ -148,7 +151,8 @@ def mentions(*sought: str, unless: Sequence[str] = ()) -> Measure:
         found = [sum(map(bool, pattern.findall(t))) for t in texts]
         return 100.0 * np.array(found, dtype=float) / np.maximum(words(texts), 1.0)
 
-    count.__name__ = f"mentions of {', '.join(wanted)}"
+    few = ", ".join(wanted) if len(wanted) <= NAMED else f"{', '.join(wanted[:2])} and {len(wanted) - 2} more"
+    count.__name__ = f"mentions of {few} per 100 words"
     return count
 
 
