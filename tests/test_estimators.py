@@ -21,11 +21,14 @@ from ratekit.estimators import (
     Tail,
     clustered_mean,
     convergence,
+    correlation,
     effects,
+    ends_in_sds,
     in_sds,
     part_of,
     pooled_sd,
     t_interval,
+    wald,
 )
 from ratekit.recommendation import Recommendation, shown
 from ratekit.resampling import resampled
@@ -530,6 +533,52 @@ def test_pooled_sd_is_the_root_mean_square_of_the_one_way_anova():
     fit = sm.OLS(r[:, 0], sm.add_constant(w.astype(float))).fit()
     assert pooled_sd(r[:, 0], w) == pytest.approx(math.sqrt(fit.mse_resid), rel=1e-12)
     assert math.isnan(pooled_sd([np.nan, np.nan], [True, False]))
+
+
+def test_hotellings_statistic_by_hand():
+    """Gaps 1 and 2 with variance 1 each: T^2 = 5, and F = T^2 (df - q + 1)/(df q) on q and df - q + 1."""
+    assert wald(np.array([1.0, 2.0]), np.eye(2), df=1.5) == pytest.approx((5 / 6, stats.f.sf(5 / 6, 2, 0.5)))
+    assert np.isnan(wald(np.array([1.0, 2.0]), np.eye(2), df=1)).all()
+    assert np.isnan(wald(np.array([1.0, 2.0]), np.ones((2, 2)), df=9)).all()
+    assert np.isnan(wald(np.array([1.0, 2.0]), np.diag([1.0, 0.0]), df=9)).all()
+
+
+def test_errors_without_size_have_no_correlation():
+    assert [correlation(0.1, *ses) for ses in ((0.5, 0.8), (0.0, 2.0), (0.5, 0.0), (math.nan, 2.0))] == [0.25, 0, 0, 0]
+
+
+@pytest.mark.parametrize("value", [2.0, -2.0])
+def test_an_effect_in_sds_has_the_error_of_its_divisor_with_the_opposite_sign(value):
+    """To first order an SD whose logarithm comes out e too large makes the effect e times its size too small."""
+    error, arm, p = Tail(0.05, 0.5, 9.0), 0.5, 0.025
+    below, above = error.reach(p)
+    assert above > below
+    down, up = (above, below) if value > 0 else (below, above)
+    low, high = (math.sqrt(arm**2 + (2 * b) ** 2 - 2 * 0.3 * arm * 2 * b) for b in (down, up))
+    assert ends_in_sds(value, arm, error, math.copysign(0.3, value), p) == pytest.approx((value - low, value + high))
+    nearest = (abs(value) - 1.9) * math.exp(-above)  # the effect in the largest SD
+    near = min(map(abs, ends_in_sds(value, 1.9, error, -math.copysign(1.0, value), p)))
+    assert near == pytest.approx(nearest)
+
+
+def test_the_sd_of_what_differs_by_rounding_is_zero_and_of_one_row_nan():
+    w = np.array([True, True, False, False])
+    assert Scale(np.array([0.3, 0.1 + 0.2, 0.0, 0.0]), w, np.arange(4), 4).sd == 0
+    assert Scale(np.array([0.3, 0.3 + 1e-14, 0.0, 0.0]), w, np.arange(4), 4).sd > 0
+    assert math.isnan(Scale(np.array([0.3]), np.array([True]), np.arange(1), 1).sd)
+
+
+def test_one_cluster_of_all_rows_is_no_cluster_of_the_treated():
+    r, w, _ = random_data(n=20)
+    for clusters, said in ((np.zeros(20, int), "one cluster"), (np.where(w, 0, 1 + np.arange(20)), "the treated rows")):
+        why = [e.why for e in effects(r, w, clusters).left_out if e.estimator == "naive"]
+        assert len(why) == 1
+        assert why[0].startswith(said)
+
+
+def test_rewards_are_put_in_their_own_sds_however_small():
+    rows = {"estimate": [3.0] * 2, "se": [1.0] * 2, "ci_low": [1.0] * 2, "ci_high": [5.0] * 2, "reward_sd": [0.5, 0.0]}
+    assert rk.standardize(pd.DataFrame(rows))["estimate"].tolist() == pytest.approx([6.0, math.nan], nan_ok=True)
 
 
 def test_clustered_mean_of_nothing():

@@ -274,6 +274,49 @@ def test_expanded_percentiles_have_students_width():
         assert high == pytest.approx(stats.t.ppf(0.975, g - 1), rel=0.01)
 
 
+def test_the_p_value_of_percentiles_by_hand():
+    """12 clusters: factor sqrt(12/11), 11 degrees of freedom; no draw beyond 0 counts as one of n + 1."""
+
+    def by_hand(share):
+        return 2 * stats.t.cdf(stats.norm.ppf(share) / math.sqrt(12 / 11), 11)
+
+    assert percentile_interval(np.linspace(1, 2, 99), 12)[2] == pytest.approx(by_hand(1 / 100))
+    assert percentile_interval(np.linspace(-1, 3, 1001), 12)[2] == pytest.approx(by_hand(0.25))
+    assert percentile_interval(np.linspace(-3, 1, 1001), 12)[2] == pytest.approx(by_hand(0.25))
+    assert percentile_interval(np.linspace(1, 2, 99), 12, df=4.0)[2] == pytest.approx(
+        2 * stats.t.cdf(stats.norm.ppf(1 / 100) / math.sqrt(12 / 11), 4)
+    )
+    low, high, _ = percentile_interval(np.linspace(0, 1, 1001), 12, level=0.8, expansion=1.5)
+    tail = stats.norm.cdf(1.5 * stats.t.ppf(0.1, 11))
+    assert (low, high) == pytest.approx((tail, 1 - tail))
+    assert percentile_interval(np.array([1.0, 2.0, np.nan, np.nan]), 12)[0] >= 1  # half of them are enough
+    assert np.isnan(percentile_interval(np.array([1.0, 2.0, np.nan, np.nan, np.nan]), 12)).all()
+    assert np.isnan(percentile_interval(np.linspace(1, 2, 99), 1)).all()
+    assert np.isfinite(percentile_interval(np.linspace(1, 2, 99), 2)).all()
+    assert resampling._spread(np.array([1.0, 3.0, np.nan])) == pytest.approx(math.sqrt(2))
+    assert np.isnan(resampling._spread(np.array([1.0, 3.0, np.nan, np.nan])))
+
+
+@pytest.mark.parametrize("size", [1e-60, 1e60])
+def test_bootstrap_draws_scale_with_the_rewards_whatever_their_size(size):
+    rng = np.random.default_rng(0)
+    w = np.arange(40) % 2 == 0
+    r = np.where(w[:, None], rng.normal(size=(40, 3)), 0.0)
+    plain, scaled = (bootstrap(of, w, draws=50) for of in (r, size * r))
+    assert plain[SD].mean() == pytest.approx(pooled_sd(r[:, 0], w), rel=0.2)
+    for key, draws in plain.items():
+        np.testing.assert_allclose(scaled[key] / size, draws, rtol=1e-4, atol=1e-6)
+    assert (bootstrap(0 * r, w, draws=50)[SD] == 0).all()
+
+
+def test_a_draw_of_the_sd_is_the_pooled_sd_of_the_rows_drawn(monkeypatch):
+    counts = np.array([[2.0, 0, 1, 1, 3, 0, 1]])
+    monkeypatch.setattr(resampling, "_weighted_sums", lambda sums, draws, rng: counts @ sums)
+    r, w = np.array([[1.0], [2], [4], [8], [16], [32], [64]]), np.array([1, 1, 1, 1, 0, 0, 0], bool)
+    rows = np.repeat(np.arange(7), counts[0].astype(int))
+    assert bootstrap(r, w, draws=1)[SD][0] == pytest.approx(pooled_sd(r[rows, 0], w[rows]), rel=1e-5)
+
+
 # --- sign flips ------------------------------------------------------------------------------------------
 
 
@@ -297,6 +340,15 @@ def test_sign_flip_flips_whole_clusters():
     v = np.tile([1.0, 1.0, 1.0, 1.0], 3)
     assert sign_flip(v, clusters=np.repeat([0, 1, 2], 4)) == pytest.approx(2 / 8)
     assert sign_flip(v, clusters=np.arange(12)) == pytest.approx(2 / 2**12)
+
+
+def test_the_smallest_p_value_of_sign_flips():
+    assert [smallest_sign_flip(3, draws) for draws in (7, 8)] == [1 / 8, 2 / 8]
+    assert smallest_sign_flip(40, 99) == sign_flip(np.ones(40), draws=99) == 0.01
+    assert smallest_sign_flip(40, 2**41) == 1 / (1 + 2**41)
+    assert sign_flip(np.ones(20), draws=1) in (0.5, 1.0)
+    with pytest.raises(rk.InputError, match="draws=0"):
+        sign_flip([1.0, 2.0], draws=0)
 
 
 def test_sign_flip_without_anything_to_flip_is_nan():
@@ -446,6 +498,36 @@ def test_a_confidence_sequence_of_what_has_not_varied_says_nothing():
     _mean, low, _high = confidence_sequence(v)
     assert np.isnan(low[:100]).all()
     assert np.isfinite(low[101:]).all()
+
+
+def test_a_confidence_sequence_is_its_formula():
+    v = np.random.default_rng(4).normal(0.3, 2.0, 80)
+    mean, low, high = confidence_sequence(v, level=0.9, tuned_for=60)
+    a = -2 * math.log(0.1)
+    rho2 = (a + math.log(a + 1)) / 60
+    for t in (50, 80):
+        sd = v[:t].std(ddof=1)
+        half = sd * math.sqrt(2 * (t * rho2 + 1) / (t**2 * rho2) * math.log(math.sqrt(t * rho2 + 1) / 0.1))
+        found = mean[t - 1], low[t - 1], high[t - 1]
+        assert found == pytest.approx((v[:t].mean(), v[:t].mean() - half, v[:t].mean() + half))
+    assert [len(x) for x in confidence_sequence([])] == [0, 0, 0]
+    assert [len(x) for x in confidence_sequence([1.0], tuned_for=1)] == [1, 1, 1]
+    with pytest.raises(rk.InputError, match=r"tuned_for=0\.9"):
+        confidence_sequence(v, tuned_for=0.9)
+
+
+@pytest.mark.parametrize(("step", "told"), [(0.9e-13, False), (1.1e-13, True)])
+def test_variation_is_told_from_rounding_by_a_part_in_1e13_of_the_values(step, told):
+    v = 1e6 * (1 + step * (-1.0) ** np.arange(1000))
+    assert np.isfinite(confidence_sequence(v)[1][-1]) == told
+
+
+@pytest.mark.parametrize(("step", "told"), [(2.6e-6, False), (3.1e-6, True)])
+def test_variation_of_clusters_is_told_from_the_rounding_of_their_sums(step, told):
+    """Every cluster sums to 2, 1 a row, above the first value: rounding is a part in 1e12 of the squares, 8 each."""
+    pairs = np.ones((400, 2)) + step / 2 * ((-1.0) ** np.arange(400))[:, None]
+    pairs[:2] = [[0.0, 2.0], [1.0, 1.0]]
+    assert np.isfinite(confidence_sequence(pairs.ravel(), np.repeat(np.arange(400), 2))[1][-1]) == told
 
 
 def test_sequential_says_where_the_rows_are_sorted_by_class():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -298,28 +298,25 @@ def sensitivity(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _tip_by_drift(out: pd.DataFrame) -> None:
-    facts = (
-        "estimator", "estimate", "se", "ci_low", "ci_high", "p_value", "n", "n_treated", "n_untreated", "n_clusters",
-        "n_dropped", "reward_sd", "se_unpaired", "p_adjusted", "tips_significance", "tips_sign", "tips_certainly",
-    )  # fmt: skip
-    keys = [c for c in out.columns if c not in facts]
-    late = out[out["estimator"] == "rate_late"].set_index(keys)
+    keys = [*out.columns[: list(out.columns).index("estimator")], "estimand"]  # what the rows are of
+    late = {_key(row, keys): row for row in out[out["estimator"] == "rate_late"].to_dict("records")}
     out["drift_tips_sign"] = np.nan
     out["drift_tips_significance"] = np.nan
     weights = np.linspace(0, 1, 1001)
     for i, row in out[out["estimator"] == "rate"].iterrows():
-        key = tuple(row[k] for k in keys)
-        key = key if len(key) > 1 else key[0]
-        if key not in late.index:
+        other = late.get(_key(row, keys))
+        if other is None:
             continue
-        other = late.loc[key]
-        other = other.iloc[0] if getattr(other, "ndim", 1) > 1 else other
         estimate = (1 - weights) * row["estimate"] + weights * other["estimate"]
         half = (row["ci_high"] - row["estimate"]) / row["se"] if row["se"] > 0 else np.nan
         reach = half * ((1 - weights) * row["se"] + weights * other["se"])
         out.loc[i, "drift_tips_sign"] = _first(weights, estimate * np.sign(estimate[0]) <= 0)
         if np.isfinite(reach).all():
             out.loc[i, "drift_tips_significance"] = _first(weights, estimate * np.sign(estimate[0]) <= reach)
+
+
+def _key(row: Mapping[Any, Any] | pd.Series, keys: list[str]) -> tuple[str, ...]:
+    return tuple(str(row[k]) for k in keys)
 
 
 def _first(weights: Floats, reached: Bools) -> float:

@@ -437,9 +437,8 @@ def _balance(priced: _Priced, w: Bools, effect: float) -> Iterator[Check]:
     yield overall
     if overall.word not in (TRUST, CARE):
         return
-    classes = [priced.bias(w == side).parts_of(effect) for side in (True, False) if (w == side).any()]
-    if len(classes) == 2:
-        worst = max(classes, key=lambda i: i.reach)
+    if w.any() and not w.all():
+        worst = max((priced.bias(of).parts_of(effect) for of in (w, ~w)), key=lambda i: i.reach)
         text = f"{moved} moves the same way in both directions, which cancels in the ATE and not in ATT and ATU"
         yield _check("balance of one class", worst, f"whether {text}", "ATT and ATU are balanced too", text)
 
@@ -535,12 +534,8 @@ def _drift(seen: Evidence, r: Floats, estimator: str, effect: float) -> Iterator
     yield overall
     if overall.word not in (TRUST, CARE):
         return
-    sides = [
-        mean_interval(moved[have][w == side], codes[w == side], rounding).parts_of(effect)
-        for side in (True, False)
-        if (w == side).any()
-    ]
-    if len(sides) == 2:
+    if w.any() and not w.all():
+        sides = [mean_interval(moved[have][of], codes[of], rounding).parts_of(effect) for of in (w, ~w)]
         worst = max(sides, key=lambda i: i.reach)
         text = "both classes drift, which cancels in the ATE and not in ATT and ATU"
         yield _check("drift of one class", worst, f"whether {text}", "neither class drifts by itself", text)
