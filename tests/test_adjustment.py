@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
+from scipy import optimize
 
 import ratekit as rk
-from ratekit.augmentation import augmented
+from ratekit.augmentation import PENALTIES, _chance, _prepared, _ridge, augmented
 from ratekit.diagnostics.adjustment import _intercept
 from ratekit.estimators import clustered_mean, effects
 
@@ -41,6 +42,54 @@ def test_nothing_missing_changes_nothing():
     w = np.arange(80) % 2 == 0
     plain = effects(rewards, w)
     assert repr(effects(rewards, w, features=x)) == repr(plain)
+
+
+def test_features_are_standardized_with_their_squares_and_an_outlier_is_no_lever():
+    rng = np.random.default_rng(0)
+    x = rng.normal(3.0, 2.0, (50, 2)) * [1.0, 1e6]
+    x = np.column_stack([x, np.full(50, 7.0)])
+    x[0, 1] = np.nan
+    found = _prepared(x)
+    filled = np.where(np.isnan(x), np.nanmean(x, axis=0), x)[:, :2]
+    unit = (filled - filled.mean(axis=0)) / filled.std(axis=0)
+    squares = unit**2
+    np.testing.assert_allclose(found[:, :2], unit)
+    np.testing.assert_allclose(found[:, 2:], (squares - squares.mean(axis=0)) / squares.std(axis=0))
+    for far in (1.0, -1.0):
+        lever = np.zeros((50, 1))
+        lever[0] = far
+        assert _prepared(lever)[0, 0] == 4 * far
+
+
+def test_the_penalty_is_that_of_the_least_error_with_one_row_left_out():
+    rng = np.random.default_rng(3)
+    x, at = rng.normal(2.0, 1.0, (12, 3)), rng.normal(2.0, 1.0, (4, 3))
+    y = x @ [0.5, -0.3, 0.0] + rng.normal(0, 1.0, 12) + 5
+
+    def fit(x, y, at, penalty):
+        inner = (x - x.mean(0)).T @ (x - x.mean(0)) + penalty * np.eye(3)
+        return y.mean() + (at - x.mean(0)) @ np.linalg.solve(inner, (x - x.mean(0)).T @ (y - y.mean()))
+
+    left = [np.arange(12) != i for i in range(12)]
+    errors = [sum((y[~k] - fit(x[k], y[k], x[~k], p)).item() ** 2 for k in left) for p in PENALTIES]
+    best = PENALTIES[np.argmin(errors)]
+    assert PENALTIES[0] < best < PENALTIES[-1]
+    np.testing.assert_allclose(_ridge(x, y, at), fit(x, y, at, best))
+
+
+def test_the_chance_of_being_rewritten_is_that_of_the_penalized_likelihood():
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(60, 2))
+    seen = rng.random(60) < 1 / (1 + np.exp(-(0.5 + 2 * x[:, 0])))
+
+    def loss(beta):
+        logit = beta[0] + x @ beta[1:]
+        return (np.log1p(np.exp(logit)) - seen * logit).sum() + (1e-6 * beta[0] ** 2 + beta[1:] @ beta[1:]) / 2
+
+    beta = optimize.minimize(loss, np.zeros(3), tol=1e-12).x
+    at = rng.normal(size=(5, 2))
+    np.testing.assert_allclose(_chance(x, seen, at), 1 / (1 + np.exp(-(beta[0] + at @ beta[1:]))), atol=1e-5)
+    assert (_chance(x, np.ones(60, bool), at) == 1).all()
 
 
 def two_phase_frame(n=600, share=0.3, seed=2):
@@ -121,6 +170,28 @@ def test_adjustment_removes_an_asymmetry_that_a_measure_sees(monkeypatch):
     assert row["share"] == pytest.approx(row["spillover"] / row["rate"])
     with pytest.raises(rk.InputError, match="reliability=0"):
         rk.adjusted(frame, reliability=0)
+
+
+def test_adjustment_has_the_estimands_that_the_rows_give(monkeypatch):
+    monkeypatch.setattr("ratekit.attributes.MEASURES", {})
+    frame, measures, _, _ = polished(0.4, n=40)
+    for side, estimand in ((True, "att"), (False, "atu")):
+        table = rk.adjusted(frame[frame["treated"] == side], measures=measures)
+        assert table["estimand"].tolist() == [estimand]
+    short = frame.assign(rewrites=[r[:1] for r in frame["rewrites"]])
+    short["reward/rm"] = [r[:2] for r in frame["reward/rm"]]
+    with pytest.raises(rk.InputError, match="no row has a first and a second rewrite"):
+        rk.adjusted(short, measures=measures)
+
+
+def test_an_intercept_needs_more_rows_than_slopes_and_measures_that_differ():
+    rng = np.random.default_rng(0)
+    x, d = rng.normal(size=(6, 2)), rng.normal(size=6)
+    for n, told in ((3, False), (4, True)):
+        assert math.isfinite(_intercept(d[:n], x[:n], np.arange(n), 1.0, 0.95)["adjusted"]) == told
+    twice = np.column_stack([x, x[:, 0] + x[:, 1]])
+    assert math.isnan(_intercept(d, twice, np.arange(6), 1.0, 0.95)["adjusted"])
+    assert _intercept(d, twice, np.arange(6), 1.0, 0.95)["rate"] == pytest.approx(d.mean())
 
 
 def test_bounds_hold_what_refused_rows_hide():

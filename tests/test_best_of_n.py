@@ -8,9 +8,10 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 import ratekit as rk
-from ratekit.best_of_n import best_of, tilted
+from ratekit.best_of_n import _effect, _growth, _Spread, best_of, tilted
 
 
 def by_brute_force(a, r, n):
@@ -49,6 +50,43 @@ def test_best_of_n_and_the_tilted_policy_of_normal_rewards():
         kl = math.log(n) - (n - 1) / n
         shift, true = tilted(a, r, prompts, kl).mean(), 0.6 * math.sqrt(2 * kl)
         assert (1 - few) * true < shift < 1.01 * true
+
+
+def test_shifts_carry_the_influence_of_the_sd_by_prompt():
+    """Pooled variance v over n - G; a prompt's influence on it is (its squares - (n_g - 1) v) G / (n - G)."""
+    a, prompts = np.array([1.0, 3, 0, 1, 5, 2, 2, 4, 8]), np.array([0, 0, 1, 1, 1, 2, 2, 2, 2])
+    spread = _Spread(a, prompts)
+    squares = np.array([2.0, 14.0, 24.0])
+    v = 40 / 6
+    assert spread.sd == pytest.approx(math.sqrt(v))
+    influence = (squares - np.array([1, 2, 3]) * v) * 3 / 6
+    shifts = np.array([0.5, np.nan, -0.3])
+    used = influence - influence[[0, 2]].mean()
+    np.testing.assert_allclose(
+        spread.standardized(shifts), shifts / math.sqrt(v) - 0.1 / (2 * v**1.5) * used, rtol=1e-9
+    )
+    assert _Spread(np.array([1.0, 2.0]), np.array([0, 1])).sd == 0
+
+
+def test_growth_is_away_from_zero_and_at_the_level_of_all_tests():
+    old, new = np.array([1.0, -1.0, np.nan, 2, -2]), np.array([2.0, 1.5, 9.0, -1, -2.5])
+    d = (new - old)[[0, 1, 3, 4]]  # means of 0 count as up
+    found = _growth(old, new, 0.95, 3)
+    half = stats.t.ppf(1 - 0.05 / 3 / 2, 3) * d.std(ddof=1) / 2
+    assert found == pytest.approx((d.mean(), d.mean() - half, d.mean() + half))
+    assert _growth(old, new, 0.95, 0) == pytest.approx(_growth(old, new, 0.95, 1))
+    fell = np.array([-3.0, -2, np.nan, -4, -1])
+    assert _growth(old, fell, 0.95, 1).value == pytest.approx(2.5)
+    assert _growth(fell, old, 0.95, 1).value == pytest.approx(-2.5)
+    assert _growth(fell + 9, 0 * fell + 9, 0.95, 1).value == pytest.approx(2.5)
+
+
+def test_each_reward_model_stands_beside_its_own_effect():
+    audit = rk.Audit.of(an_audit())
+    table = audit.effects[audit.effects["recommended"]].set_index("reward_model")["estimate_sd"]
+    assert table.nunique() > 1
+    assert {name: _effect(audit, "length", name) for name in REWARDS} == table.to_dict()
+    assert math.isnan(_effect(audit, "tone", "before"))
 
 
 def test_no_weights_reach_a_divergence_beyond_that_of_the_best_response():

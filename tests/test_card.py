@@ -132,7 +132,7 @@ def test_rows_are_rewritten_until_every_interval_is_as_narrow_as_wanted(tmp_path
 
     class Fake:
         def __init__(self, n):
-            self.table = pd.DataFrame({"ci_low": [np.nan, -2 / n**0.5], "ci_high": [np.nan, 2 / n**0.5]})
+            self.table = pd.DataFrame({"ci_low": [np.nan, -2 / n**0.5, 0], "ci_high": [np.nan, 2 / n**0.5, 0.01]})
 
     def fake(folder, settings, rewards, **how):
         seen.append(settings.n or settings.two_phase)

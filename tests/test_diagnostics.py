@@ -286,6 +286,30 @@ def test_constant_rewards_have_no_sd_and_so_no_contrast():
     assert out[["estimate", "se", "p_value"]].isna().all(axis=None)
 
 
+def test_a_contrast_needs_the_passes_and_the_classes_of_its_estimator():
+    r = np.random.default_rng(0).standard_normal((30, 2))
+    w = np.r_[np.ones(10, bool), np.zeros(10, bool), np.arange(10) % 2 == 0]
+    ds = frame({"a": r, "b": 2 * r[::-1]}, w, part=np.repeat(["treated", "untreated", "both"], 10))
+    with pytest.raises(rk.InputError, match=r"needs rewards after 2 rewrites, not 1$"):
+        rk.contrast(ds, "a", "b")
+    out = rk.contrast(ds, "a", "b", estimator="naive", by="part")
+    assert out["part"].tolist() == ["both"]
+    ds["reward/b"] = [[None, None]] * 30
+    with pytest.raises(rk.InputError, match=r"from both a and b$"):
+        rk.contrast(ds, "a", "b", estimator="naive", unit="reward")
+    with pytest.raises(rk.InputError, match="from both a and b; the originals are not scored"):
+        rk.contrast(ds, "a", "b", estimator="naive")
+
+
+def test_p_values_are_adjusted_beside_themselves():
+    ds = two_models(40, 1)
+    ds["half"] = ["x", "y"] * (len(ds) // 2) + ["x"] * (len(ds) % 2)
+    rewriters = pd.concat([ds.assign(rewriter=name) for name in "pq"])
+    for table in (rk.contrast(ds, "a", "b"), rk.heterogeneity(ds, "half"), rk.across_rewriters(rewriters)):
+        columns = table.columns.tolist()
+        assert columns.index("p_adjusted") == columns.index("p_value") + 1
+
+
 # --- heterogeneity ---------------------------------------------------------------------------------------
 
 
@@ -362,6 +386,64 @@ def test_drift_tips_where_the_late_pair_says_the_opposite():
         rk.sensitivity(t.drop(columns="reward_sd"))
 
 
+@pytest.mark.parametrize(
+    ("late", "se", "sign", "significance"),
+    [(0.0, 0.25, 1.0, 0.5), (-1.0, 0.25, 0.5, 0.25), (-0.5, 0.75, 2 / 3, 0.5 / 2.5), (2.0, 0.25, np.inf, np.inf),
+     (0.5, 0.25, np.inf, 1.0)],
+)  # fmt: skip
+@pytest.mark.parametrize("turn", [1.0, -1.0])
+def test_tipping_points_by_drift_by_hand(late, se, sign, significance, turn):
+    """At L the estimate is (1 - L) + L late, its SE at most (1 - L)/4 + L se, and the interval reaches 2 SE."""
+    rate, late = turn, turn * late
+    t = pd.DataFrame({
+        "attribute": "a", "reward_model": "m", "estimator": ["rate", "rate_late"], "estimand": "ate",
+        "estimate": [rate, late], "se": [0.25, se], "ci_low": [rate - 0.5, late - 2 * se],
+        "ci_high": [rate + 0.5, late + 2 * se], "reward_sd": 1.0,
+    })  # fmt: skip
+    row = rk.sensitivity(t).iloc[0]
+    first = 0.001 if sign % 1 and sign != 0.5 else 0  # the first of 1,001 values of L at or beyond
+    assert row["drift_tips_sign"] == pytest.approx(sign, abs=first)
+    assert row["drift_tips_significance"] == pytest.approx(significance, abs=0.0011 if significance != 0.5 else 0)
+    t.loc[0, "se"] = 0.0
+    row = rk.sensitivity(t).iloc[0]
+    assert np.isnan(row["drift_tips_significance"])
+    assert row["drift_tips_sign"] == pytest.approx(sign, abs=first)
+    assert "drift_tips_sign" not in rk.sensitivity(t[:1])
+
+
+def test_tipping_points_by_drift_are_of_the_rows_own_group_and_estimand():
+    samples = [NumericWorld(effect=e).sample(60, seed=1) for e in (0.5, -0.5)]
+    ds = pd.concat([of(s, part=part, attribute=a) for s in samples for part in "xy" for a in ("length", "tone")])
+    turned = (ds["part"] == "y") & (ds["attribute"] == "tone")
+    ds["reward/rm"] = [
+        [*r[:3], r[2] + 9 * (1 if w else -1)] if turn else r
+        for r, w, turn in zip(ds["reward/rm"], ds["treated"], turned, strict=True)
+    ]
+    table = rk.estimate(ds, by="part")
+    out = rk.sensitivity(table)
+    rate = out[out["estimator"] == "rate"]
+    assert len(rate) == 12
+    assert rate["drift_tips_sign"].notna().all()
+    key = ["part", "attribute", "reward_model", "estimand"]
+    late = table[table["estimator"] == "rate_late"].set_index(key)["estimate"]
+    for _, row in rate.iterrows():
+        opposite = row["estimate"] * late[tuple(row[k] for k in key)] < 0
+        assert np.isfinite(row["drift_tips_sign"]) == opposite
+    assert out[out["estimator"] != "rate"]["drift_tips_sign"].isna().all()
+
+
+@pytest.mark.parametrize("turn", [1.0, -1.0])
+def test_tipping_points_by_asymmetry_by_hand(turn):
+    ends = sorted([turn * 0.5, turn * 2.5])
+    t = pd.DataFrame({"estimate": [turn * 1.5], "ci_low": ends[:1], "ci_high": ends[1:], "reward_sd": [0.5]})
+    tips = ["tips_significance", "tips_sign", "tips_certainly"]
+    assert rk.sensitivity(t)[tips].iloc[0].tolist() == [1.0, 3.0, 5.0]
+    assert rk.sensitivity(t.assign(estimator="naive"))[tips].isna().all(axis=None)
+    t["ci_low"], t["ci_high"] = -3.0, 3.0
+    assert rk.sensitivity(t)["tips_significance"].item() == 0
+    assert rk.sensitivity(t.assign(reward_sd=0.0))[tips].isna().all(axis=None)
+
+
 # --- spillover and dose ----------------------------------------------------------------------------------
 
 
@@ -415,6 +497,65 @@ def test_spillover_ses_are_cluster_robust_least_squares():
     # statsmodels multiplies by (n-1)/(n-k) besides G/(G-1)
     np.testing.assert_allclose(fit.se, robust.bse / np.sqrt((n - 1) / (n - k)), rtol=1e-6)
     assert g == len(np.unique(clusters))
+
+
+def test_spillover_says_nothing_more_sure_than_it_is():
+    from ratekit.diagnostics.spillover import _Regression
+
+    x = np.random.default_rng(0).standard_normal((20, 1))
+    alone = _Regression(3 * x[:, 0] + x[:, 0] ** 2, x, np.zeros(20, int), ["a"])
+    assert np.isfinite(alone.beta).all()
+    assert np.isnan(alone.se).all()  # one cluster
+    two, y = np.arange(20) % 2, 3 * x[:, 0] + x[:, 0] ** 2
+    residual = x[:, 0] * (y - x[:, 0] * _Regression(y, x, two, ["a"]).beta[0]) / (x[:, 0] @ x[:, 0])
+    by_hand = np.sqrt(2 * (np.bincount(two, residual) ** 2).sum())  # G/(G - 1) = 2
+    assert _Regression(y, x, two, ["a"]).se[0] == pytest.approx(by_hand)
+    unpaid = _Regression(np.zeros(20), x, two, ["a"])
+    assert unpaid.beta[0] == 0
+    assert np.isnan([unpaid.se[0], unpaid.through_se(x, two, 0)]).all()
+    still = _Regression(y, 0 * x, two, ["a"])
+    assert (still.collinear, np.isnan(still.beta).all()) == ("nothing moved", True)
+
+
+def test_spillover_names_all_that_move_together_and_no_other():
+    from ratekit.diagnostics.spillover import _Regression
+
+    a, b, c = np.linalg.qr(np.random.default_rng(0).standard_normal((30, 3)))[0].T
+    x = np.stack([a, 2 * a, b, -3 * b, c], axis=1)
+    fit = _Regression(a + b + 5 * c, x, np.arange(30), ["a", "twice", "b", "thrice", "c"])
+    assert fit.collinear == "a, twice, b, thrice"
+    assert fit.beta[4] == pytest.approx(5)
+    assert np.isnan(fit.beta[:4]).all()
+    few = _Regression(a[:4], x[:4], np.arange(4), ["a", "twice", "b", "thrice", "c"])
+    assert few.collinear == "a, twice, b, thrice, c"  # fewer rows than measures
+
+
+def test_a_text_that_a_measure_says_nothing_of_costs_its_row_alone():
+    ds = CLEAN.sample(30, seed=1).dataset(2)
+    odd = ds["response"][0]
+
+    def words(texts):
+        return [np.nan if t == odd else float(len(t.split())) for t in texts]
+
+    table = rk.spillover(ds, measures={"words": words, "none": lambda texts: [np.nan] * len(texts)})
+    assert table["measure"].tolist() == ["words"]
+    with pytest.raises(rk.InputError, match="no second rewrite"):
+        rk.spillover(CLEAN.sample(30, seed=1).dataset(1), measures={"words": words})
+
+
+def test_the_dose_is_the_mean_change_of_both_classes():
+    ds = CLEAN.sample(40, seed=1).dataset(2)
+    ds = rk.score(ds, lambda p, r: 0.3 * measured_by_words(r), name="paid", progress=False)
+    n = np.array([measured_by_words([r, *more]) for r, more in zip(ds["response"], ds["rewrites"], strict=True)])
+    s = np.where(ds["treated"], 1, -1)
+    d = s * (n[:, 2] - n[:, 1])
+    table = rk.dose_response(ds, bins=2)
+    row = table.iloc[0]
+    assert (row["dose"], row["dose_low"], row["dose_high"]) == pytest.approx((d.mean(), d.min(), d.max()))
+    assert row["effect"] == pytest.approx(0.3 * d.mean())
+    low = d <= np.quantile(d, 0.5)
+    assert table["n"].tolist() == [40, low.sum(), (~low).sum()]
+    assert table["dose"].tolist()[1:] == pytest.approx([d[low].mean(), d[~low].mean()])
 
 
 def test_dose_response_gives_the_price_of_a_word():
@@ -630,6 +771,42 @@ def test_a_wrong_plan_is_refused(wrong):
         rk.plan(of(NumericWorld().sample(30, seed=1)), **wrong)
 
 
+def test_a_plan_starts_from_the_standard_error_of_the_estimate():
+    ds = of(NumericWorld().sample(60, seed=1))
+    row = rk.estimate(ds).query("estimator == 'rate' and estimand == 'ate'").iloc[0]
+    plain, in_sds = (rk.plan(ds, se=0.01, unit=unit).iloc[0] for unit in ("reward", "sd"))
+    assert plain["se_now"] == pytest.approx(row["se"])
+    assert in_sds["se_now"] == pytest.approx(row["se_sd"])
+    assert plain["n_needed"] == np.ceil(60 * (row["se"] / 0.01) ** 2 - 1e-9)
+    for power in (0, 1):
+        with pytest.raises(rk.InputError, match=f"power={power}"):
+            rk.plan(ds, se=0.01, power=power)
+
+
+def test_a_decision_needs_an_interval_that_leaves_zero_out(monkeypatch):
+    ends = {"low": [0.0, 0.1], "high": [1.0, 1.0]}
+
+    def fake(values, *_):
+        return np.full(2, 0.5), np.array(ends["low"]), np.array(ends["high"])
+
+    monkeypatch.setattr("ratekit.diagnostics.planning.confidence_sequence", fake)
+    ds = of(NumericWorld().sample(20, seed=1))
+    assert rk.sequential(ds)["decided_at"].item() == 2
+    ends |= {"low": [-1.0, -1.0], "high": [0.0, -0.1]}
+    assert rk.sequential(ds)["decided_at"].item() == 2
+    ends |= {"high": [0.0, 0.0]}
+    assert np.isnan(rk.sequential(ds)["decided_at"].item())
+
+
+@pytest.mark.parametrize(("first", "told"), [(36, True), (34, False)])
+def test_an_order_by_class_is_told_at_four_standard_errors(first, told):
+    """Halves of 50 rows, half of all treated: 4 sqrt(.25 (1/50 + 1/50)) = 0.4."""
+    w = np.r_[np.arange(50) < first, np.arange(50) < 50 - first]
+    sample = NumericWorld().sample(100, seed=1)
+    ds = frame({"rm": sample.rewards}, w)
+    assert bool(rk.sequential(ds).attrs["notes"]) == told
+
+
 def test_a_plan_from_nothing_that_varies_is_nan():
     ds = of(NumericWorld().sample(30, seed=1))
     ds["reward/rm"] = [[1.0] * 4] * 30
@@ -715,6 +892,20 @@ def test_peoples_counterfactuals_stand_beside_rate_with_a_paired_test():
     same = rk.compare_counterfactuals(frame({"rm": r}, w, edited=r[:, 1]), "edited").set_index("estimator")
     assert same.loc["single_rewrite", "minus_human"] == 0
     assert np.isnan(same.loc["single_rewrite", "p_value"])
+
+
+def test_peoples_counterfactuals_claim_no_precision_without_a_spread():
+    r = np.array([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]] * 10) + np.random.default_rng(0).normal(0, 0.1, (20, 1))
+    ds = frame({"rm": r}, np.arange(20) % 2 == 0, edited=r[:, 1] - 0.01 * np.arange(20))
+    table = rk.compare_counterfactuals(ds, "edited").set_index("estimator")
+    s = np.where(ds["treated"], 1, -1)
+    by_people = s * (r[:, 0] - r[:, 1] + 0.01 * np.arange(20))
+    assert table.loc["human", "se"] == pytest.approx(stats.sem(by_people))
+    assert table.loc["single_rewrite", "difference_se"] == pytest.approx(stats.sem(1.0 - by_people))
+    assert np.isnan(table.loc["single_rewrite", "se"])  # 1 in every row
+    alike = rk.compare_counterfactuals(ds.assign(edited=r[:, 1]), "edited").set_index("estimator")
+    assert np.isnan(alike.loc["single_rewrite", "difference_se"])
+    assert np.isnan(alike.loc["human", "minus_human"])
 
 
 def test_peoples_counterfactuals_as_texts_are_scored():

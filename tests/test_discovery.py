@@ -13,7 +13,7 @@ from conftest import ROOT
 from rewriting_support import Server
 
 import ratekit as rk
-from ratekit.discovery import ChatProposer
+from ratekit.discovery import CONFIRMED, NOT_CONFIRMED, SCREENED_OUT, ChatProposer, _Search
 from ratekit.rewriting.base import Reply
 from ratekit.ruled import FEATURES
 
@@ -95,6 +95,48 @@ def test_what_another_explains_is_not_confirmed():
     assert outcomes["digits"] == "confirmed"
     assert outcomes["citations"] == "explained"
     assert "digits" in found.tried.set_index("name").loc["citations", "why"]
+
+
+def test_what_explains_is_held_to_the_p_value_that_the_adjustment_asks_for():
+    """Of 4 candidates 2 are confirmed at a rate of 0.1: p-values up to 0.1 * 2 / 4."""
+    asked = []
+    rows = pd.Series({"estimate_sd": 1.0, "ci_low_sd": 0.5, "ci_high_sd": 1.5})
+    ps = {"a": 1e-6, "b": 1e-4, "c": 0.9}
+
+    class Candidate:
+        def __init__(self, name, screened):
+            self.attribute, self.screened, self.p, self.p_adjusted = name, (1.0, screened), float("nan"), 1.0
+            self.outcome, self.why, self.strength, self.row = NOT_CONFIRMED, "", -ps.get(name, 0), rows
+
+    screened = {"a": 0.01, "b": 0.02, "c": 0.03, "d": 0.04, "e": float("nan")}
+    tried = {name: Candidate(name, p) for name, p in screened.items()}
+    tried["d"].outcome = tried["e"].outcome = SCREENED_OUT
+
+    class Fake:
+        held_out = None
+
+        def __init__(self):
+            self.tried = tried
+
+        def _made(self, c, rows, share):
+            return True
+
+        def _estimated(self, done):
+            return [(c, rows, ps[c.attribute]) for c in done]
+
+        def _explained_by(self, c, others, least):
+            asked.append((c.attribute, [d.attribute for d in others], least))
+            return []
+
+    _Search.confirm(Fake(), 0.1)
+    assert [least for *_, least in asked] == pytest.approx([0.05, 0.05])
+    assert {c.attribute for c in tried.values() if c.outcome == CONFIRMED} == {"a", "b"}
+    assert tried["a"].p_adjusted == pytest.approx(4e-6)
+    asked.clear()
+    for c in tried.values():
+        c.outcome, c.screened = SCREENED_OUT, (1.0, float("nan"))
+    _Search.confirm(Fake(), 0.1)
+    assert asked == []
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from conftest import ROOT
 
 import ratekit as rk
 from ratekit.estimators import effects
-from ratekit.gates import LEVEL, SMALL, TOO_BIG, UNTOLD, outcome_of
+from ratekit.gates import LEVEL, SMALL, TOO_BIG, UNTOLD, _needed, _Seen, outcome_of
 from ratekit.simulate import NumericWorld
 
 
@@ -89,6 +89,19 @@ def test_the_rows_that_would_tell_do_tell():
     half = (bound.high - bound.low) / 2 * np.sqrt(bound.n / bound.n_needed)
     assert abs(bound.estimate) + half < bound.limit
     assert abs(bound.estimate) + half * np.sqrt(bound.n_needed / (bound.n_needed - 2)) >= bound.limit
+
+
+def test_rows_that_would_tell_by_hand():
+    """An interval of 0.2 each way, 0.1 from the limit, is half as wide with four times the rows."""
+    assert _needed(_Seen(0.2, 0.0, 0.4, 100, 100), 0.3) == pytest.approx(401, abs=1)
+    assert _needed(_Seen(-0.4, -0.6, -0.2, 100, 100), 0.3) == pytest.approx(401, abs=1)
+    assert np.isnan(_needed(_Seen(0.5, 0.0, 1.0, 100, 100), 0.5))  # at the limit
+    assert np.isnan(_needed(_Seen(0.2, np.nan, np.nan, 100, 100), 0.3))
+    assert np.isnan(_needed(_Seen(0.2, -np.inf, np.inf, 100, 100), 0.3))
+    # No two of 50 prompts differ: 1 - 0.025^(1/G) of the range 4 comes under 0.1 with G = ln .025 / ln(1 - 0.1/4).
+    clusters = np.log(0.025) / np.log(1 - 0.1 / 4)
+    assert _needed(_Seen(0.2, 0.0, 0.4, 100, 50, 4.0), 0.3) == np.ceil(100 * clusters / 50) + 1
+    assert _needed(_Seen(0.2, 0.0, 0.4, 100, 500, 4.0), 0.3) == 101
 
 
 def test_every_reward_model_has_to_pass():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import optimize
+from scipy import optimize, stats
 
 import ratekit as rk
 from ratekit.estimators import Effects, effects, t_interval
@@ -128,6 +128,16 @@ def test_the_law_keeps_its_level_and_sees_what_breaks_it():
     assert np.mean(rejected) <= 0.09
     assert np.mean(seen) > 0.9
     assert np.isnan(law(r[:, :4], np.arange(200)))
+
+
+def test_the_law_is_tested_by_the_delta_method():
+    """One product, d_1 d_3 - d_2^2, with gradient (d_3, -2 d_2, d_1): the square of a t with n - 1."""
+    r = means(None, 4, residue=1.0) + 0.5 * np.random.default_rng(1).normal(size=(30, 5))
+    drops = r[:, :-2] - r[:, 2:]
+    d1, d2, d3 = drops.mean(axis=0)
+    gradient = np.array([d3, -2 * d2, d1])
+    se = np.sqrt(gradient @ np.cov(drops.T) @ gradient / 30)
+    assert law(r, np.arange(30)) == pytest.approx(2 * stats.t.sf(abs(d1 * d3 - d2**2) / se, 29))
 
 
 # --- which to read -----------------------------------------------------------------------------------------

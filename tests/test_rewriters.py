@@ -132,6 +132,21 @@ def test_a_rewriter_may_lack_prompts_that_others_have():
         assert e.ci_low < 1 < e.ci_high
 
 
+def test_over_rewriters_the_estimate_is_the_mean_of_theirs_in_sds_of_the_originals():
+    table = heavy(0, n=40)
+    table["reward/m"] = [[r[0], 3 * r[1] - i % 3, r[2]] for i, r in enumerate(table["reward/m"])]
+    lost = (table.rewriter == "r1") & (table.prompt_id == "0")
+    table.loc[lost, "reward/m"] = [[[0.5, 1.0, None]]] * 1  # one row without a second rewrite
+    each = rk.estimate(table, by="rewriter").query("estimator == 'rate'")
+    for unit, column in (("sd", "estimate_sd"), ("reward", "estimate")):
+        found = rk.across_rewriters(table, unit=unit).set_index("estimand")
+        for estimand in ("ate", "att", "atu"):
+            of = each[each["estimand"] == estimand]
+            assert found.loc[estimand, "estimate"] == pytest.approx(of[column].mean())
+            assert found.loc[estimand, "n"] == of["n"].sum()
+        assert found.loc["ate", "n"] == 119
+
+
 def test_rewriters_that_are_alike_have_no_spread_and_one_is_refused():
     d = np.random.default_rng(1).normal(size=(1, 20)).repeat(2, axis=0)
     table = rows(d, np.arange(20) % 2 == 0)

@@ -12,6 +12,7 @@ import pytest
 
 import ratekit as rk
 from ratekit.errors import InputError, WorkError
+from ratekit.groups import reward_matrix
 from ratekit.scoring import make_reward
 
 words, vader = make_reward("words"), make_reward("vader")
@@ -109,6 +110,17 @@ def test_the_table_has_the_columns_of_the_contract_in_their_order():
     assert set(zip(table.estimator, table.estimand, strict=True)) == {("naive", "ate")} | {
         (e, k) for e in ("single_rewrite", "rate", "rate_late", "rate_extrapolated") for k in ("ate", "att", "atu")
     }
+
+
+def test_rewards_of_nothing_have_no_pass():
+    frame = pd.DataFrame({"reward/a": [None, None, None]})
+    assert reward_matrix(frame, "reward/a").shape == (3, 0)
+    found = reward_matrix(pd.DataFrame({"reward/a": [None, [], [1.0, None], [2.0]]}), "reward/a")
+    np.testing.assert_array_equal(found, [[np.nan] * 2, [np.nan] * 2, [1, np.nan], [2, np.nan]])
+    for worst, said in ((1e100, "1e.100; numbers below 1e100"), (-np.inf, "-inf; a reward that could not be had")):
+        with pytest.raises(rk.InputError, match=rf"row 3: reward/a\[1\] is {said}"):
+            reward_matrix(pd.DataFrame({"reward/a": [[1.0, 2.0], [3.0], [4.0, worst]]}), "reward/a")
+    assert reward_matrix(pd.DataFrame({"reward/a": [[9.9e99]]}), "reward/a").item() == 9.9e99
 
 
 def test_a_dataset_and_its_dataframe_give_the_same_table():

@@ -13,9 +13,9 @@ from scipy import stats
 import ratekit as rk
 from ratekit.conclusions import Verdict, conclusions, level_of, sentence, smallest_effect
 from ratekit.diagnostics.evidence import Evidence, shared_words
-from ratekit.diagnostics.verdicts import RULES, _Priced, _unlike, verdict_of
+from ratekit.diagnostics.verdicts import RULES, _balance, _drift, _Priced, _unlike, verdict_of
 from ratekit.estimators import effects, pooled_sd
-from ratekit.intervals import mean_interval, outside, ratio_interval, share_interval
+from ratekit.intervals import Interval, mean_interval, outside, ratio_interval, share_interval
 from ratekit.recommendation import effect_size
 
 INF = math.inf
@@ -125,6 +125,7 @@ def test_without_a_fault_it_is_trusted():
     verdict = judged(*clean())
     assert verdict.word == TRUST
     assert all(c.outcome == FINE for c in verdict.checks)
+    assert next((c.value, c.low, c.high) for c in verdict.checks if c.name == "balance") == (0, 0, 0)
     assert verdict.reason == "every check is shown fine"
 
 
@@ -196,6 +197,7 @@ def test_the_dose_in_gaps_of_the_classes(dose, word):
     assert outcome(verdict, "dose")[1] == word
     share = next(c for c in verdict.checks if c.name == "dose")
     assert share.value == pytest.approx(dose)
+    assert (", less than naive" in share.text, ", more than naive" in share.text) == (dose < 0.75, dose > 1.25)
 
 
 @pytest.mark.parametrize(
@@ -223,7 +225,9 @@ def test_a_dose_without_a_gap_to_hold_it_against_is_never_fine():
     own[:, 0] = np.random.default_rng(1).standard_normal(60)  # the originals do not differ by class
     verdict = judged(dataclasses.replace(seen, own=own), r)
     assert outcome(verdict, "dose")[0] == FEW
-    assert "has no gap to compare with" in next(c.text for c in verdict.checks if c.name == "dose")
+    check = next(c for c in verdict.checks if c.name == "dose")
+    assert "has no gap to compare with" in check.text
+    assert check.value == pytest.approx(1 / pooled_sd(own[:, 0], seen.treated))  # each rewrite moves it by 1
 
 
 @pytest.mark.parametrize("towards", ["one side", "both sides"])
@@ -333,6 +337,136 @@ def test_who_was_refused_is_seen_in_rewards_and_in_measures():
     assert outcome(verdict, "refused, by reward") == (BAD, CANNOT)
     other = {"other": seen.others["other"] + 2.0 * refused[:, None]}
     assert outcome(judged(dataclasses.replace(seen, others=other), r), "refused, by measure") == (BAD, CARE)
+    twice = {"one": other["other"], "two": other["other"]}
+    checks = judged(dataclasses.replace(seen, others=twice), r).checks
+    assert next(c.text for c in checks if c.name == "refused, by measure").endswith(" SD apart in one")
+
+
+def test_refused_rows_against_the_others_by_hand():
+    """Class means of kept rows 2 and 12: refused lie 3, 4, 7 and 0 above, kept -1, 1, -2 and 2."""
+    values = np.array([1.0, 3, 5, 6, 9, 10, 14, 12, np.nan])
+    treated, refused = np.arange(9) < 5, np.array([0, 0, 1, 1, 1, 0, 0, 1, 0], bool)
+    found = _unlike(values, treated, ~refused, refused, tests=3)
+    half = stats.norm.ppf(1 - 0.025 / 3) * math.sqrt(25 / 3 * (1 / 4 + 1 / 4))  # the larger variance, n - 1
+    assert found == pytest.approx((3.5, 3.5 - half, 3.5 + half, 4))
+    values[[4, 7]] = np.nan  # two refused rows say nothing of their variance
+    found = _unlike(values, treated, ~refused, refused)
+    half = stats.norm.ppf(0.975) * math.sqrt(10 / 3 * (1 / 2 + 1 / 4))
+    assert found == pytest.approx((3.5, 3.5 - half, 3.5 + half, 2))
+    values[[4, 7]] = 5.5, 15.5  # vary less than the kept ones
+    assert _unlike(values, treated, ~refused, refused).high == pytest.approx(
+        3.5 + stats.norm.ppf(0.975) * math.sqrt(10 / 3 / 2)
+    )
+    assert math.isnan(_unlike(values, treated, ~refused & (np.arange(9) == 0), refused).low)
+
+
+@pytest.mark.parametrize("size", [1e-18, 1e18])
+def test_a_verdict_minds_no_unit(size):
+    seen, r = clean(n=40)
+    others = {"other": seen.others["other"] + 0.1 * np.random.default_rng(1).standard_normal((40, 4))}
+    seen = dataclasses.replace(seen, others=others)
+    scaled = dataclasses.replace(seen, own=size * seen.own, others={"other": size * others["other"]})
+    for model in ("rm", None):
+        plain, other = (
+            judged(e, x) if model else verdict_of(e, None, None, []) for e, x in ((seen, r), (scaled, size * r))
+        )
+        for one, two in zip(plain.checks, other.checks, strict=True):
+            assert (one.name, one.outcome, one.word) == (two.name, two.outcome, two.word)
+            unit = size if one.name == "moves" else 1
+            assert (two.value, two.low, two.high) == pytest.approx(
+                (unit * one.value, unit * one.low, unit * one.high), rel=1e-6, abs=1e-9 * unit, nan_ok=True
+            )
+
+
+@pytest.mark.parametrize(("treated", "said"), [(True, "only the ATT"), (False, "only the ATU")])
+def test_one_class_has_its_own_estimand(treated, said):
+    seen, r = clean(n=40)
+    verdict = judged(dataclasses.replace(seen, treated=np.full(40, treated)), r)
+    assert said in next(c.text for c in verdict.checks if c.name == "classes")
+
+
+def test_the_worst_direction_is_that_of_the_lowest_end():
+    """Treated rows move by 0 on the whole and by 10 each way, the others by -0.1 with hardly a spread."""
+    seen, r = clean(n=40, depth=1)
+    w, turn = seen.treated, (-1.0) ** (np.arange(40) // 2)
+    step = np.where(w, 10 * turn, -0.1 + 0.01 * turn)
+    own = np.stack([np.zeros(40), np.where(w, -step, step)], axis=1)
+    checks = {c.name: c for c in judged(dataclasses.replace(seen, own=own), r).checks}
+    assert checks["moves"].low == pytest.approx(mean_interval(step[w], np.arange(20)).low)
+    assert "towards untreated" in checks["moves"].text
+    own[:, 1] = np.where(w, -1.0, np.where(np.arange(40) % 20 == 1, 0.0, 1.0))  # 20 of 20 comply, and 18 of 20
+    few = w & (np.arange(40) >= 8)
+    own[few, 1] = np.nan  # 4 of 4
+    checks = {c.name: c for c in judged(dataclasses.replace(seen, own=own), r).checks}
+    assert checks["compliance"].value == 1
+    assert checks["compliance"].low == pytest.approx(share_interval(np.ones(4), np.arange(4)).low)
+
+
+def test_the_worst_pass_is_named():
+    seen, r = clean(n=40)
+    kept, repeated, ok = seen.kept.copy(), seen.repeated.copy(), seen.ok.copy()
+    kept[:, 0] = 0.4  # shares enough
+    kept[:30, 1] = 0.399
+    repeated[:20, 2] = 1
+    ok[:10, 1] = False
+    checks = {c.name: c for c in judged(dataclasses.replace(seen, kept=kept, repeated=repeated, ok=ok), r).checks}
+    assert [checks[name].value for name in ("content", "repeated", "succeeded")] == [0.25, 0.5, 0.75]
+    assert checks["content"].text.startswith("in pass 2 only 25%")
+    assert checks["repeated"].text.startswith("in pass 3 50%")
+
+
+def test_where_nothing_is_scored_other_measures_are_judged_in_sds_of_the_originals():
+    seen, _ = clean(n=40)
+    w, s = seen.treated, np.where(seen.treated, 1.0, -1.0)
+    m = np.random.default_rng(2).standard_normal((40, 4))
+    m[:, 2] += 2 * s
+    m[w, 3] += 3
+    sd = pooled_sd(m[:, 0], w)
+
+    def checks(m):
+        found = verdict_of(dataclasses.replace(seen, others={"a": m, "b": 0.01 + 0 * m, "c": m[:, :1]}), None, None, [])
+        return {c.name: c for c in found.checks}
+
+    found = checks(m)
+    assert found["shift"].value == pytest.approx((s * (m[:, 2] - m[:, 1])).mean() / sd)
+    assert found["drift of a measure"].value == pytest.approx((m[w, 3] - m[w, 1]).mean() / sd)
+    assert found["shift"].text.startswith("a also moves with the attribute, by +2")
+    m[w, 3] -= 3
+    m[~w, 3] -= 4
+    assert checks(m)["drift of a measure"].value == pytest.approx((m[~w, 3] - m[~w, 1]).mean() / sd)
+    assert {"shift"} == {"shift", "drift of a measure"} & set(checks(m[:, :3]))
+    assert not {"shift", "drift of a measure"} & set(checks(m[:, :2]))
+
+
+@pytest.mark.parametrize("worse", [True, False])
+def test_the_class_that_is_worse_is_told(worse):
+    seen, r = clean(n=40)
+    of = seen.treated == worse
+    r = r + 0.5 * np.random.default_rng(4).standard_normal((40, 1)) * (np.arange(4) == 3)
+    r[:, 3] += np.where(of, 0.04, -0.01)
+    r[0, 3] = np.nan  # one row without a third rewrite leaves the others
+    drift = {c.name: c.value for c in judged(seen, r).checks}
+    moved, size = r[:, 1] - r[:, 3], effect_size(r, seen.treated)
+    s = np.where(seen.treated, 1.0, -1.0)
+    assert drift["drift"] == pytest.approx(np.nanmean(s * moved) / size)
+    found = list(_drift(seen, r, "rate", 100.0))[1]
+    sides = [mean_interval(v[np.isfinite(v)], np.arange(np.isfinite(v).sum()))
+             for v in (s[side] * moved[side] for side in (of, ~of))]  # fmt: skip
+    assert found.value == pytest.approx(max(sides, key=lambda i: i.reach).value / 100)
+    x = np.random.default_rng(5).standard_normal((40, 1)) + np.where(of, 3.0, -1.0)[:, None]
+    y = 2 * x[:, 0] + 0.01 * np.random.default_rng(6).standard_normal(40)
+    priced = _Priced(y, x, np.zeros(40), np.arange(40), ["a"])
+    whole, one = _balance(priced, seen.treated, 100.0)
+    assert whole.value == pytest.approx((priced.beta * x.mean()).item() / 100)
+    assert one.value == pytest.approx((priced.beta * x[of].mean()).item() / 100)
+    assert len(list(_balance(priced, np.ones(40, bool), 100.0))) == 1  # one class is the whole
+
+
+@pytest.mark.parametrize(("depth", "there"), [(1, False), (2, True)])
+def test_two_rewrites_are_enough_for_a_balance(depth, there):
+    seen, r = clean(n=40, depth=depth)
+    others = {"other": np.random.default_rng(0).standard_normal((40, depth + 1))}
+    assert ("balance" in [c.name for c in judged(dataclasses.replace(seen, others=others), r).checks]) == there
 
 
 def test_ties_at_a_bound_are_no_failures():
@@ -384,6 +518,37 @@ def test_shares_have_wilsons_interval_and_clusters_count():
     together = share_interval(np.r_[np.ones(20), np.zeros(20)], np.repeat(np.arange(8), 5))
     apart = share_interval(np.r_[np.ones(20), np.zeros(20)], np.arange(40))
     assert together.high - together.low > 1.5 * (apart.high - apart.low)
+
+
+def test_shares_of_none_and_all_end_at_their_bounds():
+    z2 = stats.norm.ppf(0.975) ** 2
+    for share in (0.0, 1.0):
+        found = share_interval(np.full(16, share), np.arange(16))
+        assert found == pytest.approx((share, *((0, z2 / (16 + z2)) if share == 0 else (16 / (16 + z2), 1)), 16))
+    values, codes = np.repeat([1.0, 0, 1, 0, 0], 4), np.repeat(np.arange(5), 4)
+    found = share_interval(values, codes)  # five answers, four times each: n = p (1 - p) / SE^2 with G - 1
+    n = 0.24 / (0.3 / 5)
+    middle, half = (0.4 + z2 / 2 / n) / (1 + z2 / n), math.sqrt(z2 * (0.24 / n + z2 / 4 / n**2)) / (1 + z2 / n)
+    assert found == pytest.approx((0.4, middle - half, middle + half, 20))
+    assert math.isnan(share_interval(np.array([]), np.array([], int)).low)
+
+
+def test_an_interval_that_ends_at_a_limit_is_within_it():
+    assert Interval(0.0, -0.1, 0.1, 9).within(0.1)
+    assert not Interval(0.0, -0.1000001, 0.1, 9).within(0.1)
+    assert not Interval(0.0, -0.1, 0.1000001, 9).within(0.1)
+    assert [Interval(1.0, -3.0, 2.0, 9).reach, Interval(1.0, 0.0, 2.0, 9).reach] == [3.0, 2.0]
+    assert Interval(1.0, math.nan, math.nan, 9).reach == -1
+    assert Interval(2.0, 1.0, 4.0, 9).parts_of(2.0) == (1.0, 0.5, 2.0, 9)
+    assert Interval(2.0, 0.0, -4.0, 9).parts_of(0.0) == (INF, 0.0, -INF, 9)
+    assert Interval(2.0, 1.0, 4.0, 9).times(0.5) == (1.0, 0.5, 2.0, 9)
+
+
+def test_rewrites_that_are_not_there_are_not_counted_as_outside():
+    values = np.array([[0.0, np.nan, np.nan, 99], [1.0, 9.0, np.nan, 0], [0.5, 9.0, 0.0, 0], [0.2, -9.0, -9.0, 0]])
+    assert outside(values, np.arange(4)).value == pytest.approx((1 + 0.5 + 1) / 3)
+    assert outside(values, np.arange(4)).n == 3
+    assert outside(values[:, :1], np.arange(4)) is None
 
 
 def test_a_mean_without_spread_has_an_interval_without_width():
