@@ -750,7 +750,7 @@ def effects(
     r = r.reshape(len(w), -1)
     refuse_huge(r)
     codes = np.arange(len(w)) if clusters is None else np.asarray(clusters)
-    n_codes = int(codes.max(initial=-1)) + 1
+    n_codes = int(codes.max()) + 1
     precision = precision_of(r)
     scale = Scale(r[:, 0] if r.shape[1] else np.full(len(w), np.nan), w, codes, n_codes)
     found: list[Effect] = []

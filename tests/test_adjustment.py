@@ -194,6 +194,18 @@ def test_an_intercept_needs_more_rows_than_slopes_and_measures_that_differ():
     assert _intercept(d, twice, np.arange(6), 1.0, 0.95)["rate"] == pytest.approx(d.mean())
 
 
+def test_the_error_of_the_spillover_is_that_of_a_jackknife():
+    rng = np.random.default_rng(0)
+    x = rng.normal(1.0, 1.0, (100, 1))
+    d = 0.5 + 0.8 * x[:, 0] + rng.normal(0, 0.3, 100)
+    left = [_intercept(d[k], x[k], np.arange(99), 1.0, 0.95)["spillover"] for k in ~np.eye(100, dtype=bool)]
+    found = _intercept(d, x, np.arange(100), 1.0, 0.95)
+    assert found["spillover_se"] == pytest.approx(math.sqrt(99 * np.var(left)), rel=0.05)
+    none = _intercept(d, np.empty((100, 0)), np.arange(100), 1.0, 0.95)
+    assert (none["adjusted"], none["spillover"]) == pytest.approx((d.mean(), 0))
+    assert math.isnan(none["spillover_se"])
+
+
 def test_bounds_hold_what_refused_rows_hide():
     rng = np.random.default_rng(5)
     d = rng.uniform(0, 1, 400)

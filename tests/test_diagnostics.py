@@ -389,7 +389,7 @@ def test_drift_tips_where_the_late_pair_says_the_opposite():
 @pytest.mark.parametrize(
     ("late", "se", "sign", "significance"),
     [(0.0, 0.25, 1.0, 0.5), (-1.0, 0.25, 0.5, 0.25), (-0.5, 0.75, 2 / 3, 0.5 / 2.5), (2.0, 0.25, np.inf, np.inf),
-     (0.5, 0.25, np.inf, 1.0)],
+     (0.5, 0.25, np.inf, 1.0), (-3000.0, 0.25, 0.001, 0.001)],
 )  # fmt: skip
 @pytest.mark.parametrize("turn", [1.0, -1.0])
 def test_tipping_points_by_drift_by_hand(late, se, sign, significance, turn):
@@ -401,7 +401,7 @@ def test_tipping_points_by_drift_by_hand(late, se, sign, significance, turn):
         "ci_high": [rate + 0.5, late + 2 * se], "reward_sd": 1.0,
     })  # fmt: skip
     row = rk.sensitivity(t).iloc[0]
-    first = 0.001 if sign % 1 and sign != 0.5 else 0  # the first of 1,001 values of L at or beyond
+    first = 0.001 if sign == 2 / 3 else 0  # the first of 1,001 values of L at or beyond
     assert row["drift_tips_sign"] == pytest.approx(sign, abs=first)
     assert row["drift_tips_significance"] == pytest.approx(significance, abs=0.0011 if significance != 0.5 else 0)
     t.loc[0, "se"] = 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -17,8 +18,10 @@ import ratekit as rk
 from ratekit.errors import InputError
 from ratekit.estimators import (
     ESTIMATORS,
+    Effect,
     Scale,
     Tail,
+    agreed,
     clustered_mean,
     convergence,
     correlation,
@@ -29,6 +32,7 @@ from ratekit.estimators import (
     pooled_sd,
     t_interval,
     wald,
+    with_interval,
 )
 from ratekit.recommendation import Recommendation, shown
 from ratekit.resampling import resampled
@@ -519,6 +523,49 @@ def test_float32_rounding_is_no_variation():
     assert math.isnan(e.se)
     moved = table_of(r + 1e-3 * np.random.default_rng(1).normal(size=r.shape), np.ones(40, bool))["rate", "att"]
     assert moved.se > 1e-5
+
+
+@pytest.mark.parametrize(("step", "told"), [(1.9e-6, False), (2.1e-6, True)])
+def test_float32_rounding_is_a_part_in_four_million_of_the_largest(step, told):
+    r = np.zeros((40, 3))
+    r[0, 1:] = 8.0
+    r[1:, 2] = np.float32(step) * (-1.0) ** np.arange(39)
+    r[-1, 2] = 0.0
+    assert math.isfinite(table_of(r, np.ones(40, bool))["rate", "att"].se) == told
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_an_interval_in_sds_agrees_with_that_of_the_effect_about_zero(turn):
+    def turned(low, high):
+        return (low, high) if turn > 0 else (-high, -low)
+
+    for ends, nearest, expected in (
+        ((-0.1, 2.0), (0.2, 1.0), (0.2, 2.0)), ((0.3, 2.0), (0.2, 1.0), (0.3, 2.0)),
+        ((0.1, 2.0), (-0.2, 1.0), (-0.2, 2.0)), ((-0.3, 0.5), (-0.2, 1.0), (-0.3, 1.0)),
+    ):  # fmt: skip
+        assert agreed(turned(*ends), turned(*nearest)) == turned(*expected)
+
+
+@pytest.mark.parametrize("turn", [1.0, -1.0])
+def test_another_interval_takes_what_the_sd_added_to_the_arms(turn):
+    """SD 2, estimate 6 +- 2: in SDs 3 with arms 1.25 = hypot(1, 0.75), of which 0.75 is the SD's."""
+    e = Effect("rate", "ate", 6.0, 1.0, 4.0, 8.0, 0.01, 9, 9, 0, 9, 0, 8.0, 3.0, 0.6, 1.75, 4.25, 0.1)
+    if turn < 0:
+        e = replace(e, estimate=-6.0, ci_low=-8.0, ci_high=-4.0, estimate_sd=-3.0, ci_low_sd=-4.25, ci_high_sd=-1.75)
+
+    def moved(low, high):
+        found = with_interval(e, *((low, high) if turn > 0 else (-high, -low)), 2.0)
+        return found if turn > 0 else (-found[1], -found[0])
+
+    assert moved(2.0, 10.0) == pytest.approx((3 - math.hypot(2, 0.75), 3 + math.hypot(2, 0.75)))
+    assert moved(0.1, 8.0) == pytest.approx((0.1 * 1.75 / 4, 4.25))  # leaves 0 out, as in the reward
+    assert moved(-1.0, 8.0) == pytest.approx((3 - math.hypot(3.5, 0.75), 4.25))
+    assert moved(-0.01, 8.0)[0] < 0
+    assert all(math.isnan(v) for v in with_interval(e, 1.0, 2.0, 0.0))
+    wide = {"ci_low": -0.5, "ci_low_sd": -0.7} if turn > 0 else {"ci_high": 0.5, "ci_high_sd": 0.7}
+    over = replace(e, **wide)
+    found = with_interval(over, *((0.2, 8.0) if turn > 0 else (-8.0, -0.2)), 2.0)
+    assert min(map(abs, found)) == pytest.approx(0.1)  # no interval to take it from: in SDs of this sample
 
 
 def test_t_interval_against_scipy():

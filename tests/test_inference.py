@@ -595,6 +595,30 @@ def test_a_draw_without_a_class_does_not_void_the_table():
     assert any("bootstrap draws hold no row of a class and do not count" in note for note in table.attrs["notes"])
 
 
+@pytest.mark.parametrize(("clusters", "wild"), [(11, True), (12, False)])
+def test_a_bootstrap_of_clusters_begins_at_twelve(clusters, wild):
+    sample = NumericWorld().sample(48, seed=1, depth=2)
+    codes = np.arange(48) % clusters
+    found = effects(sample.rewards, sample.treated, codes)
+    e = resampling.resampled(found, sample.rewards, sample.treated, codes, "bootstrap", 300, 0, 0.95).get("rate", "ate")
+    plain = found.get("rate", "ate")
+    assert (e.se == plain.se) == wild
+    values = row_values(sample.rewards, sample.treated, codes, "rate")
+    assert ((e.ci_low, e.ci_high, e.p_value) == wild_interval(*values, 300, 0)) == wild
+
+
+@pytest.mark.parametrize(("first", "used"), [(40, "poisson"), (41, "multinomial")])
+def test_poisson_weights_begin_where_they_are_said_to(monkeypatch, first, used):
+    seen = []
+    for name in ("poisson", "multinomial"):
+        monkeypatch.setattr(
+            resampling, f"_{name}_weights", lambda out, rng, name=name: (seen.append(name), out.fill(1))
+        )
+    monkeypatch.setattr(resampling, "POISSON_FROM", first)
+    bootstrap(np.arange(40.0)[:, None], np.arange(40) % 2 == 0, draws=3)
+    assert set(seen) == {used}
+
+
 def test_bootstrap_gives_the_sd_its_own_draws():
     world = NumericWorld(effect=1.5, xi_gap=0.5, rewriter=Imperfections(noise=0.2))
     sample = world.sample(400, seed=2)

@@ -8,9 +8,9 @@ import pytest
 from scipy import optimize, stats
 
 import ratekit as rk
-from ratekit.estimators import Effects, effects, t_interval
+from ratekit.estimators import Effects, effects, row_values, t_interval
 from ratekit.estimators import rate_geometric as geometric_values
-from ratekit.recommendation import Recommendation, _judged, law, own_drift, recommended, shown
+from ratekit.recommendation import Recommendation, _bound, _judged, law, own_drift, recommended, shown
 from ratekit.simulate import Imperfections, NumericWorld
 
 CHAIN = NumericWorld(xi_gap=0.5, xi_base=-0.5, effect_sd=0.0, rewriter=Imperfections(rho=0.5, noise=0.3))
@@ -89,6 +89,14 @@ def test_no_row_is_dropped_for_a_pass_that_could_be_done_without():
     e = effects(r, sample.treated).get("rate_geometric", "ate")
     assert e.n == 100
     assert e.estimate == effects(r[:, :6], sample.treated).get("rate_geometric", "ate").estimate
+
+
+def test_row_values_use_the_passes_that_every_row_has():
+    r, w = CHAIN.sample(30, seed=4, depth=5)[:2]
+    r[0, 5] = np.nan
+    for name in ("rate_geometric", "rate_extrapolated"):
+        found, whole = (row_values(x, w, np.arange(30), name)[0] for x in (r, r[:, :5]))
+        np.testing.assert_array_equal(found, whole)
 
 
 WORLDS = {
@@ -181,6 +189,38 @@ def test_a_third_pass_that_overshoots_is_not_extrapolated():
     assert "does not move the attribute as far as the first" in found.reason
     assert best(over, 2000, 4).estimator == "rate"
     assert best(CHAIN, 2000, 4, drifting).estimator == "rate"
+
+
+def test_three_passes_of_the_measure_tell_its_drift_beside_four_of_the_reward():
+    found = best(CHAIN, 2000, 4, lambda treated, depth: faithful(treated, 3, 2.0))
+    assert (found.estimator, found.gap) == ("rate", 0)
+    assert "does not move the attribute as far as the first" in found.reason
+
+
+@pytest.mark.parametrize("loss", [0.1, 0.2, 0.3, 0.7, 1.1])
+def test_a_constant_loss_without_noise_does_not_grow(loss):
+    found = effects(r := exactly(means(None, 4, residue=0.0, loss=loss)), w := np.ones(40, bool))
+    one = recommended(found, r, w, np.arange(40))
+    assert (one.estimator, one.gap) == ("rate_geometric", 0)
+
+
+def test_the_bound_of_a_drift_that_dies_out_is_the_far_end_of_its_interval():
+    r, w = CHAIN.sample(50, 1, 3)[:2]
+    for estimand, of, s in (("ate", w | ~w, np.where(w, 1, -1)), ("att", w, 1), ("atu", ~w, -1)):
+        d = (s * (r[:, 1] - r[:, 3]))[of]
+        half = stats.t.ppf(0.975, of.sum() - 1) * stats.sem(d)
+        said = _bound(r, w, np.arange(50), estimand)
+        assert said == f"; a drift that dies out moves it by {max(half - d.mean(), d.mean() + half):.3g} at most"
+    assert _bound(r[:, :3], w, np.arange(50), "ate") == ""
+    assert _bound(r, w, np.zeros(50, int), "ate") == ""
+
+
+def test_why_there_is_no_rate_is_what_rate_lacks():
+    r = np.random.default_rng(0).normal(size=(20, 3))
+    r[:10, 1], r[10:, 2] = np.nan, np.nan
+    one = recommended(effects(r, w := np.arange(20) % 2 == 0), r, w, np.arange(20))
+    assert one.estimator == "single_rewrite"
+    assert one.reason.startswith("no RATE: no row has rewards for rewrite 1 and rewrite 2;")
 
 
 def test_content_lost_at_every_pass_is_not_extrapolated():

@@ -11,7 +11,7 @@ from scipy import stats
 
 import ratekit as rk
 from ratekit.cli import main
-from ratekit.diagnostics.rewriters import _parts, _together, among
+from ratekit.diagnostics.rewriters import _inverted, _most, _parts, _root, _together, among
 from ratekit.errors import InputError
 from ratekit.estimators import effects
 from ratekit.groups import Group
@@ -145,6 +145,16 @@ def test_over_rewriters_the_estimate_is_the_mean_of_theirs_in_sds_of_the_origina
             assert found.loc[estimand, "estimate"] == pytest.approx(of[column].mean())
             assert found.loc[estimand, "n"] == of["n"].sum()
         assert found.loc["ate", "n"] == 119
+
+
+def test_quantiles_and_p_values_by_hand():
+    """Hotelling's T^2 with q = 2 of 9 degrees of freedom is F(2, 8) times 2 * 9 / 8."""
+    assert _most(2, 9, 0.9) == pytest.approx(stats.f.ppf(0.95, 2, 8) * 9 * 2 / 8)
+    assert _most(2, 1, 0.9) == np.inf
+    assert _inverted(lambda p: -stats.norm.ppf(p / 2), 2.0) == pytest.approx(2 * stats.norm.sf(2.0))
+    assert _inverted(lambda p: 1.0, 2.0) == pytest.approx(1e-300)  # less is not said
+    assert _root(np.array([4.0, 1.0]), np.array([1.0, 1.0]), 2.5) == pytest.approx(1)  # 5 / (1 + 1)
+    assert _root(np.array([4.0, 1.0]), np.array([1.0, 1.0]), 5.0) == 0
 
 
 def test_rewriters_that_are_alike_have_no_spread_and_one_is_refused():

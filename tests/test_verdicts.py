@@ -274,8 +274,8 @@ def test_what_another_measure_explains_is_said_beside_the_effect():
 def test_the_price_is_that_of_least_squares_with_an_intercept():
     rng = np.random.default_rng(5)
     x = rng.normal([0.3, -0.1], 1.0, (200, 2))
-    own = rng.standard_normal(200)
-    y = 0.7 + x @ [1.0, 2.0] + 0.5 * own + 0.1 * rng.standard_normal(200)
+    own = 0.01 * rng.standard_normal(200)
+    y = 0.7 + x @ [1.0, 2.0] + 50 * own + 0.1 * rng.standard_normal(200)
     priced = _Priced(y, x, own, np.arange(200), ["a", "b"])
     design = np.column_stack([x, own, np.ones(200)])
     beta = np.linalg.lstsq(design, y, rcond=None)[0]
@@ -530,7 +530,9 @@ def test_shares_of_none_and_all_end_at_their_bounds():
     n = 0.24 / (0.3 / 5)
     middle, half = (0.4 + z2 / 2 / n) / (1 + z2 / n), math.sqrt(z2 * (0.24 / n + z2 / 4 / n**2)) / (1 + z2 / n)
     assert found == pytest.approx((0.4, middle - half, middle + half, 20))
-    assert math.isnan(share_interval(np.array([]), np.array([], int)).low)
+    nothing = share_interval(np.array([]), np.array([], int))
+    assert math.isnan(nothing.low)
+    assert nothing.n == 0
 
 
 def test_an_interval_that_ends_at_a_limit_is_within_it():

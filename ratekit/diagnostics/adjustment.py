@@ -12,7 +12,17 @@ import numpy as np
 
 from ratekit.attributes import off_target
 from ratekit.errors import InputError
-from ratekit.estimators import ESTIMANDS, ESTIMATORS, Floats, Ints, clustered_mean, row_values, rows_used, t_interval
+from ratekit.estimators import (
+    ESTIMANDS,
+    ESTIMATORS,
+    Floats,
+    Ints,
+    clustered_mean,
+    rounding_of,
+    row_values,
+    rows_used,
+    t_interval,
+)
 from ratekit.groups import chains, groups, reward_matrix
 from ratekit.measures import Measure, measured
 from ratekit.schema import ATTRIBUTE, columns_of, find_reward, reward_columns, reward_name
@@ -128,7 +138,7 @@ def _intercept(d: Floats, x: Floats, clusters: Ints, reliability: float, level: 
     df = mean.df - p
     low, high, p_value = t_interval(float(beta[0]), se, df, level)
     spillover = rate - float(beta[0])
-    through = clustered_mean((d - rate) - influence, clusters)
+    through = clustered_mean((d - rate) - influence, clusters, rounding_of(d))
     row |= {
         "adjusted": float(beta[0]), "se": se, "ci_low": low, "ci_high": high, "p_value": p_value,
         "spillover": spillover, "spillover_se": through.se if through.se > 0 else float("nan"),

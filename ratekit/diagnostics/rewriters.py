@@ -171,7 +171,7 @@ class _Part(NamedTuple):
 
 def _parts(r: Floats, group: Group, estimator: str, unit: str) -> dict[str, _Part]:
     """Each estimand of one rewriter."""
-    how, n_codes = ESTIMATORS[estimator], int(group.clusters.max(initial=-1)) + 1
+    how, n_codes = ESTIMATORS[estimator], int(group.clusters.max()) + 1
     passes, used = rows_used(how, r)
     if not used.any():
         return {}
