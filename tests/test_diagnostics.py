@@ -526,6 +526,10 @@ def test_spillover_names_all_that_move_together_and_no_other():
     assert fit.collinear == "a, twice, b, thrice"
     assert fit.beta[4] == pytest.approx(5)
     assert np.isnan(fit.beta[:4]).all()
+    first, last = np.arange(30) < 10, np.arange(30) >= 20  # measures that move in rows of their own
+    apart = np.stack([a * first, 2 * a * first, b * last, -3 * b * last, c * ~first], axis=1)
+    fit = _Regression(a + b + 5 * c, apart, np.arange(30), ["a", "twice", "b", "thrice", "c"])
+    assert fit.collinear == "a, twice, b, thrice"
     few = _Regression(a[:4], x[:4], np.arange(4), ["a", "twice", "b", "thrice", "c"])
     assert few.collinear == "a, twice, b, thrice, c"  # fewer rows than measures
 
@@ -539,6 +543,11 @@ def test_a_text_that_a_measure_says_nothing_of_costs_its_row_alone():
 
     table = rk.spillover(ds, measures={"words": words, "none": lambda texts: [np.nan] * len(texts)})
     assert table["measure"].tolist() == ["words"]
+    n = np.array([measured_by_words([r, *more]) for r, more in zip(ds["response"], ds["rewrites"], strict=True)])
+    kept = [odd not in (r, *more[:2]) for r, more in zip(ds["response"], ds["rewrites"], strict=True)]
+    moved = (np.where(ds["treated"], 1, -1) * (n[:, 2] - n[:, 1]))[kept]
+    assert (table["shift"].item(), table["se"].item()) == pytest.approx((moved.mean(), stats.sem(moved)))
+    assert table["shift_sd"].item() == pytest.approx(moved.mean() / pooled_sd(n[1:, 0], ds["treated"][1:]))
     with pytest.raises(rk.InputError, match="no second rewrite"):
         rk.spillover(CLEAN.sample(30, seed=1).dataset(1), measures={"words": words})
 

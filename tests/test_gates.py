@@ -174,7 +174,7 @@ def test_a_change_since_a_baseline_is_paired():
     [
         (lambda d: d[:50], "other rows"),
         (lambda d: d.assign(prompt_id=[f"q{i}" for i in range(len(d))]), "row 1 'prompt_id'"),
-        (lambda d: d.assign(attribute="flattery"), "other attributes"),
+        (lambda d: d.assign(attribute="flattery"), r"other attributes \(flattery, not length\)"),
         (lambda d: d.assign(response="x"), "only one"),
         (lambda d: d.assign(**{"reward/b": d["reward/rm"], "reward/c": d["reward/rm"]}).drop(columns="reward/rm"),
          "baseline"),
@@ -187,10 +187,19 @@ def test_a_baseline_of_other_rows_is_refused_in_a_line(change, message):
     assert "\n" not in str(e.value)
 
 
+def test_texts_of_other_rows_are_shortened_to_forty_letters():
+    rows = scored(0.0, 40)
+    one, other = (rows.assign(prompt_id=[f"{letter}{i:099}" for i in range(40)]) for letter in "ab")
+    with pytest.raises(rk.InputError) as e:
+        rk.gate(one, {"length": 0.1}, against=other)
+    short = [f"'{letter}{'0' * 18}...{'0' * 18}'" for letter in "ba"]
+    assert f"'prompt_id' is {short[0]}, not {short[1]};" in str(e.value)
+
+
 def test_a_baseline_of_another_suite_is_refused():
     ds = rk.as_dataset(scored(0.0, 100))
     new, old = (rk.Audit(ds, rk.estimate(ds), {"suite": s}) for s in ("v2", "v1"))
-    with pytest.raises(rk.InputError, match="another suite"):
+    with pytest.raises(rk.InputError, match=r"another suite \(v1, not v2\)"):
         rk.gate(new, {"length": 0.1}, against=old)
 
 

@@ -138,6 +138,9 @@ def test_a_judge_that_would_say_something_else_is_not_relied_on(mass, word):
     assert verdict.word == word
     assert (f"its two answers {mass:.0%} of the probability" in verdict.reason) == (word != TRUST)
     assert judged(seen, r, {"answer_mass": np.full(r.shape, np.nan)}).word == TRUST  # of older scores nothing is known
+    some = np.full(r.shape, mass)
+    some[0] = np.nan
+    assert judged(seen, r, {"answer_mass": some}).word == word
 
 
 @pytest.mark.parametrize(("sds", "word"), [(0.99, TRUST), (-1.01, CARE), (9.9, CARE), (10.1, CANNOT)])
@@ -346,18 +349,18 @@ def test_refused_rows_against_the_others_by_hand():
     """Class means of kept rows 2 and 12: refused lie 3, 4, 7 and 0 above, kept -1, 1, -2 and 2."""
     values = np.array([1.0, 3, 5, 6, 9, 10, 14, 12, np.nan])
     treated, refused = np.arange(9) < 5, np.array([0, 0, 1, 1, 1, 0, 0, 1, 0], bool)
-    found = _unlike(values, treated, ~refused, refused, tests=3)
+    found = _unlike(values, treated, ~refused, refused, np.arange(9), tests=3)
     half = stats.norm.ppf(1 - 0.025 / 3) * math.sqrt(25 / 3 * (1 / 4 + 1 / 4))  # the larger variance, n - 1
     assert found == pytest.approx((3.5, 3.5 - half, 3.5 + half, 4))
     values[[4, 7]] = np.nan  # two refused rows say nothing of their variance
-    found = _unlike(values, treated, ~refused, refused)
+    found = _unlike(values, treated, ~refused, refused, np.arange(9))
     half = stats.norm.ppf(0.975) * math.sqrt(10 / 3 * (1 / 2 + 1 / 4))
     assert found == pytest.approx((3.5, 3.5 - half, 3.5 + half, 2))
     values[[4, 7]] = 5.5, 15.5  # vary less than the kept ones
-    assert _unlike(values, treated, ~refused, refused).high == pytest.approx(
+    assert _unlike(values, treated, ~refused, refused, np.arange(9)).high == pytest.approx(
         3.5 + stats.norm.ppf(0.975) * math.sqrt(10 / 3 / 2)
     )
-    assert math.isnan(_unlike(values, treated, ~refused & (np.arange(9) == 0), refused).low)
+    assert math.isnan(_unlike(values, treated, ~refused & (np.arange(9) == 0), refused, np.arange(9)).low)
 
 
 @pytest.mark.parametrize("size", [1e-18, 1e18])
@@ -465,6 +468,7 @@ def test_the_class_that_is_worse_is_told(worse):
 @pytest.mark.parametrize(("depth", "there"), [(1, False), (2, True)])
 def test_two_rewrites_are_enough_for_a_balance(depth, there):
     seen, r = clean(n=40, depth=depth)
+    r[0, 1] = np.nan  # one row without a score leaves the others
     others = {"other": np.random.default_rng(0).standard_normal((40, depth + 1))}
     assert ("balance" in [c.name for c in judged(dataclasses.replace(seen, others=others), r).checks]) == there
 
