@@ -294,7 +294,7 @@ class Planter:
                 return failed
 
             if in_child(work):
-                sys.exit("the tests fail with no fault planted: run them by themselves first")
+                pytest.exit("a test fails with no fault planted: run the tests by themselves first", returncode=2)
             lines, self.seconds = json.loads(found.read_text(encoding="utf-8"))
         self.ran = {node: set(ran) for node, ran in lines.items()}
 

@@ -600,11 +600,13 @@ def test_a_bootstrap_of_clusters_begins_at_twelve(clusters, wild):
     sample = NumericWorld().sample(48, seed=1, depth=2)
     codes = np.arange(48) % clusters
     found = effects(sample.rewards, sample.treated, codes)
-    e = resampling.resampled(found, sample.rewards, sample.treated, codes, "bootstrap", 300, 0, 0.95).get("rate", "ate")
+    e = resampling.resampled(found, sample.rewards, sample.treated, codes, "bootstrap", 2000, 0, 0.95).get(
+        "rate", "ate"
+    )
     plain = found.get("rate", "ate")
     assert (e.se == plain.se) == wild
     values = row_values(sample.rewards, sample.treated, codes, "rate")
-    assert ((e.ci_low, e.ci_high, e.p_value) == wild_interval(*values, 300, 0)) == wild
+    assert ((e.ci_low, e.ci_high, e.p_value) == wild_interval(*values, 2000, 0)) == wild
 
 
 @pytest.mark.parametrize(("first", "used"), [(40, "poisson"), (41, "multinomial")])
