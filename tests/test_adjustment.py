@@ -150,7 +150,7 @@ def polished(asymmetry, n=600, seed=3):
     frame = pd.DataFrame({
         "prompt_id": np.arange(n).astype(str), "prompt": "p", "response": [t[0] for t in texts],
         "rewrites": [t[1:] for t in texts], "attribute": "x", "treated": w,
-        "reward/rm": [[0.0, 0.0, float(s * v)] for s, v in zip(sign, d, strict=True)],
+        "reward/rm": [[0.0, 0.25, 0.25 + float(s * v)] for s, v in zip(sign, d, strict=True)],
     })  # fmt: skip
     return frame, {"polish": lambda given: [values[t] for t in given]}, d, polish
 
