@@ -773,7 +773,8 @@ def test_the_plan_for_two_models_has_the_power_that_it_promises():
 @pytest.mark.parametrize(
     "wrong",
     [{}, {"se": 0}, {"se": -1}, {"se": 0.1, "apart": ("a", "b")}, {"se": 0.1, "unit": "SD"}, {"se": 0.1, "power": 80},
-     {"se": 0.1, "estimator": "naive", "estimand": "att"}, {"apart": ("rm", "rm"), "difference": 0}],
+     {"se": 0.1, "estimator": "naive", "estimand": "att"}, {"apart": ("rm", "rm"), "difference": 0},
+     {"apart": ("rm", "rm"), "difference": 0.1, "two_phase": True}],
 )  # fmt: skip
 def test_a_wrong_plan_is_refused(wrong):
     with pytest.raises(rk.InputError):

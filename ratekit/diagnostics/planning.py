@@ -100,6 +100,8 @@ def plan(
             "plan: apart= needs difference=, the smallest difference worth finding; the one that the rows at hand show "
             "would promise more power than there is"
         )
+    if apart is not None and two_phase:
+        raise InputError("plan: two_phase= goes with se=; a difference of two reward models has no two-phase estimate")
     if difference is not None and not (abs(difference) > 0 and math.isfinite(difference)):
         raise InputError(f"difference={difference}: a number other than 0 was expected")
     if apart is not None:
