@@ -453,7 +453,7 @@ def assignment(path: str | Path, seed: int) -> Path:
     cells = [cell("import ratekit as rk")]
     for about in ABOUT:
         asked = f"rk.exercises.question({seed}, {about!r})"
-        cells.append(nbformat.v4.new_markdown_cell(f"**{about}.** {question(seed, about).text}"))
+        cells.append(nbformat.v4.new_markdown_cell(f"**{about}.** {question(seed, about).text} Put it into `{about}`."))
         cells.append(cell(f"rows = {asked}.rows\nrows.head()"))
         for name, source, marks in (
             ("answer", f"{about} = ...", {"solution": True, "grade": False, "locked": False}),

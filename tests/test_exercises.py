@@ -291,6 +291,8 @@ def test_an_assignment_grades_a_right_and_a_wrong_submission(tmp_path):
     notebook = nbformat.read(assignment(tmp_path / "ann.ipynb", seed=7), 4)
     nbformat.validate(notebook)
     assert graded(notebook) == {f"{about}-test": False for about in ABOUT}
+    for about in ABOUT:  # nbgrader releases the cell to answer in without its line
+        assert sum(f"Put it into `{about}`" in cell.source for cell in notebook.cells) == 1
     answers = {
         "naive": "naive = rows[rows.treated].r0.mean() - rows[~rows.treated].r0.mean() - EFFECT",
         "rate": "side = rows[rows.treated == TREATED]; rate = (side.r2 - side.r1).mean() * (1 if TREATED else -1)",
