@@ -251,7 +251,7 @@ def at_once(measure: Measure) -> int | None:
 
     Examples
     --------
-    >>> at_once(words), at_once(lambda texts: [len(t) / max(map(len, texts)) for t in texts])
+    >>> at_once(words), at_once(sorted)
     (256, None)
     """
     return BLOCK if str(getattr(measure, "__module__", "")).partition(".")[0] == "ratekit" else None
