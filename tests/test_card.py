@@ -262,7 +262,8 @@ def test_cards_that_cannot_be_compared_are_one_line(two, tmp_path, capsys):
     other = json.loads((two[1] / "card.json").read_text()) | {"suite": "0"}
     (tmp_path / "card.json").write_text(json.dumps(other))
     for folders, said in (
-        ((two[0], tmp_path), f"suites 0 and {SUITE_VERSION} are not comparable"), ((two[0], two[0].parent), "holds no card"),
+        ((two[0], tmp_path), f"suites 0 and {SUITE_VERSION} are not comparable"),
+        ((two[0], two[0].parent), "holds no card"),
     ):  # fmt: skip
         assert main(["leaderboard", *map(str, folders)]) == 2
         err = capsys.readouterr().err
