@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import _thread
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -289,6 +291,54 @@ def test_a_refused_key_and_a_server_that_is_not_there_are_one_line(base):
     gone = ServedReward("http://127.0.0.1:9/score", model="x", max_retries=0)
     with pytest.raises(WorkError, match=r"no answer from http://127.0.0.1:9"):
         gone(["Why?"], ["So."])
+
+
+def stopping(handler, at, stop):
+    """A server that is slow from its `at`-th request on, when it calls `stop`; it notes what it answered."""
+    lock = threading.Lock()
+
+    def post(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with lock:
+            handler.seen.append(body["messages"][-1]["content"])
+            n = len(handler.seen)
+        if n == at:
+            stop()
+        if n >= at:
+            time.sleep(0.3)
+        if "refused" in body["messages"][-1]["content"]:
+            return self._say({"error": "wrong key"}, 401)
+        self._say({"data": [{"probs": [len(handler.seen)]}]})
+        handler.sent.append(body["messages"][-1]["content"])
+
+    handler.sent, handler.do_POST = [], post
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, WorkError])
+def test_what_was_answered_before_a_stop_is_kept(other, tmp_path, stop):
+    from datasets import Dataset
+
+    import ratekit as rk
+
+    handler, base = other
+    texts = [f"Response {i}." for i in range(200)]
+    texts[90] = "refused" if stop is WorkError else "Response 90."
+    stopping(handler, 90, _thread.interrupt_main if stop is KeyboardInterrupt else (lambda: None))
+
+    def score():
+        ds = Dataset.from_dict({"prompt": ["Why?"] * 200, "response": texts})
+        rk.score(ds, f"served:{base}/classify", cache=tmp_path, progress=False)
+
+    with pytest.raises(stop):
+        score()
+    first = list(handler.sent)
+    assert 80 <= len(first) < 200
+    handler.do_POST = Other.do_POST
+    handler.seen.clear()
+    texts[90] = "Response 90."
+    score()
+    again = [body["messages"][-1]["content"] for _, body, _ in handler.seen]
+    assert sorted(again) == sorted({*texts} - {*first})
 
 
 @pytest.mark.parametrize("name", ["served:example.org", "served:http://h/embed", "dpo:a/b", "judge:nothing"])

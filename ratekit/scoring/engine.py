@@ -117,12 +117,14 @@ def _scored(
     with _Progress(name, len(mine), progress) as bar:
         for block in _blocks(distinct.prompt, mine, getattr(reward, "block", BLOCK)):
             prompts, responses = fetch(ds, distinct, block)
-            if completions is None:
-                scores = _of_block(reward, prompts, responses, name)
-            else:
-                scores = _of_block(_Bound(completions, more_columns(ds, distinct, block)), prompts, responses, name)
-            if store is not None:
-                store.put(as_bytes(distinct.key[block]), scores)
+            asked = reward if completions is None else _Bound(completions, more_columns(ds, distinct, block))
+            scores: Scores | None = None
+            try:
+                scores = _of_block(asked, prompts, responses, name)
+            finally:
+                kept = getattr(reward, "answered", None) if scores is None else scores
+                if store is not None and kept is not None:
+                    store.put(as_bytes(distinct.key[block]), kept)
             done.append((block, scores))
             bar.update(len(block), int(scores.tokens.sum()))
     if store is not None:

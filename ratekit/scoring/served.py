@@ -15,9 +15,13 @@ one whose label says positive; anything else is refused.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
+import queue
+import threading
+import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,7 +34,7 @@ from ratekit.errors import InputError, WorkError, shorten
 from ratekit.redaction import redact
 from ratekit.schema import Conversation, as_conversation, prompt_text
 from ratekit.scoring.adapters import NEGATIVE_LABELS, POSITIVE_LABELS
-from ratekit.scoring.base import EMPTY, FAILED, NOT_FINITE, NOT_TEXT, OK, Scores
+from ratekit.scoring.base import EMPTY, FAILED, NOT_ATTEMPTED, NOT_FINITE, NOT_TEXT, OK, Scores
 
 log = logging.getLogger("ratekit")
 
@@ -148,7 +152,9 @@ class ServedReward:
     """The reward that a server gives, one request per text, `concurrency` of them at a time.
 
     A key, where one is needed, comes from the environment (OPENAI_API_KEY). Requests that fail for a while are sent
-    again (`max_retries` times); a text whose request fails all the same is null, with what the server said.
+    again (`max_retries` times); a text whose request fails all the same is null, with what the server said. Where the
+    work is stopped (Ctrl-C, SIGTERM, a refused key), no request is sent any more, those under way are waited for
+    `grace` seconds at most, and what was answered in the last call is in `answered`; a second Ctrl-C ends at once.
 
     Parameters
     ----------
@@ -182,6 +188,7 @@ class ServedReward:
         concurrency: int = 16,
         timeout: float = 120.0,
         max_retries: int = 5,
+        grace: float = 60.0,
     ) -> None:
         parts = urlsplit(url)
         self.base, _, self.endpoint = url.rstrip("/").rpartition("/")
@@ -191,9 +198,10 @@ class ServedReward:
             raise InputError(f"{redact(url)}: a served reward is http://HOST:PORT/ and one of {', '.join(ENDPOINTS)}")
         self.url, self.root = url, self.base.removesuffix("/v1")
         self.wanted, self.tokenizer = model, tokenizer
-        self.concurrency, self.timeout, self.max_retries = concurrency, timeout, max_retries
+        self.concurrency, self.timeout, self.max_retries, self.grace = concurrency, timeout, max_retries, grace
         self.name = model or f"{parts.netloc}/{self.endpoint}"
         self._low, self._high, self._warned = np.inf, -np.inf, False
+        self.answered: Scores | None = None  # what the last call had got, where it was stopped
         self._labels: dict[str, str] = {}  # of the first answer of one output
 
     def __call__(self, prompts: Sequence[Any], responses: Sequence[str]) -> NDArray[np.float64]:
@@ -205,13 +213,23 @@ class ServedReward:
         model = self.model
         if self.tokenizer is not None:
             _ = self._template  # a fault of it is the call's, not one text's
-        client = self._client(self.base)
+        client, self.answered = self._client(self.base), None
+        pairs = list(zip(prompts, responses, strict=True))
+        answers = [(float("nan"), NOT_ATTEMPTED, "")] * len(pairs)
+
+        def ask(i: int) -> None:
+            answers[i] = self._ask(client, model, *pairs[i])
+
         try:
-            with ThreadPoolExecutor(self.concurrency) as pool:
-                pairs = zip(prompts, responses, strict=True)
-                answers = list(pool.map(lambda pr: self._ask(client, model, *pr), pairs))
+            _each(len(pairs), ask, self.concurrency, self.grace)
+        except BaseException:
+            self.answered = self._joined(list(answers))
+            raise
         finally:
             client.close()
+        return self._joined(answers)
+
+    def _joined(self, answers: Sequence[tuple[float, str, str]]) -> Scores:
         rewards = np.array([reward for reward, _, _ in answers], dtype=np.float64)
         reasons: dict[str, str] = {}
         for _, status, why in answers:
@@ -356,6 +374,57 @@ class ServedReward:
                 "asked for; they squeeze the effects of the best and the worst responses",
                 self.name, self._low, self._high,
             )  # fmt: skip
+
+
+def _each(n: int, ask: Callable[[int], None], concurrency: int, grace: float) -> None:
+    """`ask` of 0 .. n - 1 in threads; what it raises ends it, as Ctrl-C does, once what is under way has ended.
+
+    That is waited for `grace` seconds at most, and not after a second Ctrl-C: a daemon thread holds no process up.
+    """
+    todo: queue.SimpleQueue[int] = queue.SimpleQueue()
+    ended: queue.SimpleQueue[None] = queue.SimpleQueue()
+    stopped, errors = threading.Event(), list[BaseException]()
+    for i in range(n):
+        todo.put(i)
+
+    def work() -> None:
+        try:
+            while not stopped.is_set():
+                ask(todo.get_nowait())
+        except queue.Empty:
+            pass
+        except BaseException as e:
+            errors.append(e)
+            stopped.set()
+        finally:
+            ended.put(None)
+
+    left = min(concurrency, n)
+    for _ in range(left):
+        threading.Thread(target=work, name="ratekit-served", daemon=True).start()
+    until, interrupt = math.inf, None
+    try:
+        while left and time.monotonic() < until:
+            try:
+                with contextlib.suppress(queue.Empty):
+                    ended.get(timeout=0.2)
+                    left -= 1
+            except KeyboardInterrupt as e:
+                if interrupt is not None:
+                    raise
+                interrupt = e
+                stopped.set()
+                log.warning(
+                    "stopping: %d requests are under way at most and are waited for, %g s at most; Ctrl-C again ends "
+                    "at once", left, grace,
+                )  # fmt: skip
+            if stopped.is_set():
+                until = min(until, time.monotonic() + grace)
+    finally:
+        stopped.set()
+    for error in (interrupt, *errors):
+        if error is not None:
+            raise error
 
 
 # Where servers say what they serve -> how that is read: one mapping per model.
