@@ -341,6 +341,24 @@ def level_of(row: Mapping[str, Any]) -> float | None:
     return round(found, 3) if abs(found - round(found, 3)) < 1e-4 else None
 
 
+def interval_words(levels: Iterable[float | None]) -> str:
+    """What an interval of these levels is called; only "interval" where none is known or they differ.
+
+    Examples
+    --------
+    >>> interval_words([0.995, 0.995]), interval_words([0.9, 0.95]), interval_words([])
+    ('99.5 % interval', 'interval', 'interval')
+    """
+    known = {level for level in levels if level}
+    level = known.pop() if len(known) == 1 else None
+    return f"{100 * level:.6g} % interval" if level else "interval"
+
+
+def levels_of(table: pd.DataFrame) -> Iterator[float | None]:
+    """The levels of an effects table's intervals, of the rows that have one."""
+    return (level_of(row) for _, rows in effect_rows(table) for row in rows if row["ci_low"] == row["ci_low"])
+
+
 def label(estimator: str) -> str:
     """An estimator's name in a sentence."""
     return ESTIMATORS[estimator].label if estimator in ESTIMATORS else estimator

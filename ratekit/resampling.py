@@ -440,7 +440,7 @@ def resampled(
             low, high, p = wild_interval(values, codes, draws, seed, level)
             if not (np.isfinite(low) and np.isfinite(high)):
                 low = high = float("nan")
-                leave_out(e, f"{e.n_clusters} clusters are too few for a bootstrap interval at {level:.0%}")
+                leave_out(e, f"{e.n_clusters} clusters are too few for a bootstrap interval at {100 * level:.6g} %")
             low_sd, high_sd = with_interval(e, low, high, found.reward_sd)
             effects.append(
                 dataclasses.replace(e, ci_low=low, ci_high=high, p_value=p, ci_low_sd=low_sd, ci_high_sd=high_sd)

@@ -300,6 +300,7 @@ def test_what_the_hub_is_told_is_in_its_format_and_dry_by_default(two, tmp_path,
         assert set(entry) <= {"dataset", "value", "verifyToken", "date", "source", "evaluation_framework", "notes"}
         assert set(entry["dataset"]) == {"id", "task_id"}
         assert isinstance(entry["value"], float)
+        assert "; 95 % interval [" in entry["notes"]
     by_task = {entry["dataset"]["task_id"]: entry["value"] for entry in result}
     readable = [v for v in found.verdicts if v.word != "do not trust"]
     assert by_task == {v.attribute: round(v.estimate["estimate_sd"], 4) for v in readable}

@@ -513,7 +513,22 @@ def test_spillover_says_nothing_more_sure_than_it_is():
     unpaid = _Regression(np.zeros(20), x, two, ["a"])
     assert unpaid.beta[0] == 0
     assert np.isnan([unpaid.se[0], unpaid.through_se(x, two, 0)]).all()
-    still = _Regression(y, 0 * x, two, ["a"])
+    # A reward that is 0.1 for each word and nothing for b: the price has no error, and what goes through a that of its
+    # shift: SD of 0.1 (1, 2, 3, 6) over 2.
+    dose = np.array([[1.0, 1.0], [2.0, -1.0], [3.0, 0.0], [6.0, 2.0]])
+    exact, own = _Regression(0.1 * dose[:, 0], dose, np.arange(4), ["a", "b"]), np.arange(4)
+    assert (exact.collinear, exact.beta.tolist()) == ("exact fit", [pytest.approx(0.1), 0.0])
+    assert np.isnan(exact.se).all()
+    assert exact.through_se(dose, own, 0) == pytest.approx(0.1 * np.sqrt(14 / 3) / 2)
+    assert np.isnan(exact.through_se(dose, own, 1))
+    in_float32 = 1000 + np.float32(0.1) * dose[:, 0].astype(np.float32)
+    y = np.array(in_float32 - np.float32(1000), float)
+    assert _Regression(y, dose, own, ["a", "b"], 1e-3).collinear == "exact fit"
+    assert _Regression(y, dose, own, ["a", "b"]).collinear == ""
+    full = _Regression(np.array([1.0, 5.0]), dose[:2], np.arange(2), ["a", "b"])
+    assert full.collinear == "as many measures as rows"
+    assert np.isnan([*full.se, full.through_se(dose[:2], np.arange(2), 0)]).all()
+    still = _Regression(y, 0 * dose[:, :1], own, ["a"])
     assert (still.collinear, np.isnan(still.beta).all()) == ("nothing moved", True)
 
 
@@ -634,6 +649,16 @@ def test_warranted_is_mcnemars_exact_test():
     assert row["miscalibration"] == pytest.approx((model != people).mean())
     assert row["towards_treated"] == pytest.approx(b / (b + c))
     assert row["words"].startswith("not warranted")
+
+
+def test_warranted_words_are_held_against_the_level():
+    """Five pairs of twenty in which the model alone wants the treated version: p = 2/2^5."""
+    ds = frame({"rm": [[np.nan, 1.0, 2.0]] * 20}, np.ones(20, bool), human_preference=[0.0] * 5 + [1.0] * 15)
+    for level, said in ((0.95, "too few pairs"), (0.93, "not warranted")):
+        row = rk.warranted(ds, level=level).iloc[0]
+        assert row["p_value"] == pytest.approx(0.0625, abs=0.005)
+        assert row["words"].startswith(said)
+        assert row["skew_low"] == (0.0 if level == 0.95 else pytest.approx(0.0593, abs=1e-4))  # t: 0.042 at 95 %
 
 
 def test_warranted_takes_treated_rows_the_other_way_round_and_ties_by_half():

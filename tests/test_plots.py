@@ -77,10 +77,17 @@ def test_a_sweep_is_drawn_with_its_truth():
     table = sweep("vowel-typos", RuleReward(), n=30)
     ax = plots.sweep(table)
     drawn = {line.get_label(): line.get_ydata() for line in ax.get_lines()}
-    sd = table["reward_sd"].mean()
-    np.testing.assert_allclose(drawn["truth"], table[table.estimator == "rate"]["truth"] / sd)
-    np.testing.assert_allclose(drawn["RATE"], table[table.estimator == "rate"]["estimate"] / sd)
+    rows = table[table.estimator == "rate"]
+    np.testing.assert_allclose(drawn["truth"], rows["truth"] / rows["reward_sd"])
+    np.testing.assert_allclose(drawn["RATE"], rows["estimate"] / rows["reward_sd"])
+    low, high = table["ci_low_sd"].min(), table["ci_high_sd"].max()  # with the SD's own error, so wider than the rows'
+    assert low < (table["ci_low"] / table["reward_sd"]).min()
+    ends = np.concatenate([band.get_paths()[0].vertices[:, 1] for band in ax.collections])
+    assert [ends.min(), ends.max()] == pytest.approx([low, high])
     assert ax.get_xlabel()
+    assert ax.get_ylabel().endswith("(reward SDs)")
+    bare = table.drop(columns=["estimate_sd", "se_sd", "ci_low_sd", "ci_high_sd"])
+    assert plots.sweep(bare).get_ylabel().endswith("(SDs of this sample)")
 
 
 def test_coverage_and_before_after_draw_every_row():

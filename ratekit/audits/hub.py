@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from ratekit.conclusions import NO_TRUST, Verdict, in_units
+from ratekit.conclusions import NO_TRUST, Verdict, in_units, interval_words
 from ratekit.errors import InputError, WorkError, shorten, unknown
 from ratekit.escaping import visible
 from ratekit.redaction import redact
@@ -57,8 +57,9 @@ def result_files(verdicts: Iterable[Verdict], model: str, benchmark: str, date: 
         seen, told = in_units(v.estimate), v.word != NO_TRUST
         interval = f"[{seen.low:+.2f}, {seen.high:+.2f}]" if seen.low == seen.low else ""
         if told and seen.estimate == seen.estimate:
-            about = f"{v.estimate['estimator']} {v.estimate['estimand']},{seen.unit or ' reward units'}; 95 % interval "
-            notes = f"{about}{interval or 'none'}; n {v.estimate['n']}; {v.word}"
+            about = f"{v.estimate['estimator']} {v.estimate['estimand']},{seen.unit or ' reward units'}"
+            called = interval_words([v.estimate.get("level")])
+            notes = f"{about}; {called} {interval or 'none'}; n {v.estimate['n']}; {v.word}"
             entries.append({
                 "dataset": {"id": benchmark, "task_id": v.attribute}, "value": round(float(seen.estimate), 4),
                 **({"date": date} if date else {}), "notes": notes,

@@ -19,6 +19,8 @@ from ratekit.sources.loading import rows_for
 if TYPE_CHECKING:
     import pandas as pd
 
+_ROUNDING = 1e-9  # of the rewards' size, at least: a regression that leaves no more leaves nothing
+
 
 def spillover(
     ds: Any, *, measures: Mapping[str, Measure] | None = None, rewards: Sequence[str] | None = None, level: float = 0.95
@@ -33,7 +35,9 @@ def spillover(
     all the measures' s-signed changes, over the rows of that attribute; `through` = per_unit * shift, and `total` the
     RATE effect. This parts the effect among the measures as far as a linear model with these measures can; it is a
     description and not an identified mediation. Where the changes are collinear, `per_unit` is NaN and `collinear`
-    names the measures.
+    names the measures. Where the regression leaves nothing over, nothing tells how `per_unit` would vary: its SE is
+    NaN, and `collinear` is "exact fit" (the reward is a sum of these measures: `through_se` is that of the shift) or
+    "as many measures as rows".
 
     Parameters
     ----------
@@ -81,7 +85,9 @@ def spillover(
             if not complete.any():
                 continue
             x, codes = change[complete], group.clusters[complete]
-            fit = _Regression(y[complete], x, codes, list(values)) if y is not None else None
+            fit = None
+            if y is not None and matrix is not None:
+                fit = _Regression(y[complete], x, codes, list(values), rounding_of(matrix[group.rows][:, 1:3]))
             for j, name in enumerate(values):
                 mean = clustered_mean(x[:, j], codes, rounding_of(values[name]))
                 shift, se, n_clusters = mean.value, mean.se if mean.se > 0 else float("nan"), mean.n_clusters
@@ -102,7 +108,7 @@ def spillover(
 class _Regression:
     """Least squares through the origin with cluster-robust (CR1) SEs; NaN where the columns are collinear."""
 
-    def __init__(self, y: Floats, x: Floats, clusters: Ints, names: Sequence[str]) -> None:
+    def __init__(self, y: Floats, x: Floats, clusters: Ints, names: Sequence[str], rounding: float = 0.0) -> None:
         k = x.shape[1]
         self.beta, self.se = np.full(k, np.nan), np.full(k, np.nan)
         self.influence = np.full(x.shape, np.nan)
@@ -127,7 +133,14 @@ class _Regression:
         # The least-squares solution of least norm is the only one for the columns that no null direction touches.
         inverse = np.linalg.pinv(z.T @ z, rcond=1e-14)
         beta = inverse @ z.T @ y
-        influence = (z * (y - z @ beta)[:, None]) @ inverse
+        left = y - z @ beta
+        least = max(_ROUNDING, rounding / size)
+        if np.abs(left).max() <= least:
+            beta[np.abs(beta) <= least] = 0.0
+            few = len(z) <= int((~tied).sum())
+            left = np.full(len(z), np.nan) if few else np.zeros(len(z))
+            self.collinear = self.collinear or ("as many measures as rows" if few else "exact fit")
+        influence = (z * left[:, None]) @ inverse
         g = int(np.count_nonzero(np.bincount(clusters)))
         sums = np.stack([np.bincount(clusters, influence[:, j]) for j in range(len(moved))], axis=1)
         se = np.sqrt(g / (g - 1) * (sums**2).sum(axis=0)) if g > 1 else np.full(len(moved), np.nan)

@@ -12,7 +12,6 @@ from ratekit.plots.style import (
     INK,
     MARKS,
     TOP,
-    UNITS,
     Mark,
     canvas,
     finish,
@@ -29,6 +28,7 @@ from ratekit.plots.style import (
     named,
     need,
     tidy,
+    unit_words,
     zero,
 )
 
@@ -119,7 +119,7 @@ def effects(
                 interval(ax, row.estimate, y, row.ci_low, row.ci_high, MARKS[name])
     tidy(ax)
     said = f"; the {len(shown)} largest of {len(groups)}" if len(shown) < len(groups) else ""
-    named(ax, x=f"{ESTIMANDS[estimand]} ({UNITS[unit]}){said}")
+    named(ax, x=f"{ESTIMANDS[estimand]} ({unit_words(rows, unit)}){said}")
     absent = [Mark(f"{MARKS[n].label}: no {estimand.upper()}", INK, "") for n in without]
     key(ax, [*(MARKS[name] for name in drawn), *absent])
     return finish(ax)
@@ -187,7 +187,7 @@ def naive_vs_rate(table: pd.DataFrame, *, unit: str = "sd", top: int | None = TO
         interval(ax, rate.estimate, y, rate.ci_low, rate.ci_high, MARKS["rate"])
     tidy(ax)
     said = f"; the {len(shown)} widest gaps of {len(pairs)}" if len(shown) < len(pairs) else ""
-    named(ax, x=f"{ESTIMANDS['ate']} ({UNITS[unit]}){said}")
+    named(ax, x=f"{ESTIMANDS['ate']} ({unit_words(rows, unit)}){said}")
     key(ax, [MARKS["naive"], MARKS["rate"]])
     return finish(ax)
 

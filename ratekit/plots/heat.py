@@ -19,7 +19,6 @@ from ratekit.plots.style import (
     MARKS,
     RAISES,
     TOP,
-    UNITS,
     canvas,
     contrast,
     finish,
@@ -32,6 +31,7 @@ from ratekit.plots.style import (
     need,
     of_estimator,
     points,
+    unit_words,
     width_of,
 )
 
@@ -105,7 +105,7 @@ def heatmap(
     rows, said_top = _top(rows.assign(_sure=sure), sides[0], "estimate", top)
     ax = _matrix(rows, *sides, "estimate", "_sure", ax, LEAST_SD if unit == "sd" else 0.0,
                  "reward_model" if unit == "reward" else "")  # fmt: skip
-    title = f"{ESTIMANDS[estimand]}, {MARKS[estimator].label} ({UNITS[unit]}){said_top}"
+    title = f"{ESTIMANDS[estimand]}, {MARKS[estimator].label} ({unit_words(rows, unit)}){said_top}"
     said = {"_row": "attribute", "reward_model": "reward model"}
     named(ax, x=said[sides[1]], y=said[sides[0]], title=title, share=0.8)
     return finish(ax)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ratekit.errors import InputError, unknown
-from ratekit.estimators import ESTIMATORS, standardize
+from ratekit.estimators import ESTIMATORS, SAMPLE_SD, standardize
 from ratekit.plots.names import cleaned, distinct, folded
 
 if TYPE_CHECKING:
@@ -105,6 +105,11 @@ def in_unit(table: pd.DataFrame, unit: str) -> pd.DataFrame:
     if not rows["estimate"].notna().any():
         raise InputError("no reward SD in the table (the originals were not scored); draw it with unit='reward'")
     return rows
+
+
+def unit_words(rows: pd.DataFrame, unit: str) -> str:
+    """The unit of what `in_unit` gave, for an axis: SDs of this sample where their own error is not counted."""
+    return "SDs of this sample" if unit == "sd" and rows.attrs.get("unit") == SAMPLE_SD else UNITS[unit]
 
 
 def of_estimator(table: pd.DataFrame, estimator: str, estimand: str) -> pd.DataFrame:

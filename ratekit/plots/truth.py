@@ -6,17 +6,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ratekit.errors import InputError, unknown
 from ratekit.plots.names import cleaned, folded, names, plain
 from ratekit.plots.style import (
     INK,
     MARKS,
     TOP,
-    UNITS,
     beside,
     canvas,
     color_on,
     finish,
+    in_unit,
     key,
     lane_height,
     lanes,
@@ -28,6 +27,7 @@ from ratekit.plots.style import (
     only,
     styled,
     tidy,
+    unit_words,
 )
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ def sweep(
     design, reward_model : str, optional
         Which sweep; may be left out where the table has one only.
     unit : {"sd", "reward"}
-        The sweep divided by its mean reward SD, or the reward's own units.
+        SDs of each step's originals, the truth's too (the columns `*_sd`, whose intervals count the SD's own error;
+        without them SDs of this sample), or the reward's own units.
     ax : Axes, optional
         Drawn into; by default a new figure.
 
@@ -77,29 +78,26 @@ def sweep(
 
     need(table, ("design", "reward_model", "step", "estimator", "estimate", "ci_low", "ci_high", "truth", "reward_sd"),
          "rk.simulate.sweep")  # fmt: skip
-    if unit not in UNITS:
-        raise unknown("unit", unit, UNITS)
-    if unit == "sd" and not table["reward_sd"].gt(0).any():
-        raise InputError("no reward SD in the table; draw it with unit='reward'")
     design = only("design", design, table["design"])
     rows = table[table["design"].astype(str) == design]
     model = only("reward model", reward_model, rows["reward_model"])
     rows = rows[rows["reward_model"].astype(str) == model]
-    sd = float(rows["reward_sd"].mean()) if unit == "sd" else 1.0
+    true = rows["truth"] / rows["reward_sd"].where(rows["reward_sd"] > 0) if unit == "sd" else rows["truth"]
+    rows = in_unit(rows, unit).assign(truth=true)
     drawn = marks_of(rows)
     ax = canvas(ax, 3.6)
-    true = {"color": color_on(ax, INK), "lw": 1.0, "ls": (0, (4, 3)), "label": "truth"}
+    dashed = {"color": color_on(ax, INK), "lw": 1.0, "ls": (0, (4, 3)), "label": "truth"}
     truth = rows[rows["estimator"] == drawn[0]].sort_values("step")
-    ax.plot(truth["step"], truth["truth"] / sd, zorder=4, **true)
+    ax.plot(truth["step"], truth["truth"], zorder=4, **dashed)
     for name in drawn:
         of, mark = rows[rows["estimator"] == name].sort_values("step"), MARKS[name]
-        ax.fill_between(of["step"], of["ci_low"] / sd, of["ci_high"] / sd, color=color_on(ax, mark.color), alpha=0.15,
+        ax.fill_between(of["step"], of["ci_low"], of["ci_high"], color=color_on(ax, mark.color), alpha=0.15,
                         lw=0)  # fmt: skip
-        ax.plot(of["step"], of["estimate"] / sd, label=mark.label, **{**styled(ax, mark, line=True), "lw": 1.6})
+        ax.plot(of["step"], of["estimate"], label=mark.label, **{**styled(ax, mark, line=True), "lw": 1.6})
     tidy(ax, "y", ("left", "bottom"))
-    named(ax, x=SWEPT.get(design, "step"), y=f"Average treatment effect\n({UNITS[unit]})", share=0.75)
+    named(ax, x=SWEPT.get(design, "step"), y=f"Average treatment effect\n({unit_words(rows, unit)})", share=0.75)
     several = table["reward_model"].nunique() > 1
-    key(ax, [MARKS[name] for name in drawn], [Line2D([], [], **true)],
+    key(ax, [MARKS[name] for name in drawn], [Line2D([], [], **dashed)],
         cleaned(f"{design}, {model}" if several else design))  # fmt: skip
     return finish(ax)
 
@@ -153,7 +151,7 @@ def coverage(table: pd.DataFrame, *, level: float = 0.95, top: int | None = TOP,
         beside(ax, plain(kind), float(np.mean(mine)))
     tidy(ax)
     ax.set_xlim(-2, 102)
-    named(ax, x=f"intervals that cover the truth, % (nominal {100 * level:.0f})"
+    named(ax, x=f"intervals that cover the truth, % (nominal {100 * level:.6g})"
           + (f"; the {len(worlds)} farthest off of {len(off)}" if len(worlds) < len(off) else ""))  # fmt: skip
     key(ax, [MARKS[name] for name in drawn])
     return finish(ax)

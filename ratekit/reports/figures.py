@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ratekit import plots
+from ratekit.conclusions import interval_words, levels_of
 from ratekit.diagnostics import dose_response, spillover
 from ratekit.errors import InputError, shorten
 from ratekit.estimators import standardize
@@ -35,9 +36,9 @@ def effects_figures(table: pd.DataFrame) -> Iterator[Figure]:
     has_ate = bool((table["estimand"] == "ate").any())
     yield _drawn(
         lambda: plots.effects(table, unit=unit),
-        "Each mark is an estimate, each bar its 95 % interval; left of the line the attribute costs reward, right of "
-        "it it earns reward. Where the hollow square is far from the blue circle, a comparison of responses as they "
-        "come would have misled.",
+        f"Each mark is an estimate, each bar its {interval_words(levels_of(table))}; left of the line the attribute "
+        "costs reward, right of it it earns reward. Where the hollow square is far from the blue circle, a comparison "
+        "of responses as they come would have misled.",
         "Effects of each attribute on each reward model by naive comparison, single rewrite and RATE",
     )
     if has_ate and table["attribute"].nunique() > 1 and table["reward_model"].nunique() > 1:

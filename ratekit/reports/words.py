@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ratekit.attributes import ATTRIBUTES
-from ratekit.conclusions import CANNOT_TELL, CARE, NO_TRUST, TRUST, WORDS, Verdict, gravest_first, in_units
+from ratekit.conclusions import (
+    CANNOT_TELL,
+    CARE,
+    NO_TRUST,
+    TRUST,
+    WORDS,
+    Verdict,
+    gravest_first,
+    in_units,
+    interval_words,
+)
 from ratekit.conclusions import label as label_of
 from ratekit.diagnostics import sensitivity
 from ratekit.errors import shorten
@@ -113,9 +123,9 @@ def _numbers(verdict: Verdict, tips: dict[tuple[Any, ...], float], p_adjusted: f
         if of is not None or estimator != "rate_extrapolated":
             label = {"rate_extrapolated": "drift removed"}.get(estimator) or label_of(estimator)
             numbers[label] = "" if of is None else f"{in_units(of).estimate:+.2f}"
-    level = f"{row['level']:.3g}" if row.get("level") else ""
-    column = f"{float(level):.0%} interval".replace("%", " %") if level else "interval"
-    numbers[column] = f"{seen.low:+.2f} to {seen.high:+.2f}" if seen.low == seen.low else "none"
+    numbers[interval_words([row.get("level")])] = (
+        f"{seen.low:+.2f} to {seen.high:+.2f}" if seen.low == seen.low else "none"
+    )
     numbers["adjusted p"] = "" if np.isnan(p_adjusted) else f"{p_adjusted:.2g}"
     key = (*map(str, verdict.by.values()), verdict.attribute, str(verdict.reward_model), row["estimator"])
     tip = tips.get((*key, row["estimand"]), float("nan"))

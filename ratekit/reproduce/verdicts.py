@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from ratekit.errors import InputError
+from ratekit.estimators import standardize
 from ratekit.reproduce.experiment import Experiment
 from ratekit.reproduce.facts import published
 from ratekit.reproduce.sweeps import SIMULATED, STEP
@@ -26,7 +27,7 @@ def compare(experiment: Experiment, settings: Settings, table: pd.DataFrame) -> 
 
     Columns: (step,) reward_model, estimator, estimand, ours, ours_se, theirs, theirs_se, difference, z, verdict, why.
     z is the difference over sqrt(ours_se^2 + theirs_se^2); *differs* beyond 1.96. In the reward's units, the typo sweep
-    in reward SDs.
+    in reward SDs, whose own error is in `ours_se`.
 
     A local model is held against the published one whose name its folder bears. Not comparable is what was not
     published (experiment, reward model, estimator), what no LLM rewrote, and what has no SE.
@@ -37,12 +38,11 @@ def compare(experiment: Experiment, settings: Settings, table: pd.DataFrame) -> 
         theirs = published(experiment.name)
     except InputError:
         theirs = None
-    in_sd = experiment.name == "sweep-typos"
+    table = standardize(table) if experiment.name == "sweep-typos" else table
     keys = [*([STEP] if STEP in table else []), "reward_model", "estimator", "estimand"]
     rows = []
     for row in table.to_dict("records"):
-        scale = row["reward_sd"] if in_sd and row["reward_sd"] > 0 else 1.0
-        ours, ours_se = row["estimate"] / scale, row["se"] / scale
+        ours, ours_se = row["estimate"], row["se"]
         found, why = _theirs(experiment, settings, theirs, row)
         their, their_se = (math.nan, math.nan) if found is None else found
         difference = ours - their

@@ -20,7 +20,7 @@ from ratekit.simulate.text import TextSample, TextWorld
 if TYPE_CHECKING:
     import pandas as pd
 
-GRADED = ("naive", "single_rewrite", "rate", "rate_extrapolated")
+GRADED = ("naive", "single_rewrite", "rate", "rate_extrapolated", "rate_geometric")
 
 WORLDS = (
     TextWorld("length", "sentiment", typos=(0.02, 0.10)),
@@ -40,12 +40,13 @@ def calibrate(
     level: float = 0.95,
     progress: bool = False,
 ) -> pd.DataFrame:
-    """Truth, naive, single rewrite, RATE and extrapolated RATE for this reward model, and who covers the truth.
+    """Truth and estimates (naive, single rewrite, RATE and its corrections) for this reward model, and who covers it.
 
     Columns: attribute, reward_model, estimator, estimand, truth, estimate, ci_low, ci_high, covers, bias, bias_se,
-    bias_p, reward_sd, n. The truth is that of these n reviews: the mean of R(treated) - R(untreated) over the reviews
-    and their true twins, scored by the reward model itself. `covers`: does the interval hold it? `bias` is estimate
-    minus truth with the SE of that difference, which is paired row by row and so much sharper than the interval.
+    bias_p, reward_sd, n, estimate_sd, se_sd, ci_low_sd, ci_high_sd. The truth is that of these n reviews: the mean of
+    R(treated) - R(untreated) over the reviews and their true twins, scored by the reward model itself. `covers`: does
+    the interval hold it? `bias` is estimate minus truth with the SE of that difference, which is paired row by row and
+    so much sharper than the interval.
 
     Parameters
     ----------
@@ -101,7 +102,8 @@ def graded(
             "attribute": sample.world.attribute, "reward_model": name, "estimator": e.estimator, "estimand": e.estimand,
             "truth": truth, "estimate": e.estimate, "ci_low": e.ci_low, "ci_high": e.ci_high,
             "covers": covers(truth, e.estimate, e.ci_low, e.ci_high), "bias": bias, "bias_se": bias_se, "bias_p": p,
-            "reward_sd": found.reward_sd, "n": e.n,
+            "reward_sd": found.reward_sd, "n": e.n, "estimate_sd": e.estimate_sd, "se_sd": e.se_sd,
+            "ci_low_sd": e.ci_low_sd, "ci_high_sd": e.ci_high_sd,
         })  # fmt: skip
     return rows
 

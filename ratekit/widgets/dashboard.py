@@ -8,6 +8,7 @@ import ipywidgets
 
 from ratekit.errors import InputError
 from ratekit.escaping import as_html, escaped, visible
+from ratekit.plots.style import UNITS
 from ratekit.widgets import dashboard_html
 from ratekit.widgets.dashboard_html import ALL
 from ratekit.widgets.shared import StaticView, block, embedded, menu, row, style, text
@@ -64,9 +65,7 @@ class EffectsDashboard(StaticView):
         self.reward_model = menu("Reward model", [ALL, *table["reward_model"].unique()])
         self.estimand = menu("Effect on", [(words, name) for name, words in dashboard_html.ESTIMANDS.items()])
         has_sd = bool(table["reward_sd"].gt(0).any())
-        self.unit = menu(
-            "Unit", [(words, name) for name, words in dashboard_html.UNITS.items()], "sd" if has_sd else "reward"
-        )
+        self.unit = menu("Unit", [(words, name) for name, words in UNITS.items()], "sd" if has_sd else "reward")
         known = dashboard_html.estimators_of(table)
         some = [name for name in NAIVE_TOO if name in {n for _, n in known}] or [known[0][1]]
         self.estimators = ipywidgets.SelectMultiple(

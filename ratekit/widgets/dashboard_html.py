@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ratekit import plots
+from ratekit.conclusions import interval_words, levels_of
 from ratekit.escaping import escaped
 from ratekit.estimators import ESTIMATORS, standardize
-from ratekit.plots.style import LOWERS, RAISES, TOP
+from ratekit.plots.style import LOWERS, RAISES, TOP, unit_words
 
 if TYPE_CHECKING:
     import pandas as pd
 
 ALL = "all"
 ESTIMANDS = {"ate": "everyone (ATE)", "att": "the treated (ATT)", "atu": "the untreated (ATU)"}
-UNITS = {"sd": "reward SDs", "reward": "reward units"}
 _ZERO = (245, 245, 245)  # pale near 0; the sign is written too
 
 
@@ -109,7 +109,8 @@ def cells(table: pd.DataFrame, *, estimator: str = "rate", estimand: str = "ate"
             color = _mixed(share)
             words = f"{value:+.2f}{'*' if p < 0.05 else ''}" if abs(value) < 1000 else f"{value:+.3g}"
             interval = f", interval {low:+.3g} to {high:+.3g}" if np.isfinite(low) else ""
-            tooltip = f"{attribute}, {model}: {value:+.3g} {UNITS[unit]}{interval}; click for the rows behind it"
+            effect = f"{value:+.3g} {unit_words(rows, unit)}{interval}"
+            tooltip = f"{attribute}, {model}: {effect}; click for the rows behind it"
             found.append(Cell(attribute, model, words, _hex(color), _ink(color), tooltip))
     return found
 
@@ -133,10 +134,9 @@ def _hex(color: tuple[int, int, int]) -> str:
 def behind(table: pd.DataFrame, *, estimand: str = "ate", unit: str = "sd") -> str:
     """Every estimator of one attribute and reward model with all that stands behind it: an HTML table."""
     rows = standardize(table) if unit == "sd" else table
-    head = "".join(
-        f"<th>{name}</th>"
-        for name in ("estimate", "SE", "95 % interval", "p", "rows", "treated", "untreated", "prompts", "dropped")
-    )
+    level = interval_words(levels_of(table))
+    columns = ("estimate", "SE", level, "p", "rows", "treated", "untreated", "prompts", "dropped")
+    head = "".join(f"<th>{name}</th>" for name in columns)
     lines = []
     for row in rows.itertuples():
         if row.estimand != ("ate" if row.estimator == "naive" else estimand):
@@ -150,7 +150,7 @@ def behind(table: pd.DataFrame, *, estimand: str = "ate", unit: str = "sd") -> s
         cells_of = "".join(f"<td>{number}</td>" for number in numbers)
         lines.append(f'<tr><td class="rk-name">{escaped(label)}</td>{cells_of}</tr>')
     return (
-        f'<div class="rk-wide"><table><thead><tr><th class="rk-name">{UNITS[unit]}</th>{head}</tr></thead>'
+        f'<div class="rk-wide"><table><thead><tr><th class="rk-name">{unit_words(rows, unit)}</th>{head}</tr></thead>'
         f"<tbody>{''.join(lines)}</tbody></table></div>"
     )
 
