@@ -11,7 +11,18 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
-from ratekit.estimators import Floats, Ints, Mean, Part, Sizes, cluster_sums, clustered_mean, refuse_level
+from ratekit.estimators import (
+    Floats,
+    Ints,
+    Mean,
+    Part,
+    Rows,
+    Scale,
+    Sizes,
+    cluster_sums,
+    clustered_mean,
+    refuse_level,
+)
 
 LEVEL = 0.95
 BEYOND = 0.1  # of the originals' range: nearer to it is not outside the data
@@ -58,6 +69,21 @@ def interval_of(mean: Mean | Part, n: int, level: float = LEVEL) -> Interval:
     """The t interval of an estimate from n rows; of no width where its SE is 0."""
     low, high, _ = (mean.value, mean.value, 1.0) if mean.se == 0 else mean.interval(level)
     return Interval(mean.value, low, high, n)
+
+
+def sds_interval(values: Floats, clusters: Ints, scale: Scale, rounding: float = 0.0, level: float = LEVEL) -> Interval:
+    """The mean of `values` in SDs with its interval, in which the SD's own error counts.
+
+    Examples
+    --------
+    >>> rows = np.arange(40)
+    >>> scale = Scale(rows % 4 / 2, rows < 20, rows, 40)
+    >>> [round(x, 2) for x in sds_interval(np.full(40, 1.0), rows, scale)]  # the mean has no error, the SD of 0.57 has
+    [1.74, 1.54, 1.95, 40]
+    """
+    part = Rows(np.ones(len(values), bool), clusters, len(scale.scores)).parts(values, rounding, False)["att"]
+    value, _, low, high = scale.divide(part, level)
+    return Interval(value, low, high, len(values))
 
 
 def share_interval(values: Floats, clusters: Ints, level: float = LEVEL) -> Interval:

@@ -240,7 +240,7 @@ def test_densities_say_what_is_not_clear(scored, message):
 
 
 @pytest.mark.parametrize("check", ["drift", "balance"])
-def test_moves_are_drawn_where_diagnose_says_with_two_errors_each_way(scored, check):
+def test_moves_are_drawn_where_diagnose_says_with_their_intervals(scored, check):
     checks = rk.diagnose(scored)
     ax = getattr(plots, check)(checks)
     rows = checks[checks.check == check]
@@ -249,8 +249,9 @@ def test_moves_are_drawn_where_diagnose_says_with_two_errors_each_way(scored, ch
         np.testing.assert_allclose(sorted(x for x, _ in marked(ax, marker)), sorted(of.in_sd.dropna()))
     bars = [line.get_xdata() for line in ax.lines if line.get_marker() in ("None", "") and len(line.get_xdata()) == 2]
     drawn = sorted(float(b[1] - b[0]) for b in bars if b[0] != b[1])
-    told = rows[rows.se.notna()]
-    np.testing.assert_allclose(drawn, sorted(4 * told.se * (told.in_sd / told.value)))
+    told = rows[rows.high > rows.low]
+    np.testing.assert_allclose(drawn, sorted(told.high - told.low))
+    assert ((told.high - told.low) * told.value / told.in_sd > 3.9 * told.se).all()
     assert "SDs" in ax.get_xlabel()
     with pytest.raises(rk.InputError, match="depth="):
         getattr(plots, check)(checks[checks.check == "status"])
@@ -308,7 +309,7 @@ def effects_of(models, attributes=("length", "sentiment"), estimators=("naive", 
 def moves_of(models):
     rows = [
         {"attribute": "length", "check": check, "group": side, "about": f"reward/{m}", "value": 0.1, "in_sd": 0.1 * k,
-         "se": 0.02}
+         "low": 0.1 * k - 0.04 * k, "high": 0.1 * k + 0.04 * k}
         for check in ("drift", "balance") for side in ("treated", "untreated") for k, m in enumerate(models, 1)
     ]  # fmt: skip
     return pd.DataFrame(rows)

@@ -143,13 +143,23 @@ def test_a_judge_that_would_say_something_else_is_not_relied_on(mass, word):
     assert judged(seen, r, {"answer_mass": some}).word == word
 
 
-@pytest.mark.parametrize(("sds", "word"), [(0.99, TRUST), (-1.01, CARE), (9.9, CARE), (10.1, CANNOT)])
+def test_a_share_that_varies_from_text_to_text_has_an_interval():
+    seen, r = clean(n=40)
+    mass = np.tile([[0.0], [1.0]], (20, r.shape[1]))
+    check = next(c for c in judged(seen, r, {"answer_mass": mass}).checks if c.name == "answers")
+    half = stats.t.ppf(0.975, 39) * np.sqrt(0.25 / 39)  # SD / sqrt(n), divisor n - 1
+    assert [check.value, check.low, check.high] == pytest.approx([0.5, 0.5 - half, 0.5 + half])
+
+
+@pytest.mark.parametrize(("sds", "word"), [(0.9, TRUST), (-1.01, CARE), (9.0, CARE), (9.9, CANNOT)])
 def test_a_place_that_drowns_the_text(sds, word):
     seen, r = clean()
     half = sds * pooled_sd(r[:, 0], seen.treated) / 2
     verdict = judged(seen, r, {"shown_first": r + half, "shown_second": r - half})
     assert verdict.word == word
     assert (f"being shown first is worth {sds:+.3g} SDs" in verdict.reason) == (word != TRUST)
+    check = next(c for c in verdict.checks if c.name == "position")  # the SD of 400 originals is known to 3.5 %
+    assert (check.high - check.low) / 2 == pytest.approx(1.97 * abs(sds) * 0.04, rel=0.25)
     nothing = np.zeros(r.shape)  # the same answer to everything: no SD
     read = {"shown_first": nothing + 1, "shown_second": nothing - 1}
     assert outcome(judged(seen, nothing, read), "position")[1] == CANNOT

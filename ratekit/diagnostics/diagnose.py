@@ -15,9 +15,10 @@ import numpy as np
 
 from ratekit.conclusions import Verdict
 from ratekit.diagnostics.evidence import Evidence, evidence, statuses_of
-from ratekit.diagnostics.verdicts import judged
-from ratekit.estimators import Bools, Floats, clustered_mean, convergence, pooled_sd, rounding_of
+from ratekit.diagnostics.verdicts import judged, scale_of
+from ratekit.estimators import Bools, Floats, Scale, clustered_mean, convergence, rounding_of
 from ratekit.groups import SIDE, chains, reward_matrix
+from ratekit.intervals import sds_interval
 from ratekit.measures import Measure
 from ratekit.resampling import adjust
 from ratekit.schema import ATTRIBUTE, columns_of, reward_columns, reward_name
@@ -49,8 +50,9 @@ def diagnose(
     -------
     pandas.DataFrame
         Columns (after those of `by`): attribute, check, group, about (the measure or reward model), value, in_sd
-        (value in SDs of the originals), se, p_value, p_adjusted (Benjamini-Hochberg over the attribute's balance and
-        drift rows), n, low, high, margin, outcome, words. The checks:
+        (value in SDs of the originals), se (of value), p_value, p_adjusted (Benjamini-Hochberg over the attribute's
+        balance and drift rows), n, low, high (the 95 % interval: of a rule's value; of in_sd in dose, balance and
+        drift, with the SD's own error), margin, outcome, words. The checks:
 
         - status: share of rewrites that are "ok", and of each other status
         - compliance: share of rewrites in which the attribute's measure moved the way that was asked for
@@ -140,15 +142,16 @@ def _adjusted(part: pd.DataFrame) -> pd.DataFrame:
 
 
 def _row(
-    check: str, group: str, about: str, values: Floats, clusters: Any, sd: float = 1.0, words: str = "",
+    check: str, group: str, about: str, values: Floats, clusters: Any, scale: Scale | None = None, words: str = "",
     rounding: float = 0.0,
 ) -> dict[str, Any]:  # fmt: skip
     mean = clustered_mean(values, clusters, rounding)
-    value, se = mean.value, mean.se if mean.se > 0 else float("nan")
-    p = mean.interval()[2] if check in ("dose", "balance", "drift") else float("nan")
-    in_sd = value / sd if sd > 0 and check in ("dose", "balance", "drift") else float("nan")
-    return {"check": check, "group": group, "about": about, "value": value, "in_sd": in_sd, "se": se, "p_value": p,
-            "n": len(values), "words": words}  # fmt: skip
+    row = {"check": check, "group": group, "about": about, "value": mean.value, "n": len(values), "words": words,
+           "se": mean.se if mean.se > 0 else float("nan")}  # fmt: skip
+    if scale is not None:  # dose, balance, drift
+        in_sd, low, high, _ = sds_interval(values, clusters, scale, rounding)
+        row |= {"p_value": mean.interval()[2], "in_sd": in_sd, "low": low, "high": high}
+    return row
 
 
 def _alike(chain: list[str | None]) -> float:
@@ -176,7 +179,7 @@ def _on_target(group: Evidence, alike: Floats) -> list[dict[str, Any]]:
     """Compliance and dose per direction and pass, drift of the attribute's own measure, what is kept, similarity."""
     rows = []
     m = group.own
-    sd = _sd(m, group.treated)
+    scale = scale_of(group, m)
     for side in (True, False):
         own = group.treated == side
         for k in range(1, m.shape[1]):
@@ -189,8 +192,8 @@ def _on_target(group: Evidence, alike: Floats) -> list[dict[str, Any]]:
             name, codes = f"{SIDE[side]}, rewrite {k}", group.clusters[used]
             share = (moved * asked > 0).astype(float)
             rows.append(_row("compliance", name, "own", share, codes, words=f"towards {towards}"))
-            rows.append(_row("dose", name, "own", moved, codes, sd, f"towards {towards}", rounding_of(m)))
-        rows += [{**row, "words": group.unit} for row in _drift(m, own, group, "own", SIDE[side], sd)]
+            rows.append(_row("dose", name, "own", moved, codes, scale, f"towards {towards}", rounding_of(m)))
+        rows += [{**row, "words": group.unit} for row in _drift(m, own, group, "own", SIDE[side], scale)]
         for k in range(1, group.depth + 1):
             kept = group.kept[:, k - 1]
             used = own & np.isfinite(kept)
@@ -209,26 +212,16 @@ def _off_target(group: Evidence) -> list[dict[str, Any]]:
     """Balance and drift of each measure that the rewrites should leave alone."""
     rows = []
     for name, m in group.others.items():
-        sd = _sd(m, group.treated)
+        scale = scale_of(group, m)
         for side in (True, False):
             own = group.treated == side
             if m.shape[1] > 2:
                 used = own & np.isfinite(m[:, 1]) & np.isfinite(m[:, 2])
                 if used.any():
                     moved = m[used, 2] - m[used, 1]
-                    rows.append(
-                        _row(
-                            "balance",
-                            f"{SIDE[side]}, {name}",
-                            name,
-                            moved,
-                            group.clusters[used],
-                            sd,
-                            "",
-                            rounding_of(m),
-                        )
-                    )
-            rows += _drift(m, own, group, name, f"{SIDE[side]}, {name}", sd)
+                    codes, label = group.clusters[used], f"{SIDE[side]}, {name}"
+                    rows.append(_row("balance", label, name, moved, codes, scale, "", rounding_of(m)))
+            rows += _drift(m, own, group, name, f"{SIDE[side]}, {name}", scale)
     return rows
 
 
@@ -240,7 +233,7 @@ def _reward_drift(group: Evidence, rewards: Mapping[str, Floats]) -> list[dict[s
         for side in (True, False):
             label = f"{SIDE[side]}, reward {name}"
             own = group.treated == side
-            rows += _drift(r, own, group, f"reward/{name}", label, _sd(r, group.treated))
+            rows += _drift(r, own, group, f"reward/{name}", label, scale_of(group, r))
             used = own & np.isfinite(r[:, :4]).all(axis=1)
             if r.shape[1] > 3 and used.any():
                 fit = convergence(r[used], group.clusters[used])
@@ -250,16 +243,11 @@ def _reward_drift(group: Evidence, rewards: Mapping[str, Floats]) -> list[dict[s
     return rows
 
 
-def _drift(values: Floats, own: Bools, group: Evidence, about: str, label: str, sd: float) -> list[dict[str, Any]]:
+def _drift(values: Floats, own: Bools, group: Evidence, about: str, label: str, scale: Scale) -> list[dict[str, Any]]:
     if values.shape[1] < 4:
         return []
     used = own & np.isfinite(values[:, 1]) & np.isfinite(values[:, 3])
     if not used.any():
         return []
     moved = values[used, 3] - values[used, 1]
-    return [_row("drift", label, about, moved, group.clusters[used], sd, "", rounding_of(values))]
-
-
-def _sd(values: Floats, treated: Bools) -> float:
-    """Within-class SD of the originals."""
-    return pooled_sd(values[:, 0], treated) if values.shape[1] else float("nan")
+    return [_row("drift", label, about, moved, group.clusters[used], scale, "", rounding_of(values))]

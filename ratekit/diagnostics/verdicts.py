@@ -52,6 +52,7 @@ from ratekit.estimators import (
     Bools,
     Floats,
     Ints,
+    Scale,
     clustered_mean,
     part_of,
     pooled_sd,
@@ -60,7 +61,7 @@ from ratekit.estimators import (
     rows_used,
 )
 from ratekit.groups import SIDE, reward_matrix
-from ratekit.intervals import Interval, fieller, interval_of, mean_interval, outside, share_interval
+from ratekit.intervals import LEVEL, Interval, fieller, mean_interval, outside, sds_interval, share_interval
 from ratekit.measures import Measure
 from ratekit.recommendation import effect_size, own_drift
 from ratekit.schema import (
@@ -336,8 +337,8 @@ def _dose_against_gap(seen: Evidence) -> Iterator[Check]:
         yield _check("dose", share, f"{said}, {unlike} than naive compares" if unlike else said, said)
         return
     # The classes may not differ in the measure at all: the dose is held against an SD, and is never shown fine.
-    sd = pooled_sd(m[:, 0], seen.treated)
-    in_sd = interval_of(dose, dose.n).parts_of(sd)
+    value, _, low, high = scale_of(seen, m).divide(dose, LEVEL)
+    in_sd = Interval(value, low, high, dose.n)
     text = (
         f"{seen.unit} does not tell the classes apart, so the dose of {in_sd.value:+.2f} SD has no gap to compare with"
     )
@@ -350,20 +351,19 @@ def _shifts(seen: Evidence) -> Iterator[Check]:
     shifts, drifts = [], []
     s = np.where(seen.treated, 1.0, -1.0)
     for name, m in seen.others.items():
-        sd = pooled_sd(m[:, 0], seen.treated) if m.shape[1] > 2 else 0.0
-        if not sd > 0:
+        scale = scale_of(seen, m)
+        if m.shape[1] < 3 or not scale.sd > 0:
             continue
         rounding = rounding_of(m)
         moved = s * (m[:, 2] - m[:, 1])
         have = np.isfinite(moved)
         if have.any():
-            shifts.append((mean_interval(moved[have], seen.clusters[have], rounding).parts_of(sd), name))
+            shifts.append((sds_interval(moved[have], seen.clusters[have], scale, rounding), name))
         moved = m[:, 3] - m[:, 1] if m.shape[1] > 3 else np.full(len(m), np.nan)
         for side in (True, False):
             have = np.isfinite(moved) & (seen.treated == side)
             if have.any():
-                drift = mean_interval(moved[have], seen.clusters[have], rounding).parts_of(sd)
-                drifts.append((drift, name, SIDE[side]))
+                drifts.append((sds_interval(moved[have], seen.clusters[have], scale, rounding), name, SIDE[side]))
     if shifts:
         worst, name = max(shifts, key=lambda item: item[0].reach)
         text = f"{name} also moves with the attribute, by {worst.value:+.1f} SD"
@@ -372,6 +372,12 @@ def _shifts(seen: Evidence) -> Iterator[Check]:
         worst, name, of = max(drifts, key=lambda item: item[0].reach)
         text = f"{name} drifts by {worst.value:+.1f} SD between the first and the third rewrite of {of} responses"
         yield _check("drift of a measure", worst, text, "no other measure drifts")
+
+
+def scale_of(seen: Evidence, values: Floats) -> Scale:
+    """The SD of the originals' values (n, depth+1) with its own error."""
+    first = values[:, 0] if values.shape[1] else np.full(len(values), np.nan)
+    return Scale(first, seen.treated, seen.clusters, int(seen.clusters.max()) + 1)
 
 
 # --- what it does to the reward --------------------------------------------------------------------------
@@ -392,20 +398,15 @@ def _of_rewards(seen: Evidence, r: Floats, estimator: str, priced: tuple[_Priced
 
 def _of_judge(seen: Evidence, r: Floats, read: Mapping[str, Floats]) -> Iterator[Check]:
     """Does a judge answer the question, and does the text count beside its place? Both over the original responses."""
-
-    def mean(values: Floats) -> Interval | None:
-        have = np.isfinite(values)
-        if not have.any():
-            return None
-        return mean_interval(values[have], seen.clusters[have], float(np.abs(values[have]).max()))
-
-    share = mean(read[ANSWER_MASS][:, 0]) if ANSWER_MASS in read else None
-    if share is not None:
+    mass = read[ANSWER_MASS][:, 0] if ANSWER_MASS in read else np.empty(0)
+    if (have := np.isfinite(mass)).any():
+        share = mean_interval(mass[have], seen.clusters[have], rounding_of(mass))
         text = f"the judge gives its two answers {share.value:.0%} of the probability of what it would say"
         yield _check("answers", share, text, text)
-    gap = mean(read[SHOWN_FIRST][:, 0] - read[SHOWN_SECOND][:, 0]) if {SHOWN_FIRST, SHOWN_SECOND} <= set(read) else None
-    if gap is not None:
-        sds = gap.parts_of(pooled_sd(r[:, 0], seen.treated))
+    places = [read[name][:, 0] for name in (SHOWN_FIRST, SHOWN_SECOND) if name in read]
+    gap = places[0] - places[1] if len(places) == 2 else np.empty(0)
+    if (have := np.isfinite(gap)).any():
+        sds = sds_interval(gap[have], seen.clusters[have], scale_of(seen, r), rounding_of(np.concatenate(places)))
         text = f"being shown first is worth {sds.value:+.3g} SDs of the reward to this judge"
         yield _check("position", sds, text, text, f"{text}, and what is averaged out drowns what is left")
 

@@ -49,7 +49,7 @@ def drift(checks: pd.DataFrame, *, top: int | None = TOP, ax: Axes | None = None
     Returns
     -------
     Axes
-        One lane for each measure and reward model; bars reach two standard errors each way. In the grey band the drift
+        One lane for each measure and reward model; bars are 95 % intervals. In the grey band the drift
         is too small for a verdict other than trust; the attribute's own measure is judged by the dose and has none.
 
     Raises
@@ -84,7 +84,7 @@ def balance(checks: pd.DataFrame, *, top: int | None = TOP, ax: Axes | None = No
     -------
     Axes
         Where the two classes move to opposite sides, the measure goes with the attribute (spillover); where they move
-        to the same side, the rewriter is still at work. Bars reach two standard errors each way; in the grey band the
+        to the same side, the rewriter is still at work. Bars are 95 % intervals; in the grey band the
         move is too small for a verdict other than trust.
 
     Raises
@@ -104,7 +104,7 @@ def balance(checks: pd.DataFrame, *, top: int | None = TOP, ax: Axes | None = No
 
 
 def _moves(checks: pd.DataFrame, check: str, xlabel: str, top: int | None, ax: Axes | None, missing: str) -> Axes:
-    need(checks, ("attribute", "check", "group", "about", "value", "in_sd", "se"), "rk.diagnose")
+    need(checks, ("attribute", "check", "group", "about", "in_sd", "low", "high"), "rk.diagnose")
     rows = checks[(checks["check"] == check) & np.isfinite(checks["in_sd"].astype(float))]
     if rows.empty:
         raise InputError(missing)
@@ -124,8 +124,7 @@ def _moves(checks: pd.DataFrame, check: str, xlabel: str, top: int | None, ax: A
             continue
         side = str(row.group).split(",")[0]
         lane = places.index((row.attribute, row.about)) + (-0.15 if side == "treated" else 0.15)
-        reach = abs(2 * row.se * row.in_sd / row.value) if row.value else float("nan")
-        interval(ax, row.in_sd, lane, row.in_sd - reach, row.in_sd + reach, SIDES[side])
+        interval(ax, row.in_sd, lane, row.low, row.high, SIDES[side])
     for attribute in dict.fromkeys(attribute for attribute, _ in places):
         mine = [i for i, place in enumerate(places) if place[0] == attribute]
         beside(ax, f"rewriting\n{names([attribute], 24)[attribute]}", sum(mine) / len(mine))
