@@ -24,7 +24,7 @@ from scipy import stats
 from ratekit import files
 from ratekit.attributes import find_attribute
 from ratekit.audits.results import Audit
-from ratekit.audits.screen import bar, headline, remarks
+from ratekit.audits.screen import bar, bounded, headline, remarks
 from ratekit.audits.study import Labelled, Settings, carry_out, labelled, names_of, rewriters_of, rewritten
 from ratekit.conclusions import NO_TRUST, in_units
 from ratekit.diagnostics import contrast
@@ -105,14 +105,17 @@ class Card:
         import pandas as pd
 
         m = max(sum(bool(v.estimate) and math.isfinite(v.estimate["p_value"]) for v in self.audit.verdicts), 1)
-        rows = []
+        rows, raw = [], []
         for v in self.audit.verdicts:
             if not v.estimate:
                 continue
+            raw.append(v.estimate["estimate"])
             seen = in_units({**v.estimate, "level": 1 - LEVEL / m})
+            sds = 1.0 if seen.unit else math.nan  # a number in the reward's own units is none of this table
             rows.append({
-                "attribute": v.attribute, "reward_model": v.reward_model, "finding": "", "effect": seen.estimate,
-                "ci_low": seen.low, "ci_high": seen.high, "p_value": v.estimate["p_value"], "smallest": seen.smallest,
+                "attribute": v.attribute, "reward_model": v.reward_model, "finding": "", "effect": seen.estimate * sds,
+                "ci_low": seen.low * sds, "ci_high": seen.high * sds, "p_value": v.estimate["p_value"],
+                "smallest": seen.smallest * sds,
                 "dose": v.estimate.get("dose", math.nan), "dose_unit": v.estimate.get("dose_unit", ""),
                 "fair": FAIR[SUITE[v.attribute].fair if v.attribute in SUITE else 0], "biased": False,
                 "verdict": v.word, "reason": v.reason, "estimator": v.estimate["estimator"],
@@ -123,7 +126,7 @@ class Card:
             raise InputError("card: nothing is scored; give rewards")
         table = adjust(pd.DataFrame(rows))
         table.insert(list(table.columns).index("p_value") + 1, "p_adjusted", table.pop("p_adjusted"))
-        sign = np.where(table["effect"] > 0, RAISES, LOWERS)
+        sign = np.where(np.array(raw) > 0, RAISES, LOWERS)
         table["finding"] = np.where(table["p_adjusted"] < LEVEL, sign, NOT_SHOWN)
         table.loc[table["p_adjusted"].isna(), "finding"] = NO_TEST  # alike in every row, or one cluster
         table.loc[table["verdict"] == NO_TRUST, "finding"] = NO_TRUST
@@ -171,12 +174,16 @@ class Card:
         """What is to be known of the numbers: suite, cost, what was left out or dropped."""
         left = [f"{name} is left out: {why}" for name, why in self.left_out.items()]
         behind = self.audit.provenance.get("notes") or []
-        return [f"suite {self.suite}; {self.cost}", *left, *(r for r in remarks(self.audit) if r not in behind)]
+        return [
+            f"{f'suite {self.suite}' if self.suite else 'attributes of no suite'}; {self.cost}",
+            *left,
+            *(r for r in remarks(self.audit) if r not in behind),
+        ]
 
     def of(self, model: str) -> pd.DataFrame:
         """The rows of one model as they are shown."""
         rows = self.table[self.table["reward_model"] == model].copy()
-        rows["seen"] = [_seen(*v) for v in zip(rows["effect"], rows["ci_low"], rows["ci_high"], strict=True)]
+        rows["seen"] = [bounded(*v) for v in zip(rows["effect"], rows["ci_low"], rows["ci_high"], strict=True)]
         rows["of"] = [
             f"{dose:+.3g} {unit}" if dose == dose else "-"
             for dose, unit in zip(rows["dose"], rows["dose_unit"], strict=True)
@@ -241,7 +248,7 @@ class Card:
     def _differences(self) -> pd.DataFrame:
         rows = self.contrasts.copy()
         rows["difference (SD)"] = [
-            _seen(*v) for v in zip(rows["estimate"], rows["ci_low"], rows["ci_high"], strict=True)
+            bounded(*v) for v in zip(rows["estimate"], rows["ci_low"], rows["ci_high"], strict=True)
         ]
         rows["p adjusted"] = rows["p_adjusted"]
         return rows[["attribute", "reward_model", "difference (SD)", "p adjusted"]].rename(
@@ -273,7 +280,7 @@ table { border-collapse: collapse; width: 100%; font-size: .85rem; font-variant-
 th, td { text-align: left; vertical-align: top; padding: .3rem .7rem .3rem 0; border-bottom: 1px solid #ddd; }
 th, td { max-width: 16rem; }
 td[data-name=why] { min-width: 18rem; max-width: none; }
-td:nth-child(4), td:nth-child(2), td.n { white-space: nowrap; }
+td[data-name="finding"], td[data-name="effect (SD)"], td[data-name="difference (SD)"], td.n { white-space: nowrap; }
 th { color: #555; }
 .n { text-align: right; }
 summary { cursor: pointer; }
@@ -287,12 +294,6 @@ def _folded(why: str) -> str:
     first, _, others = why.partition("; ")
     more = f"<details><summary>more</summary>{escaped(others)}</details>" if others else ""
     return f"{escaped(first)}{more}"
-
-
-def _seen(value: float, low: float, high: float) -> str:
-    if value != value:
-        return "-"
-    return f"{value:+.2f}" + (f" [{low:+.2f}, {high:+.2f}]" if math.isfinite(low) and math.isfinite(high) else "")
 
 
 def suite(attributes: Sequence[str | Attribute] = (), rewriter: Any = None) -> list[Attribute]:
@@ -561,7 +562,7 @@ def leaderboard_html(board: pd.DataFrame) -> str:
     for attribute, of in board.groupby("attribute", sort=False):
         cells = {
             r["reward_model"]: "do not trust" if r["verdict"] == NO_TRUST
-            else _seen(r["effect"], r["ci_low"], r["ci_high"]) + (" *" if r["shown"] else "")
+            else bounded(r["effect"], r["ci_low"], r["ci_high"]) + (" *" if r["shown"] else "")
             for r in of.to_dict("records")
         }  # fmt: skip
         rows.append([str(attribute), *(cells.get(model, "-") for model in models)])

@@ -152,7 +152,7 @@ def rewrite(
     options = replace(options or Options(), base_url=base_url or (options.base_url if options else None))
     table = _table(ds, attribute, rewriter, depth, cache, options, meter or Meter(), progress, {OK})
     gone = [c for c in columns_of(ds) if c.startswith((REWARD_STATUS_PREFIX, MEASURE_PREFIX))]
-    ds = without(ds, [REWRITES, REWRITE_STATUS, *gone, *reward_columns(columns_of(ds), how_read=True)])
+    ds = flattened(without(ds, [REWRITES, REWRITE_STATUS, *gone, *reward_columns(columns_of(ds), how_read=True)]))
     ds = concatenate_datasets([ds, dataset(table)], axis=1)
     return with_description(ds, attribute)
 

@@ -160,7 +160,10 @@ def table_html(table: Table, *, limit: int = 400, raw: Sequence[str] = (), label
 
 def _text(text: str, limit: int) -> str:
     plain = text.isascii() and text.isprintable() and len(text) <= limit
-    return escaped(text) if plain else as_html(text, limit)
+    return _ENDLESS.sub(r"\g<0><wbr>", escaped(text) if plain else as_html(text, limit))
+
+
+_ENDLESS = re.compile(r"(?:&#?\w+;|[^\s<>&]){24}(?=[^\s<])")  # a word that would make its column as wide as itself
 
 
 def as_csv(frame: pd.DataFrame) -> str:

@@ -107,12 +107,38 @@ def test_two_rows_without_rewrites_and_names_of_200_characters(tmp_path):
     assert [v.word for v in audit.verdicts] == ["cannot tell"]
     assert "the rewrites were not checked" in repr(audit)
     assert max(map(len, repr(audit).split("\n"))) <= 100
-    assert "no rewritten texts" in rk.report(audit, tmp_path).read_text()
+    page = rk.report(audit, tmp_path).read_text()
+    assert "no rewritten texts" in page
+    assert "stands under" not in page  # of the part that such a page lacks
+    assert "Do not act on the numbers yet: the rewrites were not checked." in Runs(page).said
+    assert name not in Runs(page.partition('id="measured"')[0]).said  # a sentence has a short name
+    assert name in Runs(page).said
     assert name in Card(audit).html
     audit.plot()
     rk.widgets.EffectsDashboard(table, ds)
     with pytest.raises(rk.InputError, match="no column 'rewrites'"):
         rk.diagnose(ds)
+
+
+def test_one_row_and_a_reward_without_an_sd_are_not_said_in_sds(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = [
+        {"prompt_id": str(i), "prompt": "p", "response": f"one text {i}", "attribute": "length", "treated": bool(i % 2),
+         "rewrites": ["a text", "a text again"], "rewrite_status": ["ok", "ok"],
+         "reward/flat": [1.0, 2.0 + i % 2 + i / 9, 1.5], "reward/b": list(rng.normal(size=3))} for i in range(20)
+    ]  # fmt: skip
+    for ds, flat in ((Dataset.from_list(rows[:1]), ("flat", "b")), (Dataset.from_list(rows), ("flat",))):
+        audit = rk.Audit(ds, rk.estimate(ds))
+        assert ("1 row to 1 prompt, 1 attribute x 2 rewards" in repr(audit)) == (len(ds) == 1)
+        for line in repr(audit).split("\n")[3:5]:
+            assert ("reward units" in line) == (line.split()[1] in flat), line
+        assert audit._repr_html_().count("<circle") == 2 - len(flat)  # the small forest has one scale
+        card = Card(audit)
+        assert list(card.table["reward_model"][card.table["effect"].isna()]) == list(flat)
+        assert np.isfinite(card.table["effect"]).sum() == 2 - len(flat)
+        page = Runs(rk.report(audit, tmp_path).read_text()).said
+        assert ("in the reward’s own units where a cell says so" in page) == (len(flat) == 1)
+        assert f"than in the other, in reward {'SDs' if len(flat) == 1 else 'units'}" in page
 
 
 def of(widget):

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from ratekit.conclusions import Verdict, label
+from ratekit.conclusions import Verdict, in_units, label
 from ratekit.errors import shorten
 from ratekit.escaping import escaped, visible
 from ratekit.schema import PROMPT_ID, columns_of
@@ -77,22 +77,32 @@ def _why(verdict: Verdict, reason: str) -> str:
     return reason if estimator == "rate" else f"estimate by {label(str(estimator))}; {reason}"
 
 
-def in_sd(row: Mapping[str, Any]) -> tuple[float, float, float]:
-    """Estimate and interval of a row of the effects table, in reward SDs where the reward has one."""
-    if not row:
-        return math.nan, math.nan, math.nan
-    if "estimate_sd" in row and row["estimate_sd"] == row["estimate_sd"]:
-        return row["estimate_sd"], row["ci_low_sd"], row["ci_high_sd"]
-    sd = row["reward_sd"] if row["reward_sd"] > 0 else 1.0
-    return row["estimate"] / sd, row["ci_low"] / sd, row["ci_high"] / sd
-
-
 def interval(row: Mapping[str, Any]) -> str:
-    """An estimate with its interval."""
-    value, low, high = in_sd(row)
+    """An estimate with its interval, in reward SDs; where the reward has none, in its own units, which is said."""
+    if not row:
+        return "-"
+    seen = in_units(row)
+    by = "" if str(row["estimator"]).startswith("rate") else f"{label(str(row['estimator']))} "  # under RATE's heading
+    return by + bounded(seen.estimate, seen.low, seen.high) + ("" if seen.unit else " reward units")
+
+
+def bounded(value: float, low: float, high: float) -> str:
+    """A number with its interval, where it has one.
+
+    Examples
+    --------
+    >>> bounded(0.25, 0.125, 0.375), bounded(0.25, math.nan, math.nan), bounded(math.nan, 0, 1)
+    ('+0.25 [+0.12, +0.38]', '+0.25', '-')
+    """
     if value != value:
         return "-"
     return f"{value:+.2f}" + (f" [{low:+.2f}, {high:+.2f}]" if math.isfinite(low) and math.isfinite(high) else "")
+
+
+def _drawn(row: Mapping[str, Any]) -> tuple[float, float, float]:
+    """Estimate and interval in reward SDs; NaN where there are none: they share one scale."""
+    seen = in_units(row) if row else None
+    return (seen.estimate, seen.low, seen.high) if seen and seen.unit else (math.nan, math.nan, math.nan)
 
 
 DROPPED = {
@@ -105,14 +115,25 @@ def headline(audit: Audit) -> str:
     """What was looked at, in one line."""
     ds, settings = audit.dataset, audit.provenance.get("settings") or {}
     n_attributes, n_models = (audit.effects[c].nunique() for c in ("attribute", "reward_model"))
-    prompts = f" to {len(set(ds[PROMPT_ID])):,} prompts" if PROMPT_ID in columns_of(ds) else ""
+    prompts = f" to {counted(len(set(ds[PROMPT_ID])), 'prompt')}" if PROMPT_ID in columns_of(ds) else ""
     parts = [
-        f"Audit of {settings.get('data') or 'scored rows'}: {len(ds):,} rows{prompts}",
-        f"{n_attributes} attribute{'s' * (n_attributes > 1)} x {n_models} reward{'s' * (n_models > 1)}",
+        f"Audit of {settings.get('data') or 'scored rows'}: {counted(len(ds), 'row')}{prompts}",
+        f"{counted(n_attributes, 'attribute')} x {counted(n_models, 'reward')}",
     ]
     if settings.get("rewriter"):
         parts.append(f"rewritten by {rewriters_said(settings['rewriter'])}")
     return ", ".join(parts)
+
+
+def counted(n: int, noun: str) -> str:
+    """So many of something.
+
+    Examples
+    --------
+    >>> counted(1, "row"), counted(2000, "row")
+    ('1 row', '2,000 rows')
+    """
+    return f"{n:,} {noun}{'s' * (n != 1)}"
 
 
 def rewriters_said(given: Any) -> str:
@@ -140,7 +161,7 @@ def remarks(audit: Audit) -> list[str]:
 def as_html(audit: Audit) -> str:
     """The audit for a notebook: a table with a small forest in it; nothing from the data is obeyed."""
     rows = summary(audit)
-    values = [in_sd(verdict.estimate) for verdict in audit.verdicts]
+    values = [_drawn(verdict.estimate) for verdict in audit.verdicts]
     finite = [abs(x) for value in values for x in value if math.isfinite(x)]
     edge = max([*finite, 1e-9])
     cells = [[*row[:2], bar(*value, edge), *row[2:]] for row, value in zip(rows, values, strict=True)]

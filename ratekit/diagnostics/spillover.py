@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ratekit.attributes import measure_of
-from ratekit.errors import InputError
+from ratekit.errors import InputError, shorten
 from ratekit.estimators import Floats, Ints, clustered_mean, pooled_sd, rounding_of
 from ratekit.groups import chains, groups, reward_matrix
 from ratekit.intervals import ratio_interval
@@ -221,7 +221,7 @@ def dose_response(
         measure = measure_of(attribute, measures, ds)
         if measure is None:
             raise InputError(
-                f"dose_response: attribute {attribute!r} has no measure; give one with measures={{{attribute!r}: ...}}"
+                f"dose_response: attribute {shorten(attribute)!r} has no measure; give one with measures={{name: ...}}"
             )
         m = measured(measure, [texts[i] for i in group.rows], attribute)
         if m.shape[1] < 3:

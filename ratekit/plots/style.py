@@ -103,7 +103,10 @@ def in_unit(table: pd.DataFrame, unit: str) -> pd.DataFrame:
         return table
     rows = standardize(table)
     if not rows["estimate"].notna().any():
-        raise InputError("no reward SD in the table (the originals were not scored); draw it with unit='reward'")
+        raise InputError(
+            "no reward SD in the table: it takes rewards of the originals that differ, two or more of a class; "
+            "draw it with unit='reward'"
+        )
     return rows
 
 

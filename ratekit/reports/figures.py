@@ -92,11 +92,10 @@ def reward_figures(ds: Any, table: pd.DataFrame) -> Iterator[Figure]:
 
 def dose_figures(ds: Any) -> Iterator[Figure]:
     """A panel for each attribute and reward model whose attribute has a measure."""
-    n = 0
-    for attribute in dict.fromkeys(ds[ATTRIBUTE]):
-        rows = ds.filter(lambda row, name=attribute: row[ATTRIBUTE] == name)
+    n, names = 0, list(ds[ATTRIBUTE])
+    for attribute in dict.fromkeys(names):
         try:
-            table = dose_response(rows)
+            table = dose_response(ds.select([i for i, name in enumerate(names) if name == attribute]))
         except InputError:
             continue
         for name in reward_columns(ds.column_names):

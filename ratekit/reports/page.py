@@ -6,16 +6,19 @@ import base64
 import datetime
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ratekit.attributes import ATTRIBUTES
 from ratekit.audits.results import Audit, checked_rows
+from ratekit.audits.screen import counted
 from ratekit.conclusions import Verdict, unchecked
 from ratekit.diagnostics.diagnose import examine
 from ratekit.errors import InputError
 from ratekit.escaping import as_html, visible
 from ratekit.files import replace_file
+from ratekit.plots.names import distinct
 from ratekit.reports.contents import Contents, gather
 from ratekit.reports.examples import examples
 from ratekit.reports.figures import check_figures, effects_figures, png, reward_figures
@@ -98,7 +101,11 @@ def render(found: Contents) -> str:
 def _parts(found: Contents) -> dict[str, Any]:
     table, ds = found.table, found.ds
     sample, checks, verdicts = _checks(found)
-    has_sd = table is not None and bool(table["reward_sd"].gt(0).any())
+    has_sd = table["reward_sd"].gt(0) if table is not None else None
+    csv = effects_csv(table, verdicts) if table is not None else ""
+    details = table_of(_details(table), missing="") if table is not None else None
+    if table is not None:
+        table, verdicts = _short(table, verdicts)
     first = str(table["attribute"].iloc[0]) if table is not None else "length"
     known = ATTRIBUTES.get(first)
     playground = playground_page.page()
@@ -112,12 +119,13 @@ def _parts(found: Contents) -> dict[str, Any]:
         ],
         "playground": playground,
         "title": question(table, found.audit is not None),
-        "subtitle": _subtitle(found),
+        "subtitle": _subtitle(found, table),
         "subjects": (said := subjects(verdicts)),
         "outcome": outcome(said),
         "of_rows": _of_rows(sample, ds) if checks is not None else "",
         "asked": (known.treated, known.untreated) if known else (f"with {first}", f"without {first}"),
-        "unit": "reward SDs" if has_sd else "reward units",
+        "unit": "reward SDs" if has_sd is not None and has_sd.any() else "reward units",
+        "other_units": has_sd is not None and has_sd.any() and not has_sd.all(),
         "summary": summary(verdicts, table) if table is not None else None,
         "effects": list(effects_figures(table)) if table is not None else [],
         "checks": list(check_figures(checks)) if checks is not None else [],
@@ -127,14 +135,33 @@ def _parts(found: Contents) -> dict[str, Any]:
         "identity": identity(found),
         "prompts": prompts(found),
         "classes": _tried(found, "counts of each class", lambda: classes(ds)),
-        "csv": effects_csv(table, verdicts) if table is not None else "",
+        "csv": csv,
         "bibtex": BIBTEX,
-        "details": table_of(_details(table), missing="") if table is not None else None,
+        "details": details,
         "audit": audit_tables(found.audit) if found.audit is not None else None,
         "audit_picture": png(found.audit_picture) if found.audit_picture else None,
         "provenance": provenance(found, datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")),
         "missing": found.missing,
     }
+
+
+NAME = 60  # characters of a name in the page's sentences; whole names stand under "All estimates" and in the CSV
+
+
+def _short(table: pd.DataFrame, verdicts: list[Verdict]) -> tuple[pd.DataFrame, list[Verdict]]:
+    """Effects and verdicts with names that a sentence can hold, no two alike."""
+    attributes, models = (
+        distinct({name: name for name in map(str, table[c].unique())}, NAME) for c in ("attribute", "reward_model")
+    )
+    shown = table.assign(
+        attribute=table["attribute"].astype(str).map(attributes),
+        reward_model=table["reward_model"].astype(str).map(models),
+    )
+    named = [
+        replace(v, attribute=attributes.get(v.attribute, v.attribute),
+                reward_model=v.reward_model and models.get(v.reward_model, v.reward_model)) for v in verdicts
+    ]  # fmt: skip
+    return shown, named
 
 
 def _checks(found: Contents) -> tuple[Any, pd.DataFrame | None, list[Verdict]]:
@@ -157,7 +184,7 @@ def _checks(found: Contents) -> tuple[Any, pd.DataFrame | None, list[Verdict]]:
 
 def _of_rows(sample: Any, ds: Any) -> str:
     many = len(sample) < len(ds)
-    return f"a random {len(sample):,} of {len(ds):,} rows" if many else f"{len(ds):,} rows"
+    return f"a random {len(sample):,} of {len(ds):,} rows" if many else counted(len(ds), "row")
 
 
 def _tried(found: Contents, what: str, make: Callable[[], Any]) -> Any:
@@ -175,14 +202,14 @@ def _details(table: pd.DataFrame) -> pd.DataFrame:
     return said.rename(columns={c: DETAILS.get(c, c.replace("_", " ")) for c in said})
 
 
-def _subtitle(found: Contents) -> str:
+def _subtitle(found: Contents, table: pd.DataFrame | None) -> str:
     settings = found.record.get("settings") or {}
     parts = []
     if settings.get("data"):
         parts.append(f"data: {Path(str(settings['data'])).name}")
     if found.ds is not None:
-        parts.append(f"{len(found.ds):,} responses")
-    if found.table is not None:
-        parts.append(f"attributes: {', '.join(dict.fromkeys(map(str, found.table['attribute'])))}")
-        parts.append(f"reward models: {', '.join(dict.fromkeys(map(str, found.table['reward_model'])))}")
+        parts.append(counted(len(found.ds), "response"))
+    if table is not None:
+        parts.append(f"attributes: {', '.join(table['attribute'].unique())}")
+        parts.append(f"reward models: {', '.join(table['reward_model'].unique())}")
     return " · ".join(parts)

@@ -113,18 +113,19 @@ def _tipping_points(table: pd.DataFrame) -> dict[tuple[Any, ...], float]:
     }
 
 
-def _numbers(verdict: Verdict, tips: dict[tuple[Any, ...], float], p_adjusted: float) -> dict[str, str]:
+def _numbers(verdict: Verdict, tips: dict[tuple[Any, ...], float], p_adjusted: float, else_in: str) -> dict[str, str]:
     """The cells of one effect."""
     numbers = {"reward model": verdict.reward_model or "", "attribute": _name(verdict), "verdict": verdict.word}
     row = verdict.estimate
     seen = in_units(row)
+    unit = "" if seen.unit else else_in
     for estimator in ("naive", "single_rewrite", "rate", "rate_extrapolated"):
         of = row if row["estimator"] == estimator else verdict.beside.get(estimator)
         if of is not None or estimator != "rate_extrapolated":
             label = {"rate_extrapolated": "drift removed"}.get(estimator) or label_of(estimator)
-            numbers[label] = "" if of is None else f"{in_units(of).estimate:+.2f}"
+            numbers[label] = "" if of is None else f"{in_units(of).estimate:+.2f}{unit}"
     numbers[interval_words([row.get("level")])] = (
-        f"{seen.low:+.2f} to {seen.high:+.2f}" if seen.low == seen.low else "none"
+        f"{seen.low:+.2f} to {seen.high:+.2f}{unit}" if seen.low == seen.low else "none"
     )
     numbers["adjusted p"] = "" if np.isnan(p_adjusted) else f"{p_adjusted:.2g}"
     key = (*map(str, verdict.by.values()), verdict.attribute, str(verdict.reward_model), row["estimator"])
@@ -180,7 +181,8 @@ def summary(verdicts: list[Verdict], table: pd.DataFrame) -> Table | None:
     if not mine:
         return None
     tips, rows = _tipping_points(table), adjusted(mine)
-    found = [_numbers(v, tips, p) for v, p in zip(mine, rows, strict=True)]
+    else_in = " reward units" if table["reward_sd"].gt(0).any() else ""  # the cells of a reward without an SD
+    found = [_numbers(v, tips, p, else_in) for v, p in zip(mine, rows, strict=True)]
     columns = list(dict.fromkeys(name for numbers in found for name in numbers))
     cells = [[numbers.get(name, "") for name in columns] for numbers in found]
     return Table(columns, [name not in ("reward model", "attribute", "verdict") for name in columns], cells)
