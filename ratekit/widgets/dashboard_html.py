@@ -102,7 +102,8 @@ def cells(table: pd.DataFrame, *, estimator: str = "rate", estimand: str = "ate"
             of = rows[(rows["attribute"] == attribute) & (rows["reward_model"] == model)]
             value = float(of["estimate"].iloc[0]) if len(of) else float("nan")
             if not np.isfinite(value):
-                found.append(Cell(attribute, model, "–", _hex(_ZERO), "#1a1a1a", f"no estimate in {UNITS[unit]}"))
+                none = f"no estimate in {unit_words(rows, unit)}"
+                found.append(Cell(attribute, model, "–", _hex(_ZERO), "#1a1a1a", none))
                 continue
             low, high, p = (float(of[c].iloc[0]) for c in ("ci_low", "ci_high", "p_value"))
             share = value / largest if largest else 0.0
