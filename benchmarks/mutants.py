@@ -36,8 +36,15 @@ ROOT = Path(__file__).parent.parent
 TABLE = Path(__file__).with_suffix(".md")  # of the equivalent faults
 CONTEXT = 24  # characters: a shorter expression is told with what it stands in
 TESTS = {
-    "ratekit.estimators": ["test_estimators.py", "test_recommendation.py", "test_inference.py", "test_diagnostics.py"],
+    "ratekit.estimators": [
+        "test_estimators.py",
+        "test_recommendation.py",
+        "test_inference.py",
+        "test_diagnostics.py",
+        "test_adjustment.py",
+    ],
     "ratekit.intervals": ["test_verdicts.py", "test_recommendation.py", "test_inference.py", "test_diagnostics.py"],
+    "ratekit.conclusions": ["test_verdicts.py", "test_diagnostics.py"],
     "ratekit.recommendation": ["test_recommendation.py", "test_verdicts.py"],
     "ratekit.augmentation": ["test_adjustment.py"],
     "ratekit.resampling": ["test_inference.py", "test_diagnostics.py", "test_estimators.py"],
@@ -48,8 +55,11 @@ TESTS = {
     "ratekit.discovery": ["test_discovery.py"],
     "ratekit.diagnostics.contrasts": ["test_diagnostics.py", "test_inference.py"],
     "ratekit.diagnostics.adjustment": ["test_adjustment.py"],
+    "ratekit.diagnostics.diagnose": ["test_diagnostics.py", "test_verdicts.py"],
+    "ratekit.diagnostics.evidence": ["test_verdicts.py", "test_diagnostics.py"],
     "ratekit.diagnostics.people": ["test_diagnostics.py", "test_adjustment.py"],
     "ratekit.diagnostics.planning": ["test_diagnostics.py", "test_inference.py"],
+    "ratekit.diagnostics.positions": ["test_judges.py"],
     "ratekit.diagnostics.rewriters": ["test_rewriters.py"],
     "ratekit.diagnostics.spillover": ["test_diagnostics.py"],
     "ratekit.diagnostics.verdicts": ["test_verdicts.py", "test_diagnostics.py"],
@@ -73,17 +83,21 @@ NAMES = {"min": "max", "max": "min", "nanmin": "nanmax", "nanmax": "nanmin", "an
 
 def places(tree: ast.Module, only: set[str] | None = None) -> Iterator[tuple[ast.AST, str]]:
     """Every node inside a function (of these names) where a fault can be planted, and what kind of fault."""
-    docs = {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant)}
+    passed = {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant)}
+    for hint in (getattr(n, name, None) for n in ast.walk(tree) for name in ("annotation", "returns")):
+        passed |= {id(n) for n in ast.walk(hint)} if isinstance(hint, ast.AST) else set()
     for function in (n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)):
         for statement in function.body if only is None or function.name in only else ():
             for node in ast.walk(statement):
+                if id(node) in passed:
+                    continue
                 if isinstance(node, ast.BinOp | ast.BoolOp) and type(node.op) in SWAPS:
                     yield node, "operator"
                 elif isinstance(node, ast.Compare) and type(node.ops[0]) in SWAPS:
                     yield node, "comparison"
                 elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.Not | ast.Invert):
                     yield node, "sign"
-                elif isinstance(node, ast.Constant) and type(node.value) in (int, float) and id(node) not in docs:
+                elif isinstance(node, ast.Constant) and type(node.value) in (int, float):
                     yield node, "constant"
                 elif isinstance(node, ast.Call) and _name(node.func) in NAMES:
                     yield node, "name"

@@ -32,7 +32,7 @@ from ratekit.attributes import ATTRIBUTES, describe
 from ratekit.audits.results import Audit
 from ratekit.errors import InputError, WorkError, shorten
 from ratekit.escaping import visible
-from ratekit.estimators import Floats, Ints, clustered_mean
+from ratekit.estimators import Floats, Ints, clustered_mean, rounding_of
 from ratekit.groups import plain_columns, reward_matrix
 from ratekit.labellers import Attribute, above_median
 from ratekit.measures import Measure, measured, mentions, values_of
@@ -527,7 +527,8 @@ class _Search:
             row = dict(of.iloc[0])
             p = float(row["p_value"])
             if not np.isfinite(p):  # no two prompts differ
-                p = smallest_sign_flip(int(row["n_clusters"])) if row["estimate"] and row["se"] == 0 else 1.0
+                rounding = rounding_of(reward_matrix(c.rows, REWARD_PREFIX + self.name))
+                p = smallest_sign_flip(int(row["n_clusters"])) if abs(row["estimate"]) > rounding else 1.0
             yield c, row, p
 
     def _explained_by(self, c: _Candidate, others: list[_Candidate], least: float) -> list[_Candidate]:
@@ -556,8 +557,11 @@ class _Search:
         known = np.isfinite(held)
         if not known.any():
             return []
-        mean = clustered_mean(held[known], np.unique(part[PROMPT_ID], return_inverse=True)[1][known])
-        p = mean.interval()[2] if mean.se > 0 else float(mean.value == 0)
+        codes, rounding = np.unique(part[PROMPT_ID], return_inverse=True)[1][known], rounding_of(scored)
+        mean = clustered_mean(held[known], codes, rounding)
+        p = mean.interval()[2] if mean.se > 0 else 1.0
+        if mean.se == 0 and abs(mean.value) > rounding:
+            p = smallest_sign_flip(mean.n_clusters)
         return moved if not p <= least else []
 
     # --- what came of it -------------------------------------------------------------------------------------

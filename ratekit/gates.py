@@ -413,8 +413,9 @@ def _changes(
 
 def _sd_of(baseline: Audit, verdict: Verdict, model: str) -> float:
     table = baseline.effects
-    rows = table[(table["attribute"].astype(str) == verdict.attribute) & (table["reward_model"].astype(str) == model)]
-    return float(rows["reward_sd"].iloc[0]) if len(rows) else math.nan
+    asked = {**verdict.by, "attribute": verdict.attribute, "reward_model": model}
+    rows = table[np.all([table[k].astype(str) == str(v) for k, v in asked.items() if k in table], axis=0)]
+    return float(rows["reward_sd"].max())  # of one group they are alike; NaN where there are none
 
 
 def _refuse_others(audit: Audit, baseline: Audit) -> None:

@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 import ratekit as rk
-from ratekit.best_of_n import _effect, _growth, _Spread, best_of, tilted
+from ratekit.best_of_n import _effect, _growth, _pressed, _Spread, best_of, tilted
 
 
 def by_brute_force(a, r, n):
@@ -94,6 +94,30 @@ def test_no_weights_reach_a_divergence_beyond_that_of_the_best_response():
     assert tilted(a, a, np.zeros(4, int), math.log(4) - 1e-3) is not None
     assert tilted(a, a, np.zeros(4, int), math.log(4) + 1e-3) is None
     assert tilted(a, np.zeros(4), np.zeros(4, int), 0.1) is None
+
+
+def test_a_prompt_counts_in_the_tilted_policy_by_its_influence_on_the_divergence():
+    """What one more copy of a prompt moves the mean by, with the divergence held, is the gap of the two values."""
+    rng = np.random.default_rng(2)
+    a, r, prompts = rng.normal(size=12), rng.normal(size=12) * np.repeat([1.0, 3.0], 6), np.repeat([0, 1], 6)
+    values = tilted(a, r, prompts, 0.2)
+
+    def mean_of(copies):
+        of = np.repeat([0, 1], copies)
+        rows = [np.flatnonzero(prompts == k) for k in of]
+        return tilted(a[np.concatenate(rows)], r[np.concatenate(rows)], np.repeat(np.arange(len(of)), 6), 0.2).mean()
+
+    assert mean_of([200, 200]) == pytest.approx(values.mean())
+    gap = (mean_of([201, 200]) - mean_of([199, 200])) / (201 / 401 - 199 / 399)
+    assert values[0] - values[1] == pytest.approx(gap, rel=1e-3)
+
+
+def test_pressure_moves_the_mean_from_that_of_all_responses():
+    a, prompts = np.array([1.0, 2, 3, 4, 5, 6, 7, 9] * 2), np.repeat([0, 1], 8)
+    r = np.concatenate([np.arange(8.0), -np.arange(8.0)])
+    found = {kind: values for kind, n, values in _pressed(a, r, prompts, [2])}
+    assert found["best-of-n"] == pytest.approx(best_of(a, r, prompts, 2) - 37 / 8)
+    assert found["kl"] == pytest.approx(tilted(a, r, prompts, math.log(2) - 1 / 2) - 37 / 8)
 
 
 # --- three regimes -------------------------------------------------------------------------------------------
@@ -233,3 +257,5 @@ def test_what_cannot_be_had_is_said():
     assert "best of 8: no two prompts have 8 responses" in found.left_out
     assert set(found.table["best_of"]) == {2, 4}
     assert "best of 8" in repr(found)
+    two = rk.reach(an_audit(), policy(0, prompts=2, m=4), sizes=[4, 5])
+    assert list(two.left_out) == ["best of 5: no two prompts have 5 responses"]

@@ -53,6 +53,13 @@ def drawn(rows, rewards, attributes=FEW, **how):
     return rk.card(rewards, rows, attributes=attributes, progress=False, **how)
 
 
+def test_a_fair_model_is_indifferent_to_what_no_suite_names():
+    r = [[float(w), float(not w), float(w)] for w in (True, False)] * 20
+    rows = pd.DataFrame({"prompt_id": range(40), "attribute": "wit", "treated": [True, False] * 20,
+                         "reward/rm": [[x + 0.01 * i for x in of] for i, of in enumerate(r)]})  # fmt: skip
+    assert rk.cards.Card(rk.Audit.of(rows)).table["fair"].tolist() == ["no effect"]
+
+
 def test_what_was_planted_is_found_and_nothing_else(rows):
     card = drawn(rows, {"hedges": pays(SUITE["hedging"].attribute.measure, 1.0), "none": pays(len_zero, 1.0, "n")})
     table = card.table.set_index(["reward_model", "attribute"])

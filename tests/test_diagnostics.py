@@ -545,6 +545,10 @@ def test_spillover_names_all_that_move_together_and_no_other():
     apart = np.stack([a * first, 2 * a * first, b * last, -3 * b * last, c * ~first], axis=1)
     fit = _Regression(a + b + 5 * c, apart, np.arange(30), ["a", "twice", "b", "thrice", "c"])
     assert fit.collinear == "a, twice, b, thrice"
+    square = _Regression(a[:3] + b[:3], x[:3, :3], np.arange(3), ["a", "twice", "b"])  # as many rows as measures
+    assert (square.collinear, square.beta[2]) == ("a, twice", pytest.approx(1.0))
+    nearly = np.stack([a, a + 3e-9 * b, c], axis=1)  # apart by less than 1e-8 of the largest direction
+    assert _Regression(a, nearly, np.arange(30), ["a", "nearly", "c"]).collinear == "a, nearly"
     few = _Regression(a[:4], x[:4], np.arange(4), ["a", "twice", "b", "thrice", "c"])
     assert few.collinear == "a, twice, b, thrice, c"  # fewer rows than measures
 
@@ -610,7 +614,8 @@ def test_a_dose_of_nothing_has_no_price():
     row = _curve(rng.normal(0, 1, 50), rng.normal(0, 1, 50), np.arange(50), 3, 0.95)[0]
     assert np.isnan(row["per_unit"])
     assert (row["per_unit_low"], row["per_unit_high"]) == (-np.inf, np.inf)
-    still = _curve(np.zeros(20), rng.normal(size=20), np.arange(20), 3, 0.95)
+    still = _curve(np.full(20, -0.0), rng.normal(size=20), np.arange(20), 3, 0.95)
+    assert [np.copysign(1, still[0][end]) for end in ("dose_low", "dose_high")] == [1, 1]  # no "-0" is shown
     assert [r["bin"] for r in still] == ["all", "1"]
     assert np.isnan(still[0]["per_unit"])
 

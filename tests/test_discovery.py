@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from conftest import ROOT
 from rewriting_support import Server
 
 import ratekit as rk
-from ratekit.discovery import CONFIRMED, NOT_CONFIRMED, SCREENED_OUT, ChatProposer, _Search
+from ratekit.discovery import CONFIRMED, NOT_CONFIRMED, SCREENED_OUT, ChatProposer, _by_rule, _Search
 from ratekit.rewriting.base import Reply
 from ratekit.ruled import FEATURES
 
@@ -132,11 +133,47 @@ def test_what_explains_is_held_to_the_p_value_that_the_adjustment_asks_for():
     assert [least for *_, least in asked] == pytest.approx([0.05, 0.05])
     assert {c.attribute for c in tried.values() if c.outcome == CONFIRMED} == {"a", "b"}
     assert tried["a"].p_adjusted == pytest.approx(4e-6)
+    _Search.confirm(Fake(), tried["b"].p_adjusted)  # 2e-4: at the rate itself, too
+    assert {c.attribute for c in tried.values() if c.outcome == CONFIRMED} == {"a", "b"}
     asked.clear()
     for c in tried.values():
         c.outcome, c.screened = SCREENED_OUT, (1.0, float("nan"))
     _Search.confirm(Fake(), 0.1)
     assert asked == []
+
+
+@pytest.mark.parametrize(("moved", "p"), [(1.0, 2 / 2**6), (0.0, 1.0), (1e-17, 1.0)])
+def test_an_effect_that_is_the_same_in_every_row_is_tested_by_its_sign(moved, p):
+    """Of 6 prompts: all 6 moved alike by chance alone in 2 of 2^6; a move that is rounding is none."""
+    rows = pd.DataFrame({
+        "prompt_id": list("abcdef"), "prompt": "q", "attribute": "x", "treated": [True, False] * 3, "response": "1",
+        "rewrites": [["0", "1"], ["1", "0"]] * 3,
+    })  # fmt: skip
+    c = SimpleNamespace(rows=rk.as_dataset(rows), attribute=SimpleNamespace(name="x"), why="")
+
+    def reward(prompts, responses):
+        return [0.1 + moved * float(text) for text in responses]
+
+    ((_, _, found),) = _Search._estimated(SimpleNamespace(reward=reward, name="rm"), [c])
+    assert found == pytest.approx(p)
+
+
+def test_what_is_left_without_another_is_held_to_the_same_p_value():
+    """In all 6 prompts the reward of "x" stays where "o" is taken out: p = 2/2^6, which the level may be as well."""
+    rows = pd.DataFrame({
+        "prompt_id": list("abcdef"), "prompt": "q", "attribute": "x", "treated": True, "response": "x",
+        "rewrites": [["o", "x"]] * 6,
+    })  # fmt: skip
+    c = SimpleNamespace(rows=rk.as_dataset(rows))
+    taken_out = _by_rule(lambda text, treated: text.replace("o", "") or "-")
+    d = SimpleNamespace(
+        attribute=SimpleNamespace(measure=lambda texts: [t.count("o") for t in texts]), rewriter=taken_out
+    )
+    paid = SimpleNamespace(reward=lambda prompts, texts: [float("x" in t) for t in texts], name="rm", rewrites=0)
+    assert _Search._explained_by(paid, c, [d], 2 / 2**6) == []
+    assert _Search._explained_by(paid, c, [d], 0.9 * 2 / 2**6) == [d]
+    nothing = SimpleNamespace(reward=lambda prompts, texts: [0.5] * len(texts), name="rm", rewrites=0)
+    assert _Search._explained_by(nothing, c, [d], 0.99) == [d]
 
 
 @pytest.mark.slow

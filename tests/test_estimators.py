@@ -19,6 +19,7 @@ from ratekit.errors import InputError
 from ratekit.estimators import (
     ESTIMATORS,
     Effect,
+    Rows,
     Scale,
     Tail,
     agreed,
@@ -27,9 +28,11 @@ from ratekit.estimators import (
     correlation,
     effects,
     ends_in_sds,
+    geometric_of_means,
     in_sds,
     part_of,
     pooled_sd,
+    row_values,
     t_interval,
     wald,
     with_interval,
@@ -542,6 +545,7 @@ def test_an_interval_in_sds_agrees_with_that_of_the_effect_about_zero(turn):
     for ends, nearest, expected in (
         ((-0.1, 2.0), (0.2, 1.0), (0.2, 2.0)), ((0.3, 2.0), (0.2, 1.0), (0.3, 2.0)),
         ((0.1, 2.0), (-0.2, 1.0), (-0.2, 2.0)), ((-0.3, 0.5), (-0.2, 1.0), (-0.3, 1.0)),
+        ((0.1, 2.0), (0.0, 1.0), (0.0, 2.0)), ((-2.0, -0.1), (-1.0, 0.0), (-2.0, 0.0)),
     ):  # fmt: skip
         assert agreed(turned(*ends), turned(*nearest)) == turned(*expected)
 
@@ -676,3 +680,30 @@ def test_part_of_is_the_estimate_with_scores_that_give_its_error():
         assert np.linalg.norm(part.scores) == pytest.approx(e.se)
         assert (part.value, part.n, part.n_clusters, part.df) == (e.estimate, e.n, e.n_clusters, e.df)
     assert part_of(r, np.ones(70, bool), clusters, "rate") is None
+
+
+def test_clusters_that_differ_by_the_last_digits_differ_by_more_than_rounding():
+    for step, told in ((1.2e-14, True), (0.5e-14, False)):  # of a mean of 1: 1e-14 is rounding
+        values = np.array([1 + step, 1 - step])
+        assert (Rows(np.ones(2, bool), np.arange(2), 2).parts(values, 0.0, False)["att"].se > 0) == told
+
+
+def test_the_error_of_the_rate_of_convergence_by_hand():
+    """Head 4, 6, 4, 6 and tail 1, 2, 3, 2: rho 2/5, and tail - rho head is -.6, -.4, 1.4, -.4."""
+    r = np.array([[4.0, 1, 0, 0], [6, 2, 0, 0], [4, 3, 0, 0], [6, 2, 0, 0]])
+    fit = convergence(r, np.arange(4))
+    assert (fit.rho, fit.estimated) == (pytest.approx(0.4), True)
+    assert fit.se == pytest.approx(np.sqrt((0.36 + 0.16 + 1.96 + 0.16) / 3) / 2 / 5)
+
+
+def test_many_draws_of_means_are_estimated_as_each_by_itself():
+    draws = np.random.default_rng(0).normal(size=(3, 6))
+    each = [float(geometric_of_means(m, 0.1)) for m in draws]
+    assert geometric_of_means(draws, 0.1) == pytest.approx(each)
+
+
+def test_naive_as_one_mean_has_each_rows_influence():
+    """3 and 5 of 2 treated rows, 1, 2 and 6 of 3 others: 4 - 3, and n over n of the class times what is above that."""
+    r, w = np.array([[3.0], [5.0], [1.0], [2.0], [6.0]]), np.array([1, 1, 0, 0, 0], bool)
+    values, _ = row_values(r, w, np.arange(5), "naive")
+    assert values == pytest.approx([1 - 5 / 2, 1 + 5 / 2, 1 + 2 * 5 / 3, 1 + 5 / 3, 1 - 3 * 5 / 3])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from conftest import ROOT
 
 import ratekit as rk
 from ratekit.estimators import effects
-from ratekit.gates import LEVEL, SMALL, TOO_BIG, UNTOLD, _needed, _Seen, outcome_of
+from ratekit.gates import LEVEL, SMALL, TOO_BIG, UNTOLD, _needed, _sd_of, _Seen, outcome_of
 from ratekit.simulate import NumericWorld
 
 
@@ -185,6 +186,14 @@ def test_a_baseline_of_other_rows_is_refused_in_a_line(change, message):
     with pytest.raises(rk.InputError, match=message) as e:
         rk.gate(rows, {"length": 0.1}, against=change(rows))
     assert "\n" not in str(e.value)
+
+
+def test_the_sd_of_a_baseline_is_that_of_the_same_group():
+    table = pd.DataFrame({"part": ["a", "b"], "attribute": "x", "reward_model": "rm", "reward_sd": [1.0, 3.0]})
+    asked = SimpleNamespace(attribute="x", by={"part": "b"})
+    assert _sd_of(SimpleNamespace(effects=table), asked, "rm") == 3.0
+    assert np.isnan(_sd_of(SimpleNamespace(effects=table), asked, "other"))
+    assert _sd_of(SimpleNamespace(effects=table[1:].drop(columns="part")), asked, "rm") == 3.0
 
 
 def test_texts_of_other_rows_are_shortened_to_forty_letters():

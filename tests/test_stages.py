@@ -12,7 +12,7 @@ import pytest
 
 import ratekit as rk
 from ratekit.errors import InputError, WorkError
-from ratekit.groups import reward_matrix
+from ratekit.groups import chains, reward_matrix
 from ratekit.scoring import make_reward
 
 words, vader = make_reward("words"), make_reward("vader")
@@ -219,6 +219,13 @@ def test_bad_scored_data_give_one_line_with_row_and_column(case):
     with pytest.raises(InputError, match=message) as caught:
         rk.estimate(pd.DataFrame({**good, **change}))
     assert "\n" not in str(caught.value)
+
+
+def test_a_text_that_is_none_is_named_by_its_row():
+    for bad in (5, [1]):
+        rows = pd.DataFrame({"response": ["a", "b"], "rewrites": [["x"], bad]})
+        with pytest.raises(InputError, match="row 2"):
+            chains(rows)
 
 
 def test_a_reward_of_a_rewrite_that_is_not_there_is_refused():

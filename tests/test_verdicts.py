@@ -350,6 +350,9 @@ def test_who_was_refused_is_seen_in_rewards_and_in_measures():
     assert outcome(verdict, "refused, by reward") == (BAD, CANNOT)
     other = {"other": seen.others["other"] + 2.0 * refused[:, None]}
     assert outcome(judged(dataclasses.replace(seen, others=other), r), "refused, by measure") == (BAD, CARE)
+    rewritten = {"other": np.where(refused[:, None] & (np.arange(4) > 0), np.nan, other["other"])}
+    again = judged(dataclasses.replace(seen, others=rewritten), r)
+    assert outcome(again, "refused, by measure") == (BAD, CARE)  # it is their originals that are looked at
     twice = {"one": other["other"], "two": other["other"]}
     checks = judged(dataclasses.replace(seen, others=twice), r).checks
     assert next(c.text for c in checks if c.name == "refused, by measure").endswith(" SD apart in one")
