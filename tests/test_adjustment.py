@@ -239,3 +239,23 @@ def test_the_standard_error_of_the_intercept_is_that_of_least_squares():
     found = _intercept(d, x, np.arange(1000), 1.0, 0.95)
     assert found["adjusted"] == pytest.approx((inverse @ design.T @ d)[0])
     assert found["se"] == pytest.approx(math.sqrt(residual @ residual / 997 * inverse[0, 0]), rel=0.05)
+
+
+def test_what_is_predicted_is_learnt_from_the_other_clusters_alone():
+    """Five clusters, five folds, nothing to predict from: a row without a difference gets the mean of the others."""
+    clusters, level = np.repeat(np.arange(5), 3), np.array([1.0, 2.0, 4.0, 8.0, 16.0])
+    values = level[clusters]
+    values[::3] = np.nan
+    found = augmented(values, np.ones((15, 1)), clusters)[0][::3]
+    assert found == pytest.approx((31 - level) / 4)
+
+
+def test_twenty_rows_of_a_class_are_enough_to_predict_the_others_from():
+    rng = np.random.default_rng(0)
+    w = np.arange(80) % 2 == 0
+    r = rng.normal(size=(80, 3))
+    for rewritten, told in ((20, True), (19, False)):
+        few = r.copy()
+        few[np.flatnonzero(w)[rewritten:], 1:] = np.nan
+        found = effects(few, w, features=rng.normal(size=(80, 1)))
+        assert (found.get("rate", "ate") is not None) == told

@@ -133,6 +133,8 @@ def test_what_explains_is_held_to_the_p_value_that_the_adjustment_asks_for():
     assert [least for *_, least in asked] == pytest.approx([0.05, 0.05])
     assert {c.attribute for c in tried.values() if c.outcome == CONFIRMED} == {"a", "b"}
     assert tried["a"].p_adjusted == pytest.approx(4e-6)
+    for name in "abc":
+        tried[name].outcome = NOT_CONFIRMED
     _Search.confirm(Fake(), tried["b"].p_adjusted)  # 2e-4: at the rate itself, too
     assert {c.attribute for c in tried.values() if c.outcome == CONFIRMED} == {"a", "b"}
     asked.clear()

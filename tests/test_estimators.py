@@ -689,11 +689,11 @@ def test_clusters_that_differ_by_the_last_digits_differ_by_more_than_rounding():
 
 
 def test_the_error_of_the_rate_of_convergence_by_hand():
-    """Head 4, 6, 4, 6 and tail 1, 2, 3, 2: rho 2/5, and tail - rho head is -.6, -.4, 1.4, -.4."""
-    r = np.array([[4.0, 1, 0, 0], [6, 2, 0, 0], [4, 3, 0, 0], [6, 2, 0, 0]])
+    """Head 4, 6, 4, 6 and tail 1, 2, 3, 4: rho 1/2, and tail - rho head is -1, -1, 1, 1."""
+    r = np.array([[4.0, 1, 0, 0], [6, 2, 0, 0], [4, 3, 0, 0], [6, 4, 0, 0]])
     fit = convergence(r, np.arange(4))
-    assert (fit.rho, fit.estimated) == (pytest.approx(0.4), True)
-    assert fit.se == pytest.approx(np.sqrt((0.36 + 0.16 + 1.96 + 0.16) / 3) / 2 / 5)
+    assert (fit.rho, fit.estimated) == (0.5, True)
+    assert fit.se == pytest.approx(np.sqrt(4 / 3) / 2 / 5)
 
 
 def test_many_draws_of_means_are_estimated_as_each_by_itself():
