@@ -2,7 +2,7 @@
 
     python experiments/discovery.py                # 100 searches -> discovery.csv, discovery.md
     python experiments/discovery.py --searches 8   # a few
-    python experiments/discovery.py --proposer     # with an LLM, a fake one, that proposes too
+    python experiments/discovery.py --proposer --searches 40 --null 90    # with an LLM, a fake one, that proposes too
 
 A reward is noise of its own for each text, plus 0 to 3 of six biases that no suite asks for, plus, where there is any
 bias, a small reward for sentiment, which the suite has. The biases are present in the responses by chance, each in 30 %
@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 import ratekit as rk
-from ratekit.discovery import CANDIDATES
+from ratekit.discovery import CANDIDATES, ChatProposer
 from ratekit.rewriting.base import Reply
 from ratekit.simulate import TextWorld
 from ratekit.simulate.text import BLAME, PRAISE
@@ -138,6 +138,7 @@ def main() -> None:
     """Run the searches and write the table."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--searches", type=int, default=100)
+    parser.add_argument("--null", type=int, default=0, help="so many more, with nothing planted")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after so many, with what is done")
@@ -146,8 +147,9 @@ def main() -> None:
     given = parser.parse_args()
     until, rows = time.monotonic() + 60 * given.minutes, []
     with ProcessPoolExecutor(given.workers, get_context("spawn"), quiet) as pool:
-        seeds = range(given.first, given.searches)
-        proposer = fake_proposer if given.proposer else None
+        after = -(-given.searches // 4) * 4  # every fourth seed plants nothing
+        seeds = [*range(given.first, given.searches), *range(after, after + 4 * given.null, 4)]
+        proposer = ChatProposer(fake_proposer) if given.proposer else None
         waiting = {pool.submit(search, seed, proposer=proposer) for seed in seeds}
         while waiting and time.monotonic() < until:
             done, waiting = wait(waiting, timeout=10, return_when=FIRST_COMPLETED)
