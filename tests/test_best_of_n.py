@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 import ratekit as rk
-from ratekit.best_of_n import _effect, _growth, _pressed, _Spread, best_of, tilted
+from ratekit.best_of_n import _effect, _growth, _pressed, _regime, _Spread, best_of, tilted
 
 
 def by_brute_force(a, r, n):
@@ -79,6 +79,13 @@ def test_growth_is_away_from_zero_and_at_the_level_of_all_tests():
     assert _growth(old, fell, 0.95, 1).value == pytest.approx(2.5)
     assert _growth(fell, old, 0.95, 1).value == pytest.approx(-2.5)
     assert _growth(fell + 9, 0 * fell + 9, 0.95, 1).value == pytest.approx(2.5)
+
+
+def test_a_regime_is_of_the_largest_selection_that_both_models_have():
+    rng = np.random.default_rng(0)
+    chosen = {(m, "length", n): rng.normal(2.0, 0.1, 40) for m in ("old", "new") for n in (2, 4)}
+    chosen |= {("old", "length", 8): chosen["old", "length", 4], ("new", "tone", 8): chosen["new", "length", 4]}
+    assert _regime("length", ["length"], chosen, "old", "new", 100, 0.1, 0.95).n == 4
 
 
 def test_each_reward_model_stands_beside_its_own_effect():
@@ -257,5 +264,9 @@ def test_what_cannot_be_had_is_said():
     assert "best of 8: no two prompts have 8 responses" in found.left_out
     assert set(found.table["best_of"]) == {2, 4}
     assert "best of 8" in repr(found)
+    lost = policy(0, prompts=5, m=4)
+    lost.loc[0, "reward/before"] = None
+    few = rk.reach(an_audit(), lost, sizes=[4]).table.set_index(["reward_model", "attribute"])["n_prompts"]
+    assert (few["before", "length"], few["mitigated", "length"]) == (4, 5)
     two = rk.reach(an_audit(), policy(0, prompts=2, m=4), sizes=[4, 5])
     assert list(two.left_out) == ["best of 5: no two prompts have 5 responses"]

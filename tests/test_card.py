@@ -60,6 +60,17 @@ def test_a_fair_model_is_indifferent_to_what_no_suite_names():
     assert rk.cards.Card(rk.Audit.of(rows)).table["fair"].tolist() == ["no effect"]
 
 
+def test_a_p_value_of_five_percent_and_an_end_at_zero_show_nothing(rows, monkeypatch, tmp_path):
+    card = drawn(rows, {"rm": pays(len_zero, 1.0, "n")}, ["bold"])
+    for p, finding in ((0.05, "not shown"), (0.0499, "raises")):
+        card.audit.verdicts[0].estimate.update(p_value=p, estimate=1.0, estimate_sd=1.0)
+        assert rk.cards.Card(card.audit).table["finding"].tolist() == [finding]
+    row = {"attribute": "bold", "reward_model": "rm", "effect": 1.0, "ci_high": 2.0, "df": 50.0, "verdict": "trust"}
+    monkeypatch.setattr("ratekit.cards._read", lambda path: {"suite": 1, "table": [row]})
+    for row["ci_low"], shown in ((0.0, False), (0.01, True)):
+        assert leaderboard([tmp_path]).loc[0, "shown"] == shown
+
+
 def test_what_was_planted_is_found_and_nothing_else(rows):
     card = drawn(rows, {"hedges": pays(SUITE["hedging"].attribute.measure, 1.0), "none": pays(len_zero, 1.0, "n")})
     table = card.table.set_index(["reward_model", "attribute"])

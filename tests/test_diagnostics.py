@@ -12,7 +12,7 @@ from scipy import stats
 import ratekit as rk
 from ratekit.diagnostics.contrasts import _equal, _Pair
 from ratekit.estimators import Rows, effects, pooled_sd, row_values
-from ratekit.measures import faults
+from ratekit.measures import MEASURES, faults
 from ratekit.resampling import confidence_sequence
 from ratekit.simulate import Imperfections, NumericWorld, RuleReward, TextWorld
 
@@ -75,6 +75,10 @@ def test_drift_dose_and_compliance_are_the_plain_means_of_the_texts():
     assert checks.loc[("compliance", "treated, rewrite 1"), "value"] == pytest.approx(share)
     d = n[~w, 3] - n[~w, 1]
     assert checks.loc[("drift", "untreated"), "p_value"] == pytest.approx(stats.ttest_1samp(d, 0).pvalue)
+    texts = zip(ds["response"], ds["rewrites"], strict=True)
+    grade = np.array([MEASURES["readability"]([r, *more]) for r, more in texts])
+    moved = checks.loc[("balance", "treated, readability"), "value"]
+    assert moved == pytest.approx((grade[w, 2] - grade[w, 1]).mean())
 
 
 def test_a_perfect_rewriter_is_trusted_and_each_fault_is_found():
@@ -578,6 +582,8 @@ def test_the_dose_is_the_mean_change_of_both_classes():
     s = np.where(ds["treated"], 1, -1)
     d = s * (n[:, 2] - n[:, 1])
     table = rk.dose_response(ds, bins=2)
+    assert rk.dose_response(ds, bins=1)["n"].tolist() == [40, 40]
+    assert "rho" not in set(rk.diagnose(ds)["check"])  # there is no third rewrite
     row = table.iloc[0]
     assert (row["dose"], row["dose_low"], row["dose_high"]) == pytest.approx((d.mean(), d.min(), d.max()))
     assert row["effect"] == pytest.approx(0.3 * d.mean())
@@ -663,6 +669,7 @@ def test_warranted_words_are_held_against_the_level():
         row = rk.warranted(ds, level=level).iloc[0]
         assert row["p_value"] == pytest.approx(0.0625, abs=0.005)
         assert row["words"].startswith(said)
+        assert list(row.index[6:10]) == ["skew_high", "p_value", "p_adjusted", "miscalibration"]
         assert row["skew_low"] == (0.0 if level == 0.95 else pytest.approx(0.0593, abs=1e-4))  # t: 0.042 at 95 %
 
 

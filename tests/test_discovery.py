@@ -144,8 +144,10 @@ def test_what_explains_is_held_to_the_p_value_that_the_adjustment_asks_for():
     assert asked == []
 
 
-@pytest.mark.parametrize(("moved", "p"), [(1.0, 2 / 2**6), (0.0, 1.0), (1e-17, 1.0)])
-def test_an_effect_that_is_the_same_in_every_row_is_tested_by_its_sign(moved, p):
+@pytest.mark.parametrize(
+    ("base", "moved", "p"), [(0.1, 1.0, 2 / 2**6), (0.1, 0.0, 1.0), (0.1, 1e-17, 1.0), (0.0, 0.0, 1.0)]
+)
+def test_an_effect_that_is_the_same_in_every_row_is_tested_by_its_sign(base, moved, p):
     """Of 6 prompts: all 6 moved alike by chance alone in 2 of 2^6; a move that is rounding is none."""
     rows = pd.DataFrame({
         "prompt_id": list("abcdef"), "prompt": "q", "attribute": "x", "treated": [True, False] * 3, "response": "1",
@@ -154,7 +156,7 @@ def test_an_effect_that_is_the_same_in_every_row_is_tested_by_its_sign(moved, p)
     c = SimpleNamespace(rows=rk.as_dataset(rows), attribute=SimpleNamespace(name="x"), why="")
 
     def reward(prompts, responses):
-        return [0.1 + moved * float(text) for text in responses]
+        return [base + moved * float(text) for text in responses]
 
     ((_, _, found),) = _Search._estimated(SimpleNamespace(reward=reward, name="rm"), [c])
     assert found == pytest.approx(p)

@@ -14,7 +14,7 @@ from conftest import ROOT
 
 import ratekit as rk
 from ratekit.estimators import effects
-from ratekit.gates import LEVEL, SMALL, TOO_BIG, UNTOLD, _needed, _sd_of, _Seen, outcome_of
+from ratekit.gates import LEVEL, SMALL, TOO_BIG, UNTOLD, _needed, _sd_of, _Seen, _what_would_tell, outcome_of
 from ratekit.simulate import NumericWorld
 
 
@@ -186,6 +186,12 @@ def test_a_baseline_of_other_rows_is_refused_in_a_line(change, message):
     with pytest.raises(rk.InputError, match=message) as e:
         rk.gate(rows, {"length": 0.1}, against=change(rows))
     assert "\n" not in str(e.value)
+
+
+def test_a_number_of_rows_beyond_a_thousand_million_is_not_named():
+    seen = _Seen(0.2, 0.0, 0.4, 100, 100)
+    assert "about 1,000,000,000 would tell" in _what_would_tell(seen, 1e9)
+    assert "no number of rows is sure to tell" in _what_would_tell(seen, 1e9 + 1)
 
 
 def test_the_sd_of_a_baseline_is_that_of_the_same_group():

@@ -607,6 +607,8 @@ def test_a_bootstrap_of_clusters_begins_at_twelve(clusters, wild):
     assert (e.se == plain.se) == wild
     values = row_values(sample.rewards, sample.treated, codes, "rate")
     assert ((e.ci_low, e.ci_high, e.p_value) == wild_interval(*values, 2000, 0)) == wild
+    kept = resampling.resampled(found, sample.rewards, sample.treated, codes, "bootstrap", 200, 0, 0.95)
+    assert any("has no wild bootstrap" in left.why for left in kept.left_out) == wild
 
 
 @pytest.mark.parametrize(("first", "used"), [(40, "poisson"), (41, "multinomial")])

@@ -227,6 +227,8 @@ def test_the_place_has_an_effect_of_its_own_and_the_reward_is_free_of_it(server,
     fair = PairwiseLLMJudge(canned("tie"), references, name="f")
     assert rk.position(rk.score(ds, fair, name="f", progress=False)).set_index("reward_model").estimate["f"] == 0
     with pytest.raises(InputError, match="no reward has both orders"):
+        rk.position(ds.remove_columns("reward/p/shown_second"))
+    with pytest.raises(InputError, match="no reward has both orders"):
         rk.position(rk.score(ds.remove_columns([c for c in ds.column_names if "reward/" in c]), words, name="w"))
 
 

@@ -11,8 +11,8 @@ import pytest
 from scipy import stats
 
 import ratekit as rk
-from ratekit.conclusions import Verdict, conclusions, level_of, sentence, smallest_effect
-from ratekit.diagnostics.evidence import Evidence, shared_words
+from ratekit.conclusions import Verdict, beside, conclusions, level_of, sentence, smallest_effect
+from ratekit.diagnostics.evidence import Evidence, _moves, evidence, shared_words
 from ratekit.diagnostics.verdicts import RULES, _balance, _drift, _Priced, _unlike, verdict_of
 from ratekit.estimators import effects, pooled_sd
 from ratekit.intervals import Interval, mean_interval, outside, ratio_interval, share_interval
@@ -141,6 +141,42 @@ def test_a_judge_that_would_say_something_else_is_not_relied_on(mass, word):
     some = np.full(r.shape, mass)
     some[0] = np.nan
     assert judged(seen, r, {"answer_mass": some}).word == word
+
+
+def test_how_a_judge_was_read_is_taken_from_the_columns_beside_its_rewards():
+    rows = [
+        {"prompt_id": str(i), "prompt": "q", "attribute": "length", "treated": i % 2 == 0, "response": f"one {i}",
+         "rewrites": ["c d e", "f g", "h i j"], "reward/rm": [1.0 + i % 5, 2, 3, 4],
+         "reward/rm/answer_mass": [0.05] * 4} for i in range(40)
+    ]  # fmt: skip
+    (found,) = rk.verdicts(pd.DataFrame(rows))
+    assert outcome(found, "answers") == (BAD, CANNOT)
+
+
+def test_the_evidence_is_as_deep_as_the_longest_chain():
+    rows = pd.DataFrame({"prompt_id": ["a", "b"], "prompt": "q", "attribute": "x", "treated": [True, False],
+                         "response": "one", "rewrites": [["two", "three"], ["four"]]})  # fmt: skip
+    assert [seen.depth for seen in evidence(rk.as_dataset(rows))] == [2]
+
+
+def test_a_rewrite_that_the_measure_cannot_tell_from_its_source_repeats_it():
+    texts = [["x.", "x"], ["x.", "x"], ["x.", "x"]]
+    assert _moves(texts, np.array([[1.0, 2.0], [1.0, 2.0], [np.nan, 2.0]])) == {("x.", "x")}
+    assert _moves(texts[:1], np.array([[np.nan, 2.0]])) == set()
+    assert _moves(texts[:1], np.array([[2.0, 2.0]])) == set()
+
+
+def test_what_stands_beside_an_estimate_answers_the_same_question():
+    rows = [{"estimator": e, "estimand": m} for e, m in (("rate", "ate"), ("rate", "att"), ("naive", "ate"))]
+    assert beside(rows, rows[1]) == {}
+    assert beside(rows, rows[0]) == {"naive": rows[2]}
+
+
+def test_a_direction_is_said_where_the_interval_leaves_0_out():
+    row = {"estimator": "rate", "estimand": "ate", "estimate": 0.5, "se": 0.1, "n_clusters": 50, "reward_sd": 1.0}
+    for low, high, said in ((0.1, 0.9, "raises"), (-0.9, -0.1, "lowers"), (-0.1, 0.9, "")):
+        seen = {**row, "ci_low": low, "ci_high": high}
+        assert Verdict("x", "rm", TRUST, seen, "", (), {}).direction == said
 
 
 def test_a_share_that_varies_from_text_to_text_has_an_interval():
@@ -580,6 +616,8 @@ def test_content_is_what_a_rewrite_shares_with_its_source():
     answer = "As a chatbot I am designed to help people with any question they may have about products."
     assert shared_words(source, answer) < 0.4
     assert math.isnan(shared_words(source, None))
+    assert shared_words("good lid", "lid good") == 1.0  # of short texts the words, or the letters where those are more
+    assert shared_words("walking", "walked") == pytest.approx(2 * 4 / 13)
 
 
 def test_a_rewriter_that_answers_or_repeats_is_not_trusted():

@@ -74,7 +74,7 @@ def evidence(
         name = str(group.labels[ATTRIBUTE])
         mine = [texts[i] for i in group.rows]
         own = measure_of(name, measures, ds)
-        depth = max(map(len, mine), default=1) - 1
+        depth = max(map(len, mine)) - 1
         said = [statuses[i] for i in group.rows]
         values = np.empty((len(mine), 0)) if own is None else measured(own, mine, name)
         moves = _moves(mine, values)

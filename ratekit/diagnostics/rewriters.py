@@ -182,9 +182,8 @@ def _parts(r: Floats, group: Group, estimator: str, unit: str) -> dict[str, _Par
     values = how.values(r[used][:, : max(passes) + 1], w, codes) / sd
     found = {}
     for estimand, part in Rows(w, codes, n_codes).parts(values, 0.0, how.classes).items():
-        if estimand in how.estimands and not (estimand == "ate" and (w.all() or not w.any())):
-            of = {"ate": codes, "att": codes[w], "atu": codes[~w]}[estimand]
-            found[estimand] = _Part(part.value, part.scores, part.df, of, of_sd, df_sd)
+        of = {"ate": codes, "att": codes[w], "atu": codes[~w]}[estimand]
+        found[estimand] = _Part(part.value, part.scores, part.df, of, of_sd, df_sd)
     return found
 
 

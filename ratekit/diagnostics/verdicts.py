@@ -193,9 +193,9 @@ def verdict_of(
     reason = "; ".join(why) or "every check is shown fine"
     if row:
         row = {**row, "level": level_of(row), "smallest": smallest_effect(row)}
-        if priced is not None and any(c.name == "balance" and c.word != TRUST for c in checks):
-            measure, part = priced[0].largest()
-            row |= {"explained_by": measure, "explained": part} if row["estimate"] and not priced[0].unpriced else {}
+        counts = [c for c in checks if c.name == "balance" and c.word != TRUST and c.low == c.low]  # NaN: nothing tells
+        if priced is not None and counts and row["estimate"]:
+            row |= dict(zip(("explained_by", "explained"), priced[0].largest(), strict=True))
     labels = {k: v for k, v in seen.labels.items() if k != ATTRIBUTE}
     attribute = str(seen.labels[ATTRIBUTE])
     return Verdict(attribute, model, word, row, reason, tuple(checks), labels, beside(rows, row) if row else {})
