@@ -138,7 +138,7 @@ def function(signature: str, reference: Callable[..., Any], *cases: tuple[Any, .
 def one_number(answer: Any, expected: str = "A number was expected; this is") -> float:
     """The answer as a number; raises `Unfit`, with what it is instead."""
     value = answer.item() if getattr(answer, "ndim", None) == 0 else answer
-    if not isinstance(value, (numbers.Real, Decimal)) or isinstance(value, bool):
+    if not isinstance(value, (numbers.Real, Decimal)) or isinstance(value, bool) or np.ma.is_masked(answer):
         typed = " Leave out the quotation marks." if isinstance(value, str) and isinstance(_typed(value), float) else ""
         raise Unfit(f"{expected} {described(answer)}.{typed}")
     try:
