@@ -123,7 +123,8 @@ KINDS = [
     None, True, np.bool_(False), "", "87.27", "<b>x</b>" * 100, b"x", float("nan"), float("inf"), 10**400, 1j, [],
     [1, 2, 3], (1,), {}, {"a": 1}, np.arange(3.0), np.zeros((2, 2)), pd.Series([1.0]), pd.DataFrame({"a": [1]}), len,
     lambda: 1, int, object(), Odd(), Blank(), Shaped(), Decimal("NaN"), Decimal("sNaN"), pd.NA, pd.NaT, range(3),
-    np.array("x"), np.datetime64("2020"), np.array(None), np.ma.masked, (x for x in []), Exception("a\nb"), "\ud800", exit,
+    np.array("x"), np.datetime64("2020"), np.array(None), np.ma.masked, (x for x in []), Exception("a\nb"), "\ud800",
+    exit,
 ]  # fmt: skip
 
 
