@@ -524,11 +524,15 @@ def _dose(own: tuple[Floats, str] | None, r: Floats, group: Group, e: Effect, le
 
 def _one_large_cluster(labels: Mapping[str, Any], found: Effects) -> list[str]:
     """A note where one cluster holds so much that the interval is a wide one."""
-    largest = max((e.largest_cluster for e in found if e.n_clusters > 5), default=0.0)
-    if largest <= LARGE_CLUSTER:
+    worst = max((e for e in found if e.n_clusters > 5), key=lambda e: e.largest_cluster, default=None)
+    if worst is None or worst.largest_cluster <= LARGE_CLUSTER:
         return []
+    of = {"att": "treated rows", "atu": "untreated rows", "ate": "rows"}[worst.estimand]
+    of = "rows of a class" if ESTIMATORS[worst.estimator].classes else of
     where = " / ".join(map(str, labels.values()))
-    return [f"one prompt holds {largest:.0%} of the rows ({where}), so the intervals have few degrees of freedom"]
+    return [
+        f"one prompt holds {worst.largest_cluster:.0%} of the {of} ({where}), so intervals have few degrees of freedom"
+    ]
 
 
 def _gathered(left_out: Mapping[str, list[LeftOut]], depth: int) -> list[str]:

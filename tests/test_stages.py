@@ -558,3 +558,17 @@ def test_the_texts_of_many_rows_are_never_in_memory_all_at_once(tmp_path):
     table, most = peak(rk.estimate, ds)
     assert table["dose_unit"].eq("words").all()
     assert most < 6e6  # the texts are 15.6 MB
+
+
+def test_a_prompt_that_holds_much_is_named_with_what_it_holds_it_of():
+    rng = np.random.default_rng(0)
+
+    def notes(ids, treated):
+        frame = pd.DataFrame({"prompt_id": ids, "attribute": "x", "treated": treated,
+                              "reward/rm": rng.normal(size=(20, 3)).tolist()})  # fmt: skip
+        return " ".join(rk.estimate(frame).attrs["notes"])
+
+    half = ["p"] * 10 + [str(i) for i in range(10)]
+    assert "one prompt holds 50% of the" in notes(half, [True, False] * 10)
+    assert "one prompt holds 100% of the rows of a class (x / rm)" in notes(range(20), [True] + [False] * 19)
+    assert "one prompt" not in notes(range(20), [True, False] * 10)
