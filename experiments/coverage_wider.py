@@ -133,8 +133,8 @@ def held(table: pd.DataFrame) -> list[str]:
     if (read["coverage"] < BAR[0])[read["world"] == HEAVY].any():
         said.append(
             "- Rewards of Student's t(3) have no fourth moment, so that their sample SD has no finite error: the "
-            "effect in SDs, the more the larger it is, is then missed more often than in 5 %, and more rows do not mend "
-            "it. In reward units it is not."
+            "larger the effect in SDs the more often it is missed, and more rows do not mend it. In reward units it is "
+            "not."
         )
     rmse = table[table["world"] == DEEP].pivot(index="about", columns="estimator", values="rmse")
     ratio = rmse[RECOMMENDED] / rmse[["rate", "rate_extrapolated"]].min(axis=1)

@@ -567,9 +567,9 @@ def in_sds(value: float, arm: float, of_sd: Tail, together: float, p: float) -> 
     `together` their correlation. Each end is where the variance that goes with both errors' ends puts it (MOVER: Zou
     and Donner 2008, Statistics in Medicine 27:1693). The SD of heavy-tailed rewards comes out too small more often than
     too large, and its SE with it: with Student's t(3), 150 rows and a true effect of a third of an SD an interval of
-    equal arms lies wholly beyond the truth in 12 % of draws, where 2.5 % is meant, and this one in 4 %. Rewards as heavy
-    as that have no fourth moment, and their SD no finite error: the larger the effect the more often it is missed,
-    whatever the number of rows (experiments/coverage_wider.md).
+    equal arms lies wholly beyond the truth in 12 % of draws, where 2.5 % is meant, and this one in 4 %. Rewards as
+    heavy as that have no fourth moment, and their SD no finite error: the larger the effect the more often it is
+    missed, whatever the number of rows (experiments/coverage_wider.md).
     """
     low, high = (float(np.sqrt(max(arm**2 + b**2 + 2 * together * arm * b, 0.0))) for b in of_sd.reach(p))
     return value - low, value + high
