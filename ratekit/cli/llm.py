@@ -93,17 +93,16 @@ def _option(f: Any, kind: Any) -> Any:
         about = "A text file with the rewriting prompt: {phrase}, {response} and perhaps {prompt}."
     numbers = [k for k in get_args(kind) if k in (int, float)]
     if numbers and type(None) in get_args(kind) and f.name in {s.name for s in fields(Sampling)}:  # none leaves it out
-        read = functools.partial(_number_or_none, numbers[0])
-        return typer.Option(flag, help=about, rich_help_panel=PANEL, parser=read, metavar="NUMBER|none")
+
+        def number_or_none(value: Any) -> Any:
+            text = str(value)
+            try:
+                return None if text.lower() == "none" else numbers[0](text)
+            except ValueError:
+                raise typer.BadParameter(f"{text!r} is neither a number nor `none`") from None
+
+        return typer.Option(flag, help=about, rich_help_panel=PANEL, parser=number_or_none, metavar="NUMBER|none")
     return typer.Option(flag, help=about, rich_help_panel=PANEL)
-
-
-def _number_or_none(kind: Any, value: Any) -> Any:
-    text = str(value)
-    try:
-        return None if text.lower() == "none" else kind(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is neither a number nor `none`") from None
 
 
 def _name(f: Any) -> str:

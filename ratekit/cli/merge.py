@@ -123,7 +123,7 @@ def audit(
     from ratekit.merging.auditing import audit as audited
     from ratekit.plots.merges import merges, panels
 
-    if barrier_points is not None and pairs is None:
+    if barrier_points and pairs is None:
         raise InputError(f"--barrier-points {barrier_points}: the loss is that of preference pairs; give --pairs")
     table = audited(
         model, data, method or ["linear"], attribute, base=base, pairs=pairs, out=out, estimator=estimator,
