@@ -161,7 +161,7 @@ def report(table: pd.DataFrame) -> str:
         "between. `truth`: the effect on the expected score over 20,000 other responses. `covers`: how often the 95 % "
         "interval holds it.",
         "",
-        "| judge | repeats | estimate | truth | mean of the draws | covers | above 0 | requests | texts without a score |",
+        "| judge | repeats | estimate | truth | mean of the draws | covers | above 0 | requests | no score |",
         "|---|---:|---|---:|---:|---:|---:|---:|---:|",
     ]
     for _, r in table.iterrows():

@@ -256,21 +256,27 @@ def check_count(where: object, n: int) -> None:
         raise InputError(f"{where} holds {n:,} tensors, more than the {MOST:,} that are taken for a model")
 
 
-def check_folder(folder: Path) -> None:
-    """Raise InputError for a model folder that cannot be read in bounded time and memory; links are followed.
+def check_folder(name: str | Path) -> None:
+    """Raise InputError for a model folder that cannot be read in bounded time and memory, or reads what is not its own.
 
-    What is no ordinary file, small files that are large, a config that asks for lists without end, weights whose
-    headers are none, and shards that hold other tensors than their index says.
+    A name that is no folder here is a hub's, and nothing is said of it.
+
+    What is no ordinary file, small files that are large or links out of the folder (weights may be: nothing of another
+    file's text can come out of them), a config that asks for lists without end, weights whose headers are none, and
+    shards that hold other tensors than their index says.
     """
     from safetensors import SafetensorError, safe_open
 
-    held: dict[str, list[str]] = {}
+    folder, held = Path(name).expanduser(), dict[str, list[str]]()
+    if not folder.is_dir():
+        return
     for path in sorted(folder.iterdir()):
         if path.name not in (*BESIDE, INDEX) and path.suffix != ".safetensors":
             continue
-        if not path.is_file():
-            raise InputError(f"{path} is no ordinary file")
-        if path.suffix != ".safetensors" and path.stat().st_size > SMALL:
+        if path.suffix == ".safetensors":
+            if not path.is_file():
+                raise InputError(f"{path} is no ordinary file")
+        elif file_in(folder, path.name) and path.stat().st_size > SMALL:
             raise InputError(f"{path} has {path.stat().st_size:,} bytes, more than the {SMALL:,} that are read of it")
         if path.suffix == ".safetensors":
             try:

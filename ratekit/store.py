@@ -31,11 +31,12 @@ import json
 import logging
 import os
 import re
+import stat
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ratekit.errors import InputError, WorkError
 
@@ -46,7 +47,9 @@ except ImportError:  # no such locks on Windows: one process per store there
 
 log = logging.getLogger("ratekit")
 
+NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 RESERVE = 8 * 2**20  # bytes set aside, so that what is under way when the disk fills up can still be kept
+LONGEST = 1 << 26  # bytes of a line; what stands behind a longer one in its file is not read
 SYNC_EVERY = 2.0  # seconds between two fsyncs
 _CHECK, _KEY = b'{"check": "', b'", "key": "'  # a checksum of 16 digits stands between them
 _KEY_AT = len(_CHECK) + 16
@@ -123,7 +126,7 @@ class Store:
         """Give a name to a shard whose writer was killed between its first line and that."""
         with contextlib.suppress(OSError):
             for nameless in self.folder.glob(f".{self.what}-*"):
-                if nameless.suffix:
+                if nameless.suffix or not ordinary(nameless):
                     continue  # of a file that was being replaced
                 with nameless.open("rb") as f:
                     if try_lock(f.fileno()):
@@ -145,7 +148,7 @@ class Store:
             if reader is None:
                 reader = self._readers[shard] = self._shards[shard].open("rb")
             reader.seek(offset)
-            line = reader.readline()
+            line = reader.readline(LONGEST)
         except OSError:
             return None
         record = next(pieces(line), (0, None))[1]
@@ -162,7 +165,7 @@ class Store:
         for number, path in enumerate(self._shards):
             with path.open("rb") as f:
                 start = 0
-                for line in f:
+                for line in _bounded(f):
                     for offset, record in pieces(line):
                         place = number << 40 | start + offset
                         if record and self._index.get(short(record["key"])) == place and not self.fault(record):
@@ -173,7 +176,7 @@ class Store:
         """The first record of each shard."""
         for path in self._shards:
             with contextlib.suppress(OSError), path.open("rb") as f:
-                record = next(pieces(f.readline()), (0, None))[1]
+                record = next(pieces(f.readline(LONGEST)), (0, None))[1]
                 if record and not self.fault(record):
                     yield record
 
@@ -197,6 +200,9 @@ class Store:
                 for path in sorted(self.folder.glob("*" + self.suffix)):
                     if path.name not in self._known:
                         self._known.add(path.name)
+                        if not ordinary(path):
+                            log.warning("%s is %s", path, NOT_READ)
+                            continue
                         self._shards.append(path)
                         self._growing[len(self._shards) - 1] = 0
         except OSError as e:
@@ -212,8 +218,13 @@ class Store:
                 finished = try_lock(f.fileno())
                 if os.fstat(f.fileno()).st_size > start:
                     f.seek(start)
-                    for line in f:
-                        if line.endswith(b"\n"):
+                    for line in _bounded(f):
+                        if len(line) == LONGEST:
+                            log.warning(
+                                "%s holds a line of more than %d MiB; no more of it is read", path, LONGEST >> 20
+                            )
+                            finished = True
+                        elif line.endswith(b"\n"):
                             self._take_in(line, shard, start)
                             start += len(line)
                         elif finished and any(record for _, record in pieces(line)):  # all but its newline
@@ -324,7 +335,7 @@ class Store:
         if fcntl is None:
             return True
         if self._claims is None:
-            self._claims = os.open(self.folder / ".claims", os.O_RDWR | os.O_CREAT, 0o644)
+            self._claims = os.open(self.folder / ".claims", os.O_RDWR | os.O_CREAT | NO_LINK, 0o644)
         try:
             fcntl.lockf(self._claims, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _offset(key))
         except (BlockingIOError, PermissionError):
@@ -404,10 +415,31 @@ def pieces(line: bytes) -> Iterator[tuple[int, dict[str, Any] | None]]:
         yield start, parsed(line[start:end])
 
 
+NOT_READ = "no ordinary file but a link, a pipe or a device, and is not read"
+
+
+def ordinary(shard: Path) -> bool:
+    """Whether it is a file that lies in its folder, and no link, pipe or device."""
+    return stat.S_ISREG(shard.lstat().st_mode)
+
+
+def shards_in(folder: str | Path, suffix: str) -> list[Path]:
+    """The ordinary files of that suffix in a folder, in the order in which they count."""
+    return [path for path in sorted(Path(folder).glob("*" + suffix)) if ordinary(path)]
+
+
+def _bounded(f: BinaryIO) -> Iterator[bytes]:
+    """The lines of a file; the last is cut at LONGEST bytes where it is longer."""
+    while line := f.readline(LONGEST):
+        yield line
+        if len(line) == LONGEST:
+            return
+
+
 def lines(shard: Path) -> Iterator[tuple[int, bytes, dict[str, Any] | None]]:
     """What stands in a shard: line numbers, the bytes, and the record; None for one that is none."""
     with shard.open("rb") as f:
-        for number, line in enumerate(f, 1):
+        for number, line in enumerate(_bounded(f), 1):
             found = list(pieces(line))
             ends = [*(start for start, _ in found[1:]), len(line)]
             for (start, record), end in zip(found, ends, strict=True):
@@ -478,7 +510,7 @@ def _sync_folder(folder: Path) -> None:
 
 def _set_aside(path: Path, size: int) -> None:
     """Make a file of `size` bytes that are really there. Raises OSError where they are not."""
-    file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | NO_LINK, 0o644)
     try:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file, 0, size)

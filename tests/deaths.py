@@ -145,7 +145,7 @@ def called(name: str, places: Places, out: Path) -> int:
     """The exit code of a command, which says nothing."""
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         places["out"] = out
-        return main(COMMANDS[name].format_map(places).split())
+        return main([part.format_map(places) for part in COMMANDS[name].split()])
 
 
 def left(out: Path) -> dict[str, object]:

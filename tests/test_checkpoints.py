@@ -336,3 +336,33 @@ def test_a_merge_that_could_not_be_loaded_is_refused_before_it_is_made(made, fol
             rk.merging.save_state(wrong, tmp_path / "y", like=made["a"])
         assert not (tmp_path / "y").exists()
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("name", ["chat_template.jinja", "config.json", "tokenizer_config.json"])
+def test_no_text_of_a_file_outside_its_folder_is_read_by_a_reward_or_a_rewriter(name, tmp_path):
+    """A template that is a link to a secret would be shown by check-reward, and sent along by a rewriter."""
+    from ratekit.rewriting.local import LocalChat
+    from ratekit.scoring import make_reward
+
+    tiny.save(tmp_path / "m", "qwen2", seed=1)
+    (tmp_path / "secret.txt").write_text("CANARY")
+    (tmp_path / "m" / name).unlink(missing_ok=True)
+    (tmp_path / "m" / name).symlink_to("../secret.txt")
+    for read in (
+        lambda: make_reward(str(tmp_path / "m")),
+        lambda: LocalChat(str(tmp_path / "m")).tokenizer,
+        lambda: make_reward(f"served:http://127.0.0.1:9/classify,m,{tmp_path / 'm'}")._template,
+    ):
+        with pytest.raises(InputError, match="is a link out of its folder"):
+            read()
+
+
+def test_weights_may_be_links_and_a_rewriter_needs_all_of_its_own(tmp_path):
+    from ratekit.rewriting.local import LocalChat
+
+    tiny.save(tmp_path / "m", "qwen2", seed=1)
+    (tmp_path / "m" / "model.safetensors").rename(tmp_path / "w.safetensors")
+    (tmp_path / "m" / "model.safetensors").symlink_to("../w.safetensors")
+    checkpoints.check_folder(tmp_path / "m")
+    with pytest.raises(InputError, match=r"holds no lm_head\.weight, as a Qwen2ForCausalLM has: it would be random"):
+        _ = LocalChat(str(tmp_path / "m"))._loaded

@@ -12,7 +12,7 @@ QUICK = {
     "table": ("fifo.jsonl", "terabyte.csv", "deep.json", "no-foot.parquet"),
     "saved dataset": ("rows fifo", "files above"),
     "model": ("weights: length of 2^63", "weights: offsets overlapping", "config: labels many", "template: macro",
-              "index above"),
+              "index above", "tokenizer_config.json: link out", "template: nested"),
     "run": ("record deep", "effects terabyte"), "card": ("card fifo",), "cache": ("line deep",), "file": ("fifo",),
 }  # fmt: skip
 

@@ -341,6 +341,32 @@ def test_intervals_of_a_rounding_judge_cover(repeats):
     assert 0.935 < covered / draws < 0.965
 
 
+def test_the_truth_of_the_experiment_is_the_mean_of_what_its_judge_says(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "experiments")
+    monkeypatch.syspath_prepend(ROOT / "tests" / "servers")
+    import chat_server
+    import judge_server
+    import judges
+
+    texts = ["Fine: fine, fine. " + "A word more. " * k for k in (0, 5, 25)] + ["Bad."]
+    pairs = [(texts[1], texts[0]), (texts[0], texts[2])]
+    draws = 1000
+    monkeypatch.setitem(chat_server.CONFIG, "seed", 0)
+    for name, value in judges.SCORES.items():
+        monkeypatch.setitem(chat_server.CONFIG, name, value)
+    said = [[float(judge_server.judged(f"<response>\n{t}\n</response>")) for _ in range(draws)] for t in texts]
+    error = np.mean(said, axis=1) - judges.expected_score(None, texts)
+    assert np.all(np.abs(error) < 4 * np.std(said, axis=1) / draws**0.5 + 1e-9)
+    for name, value in judges.PAIRS.items():
+        monkeypatch.setitem(chat_server.CONFIG, name, value)
+    counts = {"A": 1.0, "tie": 0.5, "B": 0.0}
+    for one, two in pairs:
+        asked = f"<response_a>\n{one}\n</response_a>\n<response_b>\n{two}\n</response_b>"
+        won = np.array([counts[judge_server.judged(asked)] for _ in range(draws)])
+        margin = judges.worth(None, [one]) - judges.worth(None, [two]) + judges.PAIRS["position"]
+        assert abs(won.mean() - judges.won(margin)[0]) < 4 * won.std() / draws**0.5
+
+
 # --- runs that end before they are done ------------------------------------------------------------------
 
 

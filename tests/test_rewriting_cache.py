@@ -12,9 +12,10 @@ from rewriting_support import labelled
 
 import ratekit as rk
 from ratekit.cli import main
+from ratekit.errors import WorkError
 from ratekit.rewriting import archive
 from ratekit.rewriting.base import Reply
-from ratekit.rewriting.cache import Cache, key_of
+from ratekit.rewriting.cache import Cache, key_of, record_of
 from ratekit.store import lines
 
 LENGTH = rk.ATTRIBUTES["length"]
@@ -279,3 +280,30 @@ def test_no_cache_there_is_one_line(tmp_path, capsys):
     assert "no cache at" in capsys.readouterr().err
     assert main(["cache", "export", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
     assert "is empty" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no such files here")
+def test_a_cache_from_a_stranger_leads_nowhere_and_ends(tmp_path, caplog):
+    about = {"model": "m", "params": "", "template": "", "attribute": "length", "phrase": "longer", "messages": []}
+    reply = record_of(**about, text="A text.", finish_reason="stop", usage={})
+    folder = tmp_path / "cache"
+    with Cache(folder) as cache:
+        cache.put("a" * 32, reply)
+    (tmp_path / "secret").write_text('{"key": "' + "b" * 32 + '", "text": "CANARY"}\n')
+    os.mkfifo(folder / "z1.jsonl")
+    (folder / "z2.jsonl").symlink_to("/dev/zero")
+    (folder / "z3.jsonl").symlink_to("../secret")
+    with (folder / "z4.jsonl").open("wb") as f:
+        f.truncate(1 << 40)
+    (folder / ".reserve").unlink(missing_ok=True)
+    (folder / ".reserve").symlink_to("../secret")
+    reader = Cache(folder)
+    assert [record["text"] for record in reader.records()] == ["A text."]
+    assert reader.get("b" * 32) is None
+    assert "z4.jsonl holds a line of more than 64 MiB" in caplog.text
+    assert archive.faults(folder)[0] == 2
+    assert [line.split(":")[0].rpartition("/")[2] for line in archive.faults(folder)[1]] == [
+        "z1.jsonl", "z2.jsonl", "z3.jsonl", "z4.jsonl, line 1"]  # fmt: skip
+    with pytest.raises(WorkError):
+        reader.put("c" * 32, reply)
+    assert (tmp_path / "secret").stat().st_size < 100

@@ -19,7 +19,7 @@ from ratekit.redaction import redact
 from ratekit.rewriting.base import OK, STOP, ending
 from ratekit.rewriting.cache import Cache, fault_of_record, key_of, spent_on
 from ratekit.sources.public import SOURCES
-from ratekit.store import is_written_to, lines
+from ratekit.store import NOT_READ, is_written_to, lines, ordinary, shards_in
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,6 +57,9 @@ def faults(folder: str | Path) -> tuple[int, list[str]]:
     Cache(folder)  # mends a torn last line
     n, found = 0, []
     for shard in sorted(Path(folder).glob("*.jsonl")):
+        if not ordinary(shard):
+            found.append(f"{shard}: {NOT_READ}")
+            continue
         for number, _, record in lines(shard):
             n += 1
             fault = "damaged (its checksum does not fit), torn or no record" if record is None else _fault(record)
@@ -201,14 +204,14 @@ def _meant(record: dict[str, Any] | None, template: str | None, model: str | Non
 
 def count(folder: str | Path, template: str | None = None, model: str | None = None) -> int:
     """How many lines `remove` would delete."""
-    counts = Counter(_meant(r, template, model) for s in sorted(Path(folder).glob("*.jsonl")) for _, _, r in lines(s))
+    counts = Counter(_meant(r, template, model) for s in shards_in(folder, ".jsonl") for _, _, r in lines(s))
     return counts[True]
 
 
 def remove(folder: str | Path, template: str | None = None, model: str | None = None) -> int:
     """Delete the replies to a template, of a model, or all of them. Raises InputError while a process writes here."""
     folder = Path(folder)
-    shards = sorted(folder.glob("*.jsonl"))
+    shards = shards_in(folder, ".jsonl")
     busy = [shard for shard in shards if is_written_to(shard)]
     if busy:
         raise InputError(f"a process is writing to {busy[0]}; wait for it or stop it first")

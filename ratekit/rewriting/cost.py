@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ratekit.checkpoints import check_folder
 from ratekit.errors import InputError
 from ratekit.schema import Conversation
 
@@ -233,6 +234,7 @@ def _local_tokenizer(model: str) -> Any:
     try:
         from transformers import AutoTokenizer
 
+        check_folder(model)
         return AutoTokenizer.from_pretrained(model, local_files_only=True)
     except Exception:  # not here, or no tokenizer: then it is an estimate, and says so
         return None

@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ratekit.checkpoints import check_template
+from ratekit.checkpoints import check_folder, check_template
 from ratekit.errors import InputError, WorkError, shorten
 from ratekit.rewriting.base import Reply
 from ratekit.rewriting.slots import fits, generate
@@ -87,6 +87,7 @@ class LocalChat:
         """The model's tokenizer, padding on the left. Raises InputError."""
         from transformers import AutoTokenizer
 
+        check_folder(self.model)
         try:
             tokenizer = AutoTokenizer.from_pretrained(self.model)
         except Exception as e:  # transformers raises many kinds; all mean that there is no model to ask
@@ -108,14 +109,21 @@ class LocalChat:
         spread = self.device is None and torch.cuda.device_count() > 1 and not distributed
         device = None if spread else self._device(distributed)
         try:
-            model: Any = AutoModelForCausalLM.from_pretrained(
+            model: Any
+            model, report = AutoModelForCausalLM.from_pretrained(
                 self.model,
                 use_safetensors=True,
+                output_loading_info=True,
                 dtype=self.dtype or ("float32" if device == "cpu" else "auto"),
                 device_map="auto" if spread else None,
             )
         except Exception as e:
             raise InputError(f"the model {self.model!r} cannot be loaded: {shorten(e, 160)}") from None
+        if lacking := sorted(report["missing_keys"]):
+            raise InputError(
+                f"the model {self.model!r} holds no {lacking[0]}, as a {type(model).__name__} has: it would be random, "
+                "and so would be the rewrites; is it a chat model?"
+            )
         return (model if spread else model.to(device)).eval()
 
     def _device(self, distributed: bool) -> str:
@@ -158,8 +166,12 @@ class LocalChat:
                 ) from None
 
     def _encode(self, conversation: Conversation) -> list[int]:
-        text = self.tokenizer.apply_chat_template(conversation, add_generation_prompt=True, tokenize=False)
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        tokenizer = self.tokenizer
+        try:
+            text = tokenizer.apply_chat_template(conversation, add_generation_prompt=True, tokenize=False)
+        except Exception as e:  # jinja and templates raise many kinds; every text is asked about in the same form
+            raise InputError(f"the chat template of {self.model!r} refuses the question ({shorten(e, 160)})") from None
+        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _refilled(
         self, order: list[int], ids: list[list[int]], longest: int, size: int

@@ -53,8 +53,7 @@ def config_and_tokenizer(name: str, revision: str | None, trust: bool) -> tuple[
     """Raises InputError where either is not to be had."""
     from transformers import AutoConfig, AutoTokenizer
 
-    if Path(name).expanduser().is_dir():
-        check_folder(Path(name).expanduser())
+    check_folder(name)
     try:
         config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=trust)
         return config, AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=trust)

@@ -29,7 +29,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
-from ratekit.checkpoints import check_template
+from ratekit.checkpoints import check_folder, check_template
 from ratekit.errors import InputError, WorkError, shorten
 from ratekit.redaction import redact
 from ratekit.schema import Conversation, as_conversation, prompt_text
@@ -306,6 +306,7 @@ class ServedReward:
     def _template(self) -> Any:
         from transformers import AutoTokenizer
 
+        check_folder(str(self.tokenizer))
         try:
             tokenizer = AutoTokenizer.from_pretrained(self.tokenizer)
         except Exception as e:  # transformers raises many kinds

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from ratekit import files
 from ratekit.scoring.base import SCORED, DetailedReward, Scores
-from ratekit.store import Store, lines
+from ratekit.store import Store, lines, shards_in
 
 log = logging.getLogger("ratekit")
 
@@ -134,7 +134,7 @@ class ScoreStore:
 
 def fingerprints_in(folder: str | Path) -> list[dict[str, str]]:
     """The models whose scores are in a folder, each by its fingerprint."""
-    blocks = (block for shard in sorted(Path(folder).glob("*.scores")) for _, _, block in lines(shard))
+    blocks = (block for shard in shards_in(folder, ".scores") for _, _, block in lines(shard))
     found = {tuple(block[n] for n in FINGERPRINT) for block in blocks if block is not None and _is_block(block)}
     return [dict(zip(FINGERPRINT, one, strict=True)) for one in sorted(found)]
 
