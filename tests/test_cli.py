@@ -205,6 +205,10 @@ def test_every_command_is_said_in_60_characters_and_has_two_examples_whose_optio
         assert 10 < len(about) < 60, (name, about)
         examples = (command.epilog or "").splitlines()
         assert len(examples) >= 2, name
+        for parameter in command.params:
+            assert "[default" not in str(getattr(parameter, "help", "")) or parameter.default in (None, ()), (
+                parameter.name
+            )
         options = {option for parameter in command.params for option in getattr(parameter, "opts", ())}
         for example in examples:
             assert example.startswith(f"ratekit {name.removesuffix(' models')}"), example

@@ -71,20 +71,16 @@ AttributeNames = Annotated[
     list[str] | None,
     typer.Option("--attribute", "-a", help="What is varied: see `ratekit attributes`, or FILE.py:NAME (repeatable)."),
 ]
+REWRITERS = "rules, replay, replay:PATH, openai:MODEL, batch:MODEL, hf:MODEL or FILE.py:NAME"
 RewriterSpec = Annotated[
     str | None,
-    typer.Option(
-        "--rewriter",
-        help="rules, replay, replay:PATH, openai:MODEL, batch:MODEL, hf:MODEL or FILE.py:NAME. "
-        "[default: replay if the data carry rewrites, else rules]",
-    ),
+    typer.Option("--rewriter", help=f"{REWRITERS}. [default: replay if the data carry rewrites, else rules]"),
 ]
 RewriterSpecs = Annotated[
     list[str] | None,
     typer.Option(
         "--rewriter",
-        help="rules, replay, replay:PATH, openai:MODEL, batch:MODEL, hf:MODEL or FILE.py:NAME; several rewrite every "
-        "row each. [default: replay if the data carry rewrites, else rules]",
+        help=f"{REWRITERS}; several rewrite every row each. [default: replay if the data carry rewrites, else rules]",
     ),
 ]
 Depth = Annotated[

@@ -95,7 +95,7 @@ def card(
     column: given.Column = None,
     duplicates: given.Duplicates = None,
     turn: given.Turn = None,
-    rewriter: given.RewriterSpec = "rules",
+    rewriter: Annotated[str, typer.Option("--rewriter", help=f"{given.REWRITERS}.")] = "rules",
     depth: given.Depth = None,
     n: given.N = None,
     two_phase: given.TwoPhase = None,
