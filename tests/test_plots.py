@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import re
+import warnings
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -638,6 +639,16 @@ def test_a_figure_too_small_for_its_labels_says_what_it_takes():
     _, ax = plt.subplots(figsize=(3.3, 1.2))
     with pytest.warns(UserWarning, match=r"it takes 3\.\d x ([2-9]|\d\d)[.\d]* inches"):
         plots.effects(effects_of(NAMES["120"]), ax=ax)
+    for name in ("dose_response", "sweep"):
+        _, ax = plt.subplots(figsize=(3.3, 1.2))
+        with pytest.warns(UserWarning, match="too small for its labels") as said:
+            FIGURES[name](RUNS, ax)
+        size = [float(inches) for inches in re.findall(r"[\d.]+", str(said[0].message).partition("takes ")[2])]
+        figure, ax = plt.subplots(figsize=size)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            FIGURES[name](RUNS, ax)
+        assert outside(figure) == []
     _, ax = plt.subplots(figsize=(3, 6))
     with pytest.warns(UserWarning, match="too small for its numbers"):
         plots.heatmap(effects_of([f"m{i}" for i in range(20)], [f"a{i}" for i in range(20)]), ax=ax)

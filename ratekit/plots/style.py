@@ -369,12 +369,27 @@ def finish(ax: Axes) -> Axes:
         _lettered(ax, size)
         missing = _missing(ax)
     if max(missing) > 0:
-        width, height = ax.get_figure(root=True).get_size_inches() + missing  # type: ignore[union-attr]
+        width, height = _enough(ax, missing)
         warnings.warn(
             f"the figure is too small for its labels; it takes {math.ceil(10 * width) / 10:g} x "
             f"{math.ceil(10 * height) / 10:g} inches", stacklevel=3,
         )  # fmt: skip
     return ax
+
+
+def _enough(ax: Axes, missing: Any) -> Any:
+    """The inches of a figure in which these labels fit: what is added moves the labels, so it is tried."""
+    figure: Any = ax.get_figure(root=True)
+    given = np.array(figure.get_size_inches())
+    enough = given + missing
+    for _ in range(5):
+        figure.set_size_inches(np.ceil(10 * enough) / 10, forward=False)
+        more = _missing(ax)
+        if max(more) <= 0:
+            break
+        enough = np.ceil(10 * enough) / 10 + more
+    figure.set_size_inches(given, forward=False)
+    return enough
 
 
 def _lettered(ax: Axes, size: float) -> None:
