@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -78,6 +78,7 @@ EXPLAINED, NOT_TRIED = "explained", "not tried"
 SCREEN = 0.2  # p-value up to which a candidate stays
 MOVED = 100  # rows in which it is looked whether one candidate's rewrites move another's measure
 PAIRS, WORDS = 8, 4  # pairs that a proposer is shown; words and pairs of words that are tried in a round
+COUNTED = 10_000  # proposals beyond those taken that are counted, of a proposer that does not end
 
 
 class Pair(NamedTuple):
@@ -164,8 +165,13 @@ class Discovery:
         return [str(name) for name in of.sort_values("effect_sd", key=abs, ascending=False)["name"]]
 
     def __repr__(self) -> str:
-        counts = Counter(self.tried["outcome"])
-        head = f"{len(self.tried)} tried, " + ", ".join(f"{n} {what}" for what, n in counts.items())
+        left = self.tried["outcome"] == NOT_TRIED
+        counts = Counter(self.tried["outcome"][~left])
+        head = ", ".join([f"{(~left).sum()} tried", *(f"{n} {what}" for what, n in counts.items())])
+        if left.any():
+            why = Counter(self.tried["why"][left]).most_common(3)
+            head += f"; {left.sum()} not tried: " + ", ".join(f"{reason} ({n})" for reason, n in why)
+            head += ", ..." * (self.tried["why"][left].nunique() > 3)
         shown = self.tried[self.tried["outcome"].isin((CONFIRMED, EXPLAINED))]
         columns = ["name", "source", "effect_sd", "ci_low_sd", "ci_high_sd", "p_adjusted", "outcome", "why"]
         return head + ("\n" + as_text(table_of(shown[columns])) if len(shown) else "")
@@ -425,29 +431,36 @@ class _Search:
         for _, high, low in sorted(gaps, key=lambda g: -g[0])[:PAIRS]:
             pairs.append(Pair(self.asked[high], self.texts[high], self.texts[low]))
         try:
-            given = list(proposer(pairs, list(self.tried)))
-        except (InputError, WorkError) as e:
-            log.warning("discover, round %d: %s", number, e)
-            self._refuse("(proposer)", number, str(e))
+            said = proposer(pairs, list(self.tried))
+            if isinstance(said, str | bytes | Mapping) or not isinstance(said, Iterable):
+                raise WorkError(f"the proposer gave no list of proposals: {shorten(visible(repr(said)), 80)}")
+            given = list(islice(said, most + COUNTED))
+        except Exception as e:  # whatever it was, what was found without it stands
+            why = str(e) if isinstance(e, InputError | WorkError) else f"the proposer failed: {e!r}"
+            why = " ".join(visible(why).split())
+            log.warning("discover, round %d: %s", number, why)
+            self._refuse("(proposer)", number, why)
             return
         if len(given) > most:
-            self._refuse(f"({len(given) - most} more proposals)", number, f"at most {most} are taken in a round")
-        new: set[str] = set()
+            over = f"at least {COUNTED:,}" if len(given) == most + COUNTED else len(given) - most
+            self._refuse(f"({over} more proposals)", number, f"at most {most} are taken in a round")
+        known = {name: _meant(c.attribute) for name, c in self.tried.items()}
         for proposal in given[:most]:
             attribute, why = _attribute(proposal)
             if attribute is None:
                 self._refuse(shorten(visible(str(proposal)), 60), number, why)
-            elif attribute.name in self.tried or attribute.name in new:
-                self._refuse(attribute.name, number, "proposed before")
-            elif attribute.name in CANDIDATES:
-                ruled = CANDIDATES[attribute.name]
-                new.add(attribute.name)
-                yield _Candidate(ruled.attribute, _by_rule(ruled.rule), "proposer", number)
-            elif self.rewriter is None:
-                self._refuse(attribute.name, number, "no rule rewrites it; give a rewriter")
+                continue
+            name, meant = attribute.name, _meant(attribute)
+            same = name if name in known else next((n for n, of in known.items() if of == meant), None)
+            ruled = CANDIDATES.get(name)
+            if same is not None:
+                self._refuse(name, number, "proposed before" + f" as {same}" * (same != name))
+            elif ruled is None and self.rewriter is None:
+                self._refuse(name, number, "no rule rewrites it; give a rewriter")
             else:
-                new.add(attribute.name)
-                yield _Candidate(attribute, self.rewriter, "proposer", number)
+                known[name] = meant
+                rewriter = _by_rule(ruled.rule) if ruled else self.rewriter
+                yield _Candidate(ruled.attribute if ruled else attribute, rewriter, "proposer", number)
 
     def _refuse(self, name: str, number: int, why: str) -> None:
         nothing = Attribute(name, "", "")
@@ -670,6 +683,19 @@ def _labelled(attribute: Attribute) -> Attribute:
 _PHRASE = re.compile(r"[^\W_](?:[\w ,.'’\"%!?&/-]{0,118}[\w.'’\"%!?])?")
 
 
+_NO_OPPOSITE = {"none", "n a", "na", "nil", "null", "nothing", "no opposite", "not applicable", "unknown", "undefined"}
+
+
+def _words(phrase: str) -> str:
+    """A phrase without its punctuation and case."""
+    return " ".join(re.findall(r"\w+", phrase.casefold()))
+
+
+def _meant(attribute: Attribute) -> frozenset[str]:
+    """Both phrases of an attribute, whichever comes first."""
+    return frozenset((_words(attribute.treated), _words(attribute.untreated)))
+
+
 def _attribute(proposal: Any) -> tuple[Attribute | None, str]:
     """A proposal as an attribute; None, and why, for what is none. Nothing of it is ever run."""
     if isinstance(proposal, Attribute):
@@ -685,6 +711,6 @@ def _attribute(proposal: Any) -> tuple[Attribute | None, str]:
     name, treated, untreated = (" ".join(str(p).split()) for p in parts)
     if not all(_PHRASE.fullmatch(p) for p in (name, treated, untreated)):
         return None, "not two plain phrases of up to 120 characters"
-    if treated.casefold() == untreated.casefold():
-        return None, "no opposite: the two phrases are one"
+    if len(_meant(Attribute(name, treated, untreated))) < 2 or _words(untreated) in _NO_OPPOSITE:
+        return None, "no opposite: the two phrases are one, or the second says that there is none"
     return Attribute(name.lower(), treated, untreated), ""

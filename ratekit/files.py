@@ -647,6 +647,8 @@ def replace_file(path: str | Path, write: Callable[[Path], object]) -> Path:
     ------
     WorkError
         The disk is full, or the place cannot be written. The old file stays as it was.
+    InputError
+        A device or a pipe, which a file would take the place of.
 
     Notes
     -----
@@ -661,6 +663,7 @@ def replace_file(path: str | Path, write: Callable[[Path], object]) -> Path:
     ('whole', ['a.txt'])
     """
     path = Path(path)
+    _refuse_device(path)
     new = path.with_name(f".{path.name[:100]}.{os.getpid()}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -816,7 +819,8 @@ def check_place(path: str | Path) -> None:
     Raises
     ------
     InputError
-        Something above it is a file, a name is too long or none, or its folder cannot be written.
+        It is a device or a pipe, something above it is a file, a name is too long or none, or its folder cannot be
+        written.
     WorkError
         The disk is full.
 
@@ -829,6 +833,7 @@ def check_place(path: str | Path) -> None:
     ratekit.errors.InputError: nothing can be written at /dev/null/demo: /dev/null is not a folder
     """
     path, whole = Path(path), Path(path).absolute()
+    _refuse_device(path)
     there = next(p for p in (whole, *whole.parents) if os.path.lexists(p))
     if there == whole and not whole.is_dir():
         there = whole.parent
@@ -847,6 +852,13 @@ def check_place(path: str | Path) -> None:
             raise WorkError(f"nothing can be written at {path}: {e.strerror}") from None
         said = e.strerror if isinstance(e, OSError) and e.strerror else str(e)
         raise InputError(f"nothing can be written at {shorten(path)}: {said}") from None
+
+
+def _refuse_device(path: Path) -> None:
+    """Raise InputError for a device, a pipe, or a link to what a process has open, such as /dev/stdout."""
+    leads_to = os.readlink(path) if path.is_symlink() else ""
+    if leads_to.startswith("/proc/") or (path.exists() and not path.is_file() and not path.is_dir()):
+        raise InputError(f"nothing can be written at {path}: it is a device or a pipe; give the name of a file")
 
 
 def file_name(name: str) -> str:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import ROOT
 from scipy import stats
 
 import ratekit as rk
 from ratekit.best_of_n import _effect, _growth, _pressed, _regime, _Spread, best_of, tilted
+
+sys.path.insert(0, str(ROOT / "experiments"))
+from gate_reach import REWARDS, an_audit, brute_force, policy, reached, regimes  # experiments/gate_reach.py
 
 
 def by_brute_force(a, r, n):
@@ -127,76 +132,7 @@ def test_pressure_moves_the_mean_from_that_of_all_responses():
     assert found["kl"] == pytest.approx(tilted(a, r, prompts, math.log(2) - 1 / 2) - 37 / 8)
 
 
-# --- three regimes -------------------------------------------------------------------------------------------
-# Length is rewarded before. After, it is not on the texts that were audited, which have 20 to 40 words; the policy
-# writes 30 to 90. What differs: nothing else is rewarded; flattery is; beyond 45 words length is fined.
-
-
-def n_words(text):
-    return len(text.split())
-
-
-def n_flattery(text):
-    return text.count("thoughtful")
-
-
-REWARDS = {
-    "before": lambda t: 0.1 * n_words(t) + n_noise(t),
-    "mitigated": lambda t: n_noise(t),
-    "substituted": lambda t: 1.0 * n_flattery(t) + n_noise(t),
-    "overcorrected": lambda t: -0.08 * max(n_words(t) - 45, 0) + n_noise(t),
-}
-
-
-def n_noise(text):
-    return float(text.rsplit("~", 1)[1]) if "~" in text else 0.0
-
-
-def scored(frame):
-    texts = frame["response"]
-    chains = frame["rewrites"] if "rewrites" in frame else [[] for _ in texts]
-    for name, reward in REWARDS.items():
-        frame[f"reward/{name}"] = [[reward(t) for t in [x, *c]] for x, c in zip(texts, chains, strict=True)]
-    return frame
-
-
-def an_audit(n=60):
-    rng = np.random.default_rng(5)
-    rows = []
-    for i in range(n):
-        z = f"~{rng.normal():.6f}"
-        long, short = (" ".join(["word"] * k) + z for k in (40, 20))
-        chain = [long, short, long] if i % 2 else [short, long, short]
-        rows.append({"prompt_id": str(i), "prompt": str(i), "attribute": "length", "treated": bool(i % 2),
-                     "response": chain[0], "rewrites": chain[1:]})  # fmt: skip
-    return scored(pd.DataFrame(rows))
-
-
-def policy(seed, prompts=150, m=16):
-    rng = np.random.default_rng(seed)
-    rows = []
-    for p in range(prompts):
-        for _ in range(m):
-            flattery, length = int(rng.integers(0, 4)), int(rng.integers(30, 91))
-            words = ["word"] * (length - flattery) + ["thoughtful"] * flattery
-            rows.append({"prompt_id": str(p), "response": " ".join(words) + f"~{rng.normal():.6f}"})
-    return scored(pd.DataFrame(rows))
-
-
-SLOW = ("sentiment", "readability", "faults")  # to measure
-
-
-def len_0(texts):
-    return [0.0] * len(texts)
-
-
-def regimes(seed, audit, mitigations=("mitigated", "substituted", "overcorrected")):
-    samples = policy(seed)
-    measures = {"flattery": lambda texts: [float(n_flattery(t)) for t in texts], **dict.fromkeys(SLOW, len_0)}
-    return {
-        after: rk.reach(audit, samples, before="before", after=after, measures=measures, sizes=[8]).regimes[0]
-        for after in mitigations
-    }
+# --- three regimes: experiments/gate_reach.py ---------------------------------------------------------------
 
 
 def test_one_audit_and_three_regimes():
@@ -231,14 +167,13 @@ def test_few_prompts_cannot_tell():
 
 @pytest.mark.slow
 def test_the_intervals_cover_and_are_of_standard_deviations():
-    """60 draws of 60 prompts: the 95 % interval of a shift in SDs holds the one of 5,000 prompts."""
-    audit = an_audit()
-    true = rk.reach(audit, policy(10_000, prompts=2000, m=8), before="before", after="mitigated", sizes=[4])
-    true = true.table.query("attribute == 'length' and reward_model == 'before'")["shift"].iloc[0]
+    """60 draws of 60 prompts: the 95 % interval of a shift in SDs holds what 10,000 prompts give by brute force."""
+    audit = rk.Audit.of(an_audit())
+    true = brute_force(10_000, 4)["before"]["length"]
     held = 0
     for seed in range(60):
-        row = rk.reach(audit, policy(seed, prompts=60, m=8), before="before", after="mitigated", sizes=[4]).table
-        row = row.query("attribute == 'length' and reward_model == 'before'").iloc[0]
+        row = reached(policy(seed, prompts=60, m=8), audit, "mitigated", 4).table
+        row = row.query("attribute == 'length' and reward_model == 'before' and pressure == 'best-of-n'").iloc[0]
         held += row["ci_low"] <= true <= row["ci_high"]
     assert held >= 52  # 57 expected; P(< 52) is under 1 % at 95 %
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -390,6 +391,19 @@ def test_such_a_place_is_said_in_one_line(capsys, tmp_path):
     assert (code, out) == (2, "")
     assert err.startswith("ratekit: nothing can be written at")
     assert len(err.splitlines()) == 1
+
+
+def test_a_device_or_a_pipe_is_never_replaced_by_a_file(tmp_path):
+    from ratekit.files import check_place, replace_file
+
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "out").symlink_to("/proc/self/fd/1")
+    for place in ("pipe", "out"):
+        for write in (check_place, lambda path: replace_file(path, lambda new: new.write_text("x"))):
+            with pytest.raises(rk.InputError, match="a device or a pipe"):
+                write(tmp_path / place)
+    assert (tmp_path / "pipe").is_fifo()
+    assert (tmp_path / "out").is_symlink()
 
 
 def test_a_place_that_can_be_made_is_left_as_it_was(tmp_path):

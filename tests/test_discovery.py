@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from itertools import islice
 from types import SimpleNamespace
 
 import numpy as np
@@ -205,7 +206,9 @@ JUNK = [
     (("rhyme", "in rhyme", "without rhymes"), "no rule rewrites it"),
     ({"name": "rhyme", "treated": "in rhyme"}, "no opposite"),
     ("rhyme", "no opposite"),
-    (("rhyme", "in rhyme", "In rhyme"), "no opposite"),
+    (("rhyme", "in rhyme", "In rhyme!"), "no opposite"),
+    (("rhyme", "in rhyme", "N/A"), "no opposite"),
+    (("rhyme", "in rhyme", "none."), "no opposite"),
     (("x", "import os; os.system('true')", "b"), "not two plain phrases"),
     (("x", "{response}", "b"), "not two plain phrases"),
     (("x", "a" * 500, "b"), "not two plain phrases"),
@@ -214,21 +217,60 @@ JUNK = [
 ]
 
 
+def proposed(proposer, most=20, rewriter=None, tried=()):
+    """The names that are taken of what is proposed, and what is refused of it: (name, why)."""
+    refused = []
+    known = {name: SimpleNamespace(attribute=rk.Attribute(name, *phrases)) for name, *phrases in tried}
+    half = SimpleNamespace(
+        residual=np.array([0.0, 1.0]), codes=np.array([0, 0]), asked=["?", "?"], texts=["low", "high"], tried=known,
+        rewriter=rewriter, _refuse=lambda name, number, why: refused.append((name, why)),
+    )  # fmt: skip
+    return [c.attribute.name for c in _Search.proposals(half, proposer, 1, most)], refused
+
+
 def test_what_is_no_proposal_is_listed_and_never_tried():
-    _, listed = proposals([proposal for proposal, _ in JUNK], per_round=len(JUNK), n_screen=8)
-    assert set(listed["outcome"]) == {"not tried"}
-    for said, (_, why) in zip(listed["why"], JUNK, strict=True):
+    taken, refused = proposed(lambda pairs, tried: [proposal for proposal, _ in JUNK])
+    assert taken == []
+    for (_, said), (_, why) in zip(refused, JUNK, strict=True):
         assert why in said
-    assert listed["p_value"].isna().all()
 
 
-@pytest.mark.slow
-def test_repetition_and_five_hundred_proposals():
-    same = ("final-question", "a", "b")
-    found, listed = proposals([same, same] + [(f"thing {i}", "in rhyme", "in prose") for i in range(498)])
-    assert "final-question" in found.confirmed
-    assert listed.loc["(498 more proposals)", "outcome"] == "not tried"
-    assert "proposed before" in set(listed["why"])
+def test_a_proposer_that_repeats_itself_is_taken_once():
+    same = [("final-question", "a", "b")] * 2
+    again = [("verse", "In rhyme.", "without rhymes"), ("prose", "without rhymes", "in rhyme"), ("new", "odd", "even")]
+    taken, refused = proposed(
+        lambda pairs, tried: [*same, *again], rewriter=id, tried=[("rhyme", "in rhyme", "without rhymes")]
+    )
+    assert taken == ["final-question", "new"]
+    assert refused == [
+        ("final-question", "proposed before"),
+        *((n, "proposed before as rhyme") for n in ("verse", "prose")),
+    ]
+
+
+def test_five_hundred_proposals_and_more_than_can_be_counted():
+    def endless(pairs, tried):
+        k = 0
+        while k := k + 1:
+            yield (f"thing {k}", f"more of {k}", f"less of {k}")
+
+    taken, refused = proposed(lambda pairs, tried: list(islice(endless(pairs, tried), 500)), 16, id)
+    assert taken == [f"thing {k}" for k in range(1, 17)]
+    assert refused == [("(484 more proposals)", "at most 16 are taken in a round")]
+    assert proposed(endless, 16, id)[1][0][0] == "(at least 10,000 more proposals)"
+
+
+@pytest.mark.parametrize("said", [None, "rhyme", {"name": "rhyme"}, 7, RuntimeError("it fell\nover"), KeyError("x")])
+def test_a_proposer_that_fails_is_one_line(said):
+    def proposer(pairs, tried):
+        if isinstance(said, Exception):
+            raise said
+        return said
+
+    taken, [(name, why)] = proposed(proposer)
+    assert (taken, name) == ([], "(proposer)")
+    assert "\n" not in why
+    assert ("it fell" in why or "KeyError" in why) if isinstance(said, Exception) else "no list of proposals" in why
 
 
 def test_a_proposal_without_a_rule_is_rewritten_by_the_rewriter():

@@ -13,9 +13,11 @@ import pytest
 from conftest import ROOT
 
 import ratekit as rk
-from ratekit.estimators import effects
-from ratekit.gates import LEVEL, SMALL, TOO_BIG, UNTOLD, _needed, _sd_of, _Seen, _what_would_tell, outcome_of
+from ratekit.gates import SMALL, TOO_BIG, UNTOLD, _needed, _sd_of, _Seen, _what_would_tell
 from ratekit.simulate import NumericWorld
+
+sys.path.insert(0, str(ROOT / "experiments"))
+import gate_reach as experiment  # experiments/gate_reach.py
 
 
 def scored(effect, n, seed=0, name="rm", **world):
@@ -27,40 +29,39 @@ def scored(effect, n, seed=0, name="rm", **world):
     })  # fmt: skip
 
 
-def sd_of(world):
-    """The SD of the originals' rewards within a class, in closed form; half of the rows have the effect's spread."""
-    z = world.z_weight**2 * (1 - world.confounding**2) / 4
-    return np.sqrt(world.content_sd**2 + z + (world.xi_weight * world.xi_sd) ** 2 + world.effect_sd**2 / 2)
-
-
-def passes_at_the_limit(draws, n, **world):
-    """Shares of audits, whose true effect in SDs is exactly the limit, that pass and that are called too big."""
-    world = NumericWorld(effect=0.3, **world)
-    limit = 0.3 / sd_of(world)
-    outcomes = []
-    for seed in range(draws):
-        drawn = world.sample(n, seed=seed, depth=2)
-        rate = effects(drawn.rewards, drawn.treated, drawn.clusters, LEVEL).get("rate", "ate")
-        outcomes.append(outcome_of(rate.ci_low_sd, rate.ci_high_sd, limit))
-    return outcomes.count(SMALL) / draws, outcomes.count(TOO_BIG) / draws
-
-
 def test_few_audits_pass_at_the_limit():
-    passed, failed = passes_at_the_limit(200, 100)
-    assert passed <= 0.06  # 0.025 expected, standard error 0.011
-    assert failed <= 0.06
+    shares = experiment.at_the_limit(200, 100)
+    assert shares[SMALL] <= 0.06  # 0.025 expected, standard error 0.011
+    assert shares[TOO_BIG] <= 0.06
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "world",
-    [{}, {"cluster_sizes": (1, 6)}, {"heavy_tails": True}, {"effect_sd": 1.0},
-     {"heavy_tails": True, "cluster_sizes": (1, 6)}],
-)  # fmt: skip
+@pytest.mark.parametrize("world", experiment.WORLDS)
 def test_at_most_five_in_a_hundred_audits_pass_at_the_limit(world):
-    passed, failed = passes_at_the_limit(1000, 150, **world)
-    assert passed <= 0.05
-    assert failed <= 0.05
+    shares = experiment.at_the_limit(1000, 150, **experiment.WORLDS[world])
+    assert shares[SMALL] <= 0.05
+    assert shares[TOO_BIG] <= 0.05
+    committed = pd.read_csv(ROOT / "experiments" / "gate_reach.csv").query("world == @world")
+    assert committed.set_index("what")["value"].to_dict() == pytest.approx(shares)
+
+
+def test_the_committed_table_keeps_its_bounds():
+    table = pd.read_csv(ROOT / "experiments" / "gate_reach.csv")
+    gate = table.query("part == 'gate' and what != 'cannot tell'")
+    assert len(gate) == 2 * len(experiment.WORLDS)
+    assert (gate["draws"] == 1000).all()
+    assert (gate["value"] <= 0.05).all()
+    regimes = table[table["part"] == "regime"]
+    named = regimes[regimes["world"] == regimes["what"]]
+    assert named["world"].tolist() == list(experiment.REGIMES)
+    assert (named["value"] >= 0.95 * named["draws"]).all()
+    assert (named["draws"] == 200).all()
+    assert (table.query("part == 'told'")["value"] >= 0.95 * 200).all()
+    wrong = regimes[(regimes["world"] != regimes["what"]) & (regimes["what"] != "cannot tell")]
+    assert wrong["value"].sum() == 0
+    shifts = table[table["part"] == "shift"].pivot_table(index="world", columns="what", values="value")
+    assert (shifts["mean"] - shifts["brute force"]).abs().max() < 0.02
+    assert shifts["held"].min() > 0.9
 
 
 @pytest.mark.parametrize("level", [0.95, 0.9, 0.99])
