@@ -100,14 +100,14 @@ def search(seed: int, prompts: int = 100, proposer: object = None) -> dict[str, 
     }  # fmt: skip
 
 
-def summary(table: pd.DataFrame, proposer: bool = False) -> str:
+def summary(table: pd.DataFrame, asked: str, proposer: bool = False) -> str:
     """The table's claims, as Markdown."""
     null = table[table["n_planted"] == 0]
     share = table["false"] / table["n_confirmed"].clip(lower=1)
     lines = [
         "# Discovery of planted biases" + (", with a proposer that is no help" if proposer else ""),
         "",
-        f"`python experiments/discovery.py{' --proposer' if proposer else ''}`, {len(table)} seeds: each search has "
+        f"`python experiments/discovery.py {asked}`: each search has "
         "three rounds, on 400 responses to 100 prompts; 40 rows screen a candidate and 200 that were not looked at "
         "before confirm it.",
         "",
@@ -161,8 +161,10 @@ def main() -> None:
     table = pd.DataFrame(rows).sort_values("seed")
     name = "discovery_proposer" if given.proposer else "discovery"
     table.drop(columns="seconds").to_csv(given.out / f"{name}.csv", index=False)
-    (given.out / f"{name}.md").write_text(summary(table, given.proposer), encoding="utf-8")
-    print(summary(table, given.proposer), f"{table['seconds'].sum():.0f} s")
+    asked = "--proposer " * given.proposer + f"--searches {given.searches}" + f" --null {given.null}" * bool(given.null)
+    text = summary(table, asked, given.proposer)
+    (given.out / f"{name}.md").write_text(text, encoding="utf-8")
+    print(text, f"{table['seconds'].sum():.0f} s")
 
 
 if __name__ == "__main__":
