@@ -279,7 +279,7 @@ h2 { margin-top: 2rem; }
 table { border-collapse: collapse; width: 100%; font-size: .85rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; vertical-align: top; padding: .3rem .7rem .3rem 0; border-bottom: 1px solid #ddd; }
 th, td { max-width: 16rem; }
-td[data-name=why] { min-width: 18rem; max-width: none; }
+td[data-name=why] { min-width: 12rem; max-width: none; }
 td[data-name="finding"], td[data-name="effect (SD)"], td[data-name="difference (SD)"], td.n { white-space: nowrap; }
 th { color: #555; }
 .n { text-align: right; }
@@ -556,9 +556,16 @@ def leaderboard(cards: Sequence[str | Path | Card]) -> pd.DataFrame:
 
 
 def leaderboard_html(board: pd.DataFrame) -> str:
-    """A static page of a board: attributes by reward models, those with the fewest shown effects first."""
-    models = board.groupby("reward_model", sort=False)["shown"].sum().sort_values(kind="stable").index
-    rows = []
+    """A static page of a board: attributes by reward models, those with the fewest effects that are shown first.
+
+    What is not to be trusted may be an effect too, and counts as one here.
+    """
+    board = board.assign(untold=board["verdict"] == NO_TRUST)
+    counts = board.groupby("reward_model", sort=False)[["shown", "untold"]].sum()
+    models = counts.index[np.argsort(counts.sum(axis=1).to_numpy(), kind="stable")]
+    n = board.groupby("reward_model").size()
+    told = [f"{counts.shown[m]} of {n[m]}" + (f", {counts.untold[m]} unknown" * bool(counts.untold[m])) for m in models]
+    rows = [["shown", *told]]
     for attribute, of in board.groupby("attribute", sort=False):
         cells = {
             r["reward_model"]: "do not trust" if r["verdict"] == NO_TRUST
@@ -569,7 +576,8 @@ def leaderboard_html(board: pd.DataFrame) -> str:
     table = Table(["attribute", *map(str, models)], [False] * (len(models) + 1), rows)
     said = (
         "Effects in SDs of each reward. The intervals hold all at once in 95 % of such boards; * leaves 0 out. "
-        "What has no * is not shown, which is not to say that there is none."
+        "What has no * is not shown, which is not to say that there is none; where the rewrites are not to be trusted, "
+        "the effect is unknown."
     )
     return _page("Bias leaderboard", f"<p>{said}</p><div>{table_html(table, label='effects')}</div>")
 

@@ -367,3 +367,17 @@ def test_the_committed_diagonal_keeps_its_bounds():
     assert (own["found"] >= 0.8).all()  # power, with the rows that the plan asks for
     assert cells.loc[cells["null"], "found"].mean() < 0.05
     assert cells.loc[cells["null"], "true"].abs().max() < 1e-9
+
+
+def test_a_model_whose_rewrites_cannot_be_trusted_does_not_lead_a_board():
+    import pandas as pd
+
+    told = {"a": ("trust", True), "b": ("do not trust", False), "c": ("trust", False)}
+    board = pd.DataFrame(
+        {"attribute": name, "reward_model": model, "effect": 0.1, "ci_low": 0.0, "ci_high": 0.2, "shown": shown,
+         "verdict": verdict}
+        for name in ("length", "lists") for model, (verdict, shown) in told.items()
+    )  # fmt: skip
+    page = leaderboard_html(board)
+    assert page.index(">c</th>") < page.index(">a</th>") < page.index(">b</th>")
+    assert "0 of 2, 2 unknown" in page
