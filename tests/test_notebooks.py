@@ -85,6 +85,34 @@ SOLVED = {
     },
     "10_audit_a_judge.ipynb": {"dose_in_words": "found.verdicts[0].estimate['dose']"},
 }
+# What the prose says of numbers, in the notebook's own names.
+CLAIMS = {
+    "02_confounding.ipynb": (
+        "naive > truth > 0", "share[True] > 0.6 > share[False]", "ate.set_index('estimator').ci_low['naive'] > 10",
+    ),
+    "03_one_rewrite_is_not_enough.ipynb": (
+        "ate.set_index('estimator').estimate['single_rewrite'] < 0",
+        "abs(ate.set_index('estimator').estimate['rate'] - 0.2) < 0.02",
+    ),
+    "04_rewriting_twice_and_three_times.ipynb": (
+        "ate.ci_high['rate'] < world.truth()['ate'] < ate.estimate['rate'] + 0.1",
+        "abs(ate.estimate['rate_late'] - world.truth()['ate']) < abs(ate.estimate['rate'] - world.truth()['ate'])",
+        "ate.ci_low['rate_extrapolated'] < world.truth()['ate'] < ate.ci_high['rate_extrapolated']",
+        "abs(ate.estimate['single_rewrite'] - world.truth()['ate']) > abs(ate.estimate['rate'] - world.truth()['ate'])",
+    ),
+    "06_prototype_an_attribute.ipynb": (
+        "(row := lab.versions[0].tried[1]) and (seen := faults([row['response'], *row['rewrites']]))[1] < seen[0] / 2",
+        "abs(seen[2] - seen[1]) < 0.1 * seen[0]",
+    ),
+    "08_reproduce_the_paper.ipynb": (
+        "[np.sign(lengths.filter(like='OffsetBias', axis=0)[s].item()) for s in ('imdb', 'eli5')] == [1, -1]",
+        "naive_range > 5 * rate_range",
+    ),
+    "10_audit_a_judge.ipynb": (
+        "low > 0", "dose.per_unit_low['fair'] < 0 < dose.per_unit_high['fair']",
+        "dose.per_unit_low['likes-words'] > 0",
+    ),
+}  # fmt: skip
 NOTEBOOKS = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
 
 
@@ -100,6 +128,8 @@ def test_a_notebook_runs(name, tmp_path, monkeypatch):
         found = [cell for cell in notebook.cells if cell.cell_type == "code" and old in cell.source]
         assert len(found) == 1, f"{name}: {old!r} stands in {len(found)} cells"
         found[0].source = found[0].source.replace(old, new)
+    held = "\n".join(f"assert {claim}, {claim!r}" for claim in CLAIMS.get(name, ()))
+    notebook.cells.append(nbformat.v4.new_code_cell(held))
     NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = [o for cell in notebook.cells for o in cell.get("outputs", [])]
     printed = "".join(o.get("text", "") for o in outputs)

@@ -657,12 +657,15 @@ def test_a_figure_too_small_for_its_labels_says_what_it_takes():
 def test_each_colour_has_one_meaning():
     from ratekit.estimators import ESTIMATORS
     from ratekit.plots import style
+    from ratekit.widgets.explorer_html import STYLE
 
     meanings = [
         *(e.color.lower() for e in ESTIMATORS.values()),
         *(c.lower() for c in (style.TREATED, style.UNTREATED, style.RAISES, style.LOWERS, style.MERGED)),
     ]
     assert len(set(meanings)) == len(meanings)
+    assert {style.TREATED, style.UNTREATED} <= set(re.findall("#[0-9A-F]{6}", STYLE))
+    assert not {e.color.lower() for e in ESTIMATORS.values()} & set(re.findall("#[0-9a-f]{6}", STYLE.lower()))
 
 
 def test_an_estimator_that_is_added_is_drawn_by_every_plot(monkeypatch):

@@ -13,6 +13,7 @@ import numpy as np
 from ratekit import textdiff
 from ratekit.escaping import as_html, escaped
 from ratekit.estimators import Floats
+from ratekit.plots import style
 from ratekit.schema import (
     ATTRIBUTE,
     PROMPT,
@@ -40,7 +41,6 @@ STYLE = (
     textdiff.STYLE
     + """
 .rk-pass { border: 1px solid rgba(127,127,127,.4); border-radius: 4px; margin: 0 0 8px; padding: 6px 10px 8px; }
-.rk-pass.rk-on { border-left: 5px solid #0072B2; } .rk-pass.rk-off { border-left: 5px double #E69F00; }
 .rk-head { display: flex; flex-wrap: wrap; gap: 2px 14px; align-items: baseline; margin-bottom: 3px; }
 .rk-two { display: flex; flex-wrap: wrap; gap: 4px 18px; }
 .rk-two > .rk-body { flex: 1 1 300px; min-width: 0; max-height: 260px; overflow-y: auto; }
@@ -51,6 +51,10 @@ STYLE = (
 .rk-prompt { border-left: 3px solid rgba(127,127,127,.45); padding-left: 10px; margin: 2px 0 10px; max-height: 150px;
   overflow-y: auto; white-space: pre-wrap; }
 .rk-tag { border: 1px solid currentColor; border-radius: 3px; padding: 0 5px; font-size: 11.5px; }
+"""
+    + f"""
+.rk-pass.rk-on {{ border-left: 5px solid {style.TREATED}; }}
+.rk-pass.rk-off {{ border-left: 5px double {style.UNTREATED}; }}
 """
 )
 
