@@ -80,22 +80,25 @@ class Timed(rk.AuditCallback):
         self.cpu = (*self.cpu, time.process_time() - begun)
 
 
+def tiny(tokenizer: Any) -> GPT2ForSequenceClassification:
+    """A reward model of one layer."""
+    config = GPT2Config(
+        vocab_size=len(tokenizer), n_positions=1024, n_embd=64, n_layer=1, n_head=2, resid_pdrop=0.0, embd_pdrop=0.0,
+        attn_pdrop=0.0, pad_token_id=tokenizer.pad_token_id, num_labels=1,
+    )  # fmt: skip
+    return GPT2ForSequenceClassification(config)
+
+
 def trained(out: Path, *, steps: int = 80, every: int = 10, n: int = 80, seed: int = 0, **how: Any) -> Any:
     """The callback after training."""
     torch.manual_seed(seed)
     data = Pairs(16 * steps, seed)
-    config = GPT2Config(
-        vocab_size=len(data.tokenizer), n_positions=1024, n_embd=64, n_layer=1, n_head=2, resid_pdrop=0.0,
-        embd_pdrop=0.0, attn_pdrop=0.0, pad_token_id=data.tokenizer.pad_token_id, num_labels=1,
-    )  # fmt: skip
     arguments = TrainingArguments(
         str(out), per_device_train_batch_size=16, learning_rate=3e-3, lr_scheduler_type="constant", max_steps=steps,
         report_to=[], logging_steps=every, save_strategy="no", disable_tqdm=True, use_cpu=True, seed=seed,
         remove_unused_columns=False, label_names=[],
     )  # fmt: skip
-    trainer = PairTrainer(
-        GPT2ForSequenceClassification(config), arguments, data.collate, data, processing_class=data.tokenizer
-    )
+    trainer = PairTrainer(tiny(data.tokenizer), arguments, data.collate, data, processing_class=data.tokenizer)
     callback = Timed(trainer, rk.load("reviews", attribute="length"), every=every, n=n, **how)
     trainer.add_callback(callback)
     trainer.train()

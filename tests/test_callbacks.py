@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from conftest import ROOT
 
 import ratekit as rk
@@ -100,6 +101,45 @@ def test_a_wrong_call_is_one_line(change, how, message):
     with pytest.raises(rk.InputError, match=message) as e:
         rk.AuditCallback(FakeTrainer(), change(rk.load("reviews", attribute="length")), **how)
     assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("limits", [None, {"length": 0.1}])
+def test_a_training_by_trl(tmp_path, limits):
+    """TRL's own trainer, where installed: the longer of two reviews wins; its log holds the audits; a limit ends it."""
+    trl = pytest.importorskip("trl")
+    import training  # experiments/training.py
+    from datasets import Dataset
+
+    def turns(text):
+        return [{"role": "assistant", "content": text}]
+
+    asked = [{"role": "user", "content": training.PROMPT}]
+    reviews = sorted(training.simulate_reviews(200, 0), key=lambda r: r.n_words)
+    pairs = [{"prompt": asked, "chosen": turns(long.text), "rejected": turns(short.text)}
+             for short, long in zip(reviews[:100], reviews[100:], strict=True)]  # fmt: skip
+    torch.manual_seed(0)
+    arguments = trl.RewardConfig(
+        str(tmp_path), per_device_train_batch_size=8, learning_rate=1e-2, lr_scheduler_type="constant", max_steps=12,
+        report_to=[], logging_steps=6, save_strategy="no", disable_tqdm=True, use_cpu=True, max_length=None, bf16=False,
+    )  # fmt: skip
+    tokenizer = training.Pairs(16, 0).tokenizer
+    trainer = trl.RewardTrainer(
+        training.tiny(tokenizer), arguments, train_dataset=Dataset.from_list(pairs), processing_class=tokenizer
+    )
+    callback = rk.AuditCallback(trainer, rk.load("reviews", attribute="length"), every=6, n=40, limits=limits)
+    trainer.add_callback(callback)
+    trainer.train()
+    beyond = callback.table.query("low > 0.1 or high < -0.1")["step"].tolist()
+    assert beyond
+    assert trainer.state.global_step == (12 if limits is None else beyond[0])
+    logged = {e["step"]: e["rate/length"] for e in trainer.state.log_history if "rate/length" in e}
+    assert logged == dict(zip(callback.table["step"], callback.table["estimate"], strict=True))
+    assert list(logged) == [step for step in (0, 6, 12) if limits is None or step <= beyond[0]]
+    mine = callbacks._in_memory(trainer.model, tokenizer, None, 8)([asked], [pairs[0]["chosen"][0]["content"]])
+    ids = torch.tensor([trainer.train_dataset[0]["chosen_ids"]])
+    with torch.no_grad():
+        theirs = trainer.model.eval()(input_ids=ids).logits[0, 0].item()
+    assert mine[0] == pytest.approx(theirs, abs=1e-4)
 
 
 @pytest.mark.slow
