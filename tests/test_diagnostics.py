@@ -445,6 +445,9 @@ def test_tipping_points_by_asymmetry_by_hand(turn):
     assert rk.sensitivity(t.assign(estimator="naive"))[tips].isna().all(axis=None)
     t["ci_low"], t["ci_high"] = -3.0, 3.0
     assert rk.sensitivity(t)["tips_significance"].item() == 0
+    low, high = sorted([turn * 0.2, turn * 3.0])  # with the SD's own error
+    counted = t.assign(estimate_sd=turn * 1.5, se_sd=0.7, ci_low_sd=low, ci_high_sd=high)
+    assert rk.sensitivity(counted)[tips].iloc[0].tolist() == [0.2, 1.5, 3.0]
     assert rk.sensitivity(t.assign(reward_sd=0.0))[tips].isna().all(axis=None)
 
 

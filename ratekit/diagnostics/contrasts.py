@@ -25,6 +25,7 @@ from ratekit.estimators import (
     refuse_level,
     rounding_of,
     row_values,
+    standardize,
     t_interval,
     wald,
 )
@@ -282,14 +283,12 @@ def sensitivity(table: pd.DataFrame) -> pd.DataFrame:
     for column in needed:
         if column not in table:
             raise InputError(f"sensitivity: the table has no column {column!r}; give one that `estimate` made")
-    out = table.copy()
-    sd = out["reward_sd"].where(out["reward_sd"] > 0)
+    out, per_sd = table.copy(), standardize(table)  # its intervals count the SD's own error where the table does
     towards = np.where(out["estimate"] > 0, 1.0, -1.0)
-    near = np.where(towards > 0, out["ci_low"], -out["ci_high"])
-    far = np.where(towards > 0, out["ci_high"], -out["ci_low"])
-    out["tips_significance"] = np.clip(near, 0, None) / sd
-    out["tips_sign"] = out["estimate"].abs() / sd
-    out["tips_certainly"] = far / sd
+    near = np.where(towards > 0, per_sd["ci_low"], -per_sd["ci_high"])
+    out["tips_significance"] = np.clip(near, 0, None)
+    out["tips_sign"] = per_sd["estimate"].abs()
+    out["tips_certainly"] = np.where(towards > 0, per_sd["ci_high"], -per_sd["ci_low"])
     if "estimator" in out:  # naive has no rewriter to be wrong
         out.loc[out["estimator"] == "naive", ["tips_significance", "tips_sign", "tips_certainly"]] = np.nan
     if {"estimator", "estimand", "se"} <= set(out.columns) and (out["estimator"] == "rate_late").any():

@@ -22,7 +22,6 @@ from ratekit.conclusions import (
 from ratekit.conclusions import label as label_of
 from ratekit.diagnostics import sensitivity
 from ratekit.errors import shorten
-from ratekit.estimators import standardize
 from ratekit.plots.style import grouping
 from ratekit.resampling import adjust
 from ratekit.tables import Table
@@ -105,7 +104,7 @@ def making(attribute: str) -> str:
 
 def _tipping_points(table: pd.DataFrame) -> dict[tuple[Any, ...], float]:
     """What would overturn each estimate, in reward SDs where there are any."""
-    rows = sensitivity(standardize(table) if table["reward_sd"].gt(0).any() else table)
+    rows = sensitivity(table)
     keys = [*grouping(rows), "attribute", "reward_model", "estimator", "estimand"]
     return {
         tuple(str(row[k]) for k in keys): float(row.get("tips_significance", float("nan")))
