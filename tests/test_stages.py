@@ -464,7 +464,8 @@ def test_sensitivity_brackets_the_asymmetry_that_overturns_an_effect():
     effect = pick(table, "rate")
     d = effect.tips_sign * effect.reward_sd
     assert effect.estimate - d == pytest.approx(0, abs=1e-9)
-    assert effect.ci_low - effect.tips_significance * effect.reward_sd == pytest.approx(0, abs=1e-9)
+    assert effect.ci_low_sd - effect.tips_significance == pytest.approx(0, abs=1e-9)
+    assert 0 < effect.tips_significance < effect.ci_low / effect.reward_sd  # the SD's own error counts
 
 
 def test_diagnose_sees_the_drift_of_length_and_not_of_sentiment():
