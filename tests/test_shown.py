@@ -106,6 +106,9 @@ def test_two_rows_without_rewrites_and_names_of_200_characters(tmp_path):
     audit = rk.Audit(ds := Dataset.from_list(rows), table := rk.estimate(ds))
     assert [v.word for v in audit.verdicts] == ["cannot tell"]
     assert "the rewrites were not checked" in repr(audit)
+    odd = {"attribute": {name: 40 * "\u202e"}, "reward_model": {name: 40 * "\x1b["}}
+    signs = rk.Audit(ds, table.replace(odd).assign(estimator="single_rewrite", reward_sd=np.nan, estimate_sd=np.nan))
+    assert max(map(len, repr(signs).split("\n"))) <= 100
     assert max(map(len, repr(audit).split("\n"))) <= 100
     page = rk.report(audit, tmp_path).read_text()
     assert "no rewritten texts" in page

@@ -29,8 +29,14 @@ def as_screen(audit: Audit) -> str:
         rows, more = rows[: kept - 1], [f"... {len(rows) - kept + 1} more in .verdicts and .effects"]
     else:
         more = []
+    room = WIDTH - sum(
+        2 + max(map(len, column)) for column in zip(COLUMNS[2:-1], *(row[2:] for row in rows), strict=True)
+    )
     for row in rows:
-        row[0], row[1] = shorten(row[0], 26), shorten(row[1], 30)
+        row[0], row[1] = (
+            shorten(visible(row[0]), min(26, room // 2 - 1)),
+            shorten(visible(row[1]), min(30, room // 2 - 1)),
+        )
     table = as_text(Table(COLUMNS[:-1], [False, False, False, True, False], rows), WIDTH).split("\n")
     why = _reasons(audit, kept - len(rows) - len(more) - 1)
     return "\n".join(

@@ -65,7 +65,7 @@ def drift(checks: pd.DataFrame, *, top: int | None = TOP, ax: Axes | None = None
     'third rewrite minus first (SDs of the originals)'
     """
     return _moves(checks, "drift", "third rewrite minus first (SDs of the originals)", top, ax,
-                  "no drift in the table: it takes three rewrites (depth=3)")  # fmt: skip
+                  "no drift in the table: it takes three rewrites (depth=3) of responses that differ")  # fmt: skip
 
 
 def balance(checks: pd.DataFrame, *, top: int | None = TOP, ax: Axes | None = None) -> Axes:
@@ -100,7 +100,7 @@ def balance(checks: pd.DataFrame, *, top: int | None = TOP, ax: Axes | None = No
     'second rewrite minus first (SDs of the originals)'
     """
     return _moves(checks, "balance", "second rewrite minus first (SDs of the originals)", top, ax,
-                  "no balance in the table: it takes two rewrites (depth=2)")  # fmt: skip
+                  "no balance in the table: it takes two rewrites (depth=2) of responses that differ")  # fmt: skip
 
 
 def _moves(checks: pd.DataFrame, check: str, xlabel: str, top: int | None, ax: Axes | None, missing: str) -> Axes:
