@@ -501,25 +501,33 @@ class _Search:
 
     def _made(self, c: _Candidate, rows: Dataset, share: float) -> bool:
         """Whether the rows could be rewritten for a candidate; if not, it says why."""
-        if self.meter.stopped or (self.budget is not None and self.rewrites + 2 * len(rows) > share * self.budget):
-            c.why = self.meter.stopped or f"the budget of {self.budget} rewrites is spent"
-            self.spent = True
-            return False
+        paid = c.rewriter is self.rewriter  # rules cost nothing
+        over = self.budget is not None and self.rewrites + 2 * len(rows) > share * self.budget
+        stopped = f"the budget of {self.budget} rewrites is spent" if over else self.meter.stopped
+        if stopped and (over or paid):
+            return self._ended(c, stopped)
         try:
-            with _quiet(c.rewriter is not self.rewriter):
+            with _quiet(not paid):
                 attribute = _labelled(c.attribute)
                 if rows is self.few:  # nobody asks for the measure of these rewrites
                     attribute = replace(attribute, measure=None)
                 ds = label(rows, attribute)
                 self.rewrites += 2 * len(ds)
                 c.rows = rewrite(
-                    ds, attribute, c.rewriter, 2, cache=self.cache if c.rewriter is self.rewriter else None,
-                    options=self.options, meter=self.meter, progress=False,
+                    ds, attribute, c.rewriter, 2, cache=self.cache if paid else None, options=self.options,
+                    meter=self.meter if paid else None, progress=False,
                 )  # fmt: skip
         except (InputError, WorkError) as e:
             c.why = shorten(e, 200)
             return False
+        if paid and self.meter.stopped and any(None in chain for chain in c.rows[REWRITES]):
+            return self._ended(c, self.meter.stopped)
         return True
+
+    def _ended(self, c: _Candidate, why: str) -> bool:
+        """False: the budget ends before, or within, this candidate's rewrites."""
+        c.why, self.spent = why, True
+        return False
 
     def _estimated(self, done: list[_Candidate]) -> Iterator[tuple[_Candidate, Mapping[str, Any], float]]:
         """Each candidate's effect and p-value; its rows then hold the rewards too. Each text is scored once."""

@@ -17,6 +17,7 @@ from rewriting_support import Server
 import ratekit as rk
 from ratekit.discovery import CONFIRMED, NOT_CONFIRMED, SCREENED_OUT, ChatProposer, _by_rule, _Search
 from ratekit.rewriting.base import Reply
+from ratekit.rewriting.cost import Meter
 from ratekit.ruled import FEATURES
 
 sys.path.insert(0, str(ROOT / "experiments"))
@@ -322,6 +323,27 @@ def test_a_budget_that_ends_in_round_one_keeps_what_was_paid_for(tmp_path):
     assert kept["name"].tolist() == found.tried["name"].tolist()
     if found.confirmed:
         assert rk.Audit.load(tmp_path).effects["attribute"].unique().tolist() == found.confirmed
+
+
+def test_money_that_ends_within_a_candidate_leaves_what_costs_nothing():
+    """The rewrites of one proposal are cut off: it is not tried, nor are others, and rules go on to confirmation."""
+    meter = Meter()
+
+    def rewriter(texts, targets):
+        meter.stopped = "the budget of 0.01 is spent"
+        return [None if k else f"{text} Yo." for k, text in enumerate(texts)]
+
+    named = [(name, f"in {name}", f"not in {name}") for name in ("verse", "slang")]
+    found = search(
+        Spy("quotation-marks"), proposer=lambda pairs, tried: named, rewriter=rewriter, meter=meter, rounds=2
+    )
+    assert found.confirmed[0] == "quotation-marks"
+    rows = found.tried.set_index("name").loc[["verse", "slang"]]
+    assert set(rows["outcome"]) == {"not tried"}
+    assert set(rows["why"]) == {meter.stopped}
+    assert rows["screen_p"].isna().all()
+    assert f"2 not tried: {meter.stopped} (2)" in repr(found)
+    assert set(found.tried["round"]) == {1}
 
 
 @pytest.mark.parametrize(
