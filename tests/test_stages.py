@@ -226,6 +226,15 @@ def test_a_text_that_is_none_is_named_by_its_row():
         rows = pd.DataFrame({"response": ["a", "b"], "rewrites": [["x"], bad]})
         with pytest.raises(InputError, match="row 2"):
             chains(rows)
+    rows = pd.DataFrame({"response": ["a"], "rewrites": [[pd.NA, float("nan"), None, "x"]]})
+    assert chains(rows) == [["a", None, None, None, "x"]]
+
+
+def test_one_row_has_an_effect_and_no_rows_are_refused():
+    row = pd.DataFrame({"prompt_id": ["a"], "attribute": "x", "treated": True, "reward/rm": [[0.0, 1.0, 3.0]]})
+    assert rk.estimate(row).set_index(["estimator", "estimand"])["estimate"]["rate", "att"] == 2.0
+    with pytest.raises(InputError, match="no rows"):
+        rk.estimate(row[:0])
 
 
 def test_a_reward_of_a_rewrite_that_is_not_there_is_refused():
