@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 
 import ipywidgets
 import numpy as np
+import pandas as pd
 import pytest
 from datasets import Dataset
 
@@ -109,6 +110,10 @@ def test_two_rows_without_rewrites_and_names_of_200_characters(tmp_path):
     odd = {"attribute": {name: 40 * "\u202e"}, "reward_model": {name: 40 * "\x1b["}}
     signs = rk.Audit(ds, table.replace(odd).assign(estimator="single_rewrite", reward_sd=np.nan, estimate_sd=np.nan))
     assert max(map(len, repr(signs).split("\n"))) <= 100
+    runs = [f"org/Llama-3.1-8B-Instruct-lr{k}-seed1-checkpoint-12000" for k in (1, 2)]
+    apart = [table.replace({"reward_model": {name: run}}) for run in runs]
+    lines = repr(rk.Audit(ds, pd.concat(apart, ignore_index=True))).split("\n")[3:5]
+    assert lines[0].split()[1] != lines[1].split()[1], lines
     assert max(map(len, repr(audit).split("\n"))) <= 100
     page = rk.report(audit, tmp_path).read_text()
     assert "no rewritten texts" in page

@@ -11,6 +11,7 @@ from typing import Any
 from ratekit.conclusions import Verdict, in_units, label
 from ratekit.errors import shorten
 from ratekit.escaping import escaped, visible
+from ratekit.plots.names import distinct
 from ratekit.schema import PROMPT_ID, columns_of
 from ratekit.tables import Table, as_text, table_html
 
@@ -32,11 +33,10 @@ def as_screen(audit: Audit) -> str:
     room = WIDTH - sum(
         2 + max(map(len, column)) for column in zip(COLUMNS[2:-1], *(row[2:] for row in rows), strict=True)
     )
-    for row in rows:
-        row[0], row[1] = (
-            shorten(visible(row[0]), min(26, room // 2 - 1)),
-            shorten(visible(row[1]), min(30, room // 2 - 1)),
-        )
+    for column, width in ((0, 26), (1, 30)):
+        short = distinct({row[column]: visible(row[column]) for row in rows}, max(min(width, room // 2 - 1), 12))
+        for row in rows:
+            row[column] = short[row[column]]
     table = as_text(Table(COLUMNS[:-1], [False, False, False, True, False], rows), WIDTH).split("\n")
     why = _reasons(audit, kept - len(rows) - len(more) - 1)
     return "\n".join(
