@@ -39,9 +39,9 @@ class Interval(NamedTuple):
     def parts_of(self, whole: float) -> Interval:
         """The interval in parts of `whole`; of nothing, nothing is no part and anything an infinite one."""
         value, low, high = (
-            v / whole if whole > 0 else v if v == 0 or v != v else math.copysign(math.inf, v) for v in self[:3]
+            v / whole if whole else v if v == 0 or v != v else math.copysign(math.inf, v) for v in self[:3]
         )
-        return Interval(value, low, high, self.n)
+        return Interval(value, *((low, high) if whole >= 0 else (high, low)), self.n)
 
     def times(self, factor: float) -> Interval:
         """The interval of the value times a constant that is not negative."""

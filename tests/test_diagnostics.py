@@ -54,7 +54,7 @@ def test_bundled_length_rewrites_drift_and_sentiment_rewrites_do_not():
     assert (drift["p_adjusted"] < 1e-6).all()
     word, because = verdict(checks)
     assert word == "do not trust"
-    assert "third rewrite of untreated responses differs from the first in words by 67% of" in because
+    assert "third rewrite of untreated responses differs from the first in words by +67% of" in because
 
     checks = rk.diagnose(rk.load("reviews", attribute="sentiment"))
     drift = checks[(checks["check"] == "drift") & (checks["about"] == "own")]

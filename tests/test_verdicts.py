@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import zlib
 
 import numpy as np
 import pandas as pd
@@ -595,6 +596,7 @@ def test_an_interval_that_ends_at_a_limit_is_within_it():
     assert [Interval(1.0, -3.0, 2.0, 9).reach, Interval(1.0, 0.0, 2.0, 9).reach] == [3.0, 2.0]
     assert Interval(1.0, math.nan, math.nan, 9).reach == -1
     assert Interval(2.0, 1.0, 4.0, 9).parts_of(2.0) == (1.0, 0.5, 2.0, 9)
+    assert Interval(2.0, 1.0, 4.0, 9).parts_of(-2.0) == (-1.0, -2.0, -0.5, 9)
     assert Interval(2.0, 0.0, -4.0, 9).parts_of(0.0) == (INF, 0.0, -INF, 9)
     assert Interval(2.0, 1.0, 4.0, 9).times(0.5) == (1.0, 0.5, 2.0, 9)
 
@@ -725,3 +727,17 @@ def test_refused_prompts_are_held_against_the_others_by_prompt():
     one = np.where(refused, 0, np.arange(100))
     gap = _unlike(values, np.ones(100, bool), ~refused, refused, one)
     assert gap.high - gap.value == pytest.approx(stats.norm.ppf(0.975) * math.sqrt(spread + spread / 80))
+
+
+@pytest.mark.parametrize("price", [0.3, -0.3])
+def test_the_part_that_another_measure_explains_has_the_sign_of_the_effect(price):
+    """Of a reward that is paid by the word, up or down, words explain the effect of hedges and do not go against it."""
+
+    def reward(prompts, responses):
+        return [price * len(r.split()) + zlib.crc32(r.encode()) / 2**33 for r in responses]
+
+    ds = rk.rewrite(rk.label(rk.load("reviews", attribute="length"), "hedging"), "hedging", "rules", progress=False)
+    (verdict,) = rk.verdicts(rk.score(ds, reward, name="r", progress=False))
+    (balance,) = (check for check in verdict.checks if check.name == "balance")
+    assert 0.5 < balance.low < balance.value < balance.high < 1.2
+    assert f"{balance.value:+.0%} of the effect" in balance.text
