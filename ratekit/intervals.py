@@ -79,7 +79,7 @@ def sds_interval(values: Floats, clusters: Ints, scale: Scale, rounding: float =
     >>> rows = np.arange(40)
     >>> scale = Scale(rows % 4 / 2, rows < 20, rows, 40)
     >>> [round(x, 2) for x in sds_interval(np.full(40, 1.0), rows, scale)]  # the mean has no error, the SD of 0.57 has
-    [1.74, 1.54, 1.95, 40]
+    [1.74, 1.54, 1.96, 40]
     """
     part = Rows(np.ones(len(values), bool), clusters, len(scale.scores)).parts(values, rounding, False)["att"]
     value, _, low, high = scale.divide(part, level)

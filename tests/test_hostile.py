@@ -22,6 +22,7 @@ def hostile(tmp_path_factory):
     return Hostile(tmp_path_factory.mktemp("hostile"))
 
 
+@pytest.mark.commands
 @pytest.mark.parametrize("kind", QUICK)
 def test_a_few_of_each_kind(kind, hostile):
     for case in cases(every=False):
@@ -36,6 +37,7 @@ def test_the_names_are_those_of_the_table():
     assert len(known) > 200
 
 
+@pytest.mark.commands
 def test_what_is_not_refused_is_seen(hostile, monkeypatch):
     """The control: without the check of a saved dataset's files, one that waits for ever is found."""
     monkeypatch.setattr("ratekit.files._check_saved", lambda path: None)

@@ -174,6 +174,7 @@ def test_the_judges_own_spread_is_told_apart_from_the_texts():
 # --- a judge with a known bias, over HTTP -----------------------------------------------------------------------------
 
 
+@pytest.mark.commands
 @pytest.mark.parametrize("repeats", [1, 3])
 def test_rate_finds_what_the_judge_pays_for_words_and_nulls_are_counted(server, tmp_path, repeats, caplog):
     server.configure(b=B, noise=0.5, unparsable=0.05, faults={"429": 0.05, "500": 0.02})

@@ -270,6 +270,7 @@ def test_a_barrier_is_seen_where_there_is_one(data, pairs):
     assert table.loc["linear", "barrier"] < height / 2
 
 
+@pytest.mark.commands
 def test_an_audit_that_was_cut_off_goes_on(data, pairs, tmp_path):
     data, wanted = data.select([*range(12), *range(60, 72)]), {"linear": "linear", "soup": "soup"}
     settings = dict(base=BASE, pairs=pairs[:8], out=tmp_path, progress=False, barrier_points=1)

@@ -635,6 +635,7 @@ def test_names_that_differ_at_their_ends_or_within_stay_apart():
     assert len({t.get_text() for t in cleaned_alike.get_yticklabels()}) == 2
 
 
+@pytest.mark.commands
 def test_a_figure_too_small_for_its_labels_says_what_it_takes():
     _, ax = plt.subplots(figsize=(3.3, 1.2))
     with pytest.warns(UserWarning, match=r"it takes 3\.\d x ([2-9]|\d\d)[.\d]* inches"):

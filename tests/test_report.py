@@ -299,6 +299,7 @@ def test_parts_that_are_missing_are_said_and_the_rest_is_there(run, tmp_path):
     assert "Examples" not in page.sections
 
 
+@pytest.mark.commands
 def test_broken_parts_are_said_too(run, tmp_path):
     rows = load_from_disk(str(run / "dataset")).select(range(0, 160, 8))
     rows.save_to_disk(str(tmp_path / "dataset"))
@@ -409,6 +410,7 @@ def test_the_command_writes_the_page_and_says_where(audited, tmp_path, capsys):
     assert "What merging does" in (tmp_path / "new" / "page.html").read_text()
 
 
+@pytest.mark.commands
 def test_a_large_run_is_checked_on_a_sample_and_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr("ratekit.audits.results.CHECKED_ROWS", 40)
     ds = rk.score(rk.load("reviews").select(range(0, 320, 2)), "words", progress=False)

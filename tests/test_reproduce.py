@@ -268,6 +268,7 @@ def counting(reward):
     return counted
 
 
+@pytest.mark.commands
 def test_a_run_goes_on_and_nothing_is_done_twice(made, tmp_path, monkeypatch):
     reward = counting(rk.REWARD_MODELS["words"])
     out = tmp_path / "run"
@@ -305,6 +306,7 @@ def test_going_on_from_shared_rewrites_asks_nobody(made, tmp_path, monkeypatch):
         run("imdb-length", tmp_path / "third", start=bare, rewards=["words"])
 
 
+@pytest.mark.commands
 def test_a_run_that_was_cut_off_while_it_rewrote_is_gone_on_from_by_its_folder(made, tmp_path, monkeypatch):
     whole = offline("imdb-length", made, tmp_path / "whole", ["words"])
 
@@ -399,6 +401,7 @@ def test_the_truth_of_a_sweep_is_that_of_its_twins(tmp_path):
     np.testing.assert_allclose(rewriting["estimate"], 1.0)
 
 
+@pytest.mark.commands
 def test_a_sweep_on_real_rows_knows_the_truth_where_the_rule_is_exact(made, tmp_path):
     table = offline("sweep-typos", made, tmp_path, ["words"], n=40).table
     ate = table[table["estimand"] == "ate"].set_index(["estimator", "step"])

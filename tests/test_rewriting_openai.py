@@ -118,6 +118,7 @@ def test_retry_failed_asks_again_only_for_what_failed(quiet, tmp_path):
     assert rewrite(quiet, tmp_path, depth=1)["rewrites"] == second["rewrites"]  # the latest reply counts
 
 
+@pytest.mark.commands
 def test_a_known_rate_is_kept(quiet, tmp_path):
     quiet.configure(rps=100.0, retry_after=1.0)
     meter = Meter()
@@ -125,6 +126,7 @@ def test_a_known_rate_is_kept(quiet, tmp_path):
     assert meter.requests <= 1.1 * meter.replies
 
 
+@pytest.mark.commands
 def test_tokens_a_minute_are_kept(quiet, tmp_path):
     meter = Meter()
     start = time.monotonic()

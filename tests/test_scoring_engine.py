@@ -347,6 +347,7 @@ def test_truncation_is_counted_and_a_column_says_so(reward, caplog):
     assert "1 of 2 texts are longer than it reads and were cut (first: row 1)" in caplog.text
 
 
+@pytest.mark.commands
 def test_running_out_of_memory_halves_the_budget(model, reward, monkeypatch):
     small = RewardModel(model)
     prompts, responses = ["Why?"] * 12, [f"It is {i} because of the air." for i in range(12)]

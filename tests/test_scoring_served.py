@@ -314,6 +314,7 @@ def stopping(handler, at, stop):
     handler.sent, handler.do_POST = [], post
 
 
+@pytest.mark.commands
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, WorkError])
 def test_what_was_answered_before_a_stop_is_kept(other, tmp_path, stop):
     from datasets import Dataset

@@ -128,6 +128,7 @@ def test_two_rows_without_rewrites_and_names_of_200_characters(tmp_path):
         rk.diagnose(ds)
 
 
+@pytest.mark.commands
 def test_one_row_and_a_reward_without_an_sd_are_not_said_in_sds(tmp_path):
     rng = np.random.default_rng(0)
     rows = [

@@ -541,6 +541,7 @@ def test_the_dose_of_a_class_of_one_row_has_no_interval():
     np.testing.assert_allclose(whole["dose_high"], whole["ci_high"])
 
 
+@pytest.mark.commands
 def test_the_texts_of_many_rows_are_never_in_memory_all_at_once(tmp_path):
     n, text = 4000, "It was a good film, and I saw it twice. " * 50
     rows = {

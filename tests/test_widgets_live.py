@@ -276,6 +276,7 @@ def polite_lab(ds, **more):
     return lab
 
 
+@pytest.mark.commands
 def test_a_lab_from_two_phrases_to_code(scored):
     lab = polite_lab(scored, prices=(1.0, 1.0))
     assert lab.estimate_button.disabled  # no estimate before its cost was seen
