@@ -168,7 +168,7 @@ def _of_rate(
         if gap > 0 or (enough and read == "rate_geometric"):
             return Recommendation(read, estimand, why, gap)
     elif extrapolated is not None:
-        scale = effect_size(rewards, treated)
+        scale = abs(effect_size(rewards, treated))
         fine, why = _extrapolated(parts, own, treated, clusters, scale)
         fine, why = _enough(extrapolated, rate, fine, why)
         if fine:
@@ -182,19 +182,20 @@ def _of_rate(
 def effect_size(r: Floats, treated: Bools) -> float:
     """What a bias is held against: max(|ATT|, |ATU|, 0.1 SD), in the reward's units, from rewards r (n, depth+1).
 
-    Of the rewards of rewrites where they are there, else of the first rewrite; the SD is that of the originals, or
-    of the second rewrite where the originals are not scored.
+    It has the sign of the ATE, so that parts of it are parts of the effect. Of the rewards of rewrites where they are
+    there, else of the first rewrite; the SD is that of the originals, or of the second rewrite where the originals are
+    not scored.
     """
     sds = [pooled_sd(r[:, k], treated) for k in (0, 2, 1) if k < r.shape[1]]
     sd = next((sd for sd in sds if sd == sd), 0.0)
     same, other = (2, 1) if r.shape[1] > 2 else (0, 1)
-    sizes = [LEAST_EFFECT_SD * sd]
-    if r.shape[1] > 1:
-        for side in (True, False):
-            d = r[treated == side, same] - r[treated == side, other]
-            if np.isfinite(d).any():
-                sizes.append(abs(float(np.nanmean(d))))
-    return max(sizes)
+    if r.shape[1] < 2:
+        return LEAST_EFFECT_SD * sd
+    gaps = np.where(treated, 1.0, -1.0) * (r[:, same] - r[:, other])
+    known = np.isfinite(gaps)
+    sides = [gaps[known & (treated == side)] for side in (True, False)]
+    size = max([LEAST_EFFECT_SD * sd, *(abs(float(of.mean())) for of in sides if len(of))])
+    return -size if known.any() and gaps[known].mean() < 0 else size
 
 
 def _enough(other: Effect, rate: Effect, fine: bool, why: str) -> tuple[bool, str]:

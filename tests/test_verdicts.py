@@ -538,6 +538,9 @@ def test_sizes_are_judged_by_the_larger_of_att_and_atu_and_a_tenth_of_an_sd():
     w = np.array([True, True, False, False])
     r = np.array([[0.0, 0.0, 2.0], [2.0, 2.0, 4.0], [0.0, 1.0, 0.0], [2.0, 3.0, 2.0]])
     assert effect_size(r, w) == pytest.approx(2.0)  # ATT 2, ATU 1
+    assert effect_size(-r, w) == pytest.approx(-2.0)
+    once = np.array([[5.0, 2.0], [7.0, 4.0], [0.0, 1.0], [2.0, 3.0]])  # one rewrite: ATT 3, ATU 1
+    assert [effect_size(once, w), effect_size(-once, w)] == pytest.approx([3.0, -3.0])
     r[:, 1] = r[:, 2]
     assert effect_size(r, w) == pytest.approx(0.1 * math.sqrt(2))
 

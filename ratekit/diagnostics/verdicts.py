@@ -384,9 +384,7 @@ def scale_of(seen: Evidence, values: Floats) -> Scale:
 
 
 def _of_rewards(seen: Evidence, r: Floats, estimator: str, priced: tuple[_Priced, Bools] | None) -> Iterator[Check]:
-    gaps = np.where(seen.treated, 1.0, -1.0) * (r[:, -1 if r.shape[1] < 3 else 2] - r[:, min(1, r.shape[1] - 1)])
-    down = np.isfinite(gaps).any() and np.nanmean(gaps) < 0
-    effect = effect_size(r, seen.treated) * (-1 if down else 1)  # parts of an effect have its sign
+    effect = effect_size(r, seen.treated)
     if priced is not None:
         yield from _balance(*priced, effect)
     yield from _drift(seen, r, estimator, effect)
