@@ -446,6 +446,12 @@ def lines(shard: Path) -> Iterator[tuple[int, bytes, dict[str, Any] | None]]:
                 yield number, line[start:end], record
 
 
+def is_read_whole(shard: Path) -> bool:
+    """Whether no line of the shard is so long that what stands behind it is not read."""
+    with shard.open("rb") as f:
+        return all(len(line) < LONGEST for line in _bounded(f))
+
+
 def _digest(body: bytes) -> bytes:
     return hashlib.blake2b(body, digest_size=8).hexdigest().encode()
 

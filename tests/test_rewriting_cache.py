@@ -275,6 +275,24 @@ def test_rm_deletes_what_is_meant_and_never_under_a_writer(tmp_path):
     assert list(tmp_path.glob("*.jsonl")) == []
 
 
+def test_rm_of_a_part_keeps_what_it_cannot_read_and_never_drops_what_it_did_not_see(tmp_path, monkeypatch, capsys):
+    filled(tmp_path)
+    filled(tmp_path, template="Make it {phrase}.\n<response>\n{response}\n</response>")
+    theirs = rk.ChatRewriter(chat, LENGTH).template_hash
+    shard = next(path for path in tmp_path.glob("*.jsonl") if theirs.encode() in path.read_bytes())
+    damaged = b'{"torn": "in the mid'
+    shard.write_bytes(shard.read_bytes() + damaged + b"\n")
+    monkeypatch.setattr("ratekit.store.LONGEST", max(map(len, shard.read_bytes().splitlines())))  # its longest line
+    before = {path: path.read_bytes() for path in tmp_path.glob("*.jsonl")}
+    assert main(["cache", "rm", str(tmp_path), "--template", theirs, "--yes"]) == 2
+    assert "is not read" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in tmp_path.glob("*.jsonl")} == before
+    monkeypatch.undo()
+    assert main(["cache", "rm", str(tmp_path), "--template", theirs, "--yes"]) == 0
+    assert shard.read_bytes() == damaged + b"\n"
+    assert len(Cache(tmp_path)) == 20
+
+
 def test_no_cache_there_is_one_line(tmp_path, capsys):
     assert main(["cache", "ls", str(tmp_path / "nowhere")]) == 2
     assert "no cache at" in capsys.readouterr().err

@@ -19,7 +19,7 @@ from ratekit.redaction import redact
 from ratekit.rewriting.base import OK, STOP, ending
 from ratekit.rewriting.cache import Cache, fault_of_record, key_of, spent_on
 from ratekit.sources.public import SOURCES
-from ratekit.store import NOT_READ, is_written_to, lines, ordinary, shards_in
+from ratekit.store import LONGEST, NOT_READ, is_read_whole, is_written_to, lines, ordinary, shards_in
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -208,22 +208,38 @@ def count(folder: str | Path, template: str | None = None, model: str | None = N
     return counts[True]
 
 
+def _copy_without(shard: Path, template: str | None, model: str | None, new: Path) -> None:
+    with new.open("wb") as f:
+        for _, raw, record in lines(shard):
+            if not _meant(record, template, model) and (line := raw.rstrip(b"\r\n\0 ")):
+                f.write(line + b"\n")
+
+
 def remove(folder: str | Path, template: str | None = None, model: str | None = None) -> int:
-    """Delete the replies to a template, of a model, or all of them. Raises InputError while a process writes here."""
+    """Delete the replies to a template, of a model, or all of them; damaged lines go with all of them only.
+
+    Raises InputError while a process writes here, and where a part is to go and a shard cannot be read to its end.
+    """
     folder = Path(folder)
     shards = shards_in(folder, ".jsonl")
     busy = [shard for shard in shards if is_written_to(shard)]
     if busy:
         raise InputError(f"a process is writing to {busy[0]}; wait for it or stop it first")
+    everything = template is None and model is None
+    if not everything and (long := [shard for shard in shards if not is_read_whole(shard)]):
+        raise InputError(
+            f"{long[0]} holds a line of more than {LONGEST >> 20} MiB, and what stands behind it is not read: "
+            "repair that file first (ratekit cache export keeps what can be read), or remove the whole cache"
+        )
     n = count(folder, template, model)
     for shard in shards:
-        kept = [raw for _, raw, record in lines(shard) if record and not _meant(record, template, model)]
-        if kept:
-            left = b"".join(raw.rstrip(b"\r\n\0 ") + b"\n" for raw in kept)
-            files.replace_file(shard, partial(Path.write_bytes, data=left))
-        else:
+        if everything:
             shard.unlink()
-    if template is None and model is None:
+            continue
+        files.replace_file(shard, partial(_copy_without, shard, template, model))
+        if not shard.stat().st_size:
+            shard.unlink()
+    if everything:
         for name in (".claims", ".reserve"):
             (folder / name).unlink(missing_ok=True)
     return n
