@@ -413,23 +413,3 @@ def test_an_option_of_the_llm_is_an_option_of_every_command_that_asks_one():
         flags = {flag for p in commands()[name].params for flag in p.opts}
         for f in fields(Options):
             assert ("--llm-seed" if f.name == "seed" else f"--{f.name.replace('_', '-')}") in flags
-
-
-def test_every_command_has_a_group_a_short_help_and_two_examples():
-    for name, command in commands().items():
-        assert len(command.get_short_help_str(limit=200)) < 60, name
-        assert command.rich_help_panel, name
-        assert len(command.epilog.splitlines()) == 2, name
-        assert all(line.startswith(f"ratekit {name}".removesuffix("run")) for line in command.epilog.splitlines())
-
-
-def test_an_option_has_one_name_in_every_command():
-    flags, names = {}, {}
-    for command in commands().values():
-        for p in command.params:
-            if p.param_type_name == "option":
-                flags.setdefault(p.name.rstrip("_"), set()).add(tuple(p.opts))
-                for flag in p.opts:
-                    names.setdefault(flag, set()).add(p.name.rstrip("_"))
-    assert {name: found for name, found in flags.items() if len(found) > 1} == {}
-    assert {flag: found for flag, found in names.items() if len(found) > 1} == {}

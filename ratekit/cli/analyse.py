@@ -19,12 +19,12 @@ def report(
     data: given.Rows,
     out: Annotated[
         Path | None,
-        typer.Option(help="File to write, or folder for report.html. [default: in the audit's folder]", **given.PLACE),
+        typer.Option(help="File, or folder for report.html. [default: in the audit's folder]", **given.PLACE),
     ] = None,
 ) -> None:
-    """One HTML page: verdicts, figures, checks, examples.
+    """One HTML page: verdicts, figures, checks.
 
-    And where it all comes from; the page needs no network to be read.
+    With examples, and where it all comes from. The page needs no network.
     """
     from ratekit.reports import report as write
 
@@ -34,12 +34,13 @@ def report(
 def verify(
     audit: given.Rows,
     reward: Annotated[
-        list[str] | None, typer.Option("--reward", "-r", help="A reward to score the texts with again (repeatable).")
+        list[str] | None,
+        typer.Option("--reward", "-r", metavar="REWARD", help="Score the texts again with this (repeatable)."),
     ] = None,
 ) -> None:
-    """Derive an audit's numbers again; name what differs.
+    """Derive an audit's numbers once more.
 
-    From its stored texts, rewards and seeds. Exit code 1 where something differs.
+    From its stored texts, rewards and seeds. What differs is named, and the exit code is 1.
     """
     from ratekit.audits.study import names_of
     from ratekit.errors import WorkError
@@ -52,7 +53,7 @@ def verify(
 
 
 def diagnose(data: given.Rows, format: given.TableFormat = Format.table) -> None:
-    """Check what RATE assumes: compliance, drift, failures."""
+    """What RATE assumes: compliance, drift, ..."""
     from ratekit.diagnostics import diagnose as checks
 
     table = checks(data)
@@ -67,15 +68,15 @@ def diagnose(data: given.Rows, format: given.TableFormat = Format.table) -> None
 
 def contrast(
     data: given.Rows,
-    first: Annotated[str, typer.Argument(help="A reward model in the data.")],
-    second: Annotated[str, typer.Argument(help="The one it is held against.")],
+    first: Annotated[str, typer.Argument(help="A reward model of the data.")],
+    second: Annotated[str, typer.Argument(help="The one whose effect is taken off.")],
     estimator: given.Estimator = "rate",
     unit: given.Unit = "sd",
     format: given.TableFormat = Format.table,
 ) -> None:
-    """One reward model's effect minus another's, paired.
+    """One model's effect minus another's.
 
-    Both are held to the same rewrites.
+    A paired difference: both score the same rewrites.
     """
     from ratekit.diagnostics import contrast as differ
 
@@ -83,9 +84,9 @@ def contrast(
 
 
 def sensitivity(data: given.Rows, format: given.TableFormat = Format.table) -> None:
-    """How wrong a rewriter would have to be to overturn it.
+    """How wrong rewrites must be to undo it.
 
-    In reward SDs, for each effect.
+    For each effect, in reward SDs.
     """
     from ratekit.diagnostics import sensitivity as tipping
     from ratekit.stages import estimate
@@ -99,20 +100,22 @@ def sensitivity(data: given.Rows, format: given.TableFormat = Format.table) -> N
 
 def heterogeneity(
     data: given.Rows,
-    by: Annotated[list[str], typer.Option("--by", help="A column of groups (may be repeated, to cross them).")],
+    by: Annotated[
+        list[str], typer.Option("--by", metavar="COLUMN", help="A column of groups; several are crossed (repeatable).")
+    ],
     estimator: given.Estimator = "rate",
     format: given.TableFormat = Format.table,
 ) -> None:
-    """Whether the effect is the same in every group."""
+    """Whether it is the same in every group."""
     from ratekit.diagnostics import heterogeneity as differs
 
     show(differs(data, by, estimator=estimator), format)
 
 
 def spillover(data: given.Rows, format: given.TableFormat = Format.table) -> None:
-    """What else the rewrites changed, and what that adds.
+    """What else the rewrites changed.
 
-    Words, sentiment, readability, faults.
+    Words, sentiment, readability, faults; and what that adds to the effect.
     """
     from ratekit.diagnostics import spillover as spilt
 
@@ -125,12 +128,12 @@ def spillover(data: given.Rows, format: given.TableFormat = Format.table) -> Non
 
 def dose_response(
     data: given.Rows,
-    bins: Annotated[int, typer.Option(help="Parts of equal size, from the smallest change to the largest.")] = 5,
+    bins: Annotated[int, typer.Option(metavar="N", help="Groups of equal size, by the size of the change.")] = 5,
     format: given.TableFormat = Format.table,
 ) -> None:
-    """The effect by how much the rewrite changed the text.
+    """The effect by the size of the change.
 
-    Per word, per point of sentiment.
+    How much the rewrite changed the attribute's measure: words, points of sentiment.
     """
     from ratekit.diagnostics import dose_response as curve
 
@@ -140,11 +143,11 @@ def dose_response(
 def warranted(
     data: given.Rows,
     human: Annotated[
-        str, typer.Option(help="Column of what people chose: treated, untreated, tie.")
+        str, typer.Option(metavar="COLUMN", help="What people chose: treated, untreated or tie.")
     ] = "human_preference",
     format: given.TableFormat = Format.table,
 ) -> None:
-    """Whether a model wants the attribute more than people do."""
+    """Does a model want it more than people?"""
     from ratekit.diagnostics import warranted as justified
 
     table = justified(data, human)
@@ -159,10 +162,14 @@ def warranted(
 
 def plan(
     data: given.Rows,
-    se: Annotated[float | None, typer.Option(help="The standard error wanted.")] = None,
-    apart: Annotated[tuple[str, str] | None, typer.Option(help="Two reward models to be told apart instead.")] = None,
-    difference: Annotated[float | None, typer.Option(help="The least to be told; --apart needs it.")] = None,
-    power: Annotated[float, typer.Option(help="Chance to tell them apart.")] = 0.8,
+    se: Annotated[float | None, typer.Option(metavar="X", help="The standard error that is wanted.")] = None,
+    apart: Annotated[
+        tuple[str, str] | None, typer.Option(metavar="A B", help="Or: two reward models to tell apart.")
+    ] = None,
+    difference: Annotated[
+        float | None, typer.Option(metavar="X", help="Least difference to tell; --apart needs it.")
+    ] = None,
+    power: Annotated[float, typer.Option(metavar="X", help="Chance to tell them apart.")] = 0.8,
     estimator: given.Estimator = "rate",
     estimand: given.Estimand = "ate",
     unit: given.Unit = "sd",
@@ -189,9 +196,9 @@ def sequential(
     estimand: given.Estimand = "ate",
     format: given.TableFormat = Format.table,
 ) -> None:
-    """Whether one may stop rewriting, however often one looks.
+    """Whether one may stop rewriting.
 
-    Rows in order of arrival.
+    However often one looks; the rows are in order of arrival.
     """
     from ratekit.diagnostics import sequential as looks
 
@@ -199,7 +206,7 @@ def sequential(
 
 
 def attributes(format: given.TableFormat = Format.table) -> None:
-    """The attributes that ratekit knows, with their phrases."""
+    """The attributes, with their phrases."""
     import pandas as pd
 
     from ratekit.attributes import ATTRIBUTES
@@ -211,17 +218,17 @@ def attributes(format: given.TableFormat = Format.table) -> None:
 def check_reward(
     model: Annotated[str, typer.Argument(help="A model folder, a hub id, judge:MODEL or pairwise:MODEL,REFERENCES.")],
     adapter: given.Adapter = None,
-    revision: Annotated[str | None, typer.Option(help="Of a hub model.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
+    revision: Annotated[str | None, typer.Option(metavar="NAME", help="Branch, tag or commit of a hub model.")] = None,
+    dtype: Annotated[str | None, typer.Option(metavar="NAME", help="float32, bfloat16 or float16.")] = None,
     reference: Annotated[
-        Path | None, typer.Option(help='A JSON file {"prompt", "response", "score"} with the card\'s own example.')
+        Path | None, typer.Option(metavar="FILE", help="The model card's example: JSON with prompt, response, score.")
     ] = None,
     trust_remote_code: given.Trust = False,
     format: given.TableFormat = Format.table,
 ) -> None:
-    """Check how a reward model is run, and what it sees.
+    """How a reward model is run, what it sees.
 
-    Equal scores for any batch, order and path; its template; its end; what it cuts off.
+    Checks that scores are equal for any batch, order and path; shows its template, its last token and what it cuts off.
     """
     from ratekit.errors import WorkError
     from ratekit.scoring.check_reward import FAIL
@@ -239,11 +246,13 @@ def check_reward(
 
 def calibrate(
     reward: Annotated[str, typer.Argument(help="vader, words, a model folder, a hub id or FILE.py:NAME.")],
-    n: Annotated[int, typer.Option("--n", min=1, help="Reviews in each of three worlds; five texts each.")] = 300,
+    n: Annotated[
+        int, typer.Option("--n", min=1, metavar="N", help="Reviews in each of three worlds; five texts each.")
+    ] = 300,
     seed: given.Seed = 0,
     format: given.TableFormat = Format.table,
 ) -> None:
-    """Grade the estimators where the true effects are known."""
+    """Grade the estimators where truth is known."""
     from ratekit.simulate import calibrate as grade
 
     table = grade(given.own(reward), n=n, seed=seed, progress=True)

@@ -11,7 +11,7 @@ from ratekit.cli import analyse, cache, merge, pipeline
 from ratekit.cli import options as given
 from ratekit.cli.discover import discover
 from ratekit.cli.gate import gate
-from ratekit.cli.help import Command, Group
+from ratekit.cli.help import WIDTH, Command, Group
 from ratekit.cli.llm import AskingCommand
 from ratekit.cli.notebooks import notebooks
 from ratekit.cli.reproduce import reproduce
@@ -20,6 +20,7 @@ from ratekit.cli.tables import Format
 app = typer.Typer(
     name="ratekit",
     cls=Group,
+    context_settings={"max_content_width": WIDTH},
     help="What does this reward model really reward? Causal attribute effects by rewriting twice (RATE).",
     add_completion=True,
     rich_markup_mode=None,
@@ -49,7 +50,7 @@ def demo(
     full: given.Full = False,
     format: given.TableFormat = Format.table,
 ) -> None:
-    """An audit of the bundled reviews, without a network.
+    """An audit of the bundled reviews, offline.
 
     A small reward model is trained on the spot, with a planted reward for length, and audited beside VADER.
     """

@@ -7,15 +7,16 @@ from typing import Annotated
 
 import typer
 
-from ratekit.cli.help import Command
-from ratekit.cli.options import FOLDER
+from ratekit.cli.help import Command, Group
+from ratekit.cli.options import FOLDER, TableFormat
 from ratekit.cli.tables import Format, show
 
-app = typer.Typer(help="Paid replies: list, check, export, publish, delete.", no_args_is_help=True)
+app = typer.Typer(help="Paid replies: list, check, publish, ...", no_args_is_help=True, cls=Group)
 
-Folder = Annotated[Path | None, typer.Argument(help="The cache. [default: ~/.cache/ratekit/rewrites]")]
+Folder = Annotated[Path | None, typer.Argument(help="The cache's folder. [default: ~/.cache/ratekit/rewrites]")]
 SourceNames = Annotated[
-    list[str] | None, typer.Option("--source", help="Where the texts are from, for the card and its licence.")
+    list[str] | None,
+    typer.Option("--source", metavar="NAME", help="Where the texts are from; the card says it (repeatable)."),
 ]
 
 
@@ -30,9 +31,7 @@ def _folder(folder: Path | None) -> Path:
 
 
 @app.command(cls=Command, epilog="ratekit cache ls\nratekit cache ls rewrites --format json")
-def ls(
-    folder: Folder = None, format: Annotated[Format, typer.Option("--format", help="How it is printed.")] = Format.table
-) -> None:
+def ls(folder: Folder = None, format: TableFormat = Format.table) -> None:
     """The replies by model, template and attribute.
 
     How many there are, how they ended, and their tokens.
@@ -61,11 +60,11 @@ def verify(folder: Folder = None) -> None:
 
 @app.command(cls=Command, epilog="ratekit cache export --out replies\nratekit cache export rewrites --out replies")
 def export(
-    out: Annotated[Path, typer.Option(help="Folder for data/*.parquet and README.md, the dataset card.", **FOLDER)],
+    out: Annotated[Path, typer.Option(help="Folder for data/*.parquet and README.md, the card.", **FOLDER)],
     folder: Folder = None,
     source: SourceNames = None,
 ) -> None:
-    """Compact the replies to Parquet with a dataset card."""
+    """Write the replies as Parquet, with a card."""
     from ratekit.rewriting.archive import export as compact
 
     n = compact(_folder(folder), out, source or [])
@@ -74,10 +73,10 @@ def export(
 
 @app.command(cls=Command, epilog="ratekit cache push me/replies\nratekit cache push me/replies rewrites --public")
 def push(
-    repo: Annotated[str, typer.Argument(help="Of the dataset on the hub: owner/name.")],
+    repo: Annotated[str, typer.Argument(help="The dataset on the hub: owner/name.")],
     folder: Folder = None,
     source: SourceNames = None,
-    public: Annotated[bool, typer.Option("--public", help="For everyone to see; private otherwise.")] = False,
+    public: Annotated[bool, typer.Option("--public", help="For everyone to see; else it is private.")] = False,
 ) -> None:
     """Export and upload to the Hugging Face hub.
 
@@ -93,10 +92,12 @@ def push(
     epilog="ratekit cache rm rewrites --model gpt-4o-mini\nratekit cache rm rewrites --template 1a2b3c --yes",
 )
 def rm(
-    folder: Annotated[Path, typer.Argument(help="The cache.")],
-    template: Annotated[str | None, typer.Option(help="Only the replies to the template with this hash.")] = None,
-    model: Annotated[str | None, typer.Option(help="Only the replies of this model.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    folder: Annotated[Path, typer.Argument(help="The cache's folder.")],
+    template: Annotated[
+        str | None, typer.Option(metavar="HASH", help="Only replies to the template with this hash.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(metavar="NAME", help="Only the replies of this model.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
 ) -> None:
     """Delete replies; what was paid for them is gone."""
     from ratekit.rewriting.archive import count, remove

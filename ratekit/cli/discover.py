@@ -17,20 +17,24 @@ if TYPE_CHECKING:
 def discover(
     ctx: typer.Context,
     data: given.Source,
-    reward: Annotated[str, typer.Option("--reward", "-r", help="The reward to look into, as in `ratekit audit`.")],
+    reward: Annotated[
+        str, typer.Option("--reward", "-r", metavar="REWARD", help="The reward to look into, as in `ratekit audit`.")
+    ],
     proposer: Annotated[
-        str | None, typer.Option(help="A language model that proposes: openai:MODEL, hf:MODEL or FILE.py:NAME.")
+        str | None, typer.Option(metavar="SPEC", help="What proposes features: openai:MODEL, hf:MODEL or FILE.py:NAME.")
     ] = None,
     rewriter: given.RewriterSpec = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Of finding and screening.")] = 3,
-    max_rewrites: Annotated[int | None, typer.Option(min=1, help="Rewrites that may be made in all.")] = None,
-    fdr: Annotated[float, typer.Option(help="False discovery rate over all that is tried.")] = 0.05,
+    rounds: Annotated[int, typer.Option(min=1, metavar="N", help="Rounds of finding and screening.")] = 3,
+    max_rewrites: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Most rewrites in all. [default: no limit]")
+    ] = None,
+    fdr: Annotated[float, typer.Option(metavar="X", help="False discovery rate over all that is tried.")] = 0.05,
     seed: given.Seed = 0,
     cache: given.Cache = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the audit and tried.csv.", **given.FOLDER)] = None,
     format: given.TableFormat = Format.table,
 ) -> None:
-    """What a reward pays for: found, then confirmed.
+    """What a reward pays for, found and tested.
 
     Candidates are found on one half of the prompts and confirmed on the other.
 

@@ -16,23 +16,24 @@ from ratekit.escaping import visible
 def gate(
     audit: given.Rows,
     max: Annotated[
-        list[str], typer.Option("--max", help="ATTRIBUTE=SD, the largest effect allowed either way (may be repeated).")
+        list[str],
+        typer.Option("--max", metavar="NAME=SD", help="Largest effect of NAME allowed, either way (repeatable)."),
     ],
     against: Annotated[
-        Path | None, typer.Option(help="A baseline on the same rows: the limits are for the change since.")
+        Path | None, typer.Option(metavar="AUDIT", help="Limit the change since this audit of the same rows.")
     ] = None,
-    reward: Annotated[str | None, typer.Option("--reward", "-r", help="Only this reward model.")] = None,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Pass nothing whose verdict is 'cannot tell' either.")
-    ] = False,
-    junit: Annotated[Path | None, typer.Option(help="A JUnit file to write.", **given.FILE)] = None,
-    summary: Annotated[Path | None, typer.Option(help="A Markdown file to write.", **given.FILE)] = None,
+    reward: Annotated[
+        str | None, typer.Option("--reward", "-r", metavar="NAME", help="Only this reward model. [default: all]")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail also where a verdict is 'cannot tell'.")] = False,
+    junit: Annotated[Path | None, typer.Option(help="Write a JUnit file.", **given.FILE)] = None,
+    summary: Annotated[Path | None, typer.Option(help="Write a Markdown file.", **given.FILE)] = None,
     format: given.TableFormat = Format.table,
 ) -> None:
-    """Are these effects shown to be small? For a build.
+    """Are these effects shown to be small?
 
-    Exit code 0: all shown within their limit. 3: one is shown too big. 4: one cannot be told, with the rows that would
-    tell. 1 and 2: the work failed, the call is wrong.
+    For a build. Exit code 0: all shown within their limit. 3: one is shown too big. 4: one cannot be told, with the
+    rows that would tell. 1: the work failed. 2: the call is wrong.
     """
     from ratekit import files
     from ratekit.gates import gate as passed

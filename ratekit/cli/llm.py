@@ -24,12 +24,12 @@ PANEL = "Asking an LLM"
 class Cost:
     """What the asking may cost."""
 
-    price_in: float | None = field(default=None, metadata={"help": "Money per million tokens in."})
-    price_out: float | None = field(default=None, metadata={"help": "Money per million tokens out."})
+    price_in: float | None = field(default=None, metadata={"help": "Price of a million tokens in."})
+    price_out: float | None = field(default=None, metadata={"help": "Price of a million tokens out."})
     budget: float | None = field(
-        default=None, metadata={"help": "Money after which nothing new is asked; needs the prices."}
+        default=None, metadata={"help": "Stop at this cost; needs both prices. [default: no limit]"}
     )
-    dry_run: bool = field(default=False, metadata={"help": "Say what it would take, and ask for nothing."})
+    dry_run: bool = field(default=False, metadata={"help": "Say what it would cost; ask for nothing."})
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def _params() -> list[Any]:
 def _option(f: Any, kind: Any) -> Any:
     about, flag = f.metadata["help"], f"--{_name(f).replace('_', '-')}"
     if f.name == "template":
-        about = "A text file with the rewriting prompt: {phrase}, {response} and perhaps {prompt}."
+        about = "Text file of the rewriting prompt: {phrase}, {response} and, if wanted, {prompt}."
     numbers = [k for k in get_args(kind) if k in (int, float)]
     if numbers and type(None) in get_args(kind) and f.name in {s.name for s in fields(Sampling)}:  # none leaves it out
 
@@ -101,8 +101,9 @@ def _option(f: Any, kind: Any) -> Any:
             except ValueError:
                 raise typer.BadParameter(f"{text!r} is neither a number nor `none`") from None
 
-        return typer.Option(flag, help=about, rich_help_panel=PANEL, parser=number_or_none, metavar="NUMBER|none")
-    return typer.Option(flag, help=about, rich_help_panel=PANEL)
+        return typer.Option(flag, help=about, rich_help_panel=PANEL, parser=number_or_none, metavar="X|none")
+    word = "X" if numbers or kind in (int, float) else {"template": "FILE", "base_url": "URL"}.get(f.name, "NAME")
+    return typer.Option(flag, help=about, rich_help_panel=PANEL, metavar=None if kind is bool else word)
 
 
 def _name(f: Any) -> str:

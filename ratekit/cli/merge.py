@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
-from ratekit.cli.help import Command
-from ratekit.cli.options import FOLDER
+from ratekit.cli.help import Command, Group
+from ratekit.cli.options import FOLDER, Estimator, TableFormat, Unit
 from ratekit.cli.tables import Format, show
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ FIGURE = "audit.png"
 MODELS = "models"  # the command that is meant where none is named
 
 
-class _Group(TyperGroup):
+class _Group(Group):
     """A group whose first argument may be a model instead of a command; a folder called audit is ./audit."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -31,14 +30,15 @@ class _Group(TyperGroup):
 
 app = typer.Typer(
     cls=_Group,
-    help="Merge reward models, and audit what that does.\n\n`ratekit merge MODEL... --method NAME --out DIR` merges; "
-    "`ratekit merge audit` shows what that does to what they reward, `ratekit merge methods` lists the methods.",
+    help="Merge reward models; audit the merges.\n\n`ratekit merge MODEL... --method NAME --out FOLDER` merges; "
+    "`ratekit merge MODEL --help` has its options. `ratekit merge audit` shows "
+    "what that does to what they reward, `ratekit merge methods` lists the methods.",
     rich_markup_mode=None,
 )
 
-Models = Annotated[list[str], typer.Argument(help="Model folders (safetensors), or LoRA adapters' folders.")]
-Base = Annotated[str | None, typer.Option(help="The folder of the model that these were tuned from.")]
-Seed = Annotated[int | None, typer.Option(min=0, help="Of the methods that draw. [default: 0]")]
+Models = Annotated[list[str], typer.Argument(help="Folders of models (safetensors) or of LoRA adapters.")]
+Base = Annotated[str | None, typer.Option(metavar="FOLDER", help="The model that these were tuned from.")]
+Seed = Annotated[int | None, typer.Option(min=0, metavar="N", help="Seed of the methods that draw. [default: 0]")]
 
 
 @app.command(
@@ -51,17 +51,21 @@ Seed = Annotated[int | None, typer.Option(min=0, help="Of the methods that draw.
 def models(
     model: Models,
     method: Annotated[
-        str, typer.Option("--method", "-m", help="A method with its parameters, as in ties:density=0.5,weight=1;2.")
+        str, typer.Option("--method", "-m", metavar="METHOD", help="With its parameters: ties:density=0.5,weight=1;2.")
     ],
     out: Annotated[Path, typer.Option(help="A new folder for the merged model.", **FOLDER)],
     base: Base = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16. [default: the models' own]")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(metavar="NAME", help="float32, bfloat16 or float16. [default: the models' own]")
+    ] = None,
     seed: Seed = None,
-    memory: Annotated[float, typer.Option(min=0.001, help="GiB that one tensor may take while it is merged.")] = 16.0,
+    memory: Annotated[
+        float, typer.Option(min=0.001, metavar="GIB", help="Most memory that merging one tensor may take.")
+    ] = 16.0,
 ) -> None:
-    """Merge model folders into a new one, shard by shard.
+    """Merge model folders into a new one.
 
-    merge.json in it says how.
+    Shard by shard; its merge.json says how.
     """
     from ratekit.errors import InputError
     from ratekit.lora import is_adapter
@@ -85,28 +89,31 @@ def models(
 )
 def audit(
     model: Models,
-    data: Annotated[Path, typer.Option("--data", help="Labelled and rewritten responses: a folder or a file.")],
+    data: Annotated[Path, typer.Option("--data", metavar="DATA", help="Rewritten responses: a folder or a file.")],
     out: Annotated[Path, typer.Option(help="Folder for audit.csv, audit.png and the scores.", **FOLDER)],
     method: Annotated[
         list[str] | None,
-        typer.Option("--method", "-m", help="As in ties:density=0.5 (may be repeated). [default: linear]"),
+        typer.Option("--method", "-m", metavar="METHOD", help="As in ties:density=0.5 (repeatable). [default: linear]"),
     ] = None,
     attribute: Annotated[
-        list[str] | None, typer.Option("--attribute", "-a", help="Of the data's. [default: all]")
+        list[str] | None,
+        typer.Option("--attribute", "-a", metavar="NAME", help="One of the data's (repeatable). [default: all]"),
     ] = None,
     base: Base = None,
-    pairs: Annotated[Path | None, typer.Option(help="Preference pairs: a table with prompt, chosen, rejected.")] = None,
-    estimator: Annotated[str, typer.Option(help="Which estimator.")] = "rate",
-    estimand: Annotated[
-        str | None, typer.Option(help="ate, att or atu. [default: what the rows have: ate, or that of their one class]")
+    pairs: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Preference pairs: prompt, chosen, rejected.")
     ] = None,
-    unit: Annotated[str, typer.Option(help="sd (each in its own reward's SDs) or reward.")] = "sd",
+    estimator: Estimator = "rate",
+    estimand: Annotated[
+        str | None, typer.Option(metavar="NAME", help="ate, att or atu. [default: ate; of rows of one class, theirs]")
+    ] = None,
+    unit: Unit = "sd",
     barrier_points: Annotated[
         int | None,
-        typer.Option(min=0, help="Points within each line at which the loss is taken; 0: no barrier. [default: 3]"),
+        typer.Option(min=0, metavar="N", help="Points on each line where the loss is taken; 0: none. [default: 3]"),
     ] = None,
     seed: Seed = None,
-    format: Annotated[Format, typer.Option("--format", help="How the table is printed.")] = Format.table,
+    format: TableFormat = Format.table,
 ) -> None:
     """What each merge rewards, beside its members.
 
@@ -143,9 +150,9 @@ def audit(
 
 @app.command(cls=Command, epilog="ratekit merge methods\nratekit merge methods --format json")
 def methods(
-    format: Annotated[Format, typer.Option("--format", help="How the table is printed.")] = Format.table,
+    format: TableFormat = Format.table,
 ) -> None:
-    """The methods, what they need, their parameters and sources."""
+    """The methods: needs, parameters, sources."""
     import pandas as pd
 
     from ratekit.merging.learned import LEARNED

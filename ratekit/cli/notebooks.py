@@ -16,7 +16,7 @@ from ratekit.errors import InputError
 
 
 def notebooks(
-    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Folder to copy into.", **FOLDER)] = Path("notebooks"),
+    folder: Annotated[Path, typer.Argument(help="Folder to copy into.", **FOLDER)] = Path("notebooks"),
 ) -> None:
     """Copy the course: notebooks and a playground.
 

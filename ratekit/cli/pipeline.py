@@ -50,7 +50,7 @@ def audit(
     full: given.Full = False,
     format: given.TableFormat = Format.table,
 ) -> None:
-    """All stages: load, label, rewrite, score, estimate, check.
+    """All stages: load, rewrite, score, check.
 
     Table, picture, report and dataset are in the audit's folder. The same call again goes on where it was cut off, and
     another --reward is added to what is there.
@@ -95,13 +95,13 @@ def card(
     column: given.Column = None,
     duplicates: given.Duplicates = None,
     turn: given.Turn = None,
-    rewriter: Annotated[str, typer.Option("--rewriter", help=f"{given.REWRITERS}.")] = "rules",
+    rewriter: Annotated[str, typer.Option("--rewriter", metavar="REWRITER", help=f"{given.REWRITERS}.")] = "rules",
     depth: given.Depth = None,
     n: given.N = None,
     two_phase: given.TwoPhase = None,
     precision: Annotated[
         float | None,
-        typer.Option(help="Rewrite no more rows than make every interval reach this many SDs to each side."),
+        typer.Option(metavar="SD", help="Rewrite only until every interval is within SD to each side. [default: all]"),
     ] = None,
     seed: given.Seed = 0,
     cache: given.Cache = None,
@@ -111,7 +111,7 @@ def card(
     ] = None,
     format: given.TableFormat = Format.table,
 ) -> None:
-    """All biases of reward models or judges, on one page.
+    """Biases of models or judges, on one page.
 
     An audit of a fixed suite of attributes (or of those of it that --attribute names). Another --reward on the same
     folder is scored on the same double rewrites.
@@ -146,7 +146,7 @@ def card(
 
 
 def leaderboard(
-    cards: Annotated[list[Path], typer.Argument(metavar="CARD...", help="Folders of cards.")],
+    cards: Annotated[list[Path], typer.Argument(metavar="CARD", help="Folders of cards.")],
     out: Annotated[Path | None, typer.Option(help="A static HTML page to write.", **given.FILE)] = None,
     format: given.TableFormat = Format.table,
 ) -> None:
@@ -184,7 +184,7 @@ def rewrite(
     seed: given.Seed = 0,
     cache: given.Cache = None,
 ) -> None:
-    """Label the data, rewrite each response there and back."""
+    """Label rows, rewrite each there and back."""
     from ratekit import files
     from ratekit.audits.study import labelled, planned, rewritten
 
@@ -211,17 +211,18 @@ def score(
     data: given.Rows,
     reward: given.RewardNames,
     out: Annotated[Path, typer.Option(help="Folder for the dataset with its rewards.", **given.FOLDER)],
-    cache: given.Cache = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Where scores are kept. [default: OUT/scores]", **given.KEPT)
+    ] = None,
     adapter: given.Adapter = None,
     cut: Annotated[
-        str, typer.Option("--truncation", help="What a text that is too long loses first: prompt or response.")
+        str, typer.Option("--truncation", metavar="PART", help="What a long text loses first: prompt or response.")
     ] = "prompt",
     trust_remote_code: given.Trust = False,
 ) -> None:
-    """Score responses and rewrites with each reward model.
+    """Score responses and rewrites.
 
-    On several GPUs under `accelerate launch`. The same call again scores only what is new: scores are kept in
-    OUT/scores, or in --cache.
+    On several GPUs under `accelerate launch`. The same call again scores only what is new.
     """
     from ratekit import files, stages
     from ratekit.audits.study import names_of
@@ -248,12 +249,12 @@ def estimate(
     data: given.Rows,
     reward: given.SomeRewards = None,
     by: given.By = None,
-    level: Annotated[float, typer.Option(min=0.5, max=0.9999, help="Of the confidence intervals.")] = 0.95,
+    level: Annotated[float, typer.Option(min=0.5, max=0.9999, metavar="X", help="Level of the intervals.")] = 0.95,
     se_unpaired: Annotated[bool, typer.Option("--se-unpaired", help="Add the two-sample SE, for comparison.")] = False,
-    uncertainty: Annotated[str, typer.Option(help="analytic, bootstrap or sign-flip.")] = "analytic",
-    draws: Annotated[int, typer.Option(help="Of the bootstrap or the sign flips.")] = 10_000,
+    uncertainty: Annotated[str, typer.Option(metavar="HOW", help="analytic, bootstrap or sign-flip.")] = "analytic",
+    draws: Annotated[int, typer.Option(metavar="N", help="Draws of the bootstrap or the sign flips.")] = 10_000,
     seed: given.Seed = 0,
-    duplicates: given.Duplicates = "error",
+    duplicates: given.Duplicates = None,
     out: Annotated[Path | None, typer.Option(help="Folder for effects.csv and effects.png.", **given.FOLDER)] = None,
     format: given.TableFormat = Format.table,
 ) -> None:

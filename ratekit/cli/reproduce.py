@@ -22,43 +22,55 @@ if TYPE_CHECKING:
 
 def reproduce(
     ctx: typer.Context,
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Of the experiment, as in --list.")] = None,
-    list_: Annotated[bool, typer.Option("--list", help="The experiments, and where the paper has them.")] = False,
-    n: given.N = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="An experiment of --list.")] = None,
+    list_: Annotated[
+        bool, typer.Option("--list", help="List the experiments, with their places in the paper.")
+    ] = False,
+    n: Annotated[
+        int | None,
+        typer.Option(
+            "--n", min=1, metavar="N", help="A random sample of N rows, whole prompts. [default: the paper's]"
+        ),
+    ] = None,
     rewriter: Annotated[
         str | None,
         typer.Option(
             "--rewriter",
-            help="rules, openai:MODEL, batch:MODEL or hf:MODEL; simulated for a sweep whose truth is known. "
+            metavar="REWRITER",
+            help="rules, openai:MODEL, batch:MODEL or hf:MODEL; simulated for a sweep of known truth. "
             "[default: the paper's, batch:gpt-4o-2024-08-06]",
         ),
     ] = None,
     reward: Annotated[
         list[str] | None,
-        typer.Option("--reward", "-r", help="As in `audit` (may be repeated). [default: the paper's]"),
+        typer.Option("--reward", "-r", metavar="REWARD", help="As in `audit` (repeatable). [default: the paper's]"),
     ] = None,
     data_files: given.DataFiles = None,
     labeller: Annotated[
-        str | None, typer.Option(help="Classifier where the labels are from one: vader, a folder or a hub id.")
+        str | None, typer.Option(metavar="NAME", help="Classifier that labels: vader, a folder or a hub id.")
     ] = None,
-    depth: given.Depth = None,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Of what is drawn at random. [default: 0]")] = None,
+    depth: Annotated[
+        int | None, typer.Option("--depth", min=1, metavar="N", help="Rewrites in a chain. [default: 2; simulated: 3]")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, metavar="N", help="Seed of everything that is drawn. [default: 0]")
+    ] = None,
     start: Annotated[
         str | None,
-        typer.Option("--from", help="Go on from a run's folder, or from shared rewrites (a dataset or a hub id)."),
+        typer.Option("--from", metavar="RUN", help="Go on from a run's folder, a dataset or a hub id."),
     ] = None,
     compare: Annotated[bool, typer.Option("--compare", help="Print ours beside what was published.")] = False,
-    push: Annotated[str | None, typer.Option(help="Upload the run to the hub as the dataset OWNER/NAME.")] = None,
-    public: Annotated[
-        bool, typer.Option("--public", help="What is pushed is for everyone; private otherwise.")
-    ] = False,
+    push: Annotated[
+        str | None, typer.Option(metavar="OWNER/NAME", help="Upload the run to the hub as this dataset.")
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="Push for everyone to see; else it is private.")] = False,
     cache: given.Cache = None,
     trust_remote_code: given.Trust = False,
     out: Annotated[Path | None, typer.Option(help="Folder of the run. [default: runs/NAME]", **given.FOLDER)] = None,
     full: given.Full = False,
     format: given.TableFormat = Format.table,
 ) -> None:
-    """An experiment of the paper by name, with its settings.
+    """An experiment of the paper, by name.
 
     The same call again goes on where it was cut off. The paper's rewriter costs money: --dry-run says how much, and it
     is asked only with a --budget.

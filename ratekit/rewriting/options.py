@@ -42,11 +42,11 @@ class Sampling:
         Where a number is out of its range.
     """
 
-    max_tokens: int | None = _option(2048, "Of one reply; a longer one is cut off. `none` leaves it to the server.")
-    temperature: float | None = _option(0.7, "Of the sampling; 0 is greedy, `none` leaves it to the server.")
-    seed: int | None = _option(None, "Of the LLM's sampling, where the server has one.")
-    top_p: float | None = _option(None, "Share of the probability that is sampled from.")
-    reasoning_effort: str | None = _option(None, "Of models that think first: low, medium, high.")
+    max_tokens: int | None = _option(2048, "Most tokens of a reply; `none`: the server decides.")
+    temperature: float | None = _option(0.7, "0 is greedy; `none`: the server decides.")
+    seed: int | None = _option(None, "Seed of the LLM's sampling, where it takes one.")
+    top_p: float | None = _option(None, "Share of the probability sampled from, 0 to 1.")
+    reasoning_effort: str | None = _option(None, "Of models that think first: low, medium or high.")
 
     def __post_init__(self) -> None:
         require_positive(self, "max_tokens")
@@ -83,11 +83,11 @@ class Limits:
         Seconds that requests under way are waited for when a run is stopped.
     """
 
-    concurrency: int = _option(64, "Requests under way at most.")
-    rpm: float | None = _option(None, "Requests a minute that the server allows.")
-    tpm: float | None = _option(None, "Tokens a minute that the server allows.")
-    timeout: float = _option(120.0, "Seconds for one request.")
-    grace: float = _option(60.0, "Seconds that requests under way are waited for when a run is stopped.")
+    concurrency: int = _option(64, "Most requests at a time.")
+    rpm: float | None = _option(None, "Most requests a minute. [default: no limit]")
+    tpm: float | None = _option(None, "Most tokens a minute. [default: no limit]")
+    timeout: float = _option(120.0, "Seconds that one request may take.")
+    grace: float = _option(60.0, "Seconds to wait for open requests when stopped.")
 
     def check_limits(self) -> None:
         """Raise InputError where a number is out of its range."""
@@ -117,10 +117,12 @@ class Options(Sampling, Limits):
     'max_tokens=2048,seed=3'
     """
 
-    base_url: str | None = _option(None, "Of an OpenAI-compatible server of your own, for openai: and batch:.")
+    base_url: str | None = _option(
+        None, "Address of an OpenAI-compatible server. [default: OPENAI_BASE_URL, else OpenAI]"
+    )
     template: str | None = _option(None, "The rewriting prompt.")
-    retry_failed: bool = _option(False, "Ask again for the replies that were no rewrites (truncated, refused...).")
-    judged: bool = _option(False, "Judge replayed rewrites as a model's replies are.")
+    retry_failed: bool = _option(False, "Ask again where a reply was no rewrite.")
+    judged: bool = _option(False, "Judge replayed rewrites as new replies are judged.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
