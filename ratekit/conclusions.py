@@ -162,7 +162,11 @@ class Verdict:
     @property
     def subject(self) -> str:
         """What the sentence is about: the reward model, the attribute and the group."""
-        names = [self.reward_model, self.attribute, *(f"{k} {v}" for k, v in self.by.items())]
+        names = [
+            self.reward_model,
+            self.attribute,
+            *(f"{k} {'null' if v is None or v != v else v}" for k, v in self.by.items()),
+        ]
         return ", ".join(str(name) for name in names if name is not None)
 
     @property
@@ -325,6 +329,8 @@ def smallest_effect(row: Mapping[str, Any], power: float = POWER) -> float:
 def level_of(row: Mapping[str, Any]) -> float | None:
     """The level of a row's interval: its `level`, else that of the t interval of this width, else None.
 
+    A t interval lies evenly about its estimate; one that does not is of another kind, whose width tells no level.
+
     Examples
     --------
     >>> level_of({"se": 1.0, "ci_low": -1.6604, "ci_high": 1.6604, "n_clusters": 100})
@@ -336,7 +342,10 @@ def level_of(row: Mapping[str, Any]) -> float | None:
     df = df if df == df else float(row["n_clusters"]) - 1
     if not (row["se"] > 0 and df > 0):
         return None
-    half = (float(row["ci_high"]) - float(row["ci_low"])) / 2 / float(row["se"])
+    low, high = float(row["ci_low"]), float(row["ci_high"])
+    if not abs(low + high - 2 * float(row.get("estimate", (low + high) / 2))) <= 1e-3 * (high - low):
+        return None
+    half = (high - low) / 2 / float(row["se"])
     found = 2 * float(special.stdtr(df, half)) - 1
     return round(found, 3) if abs(found - round(found, 3)) < 1e-4 else None
 

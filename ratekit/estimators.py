@@ -32,6 +32,7 @@ from scipy import special
 
 from ratekit.augmentation import LEAST, augmented
 from ratekit.errors import InputError
+from ratekit.schema import LARGEST
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +43,6 @@ Ints = NDArray[np.int64]
 
 ESTIMANDS = ("ate", "att", "atu")
 RARE = 10  # clusters of a class: with fewer Welch's degrees of freedom are too many
-LARGEST = 1e100  # of a reward: the squares of larger ones would leave float64
 
 
 # --- records ---------------------------------------------------------------------------------------------

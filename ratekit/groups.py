@@ -11,9 +11,20 @@ from numpy.typing import NDArray
 
 from ratekit.columns import column as as_column
 from ratekit.errors import InputError, shorten, unknown
-from ratekit.estimators import LARGEST, Bools, Floats, Ints
+from ratekit.estimators import Bools, Floats, Ints
 from ratekit.measures import BLOCK, MEASURES, measured
-from ratekit.schema import ATTRIBUTE, PROMPT, PROMPT_ID, RESPONSE, REWRITES, TREATED, columns_of, prompt_text, truth
+from ratekit.schema import (
+    ATTRIBUTE,
+    LARGEST,
+    PROMPT,
+    PROMPT_ID,
+    RESPONSE,
+    REWRITES,
+    TREATED,
+    columns_of,
+    prompt_text,
+    truth,
+)
 
 SIDE = {True: "treated", False: "untreated"}
 

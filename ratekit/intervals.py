@@ -138,14 +138,16 @@ def fieller(a: float, b: float, scores: Floats, df: float, n: int, level: float 
     """`ratio_interval` of two estimates from their scores by cluster, (2, G); everything where these are NaN."""
     refuse_level(level)
     value = a / b if b else math.nan
+    units = [math.hypot(of, float(np.abs(s).max(initial=0))) or 1.0 for of, s in zip((a, b), scores, strict=True)]
+    a, b, scores = a / units[0], b / units[1], scores / np.array(units)[:, None]  # else the squares leave float64
     (aa, ab), (_, bb) = scores @ scores.T
     t2 = float(special.stdtrit(df, 0.5 + level / 2)) ** 2
     # (a - q b)^2 <= t^2 var(a - q b), a quadratic in q
     x, y, z = b * b - t2 * bb, a * b - t2 * ab, a * a - t2 * aa
     if not x > 0:
         return Interval(value, -math.inf, math.inf, n)
-    root = math.sqrt(max(y * y - x * z, 0.0))
-    return Interval(value, (y - root) / x, (y + root) / x, n)
+    root, unit = math.sqrt(max(y * y - x * z, 0.0)), units[0] / units[1]
+    return Interval(value, (y - root) / x * unit, (y + root) / x * unit, n)
 
 
 def outside(values: Floats, clusters: Ints) -> Interval | None:

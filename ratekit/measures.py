@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ratekit.errors import InputError, shorten
 from ratekit.languages import UNSPACED, count_words, maybe_english
+from ratekit.schema import LARGEST
 
 Measure = Callable[[Sequence[str]], ArrayLike]
 
@@ -263,7 +264,7 @@ def values_of(measure: Measure, texts: Iterable[str], name: str = "") -> NDArray
     Raises
     ------
     InputError
-        For a measure that fails or gives anything but one finite number (or NaN) a text.
+        For a measure that fails or gives anything but one number below 1e100 (or NaN) a text.
     """
     name, texts, size = name or name_of(measure), iter(texts), at_once(measure)
     blocks = iter(lambda: list(itertools.islice(texts, size)), [])
@@ -283,9 +284,12 @@ def _of_block(measure: Measure, texts: list[str], name: str) -> NDArray[np.float
         ) from e
     if values.shape != (len(texts),):
         raise InputError(f"{name} gave an array of shape {values.shape} for {len(texts)} texts; (n,) was expected")
-    if np.isinf(values).any():
-        place = int(np.flatnonzero(np.isinf(values))[0])
-        raise InputError(f"{name} gave {values[place]} for the text {shorten(texts[place])!r}; a number was expected")
+    huge = np.abs(values) >= LARGEST
+    if huge.any():
+        place = int(np.flatnonzero(huge)[0])
+        raise InputError(
+            f"{name} gave {values[place]:g} for the text {shorten(texts[place])!r}; a number below 1e100 was expected"
+        )
     return values
 
 

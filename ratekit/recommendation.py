@@ -314,6 +314,7 @@ def law(rewards: Floats, clusters: Ints) -> float:
     drops = rewards[:, :-2] - rewards[:, 2:]
     if drops.shape[1] < 3:
         return float("nan")
+    drops = drops / (float(np.abs(drops).max(initial=0)) or 1.0)  # else the products leave float64
     mean = drops.mean(axis=0)
     gaps = mean[:-2] * mean[2:] - mean[1:-1] ** 2
     spread = drops - mean

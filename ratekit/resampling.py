@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,6 +42,14 @@ UNCERTAINTIES = {
     "bootstrap": "cluster bootstrap: its SE, percentile interval and p-value; under 12 clusters the wild bootstrap-t",
     "sign-flip": "p-value from flipping the sign of whole clusters; SE and interval stay analytic",
 }
+
+
+def refuse_draws(draws: int, seed: int) -> None:
+    """Raise InputError for a number of draws, or a seed, that is none."""
+    if not (isinstance(draws, Integral) and draws >= 1):
+        raise InputError(f"draws={draws!r}: a whole number of at least 1 was expected")
+    if not (isinstance(seed, Integral) and seed >= 0):
+        raise InputError(f"seed={seed!r}: a whole number of at least 0 was expected")
 
 
 # --- the cluster bootstrap: weights as a matrix, in blocks, times sums per cluster -------------------------
@@ -80,8 +89,7 @@ def bootstrap(
     """
     r, w = np.asarray(rewards, float), np.asarray(treated, bool)
     refuse_huge(r)
-    if draws < 1:
-        raise InputError(f"draws={draws}: at least one was expected")
+    refuse_draws(draws, seed)
     codes = np.arange(len(w)) if clusters is None else np.unique(np.asarray(clusters), return_inverse=True)[1]
     n_clusters = int(codes.max(initial=-1)) + 1
     plans: list[_Plan | _SdPlan] = [*_plans(r, w, codes, n_clusters), *_sd_plan(r, w, codes, n_clusters)]
@@ -290,6 +298,7 @@ def wild_interval(
     (True, True)
     """
     refuse_level(level)
+    refuse_draws(draws, seed)
     v = np.asarray(values, float)
     codes = np.unique(np.asarray(clusters), return_inverse=True)[1]
     sizes = Sizes(np.bincount(codes).astype(float))
@@ -357,8 +366,7 @@ def sign_flip(values: ArrayLike, clusters: ArrayLike | None = None, draws: int =
     """
     v = np.asarray(values, float)
     codes = np.arange(len(v)) if clusters is None else np.unique(np.asarray(clusters), return_inverse=True)[1]
-    if draws < 1:
-        raise InputError(f"draws={draws}: at least one was expected")
+    refuse_draws(draws, seed)
     scale = float(np.abs(v).max(initial=0))
     if not scale > 0 or not np.isfinite(scale):
         return float("nan")

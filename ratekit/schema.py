@@ -36,6 +36,8 @@ REWARD_STATUS_PREFIX = "reward_status/"  # there only where a text was not score
 SHOWN_FIRST, SHOWN_SECOND, ANSWER_MASS = HOW_READ = ("shown_first", "shown_second", "answer_mass")
 MEASURE_PREFIX = "measure/"  # an attribute's own measure of the response and its rewrites, where no name stands for it
 
+LARGEST = 1e100  # of a reward or a measure: the squares of larger ones would leave float64
+
 Conversation = list[dict[str, str]]
 
 ADDED_BY: dict[str, str] = {

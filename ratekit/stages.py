@@ -26,7 +26,7 @@ from ratekit.intervals import Interval, interval_of
 from ratekit.labellers import Attribute
 from ratekit.measures import Measure, measured, unit_of
 from ratekit.recommendation import recommended, shown
-from ratekit.resampling import UNCERTAINTIES, resampled
+from ratekit.resampling import UNCERTAINTIES, refuse_draws, resampled
 from ratekit.rewriting import Options, make_rewriter
 from ratekit.rewriting.base import OK, USABLE, Rewriter
 from ratekit.rewriting.chains import rewrite_chains, status_counts, table_of, with_cache
@@ -398,7 +398,8 @@ def estimate(
         interval cover both, which the reason says. Where an attribute has a measure and the rows have
         texts also dose, dose_low, dose_high, the change of the measure that the estimate is the effect of, with its
         interval, and dose_unit, the measure. What is left out, and why, is in
-        `table.attrs["notes"]` as sentences, in `table.attrs["left_out"]` as records, and logged.
+        `table.attrs["notes"]` as sentences, in `table.attrs["left_out"]` as records, and logged; `table.attrs["level"]`
+        is the level.
 
     Raises
     ------
@@ -413,8 +414,7 @@ def estimate(
         ds = rows_for("estimate", ds)
     if uncertainty not in UNCERTAINTIES:
         raise unknown("kind of uncertainty", uncertainty, UNCERTAINTIES)
-    if draws < 1:
-        raise InputError(f"draws={draws}: at least one was expected")
+    refuse_draws(draws, seed)
     refuse_level(level)
     if sample not in SAMPLES:
         raise unknown("kind of sample", sample, SAMPLES)
@@ -459,6 +459,7 @@ def estimate(
     if not rows:
         raise InputError("nothing can be estimated: " + "; ".join(notes))
     table = pd.DataFrame(rows)
+    table.attrs["level"] = float(level)
     table.attrs["notes"] = notes
     table.attrs["left_out"] = [
         {"of": where, "estimator": e.estimator, "estimand": e.estimand, "why": e.why}

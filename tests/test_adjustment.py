@@ -194,6 +194,22 @@ def test_an_intercept_needs_more_rows_than_slopes_and_measures_that_differ():
     assert _intercept(d, twice, np.arange(6), 1.0, 0.95)["rate"] == pytest.approx(d.mean())
 
 
+def test_an_intercept_of_what_rounding_leaves_has_no_error(monkeypatch):
+    """Rewards of float32, of which the measure explains all: what is left over is rounding."""
+    monkeypatch.setattr("ratekit.attributes.MEASURES", {})
+    frame, measures, _, polish = polished(0.4)
+    sign = np.where(frame["treated"], 1, -1)
+    base = np.random.default_rng(0).standard_normal(len(sign)).astype(np.float32)
+    second = (base + np.float32(0.3) * (sign * polish).astype(np.float32)).astype(np.float32)
+    frame["reward/rm"] = [[0.0, float(a), float(b)] for a, b in zip(base, second, strict=True)]
+    row = rk.adjusted(frame, measures=measures).query("estimand == 'ate'").iloc[0]
+    assert row["adjusted"] == pytest.approx(0, abs=1e-6)
+    assert np.isnan([row["se"], row["ci_low"], row["p_value"]]).all()
+    assert row["spillover_se"] == pytest.approx(0.3 * polish.std(ddof=1) / math.sqrt(len(sign)), rel=1e-4)
+    with pytest.raises(rk.InputError, match="level=2"):
+        rk.adjusted(frame, measures={"polish": lambda given: [1.0] * len(given)}, level=2)
+
+
 def test_the_error_of_the_spillover_is_that_of_a_jackknife():
     rng = np.random.default_rng(0)
     x = rng.normal(1.0, 1.0, (100, 1))

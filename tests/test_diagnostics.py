@@ -269,6 +269,21 @@ def test_the_p_value_of_a_contrast_in_sds_is_that_of_its_interval():
     assert _Pair(far, w, np.arange(80), "rate", 0).difference("ate")[2][2] < 1e-5
 
 
+def test_a_contrast_of_chains_of_unequal_depth_is_that_of_the_passes_that_both_have():
+    """Passes beyond the fourth count where every row of both rewards has them."""
+    sample = NumericWorld().sample(40, seed=1, depth=5)
+    r, other = sample.rewards, sample.rewards[:, ::-1] + np.arange(40)[:, None]
+    ragged = r.copy()
+    ragged[::2, 5] = np.nan
+
+    def of_two(a, b):
+        ds = frame({"a": a, "b": b}, sample.treated)
+        return rk.contrast(ds, "a", "b", estimator="rate_geometric", unit="reward")["estimate"].tolist()
+
+    assert of_two(ragged, other) == pytest.approx(of_two(r[:, :5], other[:, :5]))
+    assert of_two(r, other) != pytest.approx(of_two(r[:, :5], other[:, :5]))  # the control: the fifth pass counts
+
+
 def test_contrast_drops_rows_that_one_model_lacks_and_says_so():
     ds = two_models(100, 4)
     ds["reward/a"] = [None if i < 10 else row for i, row in enumerate(ds["reward/a"])]
@@ -413,6 +428,18 @@ def test_tipping_points_by_drift_by_hand(late, se, sign, significance, turn):
     assert np.isnan(row["drift_tips_significance"])
     assert row["drift_tips_sign"] == pytest.approx(sign, abs=first)
     assert "drift_tips_sign" not in rk.sensitivity(t[:1])
+
+
+@pytest.mark.parametrize("turn", [1.0, -1.0])
+def test_a_drift_tips_at_the_end_of_the_interval_that_is_nearer_to_0(turn):
+    """An interval from 0.2 to 3 about 1, as a bootstrap gives: at L it reaches 0 where 1 - 2 L = 0.8, an arm below."""
+    ends = [sorted(turn * v for v in of) for of in ((0.2, 3.0), (-1.8, 1.0))]
+    t = pd.DataFrame({
+        "attribute": "a", "reward_model": "m", "estimator": ["rate", "rate_late"], "estimand": "ate",
+        "estimate": [turn, -turn], "se": 0.5, "ci_low": [ends[0][0], ends[1][0]], "ci_high": [ends[0][1], ends[1][1]],
+        "reward_sd": 1.0,
+    })  # fmt: skip
+    assert rk.sensitivity(t)["drift_tips_significance"].iloc[0] == pytest.approx(0.1)
 
 
 def test_tipping_points_by_drift_are_of_the_rows_own_group_and_estimand():
@@ -676,6 +703,25 @@ def test_warranted_words_are_held_against_the_level():
         assert row["skew_low"] == (0.0 if level == 0.95 else pytest.approx(0.0593, abs=1e-4))  # t: 0.042 at 95 %
 
 
+def test_warranted_says_no_number_that_is_not_there():
+    """Four pairs, no two unlike: p = 2/2^4 and no interval; where all people call it a tie nobody disagrees."""
+    alone = frame({"rm": [[np.nan, 1.0, 2.0]] * 4}, np.ones(4, bool), human_preference=["untreated"] * 4)
+    row = rk.warranted(alone).iloc[0]
+    assert row["p_value"] == 0.125
+    assert row["words"] == (
+        "too few pairs to tell whether it prefers the treated version more often; they disagree on 100% of the pairs"
+    )
+    tied = rk.warranted(alone.assign(human_preference="tie")).iloc[0]
+    assert tied["words"] == "too few pairs to tell whether it prefers the treated version more often"
+    two = alone.assign(**{"reward/other": [[None, 1.0, 2.0]] * 2 + [[None, 2.0, 1.0]] * 2})
+    two = pd.concat([two] * 2, ignore_index=True).assign(prompt_id=list("abcdefgh"))
+    words = rk.warranted(two, level=0.99).set_index("reward_model")["words"]  # p 2/2^8, adjusted twice that
+    assert "more often beside the other comparisons (p_adjusted 0.016);" in words["rm"]
+    assert "beside" not in words["other"]
+    with pytest.raises(rk.InputError, match=r"row 1: 'human_preference' holds .*; treated, untreated, tie or a share"):
+        rk.warranted(alone.assign(human_preference=[["treated"]] * 4))
+
+
 def test_warranted_takes_treated_rows_the_other_way_round_and_ties_by_half():
     rewards = [[0, 1.0, 2.0], [0, 1.0, 2.0], [0, 1.0, 1.0]]
     ds = frame({"rm": rewards}, [True, False, True], human_preference=["tie", "untreated", None])
@@ -857,6 +903,22 @@ def test_an_order_by_class_is_told_at_four_standard_errors(first, told):
     assert bool(rk.sequential(ds).attrs["notes"]) == told
 
 
+def test_looks_at_one_class_are_of_its_own_estimand():
+    sample = NumericWorld().sample(120, seed=1, depth=2)
+    one = of(sample)[sample.treated]
+    with pytest.raises(rk.InputError, match="every row of length / rm is treated, so there is no ATE; give estimand='"):
+        rk.sequential(one)
+    assert rk.sequential(one, estimand="att")["n"].tolist() == [sample.treated.sum()]
+    with pytest.raises(rk.InputError, match="no row has the rewards that rate needs"):
+        rk.sequential(one, estimand="atu")
+    both = pd.concat([one.assign(attribute="tone"), of(sample)])
+    table = rk.sequential(both)
+    assert table["attribute"].tolist() == ["length"]
+    assert table.attrs["notes"] == [
+        "sequential: every row of tone / rm is treated, so there is no ATE; give estimand='att'"
+    ]
+
+
 def test_a_plan_from_nothing_that_varies_is_nan():
     ds = of(NumericWorld().sample(30, seed=1))
     ds["reward/rm"] = [[1.0] * 4] * 30
@@ -1010,7 +1072,9 @@ def first_rewrites(ds):
         (first_rewrites, {"words": lambda p, r: [1.0]}, rk.WorkError, "array of shape"),
         (first_rewrites, {"words": 3}, rk.InputError, "a reward is a callable"),
         (lambda ds: [np.inf if i == 4 else 1.0 for i in range(len(ds))], None, rk.InputError, "row 5: edited.*inf"),
-        (lambda ds: [i % 2 == 0 for i in range(len(ds))], None, rk.InputError, "bool, not of numbers"),
+        (lambda ds: [i % 2 == 0 for i in range(len(ds))], None, rk.InputError, "row 1: 'edited' holds 'True'; a text"),
+        (lambda ds: [None, *[["a"]] * (len(ds) - 1)], None, rk.InputError, "row 2: 'edited' holds .*; a text or a rew"),
+        (lambda ds: [None, "so", " ", *first_rewrites(ds)[3:]], None, rk.InputError, "row 3: 'edited' holds ''; a tex"),
         (lambda ds: [1e200] * len(ds), None, rk.InputError, "row 1: edited.*below 1e100"),
     ],
 )  # fmt: skip
@@ -1029,9 +1093,38 @@ def test_counterfactuals_that_get_no_reward_are_dropped_counted_and_said(caplog)
     table = rk.compare_counterfactuals(ds, "edited", rewards={"words": half})
     assert (table["n_dropped"] == null).all()
     assert "could not score" in caplog.text
-    ds["reward/words"] = [[None, *r[1:]] for r in ds["reward/words"]]
-    with pytest.raises(rk.InputError, match="no row has rewards of both its response and its 'edited'"):
-        rk.compare_counterfactuals(ds, "edited")
+    for nothing in ([[None, *r[1:]] for r in ds["reward/words"]], [None] * len(ds)):
+        ds["reward/words"] = nothing
+        with pytest.raises(rk.InputError, match="no row has rewards of both its response and its 'edited'"):
+            rk.compare_counterfactuals(ds, "edited")
+
+
+# --- rounding ----------------------------------------------------------------------------------------------
+
+
+def test_an_effect_that_varies_by_the_rounding_of_float32_has_no_error_in_any_function():
+    """0.3 more in float32: the differences vary in their eighth digit, which is no spread."""
+    rng, w = np.random.default_rng(0), np.arange(40) % 2 == 0
+    sides = np.array([w if k % 2 == 0 else ~w for k in range(3)]).T
+    r = (rng.standard_normal((40, 1)).astype(np.float32) + np.float32(0.3) * sides.astype(np.float32)).astype(float)
+    s = np.where(w, 1.0, -1.0)
+    assert 0 < np.ptp(s * (r[:, 2] - r[:, 1])) < 1e-6
+    ds = frame({"rm": r}, w, rewriter=["a", "a", "b", "b"] * 10, edited=r[:, 0] - s * 0.5)
+    alike = rk.compare_counterfactuals(ds, "edited").set_index("estimator")
+    assert alike.loc["rate", "minus_human"] == pytest.approx(-0.2)
+    assert np.isnan(alike.loc["rate", "difference_se"])
+    assert np.isnan(alike.loc["rate", "p_value"])
+    bounds = rk.refusal_bounds(ds)
+    assert bounds["bound_low"].tolist() == pytest.approx([0.3] * 3)
+    assert bounds[["ci_low", "ci_high"]].isna().all(axis=None)
+    over = rk.across_rewriters(ds, unit="reward")
+    assert over["estimate"].tolist() == pytest.approx([0.3] * 3)
+    assert over[["se", "ci_low", "ci_high", "p_value", "tau", "q_p_value"]].isna().all(axis=None)
+    texts = [[f"{i} " + "a " * (3 + i % 5 + k * int(x)) for k in range(3)] for i, x in enumerate(w)]
+    ds = ds.assign(prompt="p", response=[t[0] for t in texts], rewrites=[t[1:] for t in texts])
+    curve = rk.dose_response(ds, bins=1)
+    assert curve["effect"].tolist() == pytest.approx([0.3] * 2)
+    assert curve[["se", "ci_low", "ci_high"]].isna().all(axis=None)
 
 
 # --- a confidence level ------------------------------------------------------------------------------------

@@ -581,6 +581,19 @@ def test_the_wild_bootstrap_of_all_patterns_by_a_loop():
     assert wild_interval(v, clusters)[2] == pytest.approx(p)
 
 
+@pytest.mark.parametrize(("wrong", "why"), [({"draws": 1.5}, "draws=1.5"), ({"seed": -1}, "seed=-1")])
+def test_draws_and_seeds_are_whole_numbers(wrong, why):
+    values, frame = np.arange(6.0), as_frame(NumericWorld().sample(30, seed=1, depth=2))
+    for call in (
+        lambda: rk.estimate(frame, uncertainty="bootstrap", **wrong),
+        lambda: bootstrap(values[:, None], values > 2, **wrong),
+        lambda: sign_flip(values, **wrong),
+        lambda: wild_interval(values, range(6), **wrong),
+    ):
+        with pytest.raises(rk.InputError, match=why):
+            call()
+
+
 def test_two_clusters_have_no_wild_interval_at_95_percent():
     low, high, p = wild_interval([1.0, 1.1, 1.2, 1.3], [0, 0, 1, 1])
     assert (low, high) == (-math.inf, math.inf)

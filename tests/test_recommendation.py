@@ -148,6 +148,13 @@ def test_the_law_is_tested_by_the_delta_method():
     assert law(r, np.arange(30)) == pytest.approx(2 * stats.t.sf(abs(d1 * d3 - d2**2) / se, 29))
 
 
+@pytest.mark.parametrize("unit", [1e90, 1e-90])
+def test_the_law_minds_no_unit(unit):
+    """Products of rewards, squared, would leave float64."""
+    r = means(None, 4, residue=1.0) + 0.5 * np.random.default_rng(1).normal(size=(30, 5))
+    assert law(unit * r, np.arange(30)) == pytest.approx(law(r, np.arange(30)))
+
+
 # --- which to read -----------------------------------------------------------------------------------------
 
 

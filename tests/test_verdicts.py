@@ -280,6 +280,24 @@ def test_a_dose_without_a_gap_to_hold_it_against_is_never_fine():
     assert check.value == pytest.approx(1 / pooled_sd(own[:, 0], seen.treated))  # each rewrite moves it by 1
 
 
+def test_nothing_is_said_of_a_measure_that_the_rows_do_not_show():
+    """One prompt has no interval: neither that the rewrites move the measure the other way, nor a dose of NaN SDs."""
+    seen, r = clean(n=60)
+    own = 10.0 * (seen.own > 5)  # no spread within a class
+    one = judged(dataclasses.replace(seen, own=own, clusters=np.zeros(60, int)), r)
+    moves, dose = (next(c for c in one.checks if c.name == name) for name in ("moves", "dose"))
+    assert moves.outcome == dose.outcome == FEW
+    assert moves.text.startswith("whether the rewrites towards")
+    assert "is not shown to tell the classes apart, so the dose has no gap to compare with" in dose.text
+    assert "nan" not in one.reason
+    step = np.where(np.arange(60) % 4 < 2, 1.0, -1.0)[:, None] * np.array([0, 1, 0, 0])
+    paired = dataclasses.replace(seen, own=0 * seen.own + step, clusters=np.arange(60) // 4)  # 1 up, 1 down, by prompt
+    moves = next(c for c in judged(paired, r).checks if c.name == "moves")
+    assert moves.text.startswith("the rewrites towards untreated move the attribute's measure by 0 on average")
+    still = next(c for c in judged(dataclasses.replace(seen, own=0 * seen.own), r).checks if c.name == "moves")
+    assert still.text.startswith("none of the rewrites towards untreated moves")
+
+
 @pytest.mark.parametrize("towards", ["one side", "both sides"])
 def test_an_imbalance_counts_by_what_the_reward_pays_for_it(towards):
     seen, r = clean(n=1000, effect=0.0 if towards == "one side" else 0.5)
@@ -568,6 +586,19 @@ def test_fieller_is_the_set_of_ratios_that_a_t_test_does_not_reject():
     assert (unbounded.low, unbounded.high) == (-INF, INF)
 
 
+@pytest.mark.parametrize(("one", "two"), [(1e-170, 1.0), (1e90, 1e90), (1e-80, 1e-90), (-3.0, 1e60)])
+def test_fiellers_interval_minds_no_unit(one, two):
+    rng = np.random.default_rng(2)
+    bottom = rng.normal(1.0, 1.0, 50)
+    top = 2 * bottom + rng.normal(0.0, 1.0, 50)
+    plain = ratio_interval(top, bottom, np.arange(50))
+    found = ratio_interval(one * top, two * bottom, np.arange(50))
+    ends = [plain.low, plain.high] if one > 0 else [plain.high, plain.low]
+    assert [found.value / one * two, found.low / one * two, found.high / one * two] == pytest.approx(
+        [plain.value, *ends]
+    )
+
+
 def test_shares_have_wilsons_interval_and_clusters_count():
     wilson = stats.binomtest(37, 40).proportion_ci(method="wilson")
     found = share_interval(np.r_[np.ones(37), np.zeros(3)], np.arange(40))
@@ -670,6 +701,24 @@ def test_the_level_is_read_from_the_interval(level):
     ds = rk.score(rk.load("reviews", attribute="length"), "vader", progress=False)
     table = rk.estimate(ds, level=level)
     assert {level_of(row) for row in table.to_dict("records")} == {level}
+    assert table.attrs["level"] == level
+
+
+def test_an_interval_that_is_not_students_tells_no_level():
+    """An uneven one: its width is that of a t interval of 94.7 % by chance alone."""
+    half = float(stats.t.ppf(0.9735, 99))
+    row = {"estimate": 0.0, "se": 1.0, "ci_low": -half, "ci_high": half, "n_clusters": 100}
+    assert level_of(row) == 0.947
+    assert level_of({**row, "ci_low": 0.1 - half, "ci_high": half + 0.1}) is None
+    ds = rk.score(rk.load("reviews", attribute="length"), "vader", progress=False)
+    table = rk.estimate(ds, level=0.9, uncertainty="bootstrap", draws=1000)
+    assert {verdict.estimate["level"] for verdict in rk.verdicts(ds, table)} == {0.9}
+    table.attrs.clear()  # as it is read from a file
+    assert {level_of(row) for row in table.to_dict("records")} == {None}
+
+
+def test_a_group_without_a_name_is_called_null():
+    assert Verdict("length", "rm", TRUST, {}, "", by={"source": math.nan}).subject == "rm, length, source null"
 
 
 def test_verdicts_diagnose_and_conclusions_say_the_same_of_the_same_number():

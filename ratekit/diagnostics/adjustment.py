@@ -18,6 +18,7 @@ from ratekit.estimators import (
     Floats,
     Ints,
     clustered_mean,
+    refuse_level,
     rounding_of,
     row_values,
     rows_used,
@@ -84,6 +85,7 @@ def adjusted(
     import pandas as pd
 
     ds = rows_for("diagnose", ds)
+    refuse_level(level)
     if not 0 < reliability <= 1:
         raise InputError(f"reliability={reliability}: a number above 0 and up to 1 was expected")
     texts = chains(ds)
@@ -109,15 +111,20 @@ def adjusted(
                 if not of.any() or (estimand == "ate" and not both):
                     continue
                 d = sign[of] * (r[of, 2] - r[of, 1])
-                row = _intercept(d, x[of], group.clusters[of], reliability, level)
+                row = _intercept(d, x[of], group.clusters[of], reliability, level, rounding_of(r[of, 1:3]))
                 rows.append({**group.labels, "reward_model": reward_name(column), "estimand": estimand, **row})
     if not rows:
         raise InputError("adjusted: no row has a first and a second rewrite with rewards of both")
     return pd.DataFrame(rows)
 
 
-def _intercept(d: Floats, x: Floats, clusters: Ints, reliability: float, level: float) -> dict[str, Any]:
-    """The intercept of d (n,) on x (n, p) with its clustered SE; NaN where there are too few rows for p slopes."""
+def _intercept(
+    d: Floats, x: Floats, clusters: Ints, reliability: float, level: float, rounding: float = 0.0
+) -> dict[str, Any]:
+    """The intercept of d (n,) on x (n, p) with its clustered SE; NaN where there are too few rows for p slopes.
+
+    `rounding` is that of the rewards that d are differences of.
+    """
     scale = np.sqrt((x**2).mean(axis=0))
     z = x[:, scale > 0] / scale[scale > 0]
     n, p = z.shape
@@ -131,14 +138,16 @@ def _intercept(d: Floats, x: Floats, clusters: Ints, reliability: float, level: 
     inverse = np.linalg.inv(design.T @ design)
     beta = inverse @ design.T @ d
     leverage = np.einsum("ij,jk,ik->i", design, inverse, design)
-    residual = (d - design @ beta) / np.sqrt(np.maximum(1 - leverage + 1 / n, 1e-9))
+    left, rounding = d - design @ beta, max(rounding, rounding_of(d))
+    left *= np.abs(left).max() > rounding
+    residual = left / np.sqrt(np.maximum(1 - leverage + 1 / n, 1e-9))
     influence = n * residual * (design @ inverse[0])
     mean = clustered_mean(beta[0] + influence, clusters)
     se = mean.se if mean.se > 0 else float("nan")
     df = mean.df - p
     low, high, p_value = t_interval(float(beta[0]), se, df, level)
     spillover = rate - float(beta[0])
-    through = clustered_mean((d - rate) - influence, clusters, rounding_of(d))
+    through = clustered_mean((d - rate) - influence, clusters, rounding)
     row |= {
         "adjusted": float(beta[0]), "se": se, "ci_low": low, "ci_high": high, "p_value": p_value,
         "spillover": spillover, "spillover_se": through.se if through.se > 0 else float("nan"),
@@ -203,7 +212,8 @@ def refusal_bounds(
         matrix = reward_matrix(ds, column)
         for group in groups(ds):
             r, w = matrix[group.rows], group.treated
-            _, used = rows_used(ESTIMATORS[estimator], r)
+            passes, used = rows_used(ESTIMATORS[estimator], r)
+            rounding = rounding_of(r[used][:, passes]) if used.any() else 0.0
             values = np.full(len(w), np.nan)
             values[used] = row_values(r, w, group.clusters, estimator)[0] if used.any() else np.nan
             ends = [values.copy(), values.copy()]
@@ -216,7 +226,7 @@ def refusal_bounds(
                 of = {"ate": np.full(len(w), bool(w.any() and not w.all())), "att": w, "atu": ~w}[estimand]
                 if not (of & used).any() or not np.isfinite(ends[0][of]).all():
                     continue
-                low, high = (clustered_mean(end[of], group.clusters[of]) for end in ends)
+                low, high = (clustered_mean(end[of], group.clusters[of], rounding) for end in ends)
                 dropped = int((of & ~used).sum())
                 rows.append({
                     **group.labels, "reward_model": reward_name(column), "estimator": estimator, "estimand": estimand,

@@ -25,6 +25,7 @@ from ratekit.estimators import (
     refuse_level,
     rounding_of,
     row_values,
+    rows_used,
     standardize,
     t_interval,
     wald,
@@ -144,7 +145,8 @@ class _Pair:
         self.scales = None if sd_pass is None else [Scale(x[:, sd_pass], w, clusters, n_codes) for x in r]
         self.sds = [1.0, 1.0] if self.scales is None else [s.sd for s in self.scales]
         unit = [sd if sd > 0 else float("nan") for sd in self.sds]
-        values = [how.values(x, w, clusters) / sd for x, sd in zip(r, unit, strict=True)]
+        shared = 1 + min(max(rows_used(how, x)[0]) for x in r)  # a pass beyond those needed counts where both have it
+        values = [how.values(x[:, :shared], w, clusters) / sd for x, sd in zip(r, unit, strict=True)]
         rows = Rows(w, clusters, n_codes)
         rounding = max(rounding_of(x) / sd for x, sd in zip(r, unit, strict=True))
         self.each = [rows.parts(v, 0.0, how.classes) for v in values]
@@ -307,8 +309,9 @@ def _tip_by_drift(out: pd.DataFrame) -> None:
         if other is None:
             continue
         estimate = (1 - weights) * row["estimate"] + weights * other["estimate"]
-        half = (row["ci_high"] - row["estimate"]) / row["se"] if row["se"] > 0 else np.nan
-        reach = half * ((1 - weights) * row["se"] + weights * other["se"])
+        near = row["ci_low"] if row["estimate"] > 0 else row["ci_high"]  # the end that reaches 0 first
+        arm = abs(row["estimate"] - near) / row["se"] if row["se"] > 0 else np.nan
+        reach = arm * ((1 - weights) * row["se"] + weights * other["se"])
         out.loc[i, "drift_tips_sign"] = _first(weights, estimate * np.sign(estimate[0]) <= 0)
         if np.isfinite(reach).all():
             out.loc[i, "drift_tips_significance"] = _first(weights, estimate * np.sign(estimate[0]) <= reach)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -115,15 +116,15 @@ def _choices(values: Any, column: str) -> Floats:
 
     out = np.full(len(values), np.nan)
     for i, value in enumerate(values):
-        if value is None or (not isinstance(value, str) and pd.isna(value)):
+        if pd.api.types.is_scalar(value) and pd.isna(value):
             continue
-        known = _CHOICES.get(value.strip().lower()) if isinstance(value, str) else float(value)
-        if known is None or not 0 <= known <= 1:
+        known = _CHOICES.get(value.strip().lower(), np.nan) if isinstance(value, str) else value
+        if not (isinstance(known, int | float) and 0 <= known <= 1):
             raise InputError(
                 f"row {i + 1}: {column!r} holds {shorten(value)!r}; treated, untreated, tie or a share from 0 to 1 was "
                 "expected"
             )
-        out[i] = known
+        out[i] = float(known)
     return out
 
 
@@ -159,16 +160,17 @@ def _words(row: dict[str, Any], level: float) -> str:
         return "nobody was asked about a pair that is scored"
     if not np.isfinite(row["p_adjusted"]):
         return "no test: one cluster, or model and people agree on every pair"
-    skew, low, high = row["skew"], row["skew_low"], row["skew_high"]
-    apart = f"; they disagree on {row['miscalibration']:.0%} of the pairs"
+    skew, low, high, apart = row["skew"], row["skew_low"], row["skew_high"], row["miscalibration"]
+    apart = f"; they disagree on {apart:.0%} of the pairs" if apart == apart else ""  # NaN: a tie in every pair
     if row["p_adjusted"] < 1 - level and not low <= 0 <= high:
         more = "more" if skew > 0 else "less"
         return f"not warranted: prefers the treated version {abs(skew):.0%} of the time {more} than people do{apart}"
     if max(-low, high) <= SAME_RATE:
         return f"prefers the treated version about as often as people do ({low:+.0%} to {high:+.0%}){apart}"
-    among = "" if low <= 0 <= high else f" beside the other comparisons (p_adjusted {row['p_adjusted']:.2g})"
-    said = f"too few pairs to tell whether it prefers the treated version more often{among}"
-    return f"{said} ({low:+.0%} to {high:+.0%}){apart}"
+    said = "too few pairs to tell whether it prefers the treated version more often"
+    if row["p_value"] < 1 - level <= row["p_adjusted"]:
+        said += f" beside the other comparisons (p_adjusted {row['p_adjusted']:.2g})"
+    return said + (f" ({low:+.0%} to {high:+.0%})" if low == low else "") + apart
 
 
 def compare_counterfactuals(
@@ -263,6 +265,12 @@ def _human_rewards(
     have = np.flatnonzero(~given.isna())
     out = np.full(len(given), np.nan)
     values = given.iloc[have].tolist()
+    for row, value in zip(have + 1, values, strict=True):
+        if not isinstance(value, str | Real) or isinstance(value, bool) or not str(value).strip():
+            raise InputError(
+                f"row {row}: {column!r} holds {shorten(value)!r}; a text or a reward was expected, null where there is "
+                "none"
+            )
     if all(isinstance(v, str) for v in values):
         require(ds, "compare_counterfactuals", [PROMPT])
         texts = without(flattened(ds.select(have)), [RESPONSE, REWRITES]).add_column(RESPONSE, values)
@@ -282,7 +290,7 @@ def _beside_people(r: Floats, human: Floats, w: Bools, clusters: Ints, level: fl
     nan, rows = float("nan"), []
     for name in ("human", *ESTIMATORS):
         complete = np.ones(len(w), bool) if name == "human" else rows_used(ESTIMATORS[name], r)[1]
-        used = complete & np.isfinite(human) & np.isfinite(r[:, 0])
+        used = complete & np.isfinite(human) & np.isfinite(r[:, :1]).any(axis=1)
         if not used.any():
             continue
         of, treated, codes = r[used], w[used], clusters[used]
@@ -295,7 +303,7 @@ def _beside_people(r: Floats, human: Floats, w: Bools, clusters: Ints, level: fl
         low, high, _ = part.interval(level)
         row = {"estimator": name, "estimand": estimand, "estimate": part.value, "se": part.se if part.se > 0 else nan,
                "ci_low": low, "ci_high": high}  # fmt: skip
-        apart = _apart(part, by_people, rounding_of(np.hstack([of, edited])))
+        apart = _apart(part, by_people, max(rounding_of(of), rounding_of(edited[:, 1])))
         low, high, p = t_interval(*apart, level)
         row |= dict.fromkeys(("minus_human", "difference_se", "difference_low", "difference_high", "p_value"), nan)
         if name != "human":

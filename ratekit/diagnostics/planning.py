@@ -216,7 +216,7 @@ def sequential(
         raise unknown("estimator for sequential looks", estimator, offered)
     if estimand not in ESTIMANDS:
         raise unknown("estimand", estimand, ESTIMANDS)
-    rows = []
+    rows, left_out = [], list[str]()
     parts = list(groups(ds))
     notes = [note for group in parts if estimand == "ate" and (note := _sorted(group))]
     for note in notes:
@@ -224,9 +224,16 @@ def sequential(
     for column in reward_columns(columns_of(ds)):
         matrix = reward_matrix(ds, column)
         for group in parts:
-            values, codes = row_values(matrix[group.rows], group.treated, group.clusters, estimator, estimand)
-            if not len(values):
+            r, w = matrix[group.rows], group.treated
+            of = w[rows_used(ESTIMATORS[estimator], r)[1]]
+            if not (len(of) if estimand == "ate" else (of == (estimand == "att")).any()):
                 continue
+            if estimand == "ate" and (of.all() or not of.any()):
+                side, other = ("treated", "att") if of.any() else ("untreated", "atu")
+                about = f"{group.labels[ATTRIBUTE]} / {reward_name(column)}"
+                left_out.append(f"every row of {about} is {side}, so there is no ATE; give estimand={other!r}")
+                continue
+            values, codes = row_values(r, w, group.clusters, estimator, estimand)
             mean, low, high = confidence_sequence(values, codes, level, tuned_for)
             out = (low > 0) | (high < 0)
             rows.append({**group.labels, "reward_model": reward_name(column), "estimator": estimator,
@@ -234,9 +241,10 @@ def sequential(
                          "decided_at": int(np.argmax(out)) + 1 if out.any() else math.nan, "n": len(values),
                          "n_clusters": len(mean)})  # fmt: skip
     if not rows:
-        raise InputError(f"sequential: no row has the rewards that {estimator} needs")
+        why = "; ".join(left_out) or f"no row has the rewards that {estimator} needs"
+        raise InputError(f"sequential: {why}")
     table = pd.DataFrame(rows)
-    table.attrs["notes"] = notes
+    table.attrs["notes"] = [*notes, *(f"sequential: {why}" for why in left_out)]
     return table
 
 

@@ -20,6 +20,7 @@ from ratekit.estimators import (
     correlation,
     ends_in_sds,
     refuse_level,
+    rounding_of,
     rows_used,
     wald,
 )
@@ -165,6 +166,7 @@ class _Part(NamedTuple):
     value: float
     scores: Floats
     df: float
+    rounding: float  # of the value
     clusters: Ints  # of each row
     of_sd: Floats | None
     df_sd: float
@@ -181,10 +183,11 @@ def _parts(r: Floats, group: Group, estimator: str, unit: str) -> dict[str, _Par
     of_sd, df_sd = (None, math.inf) if scale is None else (scale.scores, scale.df)
     w, codes = group.treated[used], group.clusters[used]
     values = how.values(r[used][:, : max(passes) + 1], w, codes) / sd
-    found = {}
-    for estimand, part in Rows(w, codes, n_codes).parts(values, 0.0, how.classes).items():
+    rounding, found = rounding_of(r[used][:, passes]) / sd, {}
+    for estimand, part in Rows(w, codes, n_codes).parts(values, rounding, how.classes).items():
         of = {"ate": codes, "att": codes[w], "atu": codes[~w]}[estimand]
-        found[estimand] = _Part(part.value, part.scores, part.df, of, of_sd, df_sd)
+        scores = part.scores if part.se != 0 else np.zeros(n_codes)
+        found[estimand] = _Part(part.value, scores, part.df, rounding, of, of_sd, df_sd)
     return found
 
 
@@ -192,13 +195,13 @@ def _together(parts: Sequence[_Part], level: float) -> dict[str, float]:
     """`among` the rewriters; in SDs their error is added, with its tail, to the interval that the SDs alone leave."""
     values, scores = np.array([part.value for part in parts]), _stacked([part.scores for part in parts])
     of_sds = [part.of_sd for part in parts if part.of_sd is not None]
-    df = min(part.df for part in parts)
+    df, rounding = min(part.df for part in parts), max(part.rounding for part in parts)
     if not of_sds:
-        return among(values, scores @ scores.T, df, level)
+        return among(values, scores @ scores.T, df, level, rounding)
     moved = values[:, None] * _stacked(of_sds)  # what an SD that comes out larger takes from each effect
     df_sd = min(part.df_sd for part in parts)
-    plain = among(values, scores @ scores.T, df, level)
-    found = among(values, (scores - moved) @ (scores - moved).T, min(df, df_sd), level)
+    plain = among(values, scores @ scores.T, df, level, rounding)
+    found = among(values, (scores - moved) @ (scores - moved).T, min(df, df_sd), level, rounding)
     mean, se = plain["estimate"], plain["se"]
     if not (se > 0 and found["se"] > 0):
         return found | {k: math.nan for k in ("se", "ci_low", "ci_high", "p_value")}
@@ -217,8 +220,12 @@ def _stacked(scores: Sequence[Floats]) -> Floats:
     return out
 
 
-def among(effects: Floats, covariance: Floats, df: float, level: float = 0.95) -> dict[str, float]:
+def among(
+    effects: Floats, covariance: Floats, df: float, level: float = 0.95, rounding: float = 0.0
+) -> dict[str, float]:
     """Mean and spread of rewriters' effects (J,) with the covariance (J, J) of their errors, as `across_rewriters`.
+
+    Effects that differ by no more than `rounding` are alike.
 
     Examples
     --------
@@ -228,8 +235,10 @@ def among(effects: Floats, covariance: Floats, df: float, level: float = 0.95) -
     """
     n = len(effects)
     mean = float(effects.mean())
+    rounding = max(rounding, _ROUNDING * float(np.abs(effects).max()))
+    apart = float(effects.var(ddof=1)) if np.ptp(effects) > rounding else 0.0
     shared = max(float(covariance.sum() - np.trace(covariance)) / (n * (n - 1)), 0.0)
-    own = max(float(effects.var(ddof=1)), float(np.trace(covariance)) / n - shared, 0.0) / n
+    own = max(apart, float(np.trace(covariance)) / n - shared, 0.0) / n
     parts = [(own, n - 1.0), (shared, df)]
 
     def half(p: float) -> float:
@@ -239,12 +248,11 @@ def among(effects: Floats, covariance: Floats, df: float, level: float = 0.95) -
     told = own + shared > 0 and df > 0
     contrasts = np.linalg.qr(np.column_stack([np.ones(n), np.eye(n)[:, 1:]]))[0][:, 1:].T
     gaps, spread = contrasts @ effects, contrasts @ covariance @ contrasts.T
-    size = _ROUNDING * float(np.abs(effects).max())
     statistic, p_equal = wald(gaps, spread, df)
     known, axes = np.linalg.eigh(spread) if np.isfinite(spread).all() else (np.full(n - 1, np.nan), np.eye(n - 1))
-    squares = np.where(np.abs(axes.T @ gaps) > size, axes.T @ gaps, 0.0) ** 2
+    squares = np.where(np.abs(axes.T @ gaps) > rounding, axes.T @ gaps, 0.0) ** 2
     tau, low, high = (
-        _root(squares, np.where(known > size**2, known, 0.0), float(q)) if told else float("nan")
+        _root(squares, np.where(known > rounding**2, known, 0.0), float(q)) if told else float("nan")
         for q in (n - 1, _most(n - 1, df, level), stats.chi2.ppf((1 - level) / 2, n - 1))
     )
     return {

@@ -234,13 +234,15 @@ def dose_response(
             complete = np.isfinite(dose) & np.isfinite(effect)
             d, e, codes = dose[complete], effect[complete], group.clusters[complete]
             labels = {**group.labels, "reward_model": reward_name(column)}
-            rows += [{**labels, **row} for row in _curve(d, e, codes, bins, level)]
+            rows += [{**labels, **row} for row in _curve(d, e, codes, bins, level, rounding_of(r[:, 1:3]))]
     if not rows:
         raise InputError("dose_response: no row has measures and rewards of its first and second rewrite")
     return pd.DataFrame(rows)
 
 
-def _curve(dose: Floats, effect: Floats, clusters: Ints, bins: int, level: float) -> list[dict[str, Any]]:
+def _curve(
+    dose: Floats, effect: Floats, clusters: Ints, bins: int, level: float, rounding: float = 0.0
+) -> list[dict[str, Any]]:
     if len(dose) == 0:
         return []
     edges = np.unique(np.quantile(dose, np.linspace(0, 1, bins + 1)))
@@ -251,7 +253,7 @@ def _curve(dose: Floats, effect: Floats, clusters: Ints, bins: int, level: float
         if not used.any():
             continue
         d, e, codes = dose[used], effect[used], clusters[used]
-        of_effect, n_clusters = clustered_mean(e, codes), len(np.unique(codes))
+        of_effect, n_clusters = clustered_mean(e, codes, rounding), len(np.unique(codes))
         low, high, _ = of_effect.interval(level)
         price = ratio_interval(e, d, codes, level)
         rows.append({

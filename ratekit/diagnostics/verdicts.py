@@ -288,7 +288,7 @@ def _on_target(seen: Evidence) -> Iterator[Check]:
             step = (m[have, k] - m[have, k - 1]) * (1.0 if towards else -1.0)
             at_bound = (m[have, k - 1] == (top if towards else bottom)) & (step == 0)
             place = f"towards {SIDE[towards]}", f"({SIDE[side]}, rewrite {k})"
-            moved.append((mean_interval(step, seen.clusters[have], rounding), place))
+            moved.append((mean_interval(step, seen.clusters[have], rounding), place, bool(step.any())))
             if not at_bound.all():
                 free = ~at_bound
                 complied.append((share_interval((step[free] > 0).astype(float), seen.clusters[have][free]), place))
@@ -297,12 +297,14 @@ def _on_target(seen: Evidence) -> Iterator[Check]:
         share = f"{worst.value:.0%} of the rewrites {asked} moved the attribute that way {where}"
         yield _check("compliance", worst, share, f"at least {share}", f"only {share}")
     if moved:
-        worst, (asked, where) = min(moved, key=lambda item: (RULES["moves"].word(*item[0][:3])[0] == FINE, item[0][1]))
-        if worst.low <= 0 <= worst.high and worst.low < worst.high:
-            text = f"whether the rewrites {asked} move the attribute's measure {where}"
-        elif worst.value == 0:
-            text = f"none of the rewrites {asked} moves the attribute's measure {where}"
-        else:
+        worst, (asked, where), any_moved = min(
+            moved, key=lambda item: (RULES["moves"].word(*item[0][:3])[0] == FINE, item[0][1])
+        )
+        text = f"whether the rewrites {asked} move the attribute's measure {where}"
+        if worst.low == worst.high == 0:
+            text = f"the rewrites {asked} move the attribute's measure by 0 on average {where}"
+            text = text if any_moved else f"none of the rewrites {asked} moves the attribute's measure {where}"
+        elif worst.high < 0:
             text = f"the rewrites {asked} move the attribute's measure the other way {where}"
         yield _check("moves", worst, text, "the measure moves as asked in both directions")
     yield from _dose_against_gap(seen)
@@ -339,9 +341,8 @@ def _dose_against_gap(seen: Evidence) -> Iterator[Check]:
     # The classes may not differ in the measure at all: the dose is held against an SD, and is never shown fine.
     value, _, low, high = scale_of(seen, m).divide(dose, LEVEL)
     in_sd = Interval(value, low, high, dose.n)
-    text = (
-        f"{seen.unit} does not tell the classes apart, so the dose of {in_sd.value:+.2f} SD has no gap to compare with"
-    )
+    size = f" of {in_sd.value:+.2f} SD" if in_sd.value == in_sd.value else ""
+    text = f"{seen.unit} is not shown to tell the classes apart, so the dose{size} has no gap to compare with"
     check = _check("dose", in_sd, text, text)
     yield replace(check, outcome=TOO_FEW, word=max(check.word, CARE, key=WORDS.index))
 
