@@ -48,7 +48,7 @@ TESTS = {
     "ratekit.recommendation": ["test_recommendation.py", "test_verdicts.py"],
     "ratekit.augmentation": ["test_adjustment.py"],
     "ratekit.resampling": ["test_inference.py", "test_diagnostics.py", "test_estimators.py"],
-    "ratekit.groups": ["test_stages.py", "test_adjustment.py", "test_diagnostics.py"],
+    "ratekit.groups": ["test_groups.py", "test_stages.py", "test_adjustment.py", "test_diagnostics.py"],
     "ratekit.gates": ["test_gates.py"],
     "ratekit.cards": ["test_card.py"],
     "ratekit.best_of_n": ["test_best_of_n.py"],

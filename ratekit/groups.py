@@ -47,7 +47,7 @@ def reward_matrix(ds: Any, column: str) -> NDArray[np.float64]:
 
     if isinstance(ds, pd.DataFrame):
         cells = ds[column].tolist()
-        arrays = any(isinstance(v, np.ndarray) for v in cells[:1000])  # of to_pandas: their NaN is a null
+        arrays = np.ndarray in set(map(type, cells))  # of to_pandas: their NaN is a null
         try:
             array = pa.array(cells, from_pandas=arrays)
         except (pa.ArrowException, TypeError, ValueError, OverflowError):
@@ -119,8 +119,8 @@ def _refuse_odd(values: Any, column: str) -> None:
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def _as_text(ids: Any) -> Any:
-    """Ids as text. Raises InputError where numbers and texts are mixed, of which 7 and "7" would be one."""
+def _refuse_mixed(ids: Any) -> None:
+    """Raise InputError where numbers and texts are mixed, of which 7 and "7" may be meant to be one."""
     if ids.dtype == object:
         kinds = list(map(type, ids))
         other = next((row for row, kind in enumerate(kinds, 1) if kind is not kinds[0]), None)
@@ -129,9 +129,6 @@ def _as_text(ids: Any) -> Any:
                 f"row {other}: {ids.name!r} holds {shorten(ids.iloc[other - 1])!r}, a {kinds[other - 1].__name__}, and "
                 f"row 1 a {kinds[0].__name__}; write them all as text"
             )
-        if kinds[:1] == [str]:
-            return ids
-    return ids.map(str)
 
 
 def treated_bools(values: Any) -> NDArray[np.bool_]:
@@ -176,7 +173,8 @@ def groups(ds: Any, by: str | Sequence[str] | None = None) -> Iterator[Group]:
     if spaced:
         frame = frame.assign(**{ATTRIBUTE: frame[ATTRIBUTE].replace(spaced)})
     treated = treated_bools(frame[TREATED])
-    clusters = pd.factorize(_as_text(frame[PROMPT_ID]))[0].astype(np.int64)
+    _refuse_mixed(frame[PROMPT_ID])
+    clusters = pd.factorize(frame[PROMPT_ID])[0].astype(np.int64)
     for key, index in frame.groupby([*columns, ATTRIBUTE], sort=False, dropna=False).indices.items():
         key = key if isinstance(key, tuple) else (key,)
         yield Group(dict(zip([*columns, ATTRIBUTE], key, strict=True)), index, treated[index], clusters[index])
