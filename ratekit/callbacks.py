@@ -23,9 +23,9 @@ from ratekit.diagnostics import contrast
 from ratekit.errors import InputError, WorkError, unknown
 from ratekit.gates import TOO_BIG, outcome_of
 from ratekit.schema import ATTRIBUTE, REWARD_PREFIX, REWRITES, columns_of, reward_columns
-from ratekit.scoring.adapters import CHAT, PAIR, Adapter
+from ratekit.scoring.adapters import CHAT, PAIR, Adapter, find_adapter
 from ratekit.scoring.encoding import Encoder
-from ratekit.scoring.loading import find_adapter, longest
+from ratekit.scoring.loading import longest
 from ratekit.sources.loading import rows_for
 from ratekit.stages import estimate, score
 

@@ -25,7 +25,7 @@ from ratekit import files
 from ratekit.attributes import find_attribute
 from ratekit.audits.results import Audit
 from ratekit.audits.screen import bar, bounded, headline, remarks
-from ratekit.audits.study import Labelled, Settings, carry_out, labelled, names_of, rewriters_of, rewritten
+from ratekit.audits.study import Labelled, Settings, carry_out, labelled, rewriters_of, rewritten
 from ratekit.conclusions import NO_TRUST, in_units
 from ratekit.diagnostics import contrast
 from ratekit.errors import InputError, NoRewriteError, unknown
@@ -37,8 +37,7 @@ from ratekit.rewriting import Options
 from ratekit.rewriting.cost import Meter
 from ratekit.rewriting.rules import SUITE, SUITE_VERSION
 from ratekit.schema import ATTRIBUTE, REWRITES
-from ratekit.scoring import options_for
-from ratekit.scoring.base import Reward
+from ratekit.scoring import RewardLike, read_rewards
 from ratekit.tables import Table, as_csv, as_json, as_markdown, as_text, plain_markdown, table_html, table_of
 
 if TYPE_CHECKING:
@@ -321,7 +320,7 @@ def suite(attributes: Sequence[str | Attribute] = (), rewriter: Any = None) -> l
 
 
 def card(
-    rewards: str | Path | Reward | Sequence[str | Path | Reward] | Mapping[str, str | Path | Reward] = (),
+    rewards: RewardLike | Sequence[RewardLike] | Mapping[str, RewardLike] = (),
     data: Any = "reviews",
     *,
     rewriter: Any = "rules",
@@ -412,7 +411,7 @@ def drawn_up(
     """The card of these settings, kept in `folder`."""
     if "" not in rewriters_of(settings.rewriter):
         raise InputError("card: one rewriter was expected; rk.audit and `ratekit audit` take several")
-    options_for([*names_of(rewards).values()], trust_remote_code=trust_remote_code)
+    rewards = read_rewards(rewards, trust_remote_code=trust_remote_code)
     if folder is not None:
         files.check_place(folder)
     replies = cache or (folder / "rewrites" if folder is not None else None)

@@ -55,7 +55,7 @@ from ratekit.schema import (
     columns_of,
     prompt_text,
 )
-from ratekit.scoring import default_name, make_reward
+from ratekit.scoring import RewardLike, read_rewards
 from ratekit.scoring.base import Reward
 from ratekit.scoring.engine import score_chains
 from ratekit.sources.loading import load
@@ -215,7 +215,7 @@ class _Candidate:
 
 
 def discover(
-    reward: str | Path | Reward,
+    reward: RewardLike,
     data: Any,
     *,
     name: str | None = None,
@@ -299,9 +299,9 @@ def discover(
     cache = cache or (folder / "rewrites" if folder is not None else None)
     ds = load(data)
     ds = ds.remove_columns([c for c in columns_of(ds) if c not in (PROMPT_ID, PROMPT, RESPONSE)])
-    function = make_reward(reward)
+    ((column, named),) = read_rewards(reward, name).items()
     search = _Search(
-        function, name or default_name(reward), ds, rewriter, budget, n_screen, n_confirm, seed, cache,
+        named.make(), column, ds, rewriter, budget, n_screen, n_confirm, seed, cache,
         options or Options(), meter or Meter(), folder,
     )  # fmt: skip
     asked = _proposer(proposer, cache, search.options)

@@ -49,7 +49,7 @@ from ratekit.schema import (
     reward_columns,
     reward_name,
 )
-from ratekit.scoring import default_name, make_reward, options_for
+from ratekit.scoring import RewardLike, read_rewards
 from ratekit.scoring.base import Reward
 from ratekit.scoring.engine import score_dataset
 from ratekit.scoring.store import open_store
@@ -261,7 +261,7 @@ def placebo(
 
 def score(
     ds: Any,
-    reward: str | Path | Reward | Sequence[str | Path | Reward],
+    reward: RewardLike | Sequence[RewardLike] | Mapping[str, RewardLike],
     *,
     name: str | Sequence[str] | None = None,
     cache: str | Path | None = None,
@@ -279,9 +279,9 @@ def score(
     reward
         (prompts, responses) -> (n,) floats, a function in TRL's signature `(completions, **columns)`, or a name in
         `REWARD_MODELS`, a model folder (a LoRA adapter's too), a hub id, "judge:MODEL", "pairwise:MODEL,REFERENCES",
-        "dpo:POLICY,REFERENCE", "served:URL[,MODEL]"; or a list of such.
+        "dpo:POLICY,REFERENCE", "served:URL[,MODEL]"; or a list of such, or a mapping of names to them.
     name
-        Of the column, or of each; by default the reward's own name, its function's or its class's.
+        Of the column, or of each in a list; by default the reward's own name, its function's or its class's.
     cache
         A folder of scores by model and text: what is in it is not scored again.
     adapter
@@ -316,16 +316,12 @@ def score(
     [44.0, 125.0, 72.0, 167.0]
     """
     ds = rows_for("score", ds)
-    rewards: list[Any] = list(reward) if isinstance(reward, list | tuple) else [reward]
-    names = [name] if isinstance(name, str) else list(name) if name is not None else [default_name(r) for r in rewards]
-    if len(names) != len(rewards) or not rewards:
-        raise InputError(f"score: {len(names)} names were given for {len(rewards)} rewards")
-    twice = next((n for n in names if names.count(n) > 1), None)
-    if twice is not None:
-        raise InputError(f"score: two rewards have the name {twice!r}; tell them apart with name=[...]")
-    told = options_for(rewards, adapter=adapter, truncation=truncation, trust_remote_code=trust_remote_code)
-    for one, column, options in zip(rewards, names, told, strict=True):
-        ds = _scored(ds, make_reward(one, **options), column, cache, progress)
+    options = {"adapter": adapter, "truncation": truncation, "trust_remote_code": trust_remote_code}
+    rewards = read_rewards(reward, name, **options)
+    if not rewards:
+        raise InputError("score: which reward? none was given")
+    for column, one in rewards.items():
+        ds = _scored(ds, one.make(), column, cache, progress)
     return ds
 
 

@@ -43,7 +43,7 @@ from ratekit.schema import (
     REWRITES,
     columns_of,
 )
-from ratekit.scoring import REWARD_MODELS, kind_of
+from ratekit.scoring import REWARD_MODELS, read_reward
 from ratekit.scoring.base import SCORED
 from ratekit.scoring.engine import as_lists
 from ratekit.scoring.engine import find as distinct_texts
@@ -256,7 +256,7 @@ def _rewards(
             yield f"dataset: the rewards {name!r} are missing"
             continue
         known = given.get(name)
-        if known is None and spec in REWARD_MODELS and kind_of(spec) == "a function":
+        if known is None and spec in REWARD_MODELS and read_reward(spec).kind == "a function":
             known = spec
         yield from _statuses(ds, name)
         if known is None and (stored := _stored(folder / "scores", ds, name)) is not None:

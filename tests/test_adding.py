@@ -13,7 +13,7 @@ from ratekit.cli import main
 from ratekit.estimators import ESTIMATORS, Estimator
 from ratekit.measures import MEASURES
 from ratekit.rewriting.rules import RULES
-from ratekit.scoring import FORMS, Form, NamedReward, default_name, kind_of
+from ratekit.scoring import FORMS, Form, NamedReward, read_reward
 from ratekit.sources.public import Source
 
 
@@ -130,7 +130,7 @@ def test_a_kind_of_reward_walks_every_surface(monkeypatch, tmp_path, capsys):
     assert found.provenance["rewards"] == {"letter-e": "letter:e", "letter-q": "letter:q"}
     row = found.dataset[0]
     assert row["reward/letter-e"][0] == row["response"].count("e")
-    assert (kind_of("letter:e"), default_name("letter:e")) == ("a function", "letter-e")
+    assert (read_reward("letter:e").kind, read_reward("letter:e").column) == ("a function", "letter-e")
     assert rk.score(found.dataset, "letter:z", progress=False)["reward/letter-z"][0][0] == row["response"].count("z")
     with pytest.raises(rk.InputError, match="has no meaning here"):
         rk.score(found.dataset, "letter:z", truncation="response")

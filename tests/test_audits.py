@@ -369,6 +369,7 @@ def test_a_file_that_changed_within_its_second_is_run_again(tmp_path):
 
 def test_an_adapter_is_another_one_on_another_base(tmp_path):
     from ratekit.audits.inputs import reward_print
+    from ratekit.scoring import read_reward
 
     (tmp_path / "base").mkdir()
     (tmp_path / "adapter").mkdir()
@@ -377,7 +378,7 @@ def test_an_adapter_is_another_one_on_another_base(tmp_path):
     prints = set()
     for weights in ("a", "b"):
         (tmp_path / "base" / "model.safetensors").write_text(weights)
-        prints.add(reward_print(tmp_path / "adapter"))
+        prints.add(reward_print(read_reward(tmp_path / "adapter")))
     assert len(prints) == 2
 
 

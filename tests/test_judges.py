@@ -22,7 +22,7 @@ from ratekit.rewriting.base import Reply
 from ratekit.rewriting.cache import Cache, spent_on
 from ratekit.rewriting.cost import Meter, Prices
 from ratekit.rewriting.replies import read
-from ratekit.scoring import default_name, make_reward
+from ratekit.scoring import make_reward, read_reward
 from ratekit.scoring.llm_judges import LLMJudge, PairwiseLLMJudge, spread
 from ratekit.scoring.rubrics import PairQuestion, Rubric, Scale, expected_score
 
@@ -273,7 +273,7 @@ def test_a_rubric_without_a_place_for_the_response_is_one_line(tmp_path):
     path.write_text("Is it clear? {response}")
     spec = f"judge:openai:m,rubric={path},scale=1-5,criteria=clarity+truth,repeats=2,temperature=0"
     judge = make_reward(spec)
-    assert (default_name(spec), judge.repeats, judge.rubric.scale.high) == ("judge:m-clear", 2, 5)
+    assert (read_reward(spec).column, judge.repeats, judge.rubric.scale.high) == ("judge:m-clear", 2, 5)
     assert judge.fingerprint != make_reward(spec.replace("1-5", "1-6")).fingerprint
 
 

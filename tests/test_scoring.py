@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -18,7 +20,7 @@ from transformers import (
 import ratekit as rk
 from ratekit.cli import main
 from ratekit.errors import InputError
-from ratekit.scoring import OPTIONS, default_name, kind_of, make_reward, options_for
+from ratekit.scoring import OPTIONS, make_reward, read_reward, read_rewards
 from ratekit.scoring.model import RewardModel
 
 PROMPTS = [[{"role": "user", "content": f"Question {k}?"}] for k in range(5)]
@@ -148,10 +150,17 @@ def test_names_of_rewards(models):
     def mine(prompts, responses):
         return [0.0]
 
-    assert default_name("vader") == "vader"
-    assert default_name("org/model") == "org/model"
-    assert default_name(models / "decoder") == "decoder"
-    assert default_name(mine) == "mine"
+    assert list(read_rewards(["vader", "org/model", models / "decoder", mine])) == [
+        "vader", "org/model", "decoder", "mine",
+    ]  # fmt: skip
+    assert read_reward(partial(mine, None)).column == "mine"
+    assert [(name, found.spec) for name, found in read_rewards({"a": lambda p, r: [0.0]}).items()] == [("a", "a")]
+    with pytest.raises(InputError, match="no name of its own"):
+        read_rewards(lambda p, r: [0.0])
+    with pytest.raises(InputError, match="two rewards are called 'mine'"):
+        read_rewards([mine, partial(mine, None)])
+    with pytest.raises(InputError, match="got int"):
+        read_rewards([mine, 3])
 
 
 # --- options that a reward cannot use -----------------------------------------------------------------------
@@ -178,14 +187,18 @@ def of_kind(models, tmp_path):
     return lambda kind: KINDS[kind].format(models=models, file=file)
 
 
+def _told_of(rewards, options):
+    return [found.make.keywords for found in read_rewards(rewards, **options).values()]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("option", VALUES)
 def test_an_option_that_a_reward_cannot_use_is_refused_and_any_other_is_passed_on(of_kind, kind, option):
     reward = of_kind(kind)
-    assert kind_of(reward) == kind
+    assert read_reward(reward).kind == kind
     told = {option: VALUES[option]}
     if option in OPTIONS[kind]:
-        assert options_for([reward], **told) == [told]
+        assert _told_of(reward, told) == [told]
         return
     with pytest.raises(InputError, match=f"{option.replace('_', '-')}=.* has no meaning here"):
         make_reward(reward, **told)
@@ -195,7 +208,7 @@ def test_an_option_that_a_reward_cannot_use_is_refused_and_any_other_is_passed_o
     if option in ("adapter", "revision", "dtype", "trust_remote_code"):
         with pytest.raises(InputError, match="has no meaning here"):
             rk.check_reward(reward, **told)
-    assert options_for([reward, of_kind("a model of the hub")], **told) == [{}, told]  # another reward can use it
+    assert _told_of([reward, of_kind("a model of the hub")], told) == [{}, told]  # another reward can use it
 
 
 def test_kinds_and_options_are_all_tried():

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +14,9 @@ import pytest
 import tiny
 from armo import save_armo
 
+import ratekit as rk
 from ratekit.errors import InputError
-from ratekit.scoring import HUB, make_reward
+from ratekit.scoring import HUB, NamedReward, make_reward
 from ratekit.scoring.adapters import ARMO, PAIRWISE, POSITIVE, Adapter
 from ratekit.scoring.judges import DpoReward, PairwiseJudge
 from ratekit.scoring.model import PROBE, RewardModel
@@ -335,3 +339,38 @@ def test_known_hub_models_have_an_adapter_and_a_guess_is_said(folder, caplog):
     with caplog.at_level(logging.INFO, "ratekit"):
         RewardModel(folder("llama"))
     assert "is read as 'chat', guessed from" in caplog.text
+
+
+@pytest.mark.commands
+def test_a_rewards_name_is_read_once_and_enters_each_file_once(folder, tmp_path):
+    """The record is passed on, not the name; only the record's own room and the loading are entered a second time."""
+    spec, inside = str(folder("llama")), str(Path(rk.__file__).parent) + os.sep
+    read, entered = [], Counter()
+
+    def given(value):
+        return value == spec if isinstance(value, str) else isinstance(value, NamedReward) and value.spec == spec
+
+    def follow(frame, event, _):
+        code = frame.f_code
+        if event != "call" or not code.co_filename.startswith(inside):
+            return
+        values = [frame.f_locals.get(name) for name in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]]
+        if not any(map(given, values)):
+            return
+        if code.co_name == "read_reward" and isinstance(values[0], str):
+            read.append(code.co_name)
+        if frame.f_back is None or frame.f_back.f_code.co_filename != code.co_filename:
+            entered[code.co_filename.removeprefix(inside).replace(os.sep, "/")] += 1
+
+    rows = [{"prompt": f"p{i}", "response": "So it is. " * (1 + i % 5)} for i in range(40)]
+    rk.audit(rows, spec, "length", rewriter="rules", progress=False)  # imports what is needed
+    sys.setprofile(follow)
+    try:
+        rk.audit(rows, spec, "length", rewriter="rules", out=tmp_path / "audit", progress=False)
+    finally:
+        sys.setprofile(None)
+    assert len(read) == 1
+    twice = {file for file, n in entered.items() if n > 1}
+    assert twice <= {"scoring/__init__.py", "scoring/loading.py"}, entered
+    assert max(entered.values()) == 2, entered
+    assert {"audits/study.py", "audits/inputs.py", "scoring/model.py"} <= set(entered)

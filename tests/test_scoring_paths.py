@@ -409,7 +409,7 @@ def test_several_rewards_and_their_names():
     assert ds["reward/by_text"] == ds["reward/Mine"] == [[3.0], [7.0]]
     assert ds["reward/words"] == [[1.0], [2.0]]
 
-    with pytest.raises(InputError, match="two rewards have the name 'words'"):
+    with pytest.raises(InputError, match="two rewards are called 'words'"):
         rk.score(dataset(["So."]), ["words", "words"], progress=False)
     with pytest.raises(InputError, match="1 names were given for 2 rewards"):
         rk.score(dataset(["So."]), ["words", "vader"], name="one", progress=False)

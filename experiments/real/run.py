@@ -75,10 +75,10 @@ SIZES = {
         screened=8, confirmed=8, shortest=True,
     ),
     "cpu": Size(
-        pairs=800, held_out=200, layers=3, epochs=2, lr=1e-4, max_tokens=192, rewrites=60, words=60, new_tokens=128,
-        doubles=50, world=30, merge_rows=20, merge_pairs=40, grid=5, judged=40, asked=20, reviews=400, sweep=40,
+        pairs=500, held_out=150, layers=3, epochs=2, lr=1e-4, max_tokens=160, rewrites=60, words=60, new_tokens=128,
+        doubles=50, world=20, merge_rows=20, merge_pairs=40, grid=5, judged=24, asked=12, reviews=300, sweep=40,
         review_characters=1100, review_tokens=256, methods=("linear", "slerp", "ties", "task_arithmetic"),
-        card=300, card_rewritten=60, rounds=1, screened=40, confirmed=100,
+        card=200, card_rewritten=40, rounds=1, screened=30, confirmed=60,
     ),
     "gpu": Size(
         pairs=1250, held_out=300, layers=10, epochs=2, lr=5e-5, max_tokens=384, rewrites=500, words=120,

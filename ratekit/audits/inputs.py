@@ -17,7 +17,7 @@ from ratekit.fingerprints import code_print, digest
 from ratekit.labellers import Attribute
 from ratekit.lora import base_folder, is_adapter, read_config
 from ratekit.redaction import redact
-from ratekit.scoring import NamedReward, read_reward
+from ratekit.scoring import NamedReward
 
 log = logging.getLogger("ratekit")
 
@@ -55,28 +55,28 @@ def rewriter_print(rewriter: Any) -> str:
     return BY_NAME if rewriter is None else code_print(rewriter)
 
 
-def reward_print(reward: Any) -> str:
+def reward_print(reward: NamedReward) -> str:
     """The fingerprint of a reward: weights and tokenizer of a folder, the served model's id, a callable's code.
 
     Examples
     --------
-    >>> reward_print("org/model-that-is-not-here")
+    >>> from ratekit.scoring import read_reward
+    >>> reward_print(read_reward("org/model-that-is-not-here"))
     'by name'
-    >>> reward_print(lambda p, r: [len(x) for x in r]) == reward_print(lambda p, r: [2 * len(x) for x in r])
+    >>> once, twice = lambda p, r: [len(x) for x in r], lambda p, r: [2 * len(x) for x in r]
+    >>> reward_print(read_reward(once)) == reward_print(read_reward(twice))
     False
     """
-    if not isinstance(reward, str | Path | NamedReward):
-        own = getattr(reward, "fingerprint", None)
-        return code_print(own) if isinstance(own, Mapping | str) else code_print(reward)
-    named = read_reward(reward)
-    if not named.places:  # a function, or what is behind a server
-        try:
-            return reward_print(named.make())
-        except WorkError as e:
-            log.warning("%s cannot be asked whether it is the model that it was (%s)", redact(named.spec), e)
-            return BY_NAME
-    parts = [_model(place) for place in named.places]
-    return BY_NAME if set(parts) == {BY_NAME} else parts[0] if len(parts) == 1 else digest(*parts)
+    if reward.places:
+        parts = [_model(place) for place in reward.places]
+        return BY_NAME if set(parts) == {BY_NAME} else parts[0] if len(parts) == 1 else digest(*parts)
+    try:  # a function, or what is behind a server
+        made = reward.make()
+        own = getattr(made, "fingerprint", None)
+    except WorkError as e:
+        log.warning("%s cannot be asked whether it is the model that it was (%s)", redact(reward.spec), e)
+        return BY_NAME
+    return code_print(own if isinstance(own, Mapping | str) else made)
 
 
 def attribute_print(attribute: Attribute) -> str:

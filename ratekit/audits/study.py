@@ -39,8 +39,7 @@ from ratekit.schema import (
     reward_columns,
     reward_name,
 )
-from ratekit.scoring import NamedReward, default_name, options_for, read_reward
-from ratekit.scoring.base import Reward
+from ratekit.scoring import RewardLike, read_rewards
 from ratekit.sources.labels import flattened, with_description, without
 from ratekit.sources.loading import load, sample
 from ratekit.stages import label, rewrite, score
@@ -171,7 +170,7 @@ def rewriters_of(rewriter: Any) -> dict[str, Any]:
 
 def audit(
     data: Any,
-    rewards: str | Path | Reward | Sequence[str | Path | Reward] | Mapping[str, str | Path | Reward] = (),
+    rewards: RewardLike | Sequence[RewardLike] | Mapping[str, RewardLike] = (),
     attributes: str | Attribute | Sequence[str | Attribute] = (),
     *,
     rewriter: Any = None,
@@ -304,8 +303,7 @@ def carry_out(
         The folder holds another audit.
     """
     begun = time.monotonic()
-    named = names_of(rewards)
-    told = dict(zip(named, options_for([*named.values()], trust_remote_code=trust_remote_code), strict=True))
+    named = read_rewards(rewards, trust_remote_code=trust_remote_code)
     inputs = settings.inputs()
     record: dict[str, Any] = {"settings": settings.record(), "versions": on_disk.versions()}
     ds: Dataset | None = None
@@ -316,7 +314,7 @@ def carry_out(
         log.warning("changed since this run was made: %s; its rows are made again", ", ".join(stale))
     if ds is None or stale or settings.options.retry_failed or (record.get("rewriting") or {}).get("stopped"):
         if folder is not None:
-            on_disk.begin(folder, record, [r.spec if isinstance(r, NamedReward) else name for name, r in named.items()])
+            on_disk.begin(folder, record, [reward.spec for reward in named.values()])
         meter = meter or Meter()
         ds = rows(meter)
         kept = [reward_name(c) for c in reward_columns(columns_of(ds))]
@@ -328,14 +326,12 @@ def carry_out(
     prints = record.setdefault("reward_prints", {})
     for name, reward in named.items():
         now = reward_print(reward)
-        spec = (specs or {}).get(name) or redact(reward.spec if isinstance(reward, NamedReward) else name)
+        spec = (specs or {}).get(name) or redact(reward.spec)
         if REWARD_PREFIX + name in columns_of(ds) and record["rewards"].get(name) == spec:
             if not changed({name: prints.get(name, "")}, {name: now}):
                 continue
             log.warning("%s has changed since this run was made; it is scored again", name)
-        ds = score(
-            ds, reward, name=name, cache=None if folder is None else folder / "scores", progress=progress, **told[name]
-        )
+        ds = score(ds, reward.make(), name=name, cache=None if folder is None else folder / "scores", progress=progress)
         record["rewards"][name], prints[name] = spec, now
         _keep(folder, ds, record)
     by = REWRITER if "" not in rewriters_of(settings.rewriter) else by if by in columns_of(ds) else None
@@ -369,30 +365,6 @@ def one_or_more(given: Any) -> tuple[Any, ...]:
     (('length',), ('length', 'sentiment'))
     """
     return tuple(given) if isinstance(given, list | tuple) else (given,)
-
-
-def names_of(rewards: Any) -> dict[str, Any]:
-    """Each reward, read, under the name of its column; InputError for an unknown one or a name that two would share.
-
-    Called before any work is done, so that a misspelt reward is not found after the rewriting.
-
-    Examples
-    --------
-    >>> {name: reward.kind for name, reward in names_of(["vader", "org/model"]).items()}
-    {'vader': 'a function', 'org/model': 'a model of the hub'}
-    """
-    if isinstance(rewards, Mapping):
-        return {name: _read(reward) for name, reward in rewards.items()}
-    several = [_read(reward) for reward in one_or_more(rewards)]
-    names = [default_name(reward) for reward in several]
-    for name in names:
-        if names.count(name) > 1:
-            raise InputError(f"two rewards are called {name!r}, and one would replace the other; rename a folder")
-    return dict(zip(names, several, strict=True))
-
-
-def _read(reward: Any) -> Any:
-    return reward if callable(reward) else read_reward(reward)
 
 
 class Labelled(NamedTuple):

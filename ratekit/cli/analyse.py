@@ -42,11 +42,11 @@ def verify(
 
     From its stored texts, rewards and seeds. What differs is named, and the exit code is 1.
     """
-    from ratekit.audits.study import names_of
     from ratekit.errors import WorkError
+    from ratekit.scoring import read_rewards
     from ratekit.verification import verify as derive
 
-    found = derive(audit, names_of([given.own(r) for r in reward or []]))
+    found = derive(audit, read_rewards(reward or []))
     print(visible(repr(found)))
     if found.differences:
         raise WorkError(f"{audit}: {len(found.differences)} numbers or files are not as they are derived")
@@ -255,7 +255,7 @@ def calibrate(
     """Grade the estimators where truth is known."""
     from ratekit.simulate import calibrate as grade
 
-    table = grade(given.own(reward), n=n, seed=seed, progress=True)
+    table = grade(reward, n=n, seed=seed, progress=True)
     if format is Format.table:
         kept = ["attribute", "estimator", "truth", "estimate", "ci_low", "ci_high", "covers", "bias", "reward_sd"]
         table = table[table["estimand"] == "ate"][kept]

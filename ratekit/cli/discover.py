@@ -48,7 +48,7 @@ def discover(
     if asked.cost.dry_run:
         raise InputError("discover has no dry run: what it rewrites depends on what it finds; see --max-rewrites")
     found = search(
-        given.own(reward), data, proposer=given.own(proposer), rewriter=given.own(rewriter), rounds=rounds,
+        reward, data, proposer=given.own(proposer), rewriter=given.own(rewriter), rounds=rounds,
         budget=max_rewrites, fdr=fdr, seed=seed, out=out, cache=cache, options=asked.options, meter=asked.meter(),
     )  # fmt: skip
     if format is Format.table:

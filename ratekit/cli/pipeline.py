@@ -63,14 +63,13 @@ def audit(
         label_column=label_column, positive=positive or None, rewriter=several(rewriter), depth=depth, n=n, seed=seed,
         turn=turn, two_phase=two_phase,
     )  # fmt: skip
-    rewards = [given.own(r) for r in reward]
     folder = out or default_folder(data, [str(a) for a in settings.record()["attributes"]])
     replies = cache or folder / "rewrites"
     if asked.cost.dry_run:
         say_plans(planned(labelled(settings), settings.options, cache=replies, prices=asked.prices))
         return
     found = carry_out(
-        folder, settings, rewards,
+        folder, settings, reward,
         lambda meter: rewritten(labelled(settings), settings.options, cache=replies, meter=meter),
         meter=asked.meter(), trust_remote_code=trust_remote_code,
     )  # fmt: skip
@@ -137,7 +136,7 @@ def card(
             say_plans(planned(parts, settings.options, cache=cache or folder / "rewrites", prices=asked.prices))
         return
     found = drawn_up(
-        folder, settings, [given.own(r) for r in reward], precision=precision, cache=cache, meter=asked.meter(),
+        folder, settings, reward, precision=precision, cache=cache, meter=asked.meter(),
         trust_remote_code=trust_remote_code,
     )  # fmt: skip
     person = format is Format.table
@@ -225,19 +224,17 @@ def score(
     On several GPUs under `accelerate launch`. The same call again scores only what is new.
     """
     from ratekit import files, stages
-    from ratekit.audits.study import names_of
-    from ratekit.scoring import options_for
+    from ratekit.scoring import read_rewards
     from ratekit.scoring.engine import processes
     from ratekit.sources import as_dataset
 
     state = processes()
     if not state.is_main_process:
         logging.getLogger("ratekit").setLevel(logging.ERROR)  # one process speaks for all
-    named = names_of([given.own(r) for r in reward])
-    told = options_for([*named.values()], adapter=adapter, truncation=cut, trust_remote_code=trust_remote_code)
+    rewards = read_rewards(reward, adapter=adapter, truncation=cut, trust_remote_code=trust_remote_code)
     ds = as_dataset(data)
-    for (name, function), options in zip(named.items(), told, strict=True):
-        ds = stages.score(ds, function, name=name, cache=cache or out / "scores", **options)
+    for name, one in rewards.items():
+        ds = stages.score(ds, one, name=name, cache=cache or out / "scores")
         if state.is_main_process:
             files.replace_folder(out / "dataset", partial(files.write_rows, ds))
         state.wait_for_everyone()

@@ -99,7 +99,7 @@ def reproduce(
     if rewriter is None and asked.options.base_url is None and asked.cost.budget is None and start is None:
         refuse_to_pay_unasked(name)
     finished = run(
-        name, out, start=start, n=n, rewriter=rewriter, rewards=[given.own(r) for r in reward or ()],
+        name, out, start=start, n=n, rewriter=rewriter, rewards=reward or (),
         data_files=data_files or (), labeller=labeller, depth=depth, seed=seed, cache=cache, options=asked.options,
         meter=asked.meter(prices), trust_remote_code=trust_remote_code,
     )  # fmt: skip

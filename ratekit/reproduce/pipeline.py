@@ -29,7 +29,7 @@ from ratekit.rewriting import Options
 from ratekit.rewriting.cost import Meter, Plan, Prices
 from ratekit.rewriting.prompts import template_hash
 from ratekit.schema import ATTRIBUTE, REWRITES, columns_of
-from ratekit.scoring.base import Reward
+from ratekit.scoring import RewardLike
 from ratekit.simulate import RuleReward
 from ratekit.sources.loading import load, sample
 from ratekit.stages import label
@@ -69,7 +69,7 @@ def run(
     start: str | Path | None = None,
     n: int | None = None,
     rewriter: str | None = None,
-    rewards: Sequence[str | Reward] = (),
+    rewards: Sequence[RewardLike] = (),
     data_files: Sequence[str | Path] = (),
     labeller: str | None = None,
     depth: int | None = None,
@@ -214,8 +214,8 @@ def settings_of(experiment: Experiment, given: dict[str, Any], options: Options 
 
 
 def settings_rewards(
-    experiment: Experiment, settings: Settings, folder: Path, rewards: Sequence[str | Reward]
-) -> list[str | Reward]:
+    experiment: Experiment, settings: Settings, folder: Path, rewards: Sequence[RewardLike]
+) -> list[RewardLike]:
     """The rewards asked for, or those that the folder has already, or the experiment's own."""
     if rewards:
         return list(rewards)

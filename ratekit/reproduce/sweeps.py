@@ -19,8 +19,7 @@ from ratekit.groups import reward_matrix
 from ratekit.reproduce.experiment import Sweep
 from ratekit.rewriting.rules import vowel
 from ratekit.schema import PROMPT, PROMPT_ID, RESPONSE, TREATED, columns_of, reward_columns, reward_name
-from ratekit.scoring import default_name
-from ratekit.scoring.base import Reward
+from ratekit.scoring import RewardLike
 from ratekit.simulate import DESIGNS
 from ratekit.simulate.grading import GRADED
 from ratekit.simulate.text import misspell
@@ -130,7 +129,7 @@ def misspelt(ds: Dataset, share: float, seed: int) -> Dataset:
 def sweep_table(
     ds: Dataset,
     sweep: Sweep,
-    rewards: Sequence[str | Reward],
+    rewards: Sequence[RewardLike],
     *,
     cache: Path | None = None,
     trust_remote_code: bool = False,
@@ -143,8 +142,7 @@ def sweep_table(
     if TWIN in columns_of(ds):
         twins = ds.select_columns([PROMPT_ID, PROMPT, TWIN]).rename_column(TWIN, RESPONSE)
         twins = score(
-            twins, rewards, name=[default_name(reward) for reward in rewards], cache=cache,
-            trust_remote_code=trust_remote_code, progress=progress,
+            twins, rewards, cache=cache, trust_remote_code=trust_remote_code, progress=progress,
         )  # fmt: skip
         truths = true_effects(ds, twins)
     keys = zip(table["reward_model"], table[STEP], table["estimand"], strict=True)

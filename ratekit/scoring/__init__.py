@@ -1,7 +1,7 @@
 """Rewards by name: `vader`, a model folder, a hub id, `judge:MODEL`.
 
-Adding one is one literal in `REWARD_MODELS`, a kind that takes more than a name one in `FORMS`. A name is read once
-(`read_reward`), into a record of its kind, its column's name, its models and how it is made.
+Adding one is one literal in `REWARD_MODELS`, a kind that takes more than a name one in `FORMS`. A reward is read
+once (`read_reward`), into a record of its kind, its column's name, its models and how it is made, which is passed on.
 
 A reward is a plain callable, (prompts, responses) -> (n,) float64.
 """
@@ -9,8 +9,8 @@ A reward is a plain callable, (prompts, responses) -> (n,) float64.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -57,11 +57,11 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class NamedReward:
-    """A reward that was named, read once.
+    """A reward, read once: a name of one, or a callable.
 
-    `spec` is the name as it was given, `kind` one of `OPTIONS`, `column` the name that its column gets, `places`
-    the folders and hub ids of the models that it is made of (none for a function and for what a server answers), and
-    `make` makes it of the options of its kind.
+    `spec` is the name as it was given, `kind` one of `OPTIONS`, `column` the name that its column gets ("" for a
+    lambda, which has none), `places` the folders and hub ids of the models that it is made of (none for a function and
+    for what a server answers), and `make` makes it of the options of its kind.
     """
 
     spec: str
@@ -71,8 +71,11 @@ class NamedReward:
     make: Callable[..., Reward]
 
 
-def read_reward(reward: str | Path | NamedReward) -> NamedReward:
-    """What a reward's name says; nothing is loaded but a function of the user's own.
+RewardLike = str | Path | NamedReward | Reward  # what is taken wherever a reward is asked for
+
+
+def read_reward(reward: RewardLike) -> NamedReward:
+    """What a reward's name says, or a callable's; nothing is loaded but a function of the user's own.
 
     Raises
     ------
@@ -89,6 +92,9 @@ def read_reward(reward: str | Path | NamedReward) -> NamedReward:
     """
     if isinstance(reward, NamedReward):
         return reward
+    if not isinstance(reward, str | Path):
+        name = _own_name(reward)
+        return NamedReward(name, "a function", name, (), partial(_known, reward))
     name = str(reward)
     known = REWARD_MODELS.get(name)
     if known is not None and not isinstance(known, Adapter):
@@ -108,6 +114,54 @@ def read_reward(reward: str | Path | NamedReward) -> NamedReward:
     column = folder.resolve().name if folder.is_dir() and name not in REWARD_MODELS else name
     kind = "a model's folder" if folder.is_dir() else "a model of the hub"
     return NamedReward(name, kind, column, (place,), partial(_run, place))
+
+
+def _own_name(reward: Any) -> str:
+    """A callable's name, or its class's; "" for a lambda."""
+    if not callable(reward):
+        raise InputError(f"a reward is a callable, a name or a path; got {type(reward).__name__}")
+    while isinstance(reward, partial):
+        reward = reward.func
+    name = getattr(reward, "__name__", None) or getattr(reward, "name", None) or type(reward).__name__
+    return "" if name == "<lambda>" else str(name)
+
+
+def read_rewards(rewards: Any, names: str | Sequence[str] | None = None, **options: Any) -> dict[str, NamedReward]:
+    """One or several rewards by the names of their columns, each told those of the options that its kind can use.
+
+    Parameters
+    ----------
+    rewards
+        A reward, a list of them, or a mapping of names to rewards.
+    names
+        Of the columns, where it is no mapping; by default each reward's own.
+    options
+        As of `make_reward`; None, False and ``truncation="prompt"`` are not given.
+
+    Raises
+    ------
+    InputError
+        For what can be no reward, for two of one name, for a lambda without a name, and for an option that none of the
+        rewards can use: it would be passed over in silence. All before any work is done.
+
+    Examples
+    --------
+    >>> {name: reward.kind for name, reward in read_rewards(["vader", "org/model"]).items()}
+    {'vader': 'a function', 'org/model': 'a model of the hub'}
+    """
+    if isinstance(rewards, Mapping):
+        rewards, names = list(rewards.values()), list(rewards)
+    found = [read_reward(one) for one in (rewards if isinstance(rewards, list | tuple) else [rewards])]
+    columns = [names] if isinstance(names, str) else [r.column for r in found] if names is None else list(names)
+    if len(columns) != len(found):
+        raise InputError(f"{len(columns)} names were given for {len(found)} rewards")
+    for column in columns:
+        if not column:
+            raise InputError("this reward has no name of its own; give one with name='...', or as {'...': reward}")
+        if columns.count(column) > 1:
+            raise InputError(f"two rewards are called {column!r}, and one would replace the other; give them names")
+    told = _told(found, **options)
+    return {column: replace(reward, spec=reward.spec or column) for column, reward in zip(columns, told, strict=True)}
 
 
 def _known(reward: Reward) -> Reward:
@@ -223,50 +277,24 @@ def _model(name: str) -> str:
     raise unknown("reward model", name, REWARD_MODELS, hint)
 
 
-def kind_of(reward: Any) -> str:
-    """Which of the kinds in `OPTIONS` a reward is of.
-
-    Examples
-    --------
-    >>> kind_of("vader"), kind_of("org/model")
-    ('a function', 'a model of the hub')
-    """
-    return read_reward(reward).kind if isinstance(reward, str | Path | NamedReward) else "a function"
-
-
-def options_for(rewards: Sequence[Any], **told: Any) -> list[dict[str, Any]]:
-    """What each reward is told of the options that were given; None, False and `truncation="prompt"` are not given.
-
-    Raises
-    ------
-    InputError
-        For an option that none of the rewards can use: it would be passed over in silence.
-
-    Examples
-    --------
-    >>> options_for(["vader", "org/model"], adapter="pair", dtype=None)
-    [{}, {'adapter': 'pair'}]
-    """
-    kinds = [kind_of(reward) for reward in rewards]
-    given = {k: v for k, v in told.items() if v is not None and v is not False and (k, v) != ("truncation", "prompt")}
+def _told(rewards: Sequence[NamedReward], **options: Any) -> list[NamedReward]:
+    """The rewards, each to be made with the options of its kind. Raises InputError for one that none can use."""
+    given = {k: v for k, v in options.items() if v not in (None, False) and (k, v) != ("truncation", "prompt")}
     for option, value in given.items():
-        if not any(option in OPTIONS[kind] for kind in kinds):
-            named = "; ".join(f"{redact(_shown(r))} is {kind}" for r, kind in zip(rewards, kinds, strict=True))
-            word = option.replace("_", "-")
+        if not any(option in OPTIONS[reward.kind] for reward in rewards):
+            named = "; ".join(f"{redact(reward.spec)} is {reward.kind}" for reward in rewards)
             raise InputError(
-                f"{word}={getattr(value, 'name', value)} has no meaning here and would be passed over: {named}"
+                f"{option.replace('_', '-')}={getattr(value, 'name', value)} has no meaning here and would be passed "
+                f"over: {named}"
             )
-    return [{option: value for option, value in given.items() if option in OPTIONS[kind]} for kind in kinds]
-
-
-def _shown(reward: Any) -> str:
-    if isinstance(reward, NamedReward):
-        return reward.spec
-    return str(reward if isinstance(reward, str | Path) else getattr(reward, "__name__", type(reward).__name__))
+    return [
+        replace(reward, make=partial(reward.make, **{k: v for k, v in given.items() if k in OPTIONS[reward.kind]}))
+        for reward in rewards
+    ]
 
 
 def make_reward(
-    reward: str | Path | NamedReward | Reward,
+    reward: RewardLike,
     *,
     adapter: str | Adapter | None = None,
     revision: str | None = None,
@@ -300,37 +328,14 @@ def make_reward(
     >>> float(make_reward("words")(["Why?"], ["It just is."])[0])
     3.0
     """
-    found: Any = read_reward(reward) if isinstance(reward, str | Path) else reward
-    (told,) = options_for(
-        [found], adapter=adapter, revision=revision, dtype=dtype, truncation=truncation,
+    (found,) = _told(
+        [read_reward(reward)], adapter=adapter, revision=revision, dtype=dtype, truncation=truncation,
         trust_remote_code=trust_remote_code,
     )  # fmt: skip
-    if isinstance(found, NamedReward):
-        return found.make(**told)
-    if not callable(found):
-        raise InputError(f"a reward is a callable, a name or a path; got {type(found).__name__}")
-    return cast(Reward, found)
-
-
-def default_name(reward: Any) -> str:
-    """The name that a reward's column gets: its own, a folder's last part, its function's or its class's.
-
-    Raises
-    ------
-    InputError
-        For a lambda, and for a name that can be no reward.
-    """
-    if isinstance(reward, str | Path | NamedReward):
-        return read_reward(reward).column
-    while isinstance(reward, partial):
-        reward = reward.func
-    name = getattr(reward, "__name__", None) or getattr(reward, "name", None) or type(reward).__name__
-    if name == "<lambda>":
-        raise InputError("this reward has no name of its own; give one with name='...'")
-    return str(name)
+    return found.make()
 
 
 __all__ = [
-    "ADAPTERS", "FORMS", "OPTIONS", "REWARD_MODELS", "Adapter", "Form", "NamedReward", "default_name", "kind_of",
-    "make_reward", "options_for", "read_reward",
+    "ADAPTERS", "FORMS", "OPTIONS", "REWARD_MODELS", "Adapter", "Form", "NamedReward", "RewardLike", "make_reward",
+    "read_reward", "read_rewards",
 ]  # fmt: skip

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ratekit.errors import InputError, unknown
@@ -83,8 +84,33 @@ HUB: dict[str, Adapter] = {
 }
 
 
-def guess(name: str, config: Any, has_template: bool) -> Adapter:
-    """The adapter that a config suggests; the guess is logged. Raises InputError for what is no reward model."""
+def find_adapter(name: str, adapter: str | Adapter | None) -> Adapter | None:
+    """The adapter asked for, or the one known for this hub id or for a folder that bears that model's name.
+
+    Raises
+    ------
+    InputError
+        For an unknown name.
+    """
+    if isinstance(adapter, str):
+        return named_adapter(adapter)
+    if adapter is not None or name in HUB or not Path(name).is_dir():
+        return adapter or HUB.get(name)
+    return next((known for hub_id, known in HUB.items() if hub_id.split("/")[-1] == Path(name).name), None)
+
+
+def adapter_of(name: str, adapter: str | Adapter | None, config: Any, has_template: bool) -> Adapter:
+    """The adapter asked for, or known, or that a config suggests; a guess is logged.
+
+    Raises
+    ------
+    InputError
+        For an unknown name, and for what is no reward model.
+    """
+    return find_adapter(name, adapter) or _guess(name, config, has_template)
+
+
+def _guess(name: str, config: Any, has_template: bool) -> Adapter:
     kinds = getattr(config, "architectures", None) or []
     if kinds and not any("SequenceClassification" in k or "Reward" in k for k in kinds):
         raise InputError(

@@ -16,24 +16,9 @@ from ratekit import files
 from ratekit.checkpoints import FLOATS, check_folder
 from ratekit.errors import InputError, shorten
 from ratekit.lora import Lora
-from ratekit.scoring.adapters import HUB, LANGUAGE_MODEL_READS, Adapter, named_adapter
+from ratekit.scoring.adapters import LANGUAGE_MODEL_READS, Adapter
 
 log = logging.getLogger("ratekit")
-
-
-def find_adapter(name: str, adapter: str | Adapter | None) -> Adapter | None:
-    """The adapter asked for, or the one known for this hub id or for a folder that bears that model's name.
-
-    Raises
-    ------
-    InputError
-        For an unknown name.
-    """
-    if isinstance(adapter, str):
-        return named_adapter(adapter)
-    if adapter is not None or name in HUB or not Path(name).is_dir():
-        return adapter or HUB.get(name)
-    return next((known for hub_id, known in HUB.items() if hub_id.split("/")[-1] == Path(name).name), None)
 
 
 def lora_model(adapter: Path, trust: bool) -> tuple[Any, Any, Lora, str]:

@@ -20,14 +20,13 @@ from ratekit.errors import InputError
 from ratekit.lora import is_adapter
 from ratekit.schema import ANSWER_MASS
 from ratekit.scoring import packing, readout
-from ratekit.scoring.adapters import Adapter, guess, positive_label
+from ratekit.scoring.adapters import Adapter, adapter_of, positive_label
 from ratekit.scoring.base import FAILED, NOT_FINITE, TOO_LONG, TRUNCATED, Scores
 from ratekit.scoring.encoding import Encoder
 from ratekit.scoring.forward import Forward
 from ratekit.scoring.loading import (
     config_and_tokenizer,
     embedding_rows,
-    find_adapter,
     folder_hash,
     load_model,
     longest,
@@ -131,9 +130,7 @@ class RewardModel:
             weights = weights if weights is not None else dict(made)
         else:
             config, self.tokenizer = config_and_tokenizer(self.source, revision, trust_remote_code)
-        self.adapter = find_adapter(self.source, adapter) or guess(
-            self.source, config, bool(self.tokenizer.chat_template)
-        )
+        self.adapter = adapter_of(self.source, adapter, config, bool(self.tokenizer.chat_template))
         if self.adapter.reads == "objectives" and not trust_remote_code:
             raise InputError(f"{self.name} is read by code that comes with it; say trust_remote_code=True to run it")
         self._weights = weights_hash(weights) if weights is not None else None

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ratekit.errors import unknown
 from ratekit.estimators import Floats, clustered_mean, effects, rounding_of, row_values
-from ratekit.scoring import default_name, make_reward
+from ratekit.scoring import RewardLike, read_rewards
 from ratekit.scoring.base import Reward
 from ratekit.scoring.engine import score_chains
 from ratekit.simulate.numeric import Imperfections
@@ -30,7 +29,7 @@ WORLDS = (
 
 
 def calibrate(
-    reward: str | Path | Reward,
+    reward: RewardLike,
     worlds: TextWorld | Sequence[TextWorld] = WORLDS,
     *,
     name: str | None = None,
@@ -65,8 +64,8 @@ def calibrate(
     """
     import pandas as pd
 
-    function = make_reward(reward)
-    name = name or default_name(reward)
+    ((name, named),) = read_rewards(reward, name).items()
+    function = named.make()
     rows = []
     for world in [worlds] if isinstance(worlds, TextWorld) else worlds:
         rows += graded(world.sample(n, seed), function, name, depth, level, progress)
@@ -162,7 +161,7 @@ DESIGNS: dict[str, Design] = {
 
 def sweep(
     design: str | Design,
-    reward: str | Path | Reward,
+    reward: RewardLike,
     *,
     rewriter: Imperfections | None = None,
     name: str | None = None,
@@ -195,8 +194,8 @@ def sweep(
         label, steps = design, DESIGNS[design]
     else:
         label, steps = design.about, design
-    function = make_reward(reward)
-    name = name or default_name(reward)
+    ((name, named),) = read_rewards(reward, name).items()
+    function = named.make()
     rows = []
     for step in steps.steps:
         world = steps.world(step)

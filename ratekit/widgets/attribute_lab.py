@@ -23,8 +23,7 @@ from ratekit.rewriting.cost import Prices
 from ratekit.rewriting.replay import Replay
 from ratekit.rewriting.rules import RULES
 from ratekit.schema import ATTRIBUTE, RESPONSE, columns_of
-from ratekit.scoring import default_name, read_reward
-from ratekit.scoring.base import Reward
+from ratekit.scoring import RewardLike, read_rewards
 from ratekit.sources.loading import rows_for
 from ratekit.widgets import attribute_draft, attribute_trials, dashboard_html, explorer_html, explorer_rows
 from ratekit.widgets.attribute_draft import MENTIONS, OWN, Draft
@@ -89,7 +88,7 @@ class AttributeLab(StaticView):
         self,
         ds: Any,
         rewriter: str | Rewriter | Replay,
-        reward: str | Reward,
+        reward: RewardLike,
         *,
         attribute: str | None = None,
         measures: Mapping[str, Measure] | None = None,
@@ -101,14 +100,11 @@ class AttributeLab(StaticView):
         ds = rows_for("explore", ds, [RESPONSE])
         if attribute is not None and attribute not in ATTRIBUTES:
             raise unknown("attribute", attribute, ATTRIBUTES)
-        if isinstance(reward, str):
-            read_reward(reward)  # a misspelt reward is better known before any rewriting
+        # a misspelt reward is better known before any rewriting
+        ((self.reward_name, self.reward),) = read_rewards(reward, reward_name).items()
         if prices is not None and len(prices) != 2:
             raise InputError(f"prices={prices}: two numbers were expected, money per million tokens in and out")
-        self.ds, self.rewriter, self.reward = ds, rewriter, reward
-        if reward_name is None and getattr(reward, "__name__", "") == "<lambda>":
-            raise InputError("this reward has no name of its own; give one with reward_name='...'")
-        self.reward_name = reward_name or default_name(reward)
+        self.ds, self.rewriter = ds, rewriter
         self.measures = dict(measures or {})
         self.prices = Prices(*prices) if prices else None
         self.options = options

@@ -30,7 +30,7 @@ from ratekit.rewriting.replay import Replay
 from ratekit.rewriting.rules import RULES, from_spec, mended
 from ratekit.rewriting.stream import plan_chains
 from ratekit.ruled import composed
-from ratekit.scoring.base import Reward
+from ratekit.scoring import NamedReward
 from ratekit.sources.loading import sample
 from ratekit.tables import Table, table_html
 from ratekit.widgets import explorer_html
@@ -189,8 +189,8 @@ class Version:
 
 
 def audited(
-    ds: Dataset, attribute: Attribute, rewriter: Rewriter | Replay, reward: str | Reward, reward_name: str, depth: int,
-    cache: Any, progress: Progress, *, n: int | None = None, measures: Mapping[str, Measure] | None = None,
+    ds: Dataset, attribute: Attribute, rewriter: Rewriter | Replay, reward: NamedReward, reward_name: str,
+    depth: int, cache: Any, progress: Progress, *, n: int | None = None, measures: Mapping[str, Measure] | None = None,
     prices: Prices | None = None,
 ) -> tuple[Audit, pd.DataFrame, Verdict]:  # fmt: skip
     """`rk.audit` of labelled rows, with progress, and with a stop after which everything that arrived is in the cache.
