@@ -207,7 +207,7 @@ def _synchronize(device: str) -> None:
 def work(reward: RewardModel, prompts, responses) -> tuple[float, int, int]:
     """FLOP that ratekit runs for these texts, tokens run, and tokens if each text were run by itself."""
     texts = [t for t in reward.encode(prompts, responses)[0] if t]
-    unique, _ = packing.distinct(texts)
+    unique, _ = packing.distinct_items(texts)
     config = reward.model.config
     width, layers, heads = config.hidden_size, config.num_hidden_layers, config.num_attention_heads
     named = reward.model.base_model.named_modules()

@@ -298,7 +298,7 @@ def damaged(damage: Callable[[bytes, random.Random], bytes], trials: int = 200, 
         needless: the most of those that the damage had not touched; unseen: trials in which records were missing and
         `verify` named no line, the file being longer than what it lacks.
     """
-    from ratekit.rewriting.archive import faults
+    from ratekit.rewriting.archive import shard_faults
 
     draw = random.Random(SEED)
     with tempfile.TemporaryDirectory() as folder:
@@ -318,7 +318,7 @@ def damaged(damage: Callable[[bytes, random.Random], bytes], trials: int = 200, 
             broken = damage(raw, draw)
             shard.write_bytes(broken)
             intact = sum(line in broken for line in lines)
-            n, named = faults(folder)
+            n, named = shard_faults(folder)
             reader = Cache(folder)
             got = {key: reader.get(key) for key in whole}
             list(reader.records())

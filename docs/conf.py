@@ -102,7 +102,7 @@ def generate(app: object) -> None:
     rest = [name for name in ratekit.__all__ if name not in named and not inspect.ismodule(getattr(ratekit, name))]
     pages = [*PAGES, ("more", "More", "What else is public.", rest)] if rest else PAGES
     (HERE / "architecture.svg").write_text(picture(), encoding="utf-8")
-    playground_page.write(HERE / "_static" / "playground.html")
+    playground_page.write_page(HERE / "_static" / "playground.html")
     folder = fresh(HERE / "api")
     for slug, title, about, names in pages:
         directives = "\n".join(directive(name) for name in names if not name.endswith(".*"))

@@ -22,7 +22,8 @@ import pandas as pd
 import ratekit as rk
 from ratekit.best_of_n import CANNOT_TELL, MITIGATED, NOT_MITIGATED, OVERCORRECTED, SUBSTITUTED, Reach, Regime
 from ratekit.estimators import effects
-from ratekit.gates import CODES, LEVEL, outcome_of
+from ratekit.gates import CODES, outcome_of
+from ratekit.intervals import LEVEL
 from ratekit.simulate import NumericWorld
 
 HERE = Path(__file__).parent

@@ -27,7 +27,7 @@ import pandas as pd
 import ratekit as rk
 from ratekit import files, plots
 from ratekit.conclusions import explained
-from ratekit.estimators import Scale, part_of
+from ratekit.estimators import RewardScale, part_of
 from ratekit.groups import reward_matrix
 from ratekit.schema import REWARD_PREFIX
 from ratekit.sources.public import prompt_key
@@ -72,7 +72,7 @@ def in_sds(effects: pd.DataFrame, ds: pd.DataFrame) -> pd.DataFrame:
         codes = pd.factorize(of["prompt_id"])[0]
         part = part_of(r, w, codes, "rate", e["estimand"])
         assert part is not None
-        value, se, low, high = Scale(r[:, 2], w, codes, int(codes.max()) + 1).divide(part, 0.95)
+        value, se, low, high = RewardScale(r[:, 2], w, codes, int(codes.max()) + 1).divide(part, 0.95)
         rows.append({**e, "estimate": value, "se": se, "ci_low": low, "ci_high": high})
     return pd.DataFrame(rows)
 

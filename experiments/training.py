@@ -20,7 +20,7 @@ import torch
 from transformers import GPT2Config, GPT2ForSequenceClassification, Trainer, TrainingArguments
 
 import ratekit as rk
-from ratekit.demo import PROMPT, UTILITY_PER_SENTIMENT, UTILITY_PER_WORD, simulate_reviews, train_tokenizer
+from ratekit.demo import DEMO_PROMPT, UTILITY_PER_SENTIMENT, UTILITY_PER_WORD, simulate_reviews, train_tokenizer
 
 HERE = Path(__file__).parent
 
@@ -41,7 +41,7 @@ class Pairs(torch.utils.data.Dataset):
 
     def ids(self, text: str) -> list[int]:
         """The tokens of a review as the model sees it."""
-        turns = [{"role": "user", "content": PROMPT}, {"role": "assistant", "content": text}]
+        turns = [{"role": "user", "content": DEMO_PROMPT}, {"role": "assistant", "content": text}]
         return self.tokenizer(self.tokenizer.apply_chat_template(turns, tokenize=False))["input_ids"]
 
     def __len__(self) -> int:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from ratekit.conclusions import NO_TRUST, TRUST, WORDS
 from ratekit.diagnostics.evidence import Evidence
-from ratekit.diagnostics.verdicts import RULES, verdict_of
+from ratekit.diagnostics.verdicts import CHECK_RULES, verdict_of
 from ratekit.estimators import effects
 from ratekit.recommendation import LEAST_EFFECT_SD, recommended, shown
 
@@ -199,8 +199,8 @@ def study(place: int) -> list[dict[str, object]]:
         used[estimator] += 1
         reasons.update(why)
         bias = abs(of[estimator, "ate"] - truth.mean()) / size
-        false_trust += word == TRUST and (world.faulty or bias > RULES["drift"].fine[1])
-        false_no += word == NO_TRUST and not world.faulty and bias < RULES["drift"].usable[1]
+        false_trust += word == TRUST and (world.faulty or bias > CHECK_RULES["drift"].fine[1])
+        false_no += word == NO_TRUST and not world.faulty and bias < CHECK_RULES["drift"].usable[1]
     read = used.most_common(1)[0][0]
     return [{
         "world": world.name, "n": world.n, "read": read, "bias": abs(of[read, "ate"] - truth.mean()) / size,

@@ -99,7 +99,7 @@ def find_attribute(attribute: str | Attribute, ds: Any = None) -> Attribute:
             raise InputError(f"{attribute} is of type {type(found).__name__}; an Attribute was expected")
         return found
     known = ATTRIBUTES.get(str(attribute).strip().lower().replace("_", "-"))
-    carried = described(ds).get(str(attribute)) if ds is not None else None
+    carried = _described(ds).get(str(attribute)) if ds is not None else None
     if carried is not None and (known is None or (known.treated, known.untreated) != carried[:2]):
         return Attribute(str(attribute), *carried[:2], measure=measure_of(str(attribute), ds=ds))
     if known is None:
@@ -121,7 +121,7 @@ def describe(ds: Any, attribute: Attribute) -> None:
     ds.info.description = "\n".join([*lines, line])
 
 
-def described(ds: Any) -> dict[str, tuple[str, str, str | None]]:
+def _described(ds: Any) -> dict[str, tuple[str, str, str | None]]:
     """What a dataset says of the attributes of its rows: name -> treated phrase, untreated phrase, measure's name."""
     text = getattr(getattr(ds, "info", None), "description", None) or ""
     found: dict[str, tuple[str, str, str | None]] = {}
@@ -161,7 +161,7 @@ def measure_of(attribute: str, measures: Mapping[str, Measure] | None = None, ds
     if ds is not None and MEASURE_PREFIX + attribute in columns_of(ds):
         return _carried(ds, attribute)
     known = ATTRIBUTES.get(attribute)
-    said = described(ds).get(attribute)
+    said = _described(ds).get(attribute)
     if said is not None:
         return _MEASURE_BY_NAME.get(said[2] or "")
     return known.measure if known else None

@@ -15,16 +15,18 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
-Ints = NDArray[np.int64]
+_Floats = NDArray[np.float64]
+_Bools = NDArray[np.bool_]
+_Ints = NDArray[np.int64]
 
 LEAST = 20  # rows with a difference in a class: with fewer nothing is predicted
 LEAST_CHANCE = 0.05  # of being rewritten: a row that is less likely to be is weighted as if it were as likely
 PENALTIES = np.geomspace(1e-2, 1e4, 25)  # of the ridge regression, the best of which is found by leaving one out
 
 
-def augmented(values: Floats, features: Floats, clusters: Ints, folds: int = 5, seed: int = 0) -> tuple[Floats, float]:
+def augmented(
+    values: _Floats, features: _Floats, clusters: _Ints, folds: int = 5, seed: int = 0
+) -> tuple[_Floats, float]:
     """One value per row whose mean is that of `values` had no row lacked it, and the share that features explain.
 
     >>> rng = np.random.default_rng(0)
@@ -72,7 +74,7 @@ def augmented(values: Floats, features: Floats, clusters: Ints, folds: int = 5, 
     return predicted + weight * residual, max(0.0, explained)
 
 
-def _prepared(features: Floats) -> Floats:
+def _prepared(features: _Floats) -> _Floats:
     """Columns and their squares, each with mean 0 and SD 1; what does not vary is left out."""
     means = np.nanmean(np.where(np.isfinite(features), features, np.nan), axis=0)
     filled = np.where(np.isfinite(features), features, means)
@@ -84,7 +86,7 @@ def _prepared(features: Floats) -> Floats:
     return np.hstack([unit, squares[:, sd > 0] / sd[sd > 0]])
 
 
-def _ridge(x: Floats, y: Floats, at: Floats) -> Floats:
+def _ridge(x: _Floats, y: _Floats, at: _Floats) -> _Floats:
     """Ridge regression with an intercept, its penalty by leave-one-out error in closed form; predictions at `at`."""
     center, mean = x.mean(axis=0), y.mean()
     u, singular, vt = np.linalg.svd(x - center, full_matrices=False)
@@ -99,7 +101,7 @@ def _ridge(x: Floats, y: Floats, at: Floats) -> Floats:
     return np.asarray(mean + (at - center) @ (vt.T @ weights), float)
 
 
-def _chance(x: Floats, seen: Bools, at: Floats, penalty: float = 1.0) -> Floats:
+def _chance(x: _Floats, seen: _Bools, at: _Floats, penalty: float = 1.0) -> _Floats:
     """Logistic regression of `seen` with a ridge penalty, by Newton's method; chances at `at`."""
     if seen.all():
         return np.ones(len(at))

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ratekit")
 
-FIRST = "step 0"
+_FIRST = "step 0"
 
 
 class AuditCallback(TrainerCallback):
@@ -140,12 +140,12 @@ class AuditCallback(TrainerCallback):
             reward = _in_memory(model, self.tokenizer, self.adapter, self.batch_size)
             ds = score(self.rows, reward, name=name, progress=False)
             table = estimate(ds)
-            if REWARD_PREFIX + FIRST not in columns_of(self.rows):
-                self.rows = self.rows.add_column(REWARD_PREFIX + FIRST, list(ds[REWARD_PREFIX + name]))
+            if REWARD_PREFIX + _FIRST not in columns_of(self.rows):
+                self.rows = self.rows.add_column(REWARD_PREFIX + _FIRST, list(ds[REWARD_PREFIX + name]))
                 change = None
             else:
                 table = table[table["reward_model"] == name]
-                change = contrast(ds, name, FIRST)
+                change = contrast(ds, name, _FIRST)
         except (InputError, WorkError) as e:
             log.warning("the audit at %s failed: %s", name, e)
             return

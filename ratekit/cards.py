@@ -24,7 +24,7 @@ from scipy import stats
 from ratekit import files
 from ratekit.attributes import find_attribute
 from ratekit.audits.results import Audit
-from ratekit.audits.screen import bar, bounded, headline, remarks
+from ratekit.audits.screen import bar, headline, number_with_interval, remarks
 from ratekit.audits.study import Labelled, Settings, carry_out, labelled, rewriters_of, rewritten
 from ratekit.conclusions import NO_TRUST, in_units
 from ratekit.diagnostics import contrast
@@ -46,11 +46,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ratekit")
 
-LEVEL = 0.05
+FDR = 0.05
 ALONE = "texts without it"
 RAISES, LOWERS, NOT_SHOWN, NO_TEST = "raises", "lowers", "not shown", "no test"
 FAIR = {0: "no effect", -1: "lowers", 1: "raises"}
-SHOWN = {
+_SHOWN = {
     "attribute": "attribute", "finding": "finding", "seen": "effect (SD)", "of": "for a change of",
     "p_adjusted": "p adjusted",
     "smallest": "would have been seen", "fair": "a fair model", "verdict": "verdict", "reason": "why",
@@ -109,7 +109,7 @@ class Card:
             if not v.estimate:
                 continue
             raw.append(v.estimate["estimate"])
-            seen = in_units({**v.estimate, "level": 1 - LEVEL / m})
+            seen = in_units({**v.estimate, "level": 1 - FDR / m})
             sds = 1.0 if seen.unit else math.nan  # a number in the reward's own units is none of this table
             rows.append({
                 "attribute": v.attribute, "reward_model": v.reward_model, "finding": "", "effect": seen.estimate * sds,
@@ -126,7 +126,7 @@ class Card:
         table = adjust(pd.DataFrame(rows))
         table.insert(list(table.columns).index("p_value") + 1, "p_adjusted", table.pop("p_adjusted"))
         sign = np.where(np.array(raw) > 0, RAISES, LOWERS)
-        table["finding"] = np.where(table["p_adjusted"] < LEVEL, sign, NOT_SHOWN)
+        table["finding"] = np.where(table["p_adjusted"] < FDR, sign, NOT_SHOWN)
         table.loc[table["p_adjusted"].isna(), "finding"] = NO_TEST  # alike in every row, or one cluster
         table.loc[table["verdict"] == NO_TRUST, "finding"] = NO_TRUST
         table["biased"] = table["finding"].isin([RAISES, LOWERS]) & (table["finding"] != table["fair"])
@@ -182,12 +182,14 @@ class Card:
     def of(self, model: str) -> pd.DataFrame:
         """The rows of one model as they are shown."""
         rows = self.table[self.table["reward_model"] == model].copy()
-        rows["seen"] = [bounded(*v) for v in zip(rows["effect"], rows["ci_low"], rows["ci_high"], strict=True)]
+        rows["seen"] = [
+            number_with_interval(*v) for v in zip(rows["effect"], rows["ci_low"], rows["ci_high"], strict=True)
+        ]
         rows["of"] = [
             f"{dose:+.3g} {unit}" if dose == dose else "-"
             for dose, unit in zip(rows["dose"], rows["dose_unit"], strict=True)
         ]
-        return rows[list(SHOWN)].rename(columns=SHOWN)
+        return rows[list(_SHOWN)].rename(columns=_SHOWN)
 
     @property
     def markdown(self) -> str:
@@ -196,7 +198,7 @@ class Card:
         parts += [f"## {plain_markdown(name)}\n\n{as_markdown(table_of(self.of(name)))}" for name in self.models]
         if len(self.contrasts):
             parts.append(f"## Between models\n\n{as_markdown(table_of(self._differences()))}")
-        notes = "\n".join(f"- {plain_markdown(note)}" for note in [READ, *self.notes])
+        notes = "\n".join(f"- {plain_markdown(note)}" for note in [_READ, *self.notes])
         return "\n\n".join([*parts, notes]) + "\n"
 
     @property
@@ -219,7 +221,7 @@ class Card:
         if len(self.contrasts):
             parts.append(f"<h2>Between models</h2><div>{table_html(table_of(self._differences()))}</div>")
         notes = "".join(f"<li>{escaped(note)}</li>" for note in self.notes)
-        above = f"<p>{escaped(headline(self.audit))}.</p><p>{escaped(READ)}</p>"
+        above = f"<p>{escaped(headline(self.audit))}.</p><p>{escaped(_READ)}</p>"
         return _page("Bias card", f"{above}{''.join(parts)}<h2>Notes</h2><ul>{notes}</ul>")
 
     @property
@@ -247,7 +249,7 @@ class Card:
     def _differences(self) -> pd.DataFrame:
         rows = self.contrasts.copy()
         rows["difference (SD)"] = [
-            bounded(*v) for v in zip(rows["estimate"], rows["ci_low"], rows["ci_high"], strict=True)
+            number_with_interval(*v) for v in zip(rows["estimate"], rows["ci_low"], rows["ci_high"], strict=True)
         ]
         rows["p adjusted"] = rows["p_adjusted"]
         return rows[["attribute", "reward_model", "difference (SD)", "p adjusted"]].rename(
@@ -264,12 +266,12 @@ class Card:
         return self.html
 
 
-READ = (
+_READ = (
     "Effects are in SDs of the reward, with 95 % intervals; p-values are adjusted over the card (Benjamini and "
     "Hochberg), and a finding is below 5 %. What is not shown may be there: an effect of the size under 'would have "
     "been seen' is found in 80 % of such samples."
 )
-STYLE = """
+_STYLE = """
 html { color-scheme: light dark; }
 body { margin: 0; color: #1c1c1c; background: #fff; font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: break-word; }
 main { max-width: 76rem; margin: 0 auto; padding: 1.5rem; }
@@ -449,7 +451,7 @@ def _rewritten(
     return done[0] if len(done) == 1 else concatenate_datasets(done)
 
 
-FIRST = 64  # rows before the first look: fewer say too little of a variance
+_FIRST = 64  # rows before the first look: fewer say too little of a variance
 
 
 def looks(most: int) -> list[int]:
@@ -460,7 +462,7 @@ def looks(most: int) -> list[int]:
     >>> looks(300), looks(40)
     ([64, 128, 256, 300], [40])
     """
-    return [*(FIRST * 2**k for k in range(most.bit_length()) if FIRST * 2**k < most), most]
+    return [*(_FIRST * 2**k for k in range(most.bit_length()) if _FIRST * 2**k < most), most]
 
 
 def enough(
@@ -548,7 +550,7 @@ def leaderboard(cards: Sequence[str | Path | Card]) -> pd.DataFrame:
         raise InputError(f"leaderboard: {again['reward_model'].iloc[0]} is on two cards; which one is meant?")
     columns = [board[c].astype(float) for c in ("effect", "ci_low", "ci_high", "df")]
     effect, low, high, df = columns
-    wider = stats.t.ppf(1 - LEVEL / 2 / max(int(low.notna().sum()), 1), df) / stats.t.ppf(1 - LEVEL / 2, df)
+    wider = stats.t.ppf(1 - FDR / 2 / max(int(low.notna().sum()), 1), df) / stats.t.ppf(1 - FDR / 2, df)
     board["ci_low"], board["ci_high"] = effect - wider * (effect - low), effect + wider * (high - effect)
     board["shown"] = ((board["ci_low"] > 0) | (board["ci_high"] < 0)) & (board["verdict"] != NO_TRUST)
     return board[["attribute", "reward_model", "effect", "ci_low", "ci_high", "shown", "verdict"]]
@@ -568,7 +570,7 @@ def leaderboard_html(board: pd.DataFrame) -> str:
     for attribute, of in board.groupby("attribute", sort=False):
         cells = {
             r["reward_model"]: "do not trust" if r["verdict"] == NO_TRUST
-            else bounded(r["effect"], r["ci_low"], r["ci_high"]) + (" *" if r["shown"] else "")
+            else number_with_interval(r["effect"], r["ci_low"], r["ci_high"]) + (" *" if r["shown"] else "")
             for r in of.to_dict("records")
         }  # fmt: skip
         rows.append([str(attribute), *(cells.get(model, "-") for model in models)])
@@ -594,5 +596,5 @@ def _page(title: str, body: str) -> str:
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-        f"<title>{title}</title><style>{STYLE}</style><main><h1>{title}</h1>{body}</main></html>\n"
+        f"<title>{title}</title><style>{_STYLE}</style><main><h1>{title}</h1>{body}</main></html>\n"
     )

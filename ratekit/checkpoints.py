@@ -51,7 +51,7 @@ TOKENIZER = (
 BESIDE = (CONFIG, "generation_config.json", *TOKENIZER)  # all that is ever copied beside weights
 QUANTISED = ("quantize_config.json", "quant_config.json", "hf_quant_config.json")
 SMALL = 1 << 28  # bytes: no config or tokenizer is larger
-MOST = 100_000  # layers, labels, experts: lists of that length are made when a config is read
+_MOST = 100_000  # layers, labels, experts: lists of that length are made when a config is read
 
 
 def file_in(folder: Path, name: str) -> Path | None:
@@ -252,8 +252,8 @@ def check_index(folder: Path, listed: Mapping[str, str], held: Mapping[str, Iter
 
 def check_count(where: object, n: int) -> None:
     """Raise InputError for more tensors than a model has."""
-    if n > MOST:
-        raise InputError(f"{where} holds {n:,} tensors, more than the {MOST:,} that are taken for a model")
+    if n > _MOST:
+        raise InputError(f"{where} holds {n:,} tensors, more than the {_MOST:,} that are taken for a model")
 
 
 def check_folder(name: str | Path) -> None:
@@ -332,7 +332,7 @@ def open_state(model: Model) -> State:
     return model
 
 
-def describe(state: State, name: str) -> tuple[Shape, str]:
+def shape_and_dtype(state: State, name: str) -> tuple[Shape, str]:
     """Shape and dtype of a tensor; nothing is read from a folder."""
     if isinstance(state, Folder):
         return state.describe(name)
@@ -368,11 +368,11 @@ def resolved(config: Mapping[str, Any], where: object) -> Any:
 def check_config(config: Mapping[str, Any], where: object) -> None:
     """Raise InputError for a config that asks for more layers, labels or experts than a model has."""
     for key, value in _numbers(config):
-        if re.search("layer|label|expert|block", key) and value > MOST:
-            raise InputError(f"{where}: {key} is {value:,}, more than the {MOST:,} that are taken for a model")
+        if re.search("layer|label|expert|block", key) and value > _MOST:
+            raise InputError(f"{where}: {key} is {value:,}, more than the {_MOST:,} that are taken for a model")
     labels, kinds = config.get("id2label"), config.get("architectures") or []
-    if isinstance(labels, Mapping) and len(labels) > MOST:
-        raise InputError(f"{where}: id2label names {len(labels):,} labels, more than the {MOST:,} of a model")
+    if isinstance(labels, Mapping) and len(labels) > _MOST:
+        raise InputError(f"{where}: id2label names {len(labels):,} labels, more than the {_MOST:,} of a model")
     if not isinstance(kinds, list) or not all(isinstance(kind, str) for kind in kinds):
         raise InputError(f"{where}: architectures is {shorten(kinds)}; a list of names was expected")
 

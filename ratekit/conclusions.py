@@ -30,7 +30,7 @@ INF = math.inf
 
 
 @dataclass(frozen=True)
-class Rule:
+class CheckRule:
     """What is fine and what is usable of one number, and the gravest verdict that it can give."""
 
     claim: str
@@ -60,24 +60,25 @@ class Rule:
         return min(bounds, key=lambda b: abs(b - value)) if bounds else math.nan
 
 
-def _within(fine: float, usable: float, claim: str, at_worst: str = NO_TRUST) -> Rule:
-    return Rule(claim, (-fine, fine), (-usable, usable), at_worst)
+def _within(fine: float, usable: float, claim: str, at_worst: str = NO_TRUST) -> CheckRule:
+    return CheckRule(claim, (-fine, fine), (-usable, usable), at_worst)
 
 
 _POSITIVE = (math.ulp(0.0), INF)
 
-RULES: dict[str, Rule] = {
-    "depth": Rule("rewrites of a chain", (3, INF), (2, INF), CANNOT_TELL),
-    "classes": Rule("classes among the rows", (2, 2), (1, 2)),
-    "clusters": Rule("prompts", (30, INF), (2, INF), CANNOT_TELL),
-    "succeeded": Rule("share of rewrites that are ok, worst pass", (0.9, 1), (0.5, 1)),
-    "measure": Rule("measures of the attribute", (1, 1), (0, 1)),
-    "compliance": Rule("share of rewrites that moved the measure as asked, worst direction", (0.9, 1), (0.7, 1)),
-    "moves": Rule("mean move of the measure as asked, worst direction", _POSITIVE, _POSITIVE),
-    "dose": Rule("dose, in gaps between the classes", (0.75, 1.25), (0.25, INF)),
+CHECK_RULES: dict[str, CheckRule] = {
+    "depth": CheckRule("rewrites of a chain", (3, INF), (2, INF), CANNOT_TELL),
+    "classes": CheckRule("classes among the rows", (2, 2), (1, 2)),
+    "clusters": CheckRule("prompts", (30, INF), (2, INF), CANNOT_TELL),
+    "succeeded": CheckRule("share of rewrites that are ok, worst pass", (0.9, 1), (0.5, 1)),
+    "measure": CheckRule("measures of the attribute", (1, 1), (0, 1)),
+    "compliance": CheckRule("share of rewrites that moved the measure as asked, worst direction", (0.9, 1), (0.7, 1)),
+    "moves": CheckRule("mean move of the measure as asked, worst direction", _POSITIVE, _POSITIVE),
+    "dose": CheckRule("dose, in gaps between the classes", (0.75, 1.25), (0.25, INF)),
     "own drift": _within(MARGIN, 0.5, "own measure, third rewrite against first, in doses"),
-    "content": Rule("share of rewrites that keep the content of their source, worst pass", (0.9, 1), (0.5, 1)),
-    "repeated": Rule("share of rewrites that repeat their source or another's rewrite, worst pass", (0, 0.1), (0, 0.5)),
+    "content": CheckRule("share of rewrites that keep the content of their source, worst pass", (0.9, 1), (0.5, 1)),
+    "repeated": CheckRule("share of rewrites that repeat their source or another's rewrite, worst pass", (0, 0.1),
+                          (0, 0.5)),
     "shift": _within(0.2, INF, "move of another measure that goes with the attribute, in SDs", CARE),
     "drift of a measure": _within(0.2, INF, "another measure, third rewrite against first, in SDs", CARE),
     "balance": _within(0.2, 0.5, "what the reward pays for other measures, in effects"),
@@ -88,9 +89,11 @@ RULES: dict[str, Rule] = {
     "refused, by reward": _within(0.2, 0.5, "originals' rewards of refused rows, times their share, in effects",
                                   CANNOT_TELL),
     "refused, by measure": _within(0.1, INF, "originals' measures of refused rows, by their share, in SDs", CARE),
-    "outside by measure": Rule("share of rewrites beyond the originals' range of the measure", (0, OUTSIDE), (0, 0.5)),
-    "outside by reward": Rule("share of rewrites beyond the originals' range of rewards", (0, OUTSIDE), (0, 0.5)),
-    "answers": Rule("share of the probability that a judge gives its two answers", (0.5, 1), (0.1, 1), CANNOT_TELL),
+    "outside by measure": CheckRule("share of rewrites beyond the originals' range of the measure", (0, OUTSIDE),
+                                    (0, 0.5)),
+    "outside by reward": CheckRule("share of rewrites beyond the originals' range of rewards", (0, OUTSIDE), (0, 0.5)),
+    "answers": CheckRule("share of the probability that a judge gives its two answers", (0.5, 1), (0.1, 1),
+                         CANNOT_TELL),
     "position": _within(1, 10, "what being shown first is worth to a judge of pairs, in SDs of the reward",
                         CANNOT_TELL),
 }  # fmt: skip
@@ -248,10 +251,12 @@ def sentence(verdict: Verdict, *, reason: bool = True) -> str:
     for name in ("naive", "single_rewrite"):
         if name in verdict.beside:
             other = in_units(verdict.beside[name])
-            parts.append(f"{label(name)} {other.estimate:+.2f}{other.unit}")
+            parts.append(f"{estimator_label(name)} {other.estimate:+.2f}{other.unit}")
     which = "" if estimand == "ate" else f" ({estimand.upper()})"
     interval = f" [{seen.low:+.2f}, {seen.high:+.2f}]" if seen.low == seen.low else ""
-    parts.append(f"{label(str(verdict.estimate['estimator']))}{which} {seen.estimate:+.2f}{seen.unit}{interval}")
+    parts.append(
+        f"{estimator_label(str(verdict.estimate['estimator']))}{which} {seen.estimate:+.2f}{seen.unit}{interval}"
+    )
     said = f"{', '.join(parts)}{_dose(verdict.estimate)}: {_claim(verdict, seen)}"
     if verdict.estimate.get("explained_by"):
         part = float(verdict.estimate["explained"]) * seen.estimate / float(verdict.estimate["estimate"])
@@ -368,12 +373,12 @@ def levels_of(table: pd.DataFrame) -> Iterator[float | None]:
     return (level_of(row) for _, rows in effect_rows(table) for row in rows if row["ci_low"] == row["ci_low"])
 
 
-def label(estimator: str) -> str:
+def estimator_label(estimator: str) -> str:
     """An estimator's name in a sentence."""
     return ESTIMATORS[estimator].label if estimator in ESTIMATORS else estimator
 
 
-def recommended(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def first_to_read(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """The row to read first among those of one attribute and reward model.
 
     The table's own `recommended` where it has the column; else RATE, else a single rewrite, else naive, for all
@@ -401,7 +406,7 @@ def effect_rows(table: pd.DataFrame) -> Iterator[tuple[dict[str, Any], list[dict
         yield dict(zip(keys, values, strict=True)), records
 
 
-def beside(rows: list[dict[str, Any]], estimate: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def other_estimators(rows: list[dict[str, Any]], estimate: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The rows of the other estimators that answer the same question as `estimate`."""
     same = [row for row in rows if row["estimand"] == estimate["estimand"]]
     return {str(row["estimator"]): row for row in same if row["estimator"] != estimate["estimator"]}
@@ -435,6 +440,6 @@ def unchecked(table: pd.DataFrame) -> Iterator[Verdict]:
     """The verdicts on a bare effects table, whose rewrites nobody has checked: "cannot tell"."""
     for labels, rows in effect_rows(table):
         attribute, model = str(labels.pop("attribute")), str(labels.pop("reward_model"))
-        row = recommended(rows)
+        row = first_to_read(rows)
         row = {**row, "level": level_of(row), "smallest": smallest_effect(row)}
-        yield Verdict(attribute, model, CANNOT_TELL, row, NOT_CHECKED, (), labels, beside(rows, row))
+        yield Verdict(attribute, model, CANNOT_TELL, row, NOT_CHECKED, (), labels, other_estimators(rows, row))

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 UTILITY_PER_SENTIMENT = 1.0  # positive against negative is twice this
 UTILITY_PER_WORD = 0.02  # the planted bias: 50 words weigh as much as half a change of sentiment
-PROMPT = "Write a review."
+DEMO_PROMPT = "Write a review."
 MODEL_NAME = "demo-rm"
 PAIRS_PER_STEP = 24
 PLANTED = (
     f"{MODEL_NAME} learned from pairs whose winner depends on sentiment and, planted, on length: "
     f"{UTILITY_PER_WORD} a word."
 )
-ABOUT = {
+_ABOUT = {
     MODEL_NAME: "trained by the demo, with a planted reward for length",
     "vader": "VADER sentiment, a lexicon: no model",
     "vader+0.01*words": "VADER, and 0.01 a word",
@@ -92,7 +92,7 @@ def train_reward_model(folder: str | Path, *, n_pairs: int = 1800, seed: int = 0
     )
     texts = [
         tokenizer.apply_chat_template(
-            [{"role": "user", "content": PROMPT}, {"role": "assistant", "content": r.text}], tokenize=False
+            [{"role": "user", "content": DEMO_PROMPT}, {"role": "assistant", "content": r.text}], tokenize=False
         )
         for r in reviews
     ]
@@ -197,7 +197,7 @@ def run_demo(out: str | Path = "demo", *, progress: bool = True) -> Audit:
     opened(out, settings.record())  # a folder that will not do is refused before the training
     model = train_reward_model(out / MODEL_NAME, progress=progress)
     rewards = demo_rewards(model)
-    audit = carry_out(out, settings, rewards, lambda _: load("reviews"), specs=ABOUT, progress=progress)
+    audit = carry_out(out, settings, rewards, lambda _: load("reviews"), specs=_ABOUT, progress=progress)
     audit.report()
     return audit
 

@@ -643,7 +643,7 @@ def _residuals(reward: Floats, treated: Bools) -> tuple[Floats, float]:
     return residual, sd if sd > rounding_of(reward) else 0.0
 
 
-class Scale:
+class RewardScale:
     """The SD of the originals' rewards with its own influence, by which effects are put in SDs.
 
     With s the SD and e_i the within-class residual of the reward of original i, the influence of log s is
@@ -754,7 +754,7 @@ def effects(
     codes = np.arange(len(w)) if clusters is None else np.asarray(clusters)
     n_codes = int(codes.max()) + 1
     precision = precision_of(r)
-    scale = Scale(r[:, 0] if r.shape[1] else np.full(len(w), np.nan), w, codes, n_codes)
+    scale = RewardScale(r[:, 0] if r.shape[1] else np.full(len(w), np.nan), w, codes, n_codes)
     found: list[Effect] = []
     left_out: list[LeftOut] = []
     by_rows: dict[bytes, Rows] = {}

@@ -97,7 +97,7 @@ def choice(right: str, *others: str) -> Callable[[Any], bool]:
         said = _spaced(answer) if isinstance(answer, str) else ""
         if said not in map(_spaced, options):
             listed = ", ".join(f'"{option}"' for option in options)
-            raise Unfit(f"One of {listed} was expected; this is {described(answer)}.")
+            raise Unfit(f"One of {listed} was expected; this is {_described(answer)}.")
         return said == _spaced(right)
 
     return is_right
@@ -112,7 +112,7 @@ def function(signature: str, reference: Callable[..., Any], *cases: tuple[Any, .
 
     def is_right(answer: Any) -> bool:
         if not callable(answer):
-            raise Unfit(f"A function {signature} was expected; this is {described(answer)}.")
+            raise Unfit(f"A function {signature} was expected; this is {_described(answer)}.")
         return all(agrees(answer, case) for case in cases)
 
     def agrees(answer: Callable[..., Any], arguments: tuple[Any, ...]) -> bool:
@@ -124,10 +124,10 @@ def function(signature: str, reference: Callable[..., Any], *cases: tuple[Any, .
         if not isinstance(expected, dict):
             return abs(one_number(found, "It should give a number; it gives") - expected) <= 1e-6
         if not isinstance(found, Mapping) or set(found) != set(expected):
-            raise Unfit(f"It should give a dict with the names of its arguments; it gives {described(found)}.")
+            raise Unfit(f"It should give a dict with the names of its arguments; it gives {_described(found)}.")
         for name, right in expected.items():
             if np.shape(found[name]) != right.shape:
-                raise Unfit(f"Its arrays should have their arguments' shape; {name!r} is {described(found[name])}.")
+                raise Unfit(f"Its arrays should have their arguments' shape; {name!r} is {_described(found[name])}.")
             if not np.allclose(np.asarray(found[name], float), right):
                 return False
         return True
@@ -140,17 +140,17 @@ def one_number(answer: Any, expected: str = "A number was expected; this is") ->
     value = answer.item() if getattr(answer, "ndim", None) == 0 else answer
     if not isinstance(value, (numbers.Real, Decimal)) or isinstance(value, bool) or np.ma.is_masked(answer):
         typed = " Leave out the quotation marks." if isinstance(value, str) and isinstance(_typed(value), float) else ""
-        raise Unfit(f"{expected} {described(answer)}.{typed}")
+        raise Unfit(f"{expected} {_described(answer)}.{typed}")
     try:
         found = float(value)
     except (OverflowError, ValueError):
         found = float("inf")
     if not abs(found) < 1e300:
-        raise Unfit(f"{expected} {described(answer)}: not a finite one, or far too large.")
+        raise Unfit(f"{expected} {_described(answer)}: not a finite one, or far too large.")
     return found
 
 
-def described(answer: Any) -> str:
+def _described(answer: Any) -> str:
     """What an answer is, in words.
 
     Examples
@@ -180,7 +180,7 @@ def described(answer: Any) -> str:
 
 def _keeps_mistakes(answer: Any) -> bool:
     if not (isinstance(answer, (tuple, list)) and len(answer) == 2 and all(isinstance(part, str) for part in answer)):
-        raise Unfit(f'Two phrases were expected, as in ("more hedged", "more certain"); this is {described(answer)}.')
+        raise Unfit(f'Two phrases were expected, as in ("more hedged", "more certain"); this is {_described(answer)}.')
     hedged, certain = (part.casefold() for part in answer)
     return "hedged" in hedged and "hedged" not in certain and "mistake" in hedged and "mistake" in certain
 

@@ -31,6 +31,7 @@ from ratekit.diagnostics import contrast
 from ratekit.errors import InputError, shorten, unknown
 from ratekit.escaping import visible
 from ratekit.groups import reward_matrix
+from ratekit.intervals import LEVEL
 from ratekit.schema import (
     ATTRIBUTE,
     PROMPT_ID,
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
 
 SMALL, TOO_BIG, UNTOLD = "shown small", "shown too big", "cannot tell"
 CODES = {SMALL: 0, TOO_BIG: 3, UNTOLD: 4}
-LEVEL = 0.95
 _SAME = (PROMPT_ID, ATTRIBUTE, TREATED, RESPONSE, REWRITES)  # what two audits of the same rows share
 
 

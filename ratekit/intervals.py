@@ -16,8 +16,8 @@ from ratekit.estimators import (
     Ints,
     Mean,
     Part,
+    RewardScale,
     Rows,
-    Scale,
     Sizes,
     cluster_sums,
     clustered_mean,
@@ -71,13 +71,15 @@ def interval_of(mean: Mean | Part, n: int, level: float = LEVEL) -> Interval:
     return Interval(mean.value, low, high, n)
 
 
-def sds_interval(values: Floats, clusters: Ints, scale: Scale, rounding: float = 0.0, level: float = LEVEL) -> Interval:
+def sds_interval(
+    values: Floats, clusters: Ints, scale: RewardScale, rounding: float = 0.0, level: float = LEVEL
+) -> Interval:
     """The mean of `values` in SDs with its interval, in which the SD's own error counts.
 
     Examples
     --------
     >>> rows = np.arange(40)
-    >>> scale = Scale(rows % 4 / 2, rows < 20, rows, 40)
+    >>> scale = RewardScale(rows % 4 / 2, rows < 20, rows, 40)
     >>> [round(x, 2) for x in sds_interval(np.full(40, 1.0), rows, scale)]  # the mean has no error, the SD of 0.57 has
     [1.74, 1.54, 1.96, 40]
     """

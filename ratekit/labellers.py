@@ -21,7 +21,7 @@ Label = Callable[[Any], Sequence["bool | None"]]
 # --- what a label is given ---------------------------------------------------------------------------------
 
 
-class Rows:
+class _Rows:
     """A dataset as a label sees it: ``rows["response"]`` is the list of texts, ``len(rows)`` their number.
 
     A label that takes its argument for a list of texts is told so, and is not answered with the names of columns.
@@ -42,10 +42,10 @@ class Rows:
         rows = list(self)
         return rows[key]
 
-    def __iter__(self) -> Iterator[Row]:
+    def __iter__(self) -> Iterator[_Row]:
         columns = {name: self[name] for name in self.column_names}
         for i in range(len(self)):
-            yield Row((name, values[i]) for name, values in columns.items())
+            yield _Row((name, values[i]) for name, values in columns.items())
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -53,7 +53,7 @@ class Rows:
         return getattr(self._ds, name)
 
 
-class Row(dict[str, Any]):
+class _Row(dict[str, Any]):
     """One row by column; what is meant for a text is refused."""
 
     def __len__(self) -> int:
@@ -70,7 +70,7 @@ class Row(dict[str, Any]):
 
 def _responses(rows: Any) -> Iterator[str]:
     """The responses, some of them at a time."""
-    column = (rows._ds if isinstance(rows, Rows) else rows)[RESPONSE]
+    column = (rows._ds if isinstance(rows, _Rows) else rows)[RESPONSE]
     for start in range(0, len(column), BLOCK):
         yield from column[start : start + BLOCK]
 
@@ -355,7 +355,7 @@ class Attribute:
         whose = f"the label of attribute {self.name!r}"
         takes = "a label takes the whole dataset: its texts are rows['response']"
         try:
-            labels = list(labeller(Rows(ds)))
+            labels = list(labeller(_Rows(ds)))
         except InputError as e:
             raise InputError(f"{whose}: {e}" if "row['response']" in str(e) else str(e)) from None
         except Exception as e:

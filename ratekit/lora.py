@@ -29,11 +29,11 @@ from ratekit.checkpoints import (
     check_loads,
     class_named,
     classifier_of,
-    describe,
     open_state,
     placed,
     read_json,
     resolved,
+    shape_and_dtype,
     tokenizer_of,
 )
 from ratekit.errors import InputError, shorten
@@ -46,7 +46,7 @@ WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
 CLASSIFIES = "SEQ_CLS"
 LM_HEADS = re.compile(r"^(lm_head|embed_out|cls\.predictions|vocab_(transform|layer_norm|projector)|decoder)\.")
-HEADS = ("score.weight", "score.bias", "classifier.weight", "classifier.bias", "classifier.out_proj.weight",
+_HEADS = ("score.weight", "score.bias", "classifier.weight", "classifier.bias", "classifier.out_proj.weight",
          "classifier.out_proj.bias", "classifier.dense.weight", "classifier.dense.bias")  # fmt: skip
 
 # Fields of the adapter's config that are part of the arithmetic here, and those that a saved adapter's does not depend
@@ -143,7 +143,7 @@ class Lora(Folder):
 
     def _fit(self) -> None:
         """Settle names, shapes and config; raise InputError where adapter and base do not fit."""
-        self._dtype = next((d for _, d in (describe(self.base, n) for n in self.base) if d in FLOATS), "float32")
+        self._dtype = next((d for _, d in (shape_and_dtype(self.base, n) for n in self.base) if d in FLOATS), "float32")
         if isinstance(self.base, Folder) and self.base.config is not None:
             self._as_transformers()
         elif self.classifies:
@@ -151,9 +151,9 @@ class Lora(Folder):
         for target in {*self._deltas, *self._rows, *self._shifts} - {*self._from, *self._whole}:
             raise InputError(f"{self.path}: the adapter changes {target}, which its base does not have")
         for target in {*self._whole} - {*self._from}:
-            if target not in self._parameters and not (self.classifies and target in HEADS):
+            if target not in self._parameters and not (self.classifies and target in _HEADS):
                 raise InputError(f"{self.path}: the adapter holds {target}, which its base does not have")
-        self._sizes: dict[str, Shape] = {name: describe(self.base, old)[0] for name, old in self._from.items()}
+        self._sizes: dict[str, Shape] = {name: shape_and_dtype(self.base, old)[0] for name, old in self._from.items()}
         self._sizes |= {name: self._described[own][0] for name, own in self._whole.items()}
         for target, parts in self._deltas.items():
             self._check_product(target, parts)
@@ -174,7 +174,7 @@ class Lora(Folder):
                 self._from = {n: o for n, o in self._from.items() if not LM_HEADS.match(n)}
             return
         if self.classifies:
-            model, report = placed(config, self._kind, {n: describe(self.base, n) for n in self.base})
+            model, report = placed(config, self._kind, {n: shape_and_dtype(self.base, n) for n in self.base})
             self._from = {n: o for n, o in self._from.items() if n not in report["unexpected_keys"]}
         else:
             model, _ = placed(config, self._kind, {})
@@ -217,7 +217,7 @@ class Lora(Folder):
         config: dict[str, Any] = json.loads(json.dumps(self.base.config))
         for name in self._whole:
             old = self._from.get(name)
-            rows = describe(self.base, old)[0][:1] if old else ()
+            rows = shape_and_dtype(self.base, old)[0][:1] if old else ()
             if rows and rows != self._sizes[name][:1]:
                 for told in (config, config.get("text_config")):
                     if isinstance(told, dict) and told.get("vocab_size") == rows[0]:
@@ -256,7 +256,7 @@ class Lora(Folder):
 
     def describe(self, name: str) -> tuple[Shape, str]:
         """Shape and dtype of a tensor as it will be."""
-        dtype = describe(self.base, self._from[name])[1] if name in self._from else self._dtype
+        dtype = shape_and_dtype(self.base, self._from[name])[1] if name in self._from else self._dtype
         return self._sizes[name], dtype
 
     def __getitem__(self, name: str) -> Tensor:

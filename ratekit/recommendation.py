@@ -51,7 +51,7 @@ MARGIN = 0.1  # of the dose, or of the effect: a drift within it is none to spea
 LEAST_EFFECT_SD = 0.1  # an effect smaller than this is judged as if it were this large
 OUTSIDE = 0.05  # of the rewrites may lie outside the data
 LAW_LEVEL = 0.05
-KEPT = 0.9  # of the rows of RATE must have the passes that another estimator reads
+_KEPT = 0.9  # of the rows of RATE must have the passes that another estimator reads
 
 
 class Recommendation(NamedTuple):
@@ -199,7 +199,7 @@ def effect_size(r: Floats, treated: Bools) -> float:
 
 
 def _enough(other: Effect, rate: Effect, fine: bool, why: str) -> tuple[bool, str]:
-    if other.n < KEPT * rate.n:
+    if other.n < _KEPT * rate.n:
         return False, f"only {other.n} of {rate.n} rows have the passes of {other.estimator}"
     return fine, why
 

@@ -91,7 +91,7 @@ def exchanged(table: Mapping[str, str], otherwise: Rule | None = None) -> Rule:
     return rule
 
 
-def opposite(rule: Rule) -> Rule:
+def _opposite(rule: Rule) -> Rule:
     """Return the rule with its sides exchanged."""
     return lambda text, target: rule(text, not target)
 
@@ -199,7 +199,7 @@ RULED: dict[str, Ruled] = {
     ruled.attribute.name: ruled
     for ruled in (
         Ruled(Attribute("formality", "more formal in tone", "more informal in tone", measure=formality),
-              composed(opposite(last("Yeah, that's it, ok?")), exchanged(CONTRACTIONS)),
+              composed(_opposite(last("Yeah, that's it, ok?")), exchanged(CONTRACTIONS)),
               exact="texts that end in the informal sentence, with every contraction that there is"),
         _of("lists", "a bulleted list", "plain paragraphs without a list",
             rate_of(r"^\s*(?:[-*•]|\d+[.)]) ", "list items"), bullets, exact="paragraphs without line breaks"),

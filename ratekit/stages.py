@@ -29,7 +29,7 @@ from ratekit.recommendation import recommended, shown
 from ratekit.resampling import UNCERTAINTIES, refuse_draws, resampled
 from ratekit.rewriting import Options, make_rewriter
 from ratekit.rewriting.base import OK, USABLE, Rewriter
-from ratekit.rewriting.chains import rewrite_chains, status_counts, table_of, with_cache
+from ratekit.rewriting.chains import chain_table, rewrite_chains, status_counts, with_cache
 from ratekit.rewriting.chat import ChatRewriter
 from ratekit.rewriting.cost import Meter
 from ratekit.rewriting.replay import Replay
@@ -53,7 +53,7 @@ from ratekit.scoring import RewardLike, read_rewards
 from ratekit.scoring.base import Reward
 from ratekit.scoring.engine import score_dataset
 from ratekit.scoring.store import open_store
-from ratekit.sources.labels import flattened, labelled, with_description, without
+from ratekit.sources.labels import flattened, labelled_rows, with_description, without
 from ratekit.sources.loading import rows_for
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def label(ds: Any, attribute: str | Attribute, *, label_column: str | None = Non
     (80, 160)
     """
     ds = rows_for("label", ds)
-    return labelled(ds, find_attribute(attribute, ds), label_column, positive)
+    return labelled_rows(ds, find_attribute(attribute, ds), label_column, positive)
 
 
 def rewrite(
@@ -167,7 +167,7 @@ def _table(
     if isinstance(rewriter, ChatRewriter):
         rewriter = with_cache(rewriter, cache)
     if isinstance(rewriter, Replay):
-        table = table_of(rewriter.chains(ds, attribute.name, depth))
+        table = chain_table(rewriter.chains(ds, attribute.name, depth))
     else:
         table = rewrite_chains(ds, attribute, rewriter, depth, cache, progress, meter)
     counts = status_counts(table)

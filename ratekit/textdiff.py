@@ -15,7 +15,7 @@ from ratekit.escaping import cut, escaped
 _WORDS = re.compile(r"\s+|(?:\w+(?:['’]\w+)*|[^\w\s])\s*")
 _EXACT_UP_TO = 2_000  # words; above this frequent words are no anchors (difflib's autojunk), which keeps it quick
 
-STYLE = """\
+DIFF_STYLE = """\
 .rk-text { white-space: pre-wrap; overflow-wrap: anywhere; }
 .rk-text del { background: #fbe3d6; color: #7a2e00; text-decoration: line-through; }
 .rk-text ins { background: #d9e8f6; color: #00386b; text-decoration: underline; }

@@ -32,8 +32,8 @@ from ratekit.cards import Card, suite
 from ratekit.columns import MAX_COLUMNS
 from ratekit.errors import InputError, shorten
 from ratekit.reports.contents import gather
-from ratekit.reports.page import REPORT, render
-from ratekit.rewriting.archive import faults
+from ratekit.reports.page import REPORT, page_html
+from ratekit.rewriting.archive import shard_faults
 from ratekit.schema import (
     ATTRIBUTE,
     MEASURE_PREFIX,
@@ -55,7 +55,7 @@ from ratekit.tables import as_csv
 if TYPE_CHECKING:
     from datasets import Dataset
 
-MOST = 20  # differences of one kind that are named
+_MOST = 20  # differences of one kind that are named
 _LATER = (REWARD_PREFIX, REWARD_STATUS_PREFIX, MEASURE_PREFIX)  # columns that are derived one by one
 
 
@@ -127,7 +127,9 @@ def verify(folder: str | Path, rewards: Mapping[str, Any] | None = None) -> Veri
     else:
         found.take(on_disk.EFFECTS, lambda: _effects(folder, ds, record))
     if (folder / "rewrites").is_dir():
-        found.take("cached replies", lambda: iter(f"rewrites/: {line}" for line in faults(folder / "rewrites")[1]))
+        found.take(
+            "cached replies", lambda: iter(f"rewrites/: {line}" for line in shard_faults(folder / "rewrites")[1])
+        )
     if (folder / "card.json").exists() or "suite" in record:
         found.take("card", lambda: _card(folder, ds, record))
     if (folder / REPORT).exists():
@@ -147,8 +149,8 @@ class _Found:
             lines = list(differences())
         except Exception as e:
             lines = [f"{what}: cannot be derived ({type(e).__name__}: {shorten(e, 120)})"]
-        more = [f"{what}: {len(lines) - MOST:,} more"] if len(lines) > MOST else []
-        self.differences += [*lines[:MOST], *more]
+        more = [f"{what}: {len(lines) - _MOST:,} more"] if len(lines) > _MOST else []
+        self.differences += [*lines[:_MOST], *more]
         self.checked += [] if lines else [what]
 
 
@@ -318,7 +320,7 @@ def _report(folder: Path) -> Iterator[str]:
         plain = re.sub(r"data:image/[^\"']*", "", page)
         return [line for line in plain.splitlines() if "<dt><bdi>made</bdi></dt>" not in line]
 
-    yield from _lines(REPORT, lines(files.read_text(folder / REPORT)), lines(render(gather(folder))))
+    yield from _lines(REPORT, lines(files.read_text(folder / REPORT)), lines(page_html(gather(folder))))
 
 
 def _effects(folder: Path, ds: Dataset, record: Mapping[str, Any]) -> Iterator[str]:

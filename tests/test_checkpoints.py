@@ -318,7 +318,7 @@ def test_a_merge_that_could_not_be_loaded_is_refused_before_it_is_made(made, fol
     from ratekit.merging import mergers
 
     edited(folder / "config.json", num_hidden_layers=2)
-    monkeypatch.setattr(mergers.Plan, "tensors", lambda *a: pytest.fail("it was merged"))
+    monkeypatch.setattr(mergers.MergePlan, "tensors", lambda *a: pytest.fail("it was merged"))
     other = shutil.copytree(folder, tmp_path / "c")
     edited(folder / "config.json", num_hidden_layers=4)
     edited(other / "config.json", num_hidden_layers=4)

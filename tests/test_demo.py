@@ -34,13 +34,13 @@ def test_the_demo_leaves_its_model_dataset_table_and_picture(demo):
 
 
 def test_the_model_is_small_and_learned_what_was_planted(demo):
-    from ratekit.demo import PROMPT
+    from ratekit.demo import DEMO_PROMPT
     from ratekit.scoring import make_reward
 
     reward = make_reward(demo / "demo-rm")
     assert sum(p.numel() for p in reward.model.parameters()) < 2_000_000
     held_out = simulate_reviews(400, seed=99)
-    rewards = reward([PROMPT] * 400, [r.text for r in held_out])
+    rewards = reward([DEMO_PROMPT] * 400, [r.text for r in held_out])
     design = np.array([[1.0, 2.0 * r.positive - 1, r.n_words] for r in held_out])
     _, sentiment, per_word = np.linalg.lstsq(design, rewards, rcond=None)[0]
     assert sentiment > 0.2

@@ -19,8 +19,8 @@ from ratekit.errors import InputError
 from ratekit.estimators import (
     ESTIMATORS,
     Effect,
+    RewardScale,
     Rows,
-    Scale,
     Tail,
     agreed,
     clustered_mean,
@@ -281,7 +281,7 @@ def test_an_uncertain_sd_turns_no_effect_into_its_opposite(sign):
     near, far = sorted([e.ci_low_sd, e.ci_high_sd], key=abs)
     assert 0 < near * sign < 0.5 * nearest * sign
     assert far * sign > farthest * sign
-    of_sd = Scale(r[:, 0], w, np.arange(40), 40).tail.times(-e.estimate_sd)
+    of_sd = RewardScale(r[:, 0], w, np.arange(40), 40).tail.times(-e.estimate_sd)
     low, high = in_sds(e.estimate_sd, (e.ci_high - e.estimate) / found.reward_sd, of_sd, 0.0, 0.025)
     assert low < 0 < high  # the control: what the two errors say together
 
@@ -614,9 +614,9 @@ def test_an_effect_in_sds_has_the_error_of_its_divisor_with_the_opposite_sign(va
 
 def test_the_sd_of_what_differs_by_rounding_is_zero_and_of_one_row_nan():
     w = np.array([True, True, False, False])
-    assert Scale(np.array([0.3, 0.1 + 0.2, 0.0, 0.0]), w, np.arange(4), 4).sd == 0
-    assert Scale(np.array([0.3, 0.3 + 1e-14, 0.0, 0.0]), w, np.arange(4), 4).sd > 0
-    assert math.isnan(Scale(np.array([0.3]), np.array([True]), np.arange(1), 1).sd)
+    assert RewardScale(np.array([0.3, 0.1 + 0.2, 0.0, 0.0]), w, np.arange(4), 4).sd == 0
+    assert RewardScale(np.array([0.3, 0.3 + 1e-14, 0.0, 0.0]), w, np.arange(4), 4).sd > 0
+    assert math.isnan(RewardScale(np.array([0.3]), np.array([True]), np.arange(1), 1).sd)
 
 
 def test_one_cluster_of_all_rows_is_no_cluster_of_the_treated():

@@ -159,3 +159,29 @@ def test_notebooks_are_committed_without_outputs():
         for cell in json.loads(path.read_text())["cells"]:
             assert not cell.get("outputs"), f"{path.name} holds outputs"
             assert cell.get("execution_count") is None, f"{path.name} holds execution counts"
+
+
+# The picture of a table bears the name of what computes it; a merge is audited as a reward is.
+IN_TWO_ROOMS = {"effects", "sweep", "dose_response", "spillover", "audit", "planned"}
+
+
+def defined(tree):
+    """The public names that a module defines itself, not those that it imports."""
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            yield node.name
+        for target in getattr(node, "targets", [getattr(node, "target", None)]):
+            if isinstance(target, ast.Name):
+                yield target.id
+
+
+def test_a_name_means_one_thing():
+    """Commands and their options are named for what they pass on, so the `cli` room is left out."""
+    places = {}
+    for path in sorted((ROOT / "ratekit").rglob("*.py")):
+        where = str(path.relative_to(ROOT / "ratekit"))
+        if not where.startswith("cli"):
+            for name in set(defined(ast.parse(path.read_text(encoding="utf-8")))):
+                places.setdefault(name, []).append(where)
+    twice = {n: p for n, p in places.items() if len(p) > 1 and not n.startswith("_") and n != "log"}
+    assert set(twice) == IN_TWO_ROOMS, twice

@@ -21,9 +21,9 @@ from ratekit.estimators import effects
 from ratekit.rewriting.base import Reply
 from ratekit.rewriting.cache import Cache, spent_on
 from ratekit.rewriting.cost import Meter, Prices
-from ratekit.rewriting.replies import read
+from ratekit.rewriting.replies import read_reply
 from ratekit.scoring import make_reward, read_reward
-from ratekit.scoring.llm_judges import LLMJudge, PairwiseLLMJudge, spread
+from ratekit.scoring.llm_judges import LLMJudge, PairwiseLLMJudge, judge_spread
 from ratekit.scoring.rubrics import PairQuestion, Rubric, Scale, expected_score
 
 B = 0.06  # points a word
@@ -146,7 +146,7 @@ def test_log_probabilities_are_asked_for_read_and_kept(tmp_path):
     top = [{"token": "7", "logprob": math.log(0.5), "bytes": [55]}, {"token": "8", "logprob": math.log(0.5)}]
     choice = {"message": {"content": "7"}, "finish_reason": "stop",
               "logprobs": {"content": [{"token": "7", "logprob": math.log(0.5), "top_logprobs": top}]}}  # fmt: skip
-    reply = read(0, json.dumps({"choices": [choice]}))
+    reply = read_reply(0, json.dumps({"choices": [choice]}))
     assert rk.OpenAIChat("m", base_url="http://h/v1", top_logprobs=5).body([])["top_logprobs"] == 5
     asked = []
 
@@ -164,11 +164,11 @@ def test_the_judges_own_spread_is_told_apart_from_the_texts():
     rng = np.random.default_rng(0)
     scores = rng.normal(5, 2, (4000, 1)) + rng.normal(0, 1, (4000, 3))
     scores[rng.random(scores.shape) < 0.1] = np.nan
-    seen = spread(scores)
+    seen = judge_spread(scores)
     assert seen.repeat_sd == pytest.approx(1, abs=0.03)
     assert seen.text_sd == pytest.approx(2, abs=0.1)
     assert seen.reliability == pytest.approx(4 / (4 + 1 / 3), abs=0.02)
-    assert math.isnan(spread([[1.0], [2.0]]).repeat_sd)
+    assert math.isnan(judge_spread([[1.0], [2.0]]).repeat_sd)
 
 
 # --- a judge with a known bias, over HTTP -----------------------------------------------------------------------------

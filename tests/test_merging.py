@@ -14,7 +14,7 @@ from conftest import ROOT
 
 import ratekit as rk
 from ratekit.errors import InputError, WorkError
-from ratekit.merging.methods import METHODS, checked, recipe
+from ratekit.merging.methods import METHODS, checked_parameters, recipe
 
 torch = pytest.importorskip("torch")
 
@@ -392,10 +392,10 @@ def test_a_method_says_what_it_lacks():
     for given, said in (({"density": 0}, "density=0"), ({"density": 0.1, "epsilon": 0.2}, "must lie between 0 and 1"),
                         ({"normalize": 1}, "True or False"), ({"lambda_": float("inf")}, "a number")):  # fmt: skip
         with pytest.raises(InputError, match=said):
-            checked(METHODS["della"], given, ["a", "b"])
+            checked_parameters(METHODS["della"], given, ["a", "b"])
     for steps in (0, 2.5, -1):
         with pytest.raises(InputError, match="a whole number of at least 1"):
-            checked(METHODS["karcher"], {"max_iter": steps}, ["a", "b"])
+            checked_parameters(METHODS["karcher"], {"max_iter": steps}, ["a", "b"])
     with pytest.raises(InputError, match="density is there twice"):
         recipe("ties:density=0.5,weight=1,density=0.3")
 

@@ -298,9 +298,11 @@ def test_a_method_that_fails_leaves_a_row_with_a_note(data, monkeypatch, tmp_pat
     def failing(self, progress=False):
         raise WorkError("ties gave NaN for w")
 
-    kept = mergers.Plan.tensors
+    kept = mergers.MergePlan.tensors
     monkeypatch.setattr(
-        mergers.Plan, "tensors", lambda self, progress=False: (failing if self.method.name == "soup" else kept)(self)
+        mergers.MergePlan,
+        "tensors",
+        lambda self, progress=False: (failing if self.method.name == "soup" else kept)(self),
     )
     table = rk.merging.audit(MODELS, data, ["soup", "linear"], reward_of=Linear(), out=tmp_path, progress=False)
     table = table.set_index("model")

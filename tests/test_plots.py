@@ -509,23 +509,25 @@ def test_figures_are_as_they_were_and_stand_out_on_any_background(name, style):
     """`RATEKIT_FIGURES=write python -m pytest tests/test_plots.py -m "slow or not slow"` keeps what is drawn now."""
     from matplotlib.text import Text
 
-    from ratekit.plots.style import contrast
+    from ratekit.plots.style import contrast_ratio
 
     with plt.style.context(style):
         ax = FIGURES[name](RUNS, None)
     as_kept(f"{name}, {style}", ax)
     face = ax.figure.get_facecolor()
-    assert contrast(face, "white" if style == "default" else "black") < 1.1
+    assert contrast_ratio(face, "white" if style == "default" else "black") < 1.1
     for text in ax.findobj(Text):
         if text.get_text() and text.get_gid() != "cell":
-            assert contrast(text.get_color(), face) > 4.5, text
+            assert contrast_ratio(text.get_color(), face) > 4.5, text
     for line in ax.lines:
         if line.get_marker() not in ("None", "", None):
-            assert contrast(line.get_markeredgecolor() if line.get_mfc() == face else line.get_color(), face) > 2.1
+            assert (
+                contrast_ratio(line.get_markeredgecolor() if line.get_mfc() == face else line.get_color(), face) > 2.1
+            )
     for text in [t for t in ax.texts if t.get_gid() == "cell"]:
         mesh, (column, row) = ax.collections[0], map(round, text.get_position())
         fill = mesh.to_rgba(mesh.get_array().reshape(len(ax.get_yticks()), -1)[row, column])
-        assert contrast(text.get_color(), fill) > 4.5
+        assert contrast_ratio(text.get_color(), fill) > 4.5
 
 
 def _swap(lines):
@@ -658,15 +660,15 @@ def test_a_figure_too_small_for_its_labels_says_what_it_takes():
 def test_each_colour_has_one_meaning():
     from ratekit.estimators import ESTIMATORS
     from ratekit.plots import style
-    from ratekit.widgets.explorer_html import STYLE
+    from ratekit.widgets.explorer_html import EXPLORER_STYLE
 
     meanings = [
         *(e.color.lower() for e in ESTIMATORS.values()),
         *(c.lower() for c in (style.TREATED, style.UNTREATED, style.RAISES, style.LOWERS, style.MERGED)),
     ]
     assert len(set(meanings)) == len(meanings)
-    assert {style.TREATED, style.UNTREATED} <= set(re.findall("#[0-9A-F]{6}", STYLE))
-    assert not {e.color.lower() for e in ESTIMATORS.values()} & set(re.findall("#[0-9a-f]{6}", STYLE.lower()))
+    assert {style.TREATED, style.UNTREATED} <= set(re.findall("#[0-9A-F]{6}", EXPLORER_STYLE))
+    assert not {e.color.lower() for e in ESTIMATORS.values()} & set(re.findall("#[0-9a-f]{6}", EXPLORER_STYLE.lower()))
 
 
 def test_an_estimator_that_is_added_is_drawn_by_every_plot(monkeypatch):

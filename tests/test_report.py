@@ -97,13 +97,13 @@ def test_it_says_what_the_table_says(page, run):
 def test_the_interval_is_named_by_its_level():
     from ratekit.conclusions import unchecked
     from ratekit.reports.figures import effects_figures
-    from ratekit.reports.words import summary
+    from ratekit.reports.words import summary_table
     from ratekit.widgets import dashboard_html
 
     ds = rk.score(rk.load("reviews", attribute="sentiment"), "words", progress=False)
     for level, column in ((0.95, "95 % interval"), (0.995, "99.5 % interval"), (0.5, "50 % interval")):
         table = rk.estimate(ds, level=level)
-        assert column in summary(list(unchecked(table)), table).columns
+        assert column in summary_table(list(unchecked(table)), table).columns
         assert f"each bar its {column};" in next(effects_figures(table)).caption
         assert f"<th>{column}</th>" in dashboard_html.behind(table)
 

@@ -23,7 +23,7 @@ from ratekit.reproduce.experiment import classified, experiments, get_experiment
 from ratekit.reproduce.pipeline import prepared, run, settings_of
 from ratekit.reproduce.share import push
 from ratekit.reproduce.sweeps import correlated, misspelt
-from ratekit.reproduce.verdicts import compare, summary
+from ratekit.reproduce.verdicts import compare, verdicts_line
 from ratekit.rewriting.rules import RULES
 
 sys.path.insert(0, str(ROOT / "experiments"))
@@ -457,11 +457,11 @@ def test_agrees_differs_and_not_comparable_with_the_reason():
     other = compare(e, replace(settings, rewriter="openai:gpt-4o-mini"), table)
     assert other["verdict"][0] == "agrees"
     assert "theirs by gpt-4o-2024-08-06" in other["why"][0]
-    assert summary(found).startswith("2 of 3 estimates agree")
+    assert verdicts_line(found).startswith("2 of 3 estimates agree")
     unpublished = get_experiment("hh-rlhf-helpfulness")
     found = compare(unpublished, settings_of(unpublished, {}), table[:1])
     assert found["why"][0] == "nothing was published of hh-rlhf-helpfulness"
-    assert summary(found).endswith("nothing was published of hh-rlhf-helpfulness")
+    assert verdicts_line(found).endswith("nothing was published of hh-rlhf-helpfulness")
 
 
 def test_effects_in_sds_are_compared_with_the_error_of_the_sd():

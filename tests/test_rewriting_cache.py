@@ -171,7 +171,7 @@ def test_a_full_disk_is_one_line_and_what_was_asked_for_is_kept(tmp_path, monkey
             rk.rewrite(labelled(20), "length", rk.ChatRewriter(counting, LENGTH, Cache(tmp_path)), progress=False)
     assert "\n" not in str(caught.value)
     assert len(Cache(tmp_path)) == sum(asked) == 20  # one whole pass, not a reply less
-    assert archive.faults(tmp_path) == (20, [])
+    assert archive.shard_faults(tmp_path) == (20, [])
     rk.rewrite(labelled(20), "length", rk.ChatRewriter(counting, LENGTH, Cache(tmp_path)), progress=False)
     assert asked == [20, 20]
 
@@ -319,8 +319,8 @@ def test_a_cache_from_a_stranger_leads_nowhere_and_ends(tmp_path, caplog):
     assert [record["text"] for record in reader.records()] == ["A text."]
     assert reader.get("b" * 32) is None
     assert "z4.jsonl holds a line of more than 64 MiB" in caplog.text
-    assert archive.faults(folder)[0] == 2
-    assert [line.split(":")[0].rpartition("/")[2] for line in archive.faults(folder)[1]] == [
+    assert archive.shard_faults(folder)[0] == 2
+    assert [line.split(":")[0].rpartition("/")[2] for line in archive.shard_faults(folder)[1]] == [
         "z1.jsonl", "z2.jsonl", "z3.jsonl", "z4.jsonl, line 1"]  # fmt: skip
     with pytest.raises(WorkError):
         reader.put("c" * 32, reply)

@@ -18,7 +18,7 @@ from ratekit.rewriting import Options
 from ratekit.rewriting.base import Reply, Rewrite
 from ratekit.rewriting.cost import Meter
 from ratekit.rewriting.judge import judge
-from ratekit.rewriting.prompts import CONTEXT_TEMPLATE, TEMPLATE, checked, messages, template_hash
+from ratekit.rewriting.prompts import CONTEXT_TEMPLATE, TEMPLATE, checked_template, messages, template_hash
 
 SOURCE = "The plot was thin, and the acting wooden. I would not see it again."
 TEXT = "The plot was rich, and the acting superb. I would gladly see it again."
@@ -549,7 +549,7 @@ def test_both_sides_are_asked_for_in_the_same_words():
 )
 def test_a_template_without_its_fields_is_refused(template, says):
     with pytest.raises(rk.InputError, match=says.replace("{", r"\{")):
-        checked(template)
+        checked_template(template)
 
 
 def test_the_hash_tells_templates_apart():

@@ -69,7 +69,7 @@ def body(content, reason="stop", **more):
     ],
 )  # fmt: skip
 def test_a_text_is_found_wherever_a_server_puts_it(answer, text, reason):
-    reply = replies.read(0, answer)
+    reply = replies.read_reply(0, answer)
     assert (reply.text, reply.finish_reason) == (text, reason)
 
 
@@ -87,7 +87,7 @@ def test_a_text_is_found_wherever_a_server_puts_it(answer, text, reason):
     ],
 )
 def test_a_whole_answer_without_a_text_is_kept_as_it_came(answer):
-    reply = replies.read(0, answer)
+    reply = replies.read_reply(0, answer)
     assert (reply.text, reply.finish_reason) == (answer[: replies.KEPT_RAW], "unreadable")
 
 
@@ -126,10 +126,10 @@ def test_only_a_credible_usage_is_taken(usage, found):
     [
         (401, {"message": "no"}, replies.FATAL, "refused the key"),
         (403, {"message": "Your API key has no access"}, replies.FATAL, "has no access"),
-        (403, {"message": "m requires moderation. Your input was flagged"}, replies.REFUSED, "flagged"),
+        (403, {"message": "m requires moderation. Your input was flagged"}, replies.FILTER_REFUSED, "flagged"),
         (403, {"message": "Forbidden"}, replies.BAD, "Forbidden"),
-        (400, {"message": "Content Exists Risk"}, replies.REFUSED, "Risk"),
-        (400, {"message": "filtered", "code": "content_policy_violation"}, replies.REFUSED, "filtered"),
+        (400, {"message": "Content Exists Risk"}, replies.FILTER_REFUSED, "Risk"),
+        (400, {"message": "filtered", "code": "content_policy_violation"}, replies.FILTER_REFUSED, "filtered"),
         (404, {"message": "404 page not found"}, replies.FATAL, "is the address right"),
         (404, {"message": "The model `m` does not exist"}, replies.FATAL, "has no model 'm'"),
         (429, {"message": "x", "code": "insufficient_quota"}, replies.FATAL, "no quota left"),
@@ -154,8 +154,10 @@ def test_a_wait_of_hours_ends_the_run_and_is_said():
 
 
 def test_an_error_in_a_200_is_an_error_with_its_own_code():
-    assert replies.read(0, '{"error": {"code": 502, "message": "overloaded"}}', MODEL, ADDRESS).whole  # thrice at most
-    fault = replies.read(0, '{"error": {"code": 401, "message": "bad key"}}', MODEL, ADDRESS)
+    assert replies.read_reply(
+        0, '{"error": {"code": 502, "message": "overloaded"}}', MODEL, ADDRESS
+    ).whole  # thrice at most
+    fault = replies.read_reply(0, '{"error": {"code": 401, "message": "bad key"}}', MODEL, ADDRESS)
     assert (fault.kind, "bad key" in fault.message) == (replies.FATAL, True)
 
 
@@ -323,7 +325,7 @@ def test_a_record_of_an_odd_shape_is_passed_over_and_named(tmp_path, field):
     assert reader.get("b" * 32) is None
     assert reply_in(reader.get("a" * 32)).text == "ok"
     assert [r["key"] for r in reader.records()] == ["a" * 32]
-    n, found = archive.faults(tmp_path)
+    n, found = archive.shard_faults(tmp_path)
     assert (n, len(found)) == (2, 1)
     assert main(["cache", "ls", str(tmp_path)]) == 0
     assert main(["cache", "export", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
@@ -335,7 +337,7 @@ def test_half_of_a_surrogate_pair_is_given_named_and_not_exported(tmp_path):
         for key, text in (("a", "ok"), ("b", "half \ud83d")):
             cache.put(key * 32, record_of(**about, messages=[], text=text, finish_reason="stop", usage={}))
     assert Cache(tmp_path).get("b" * 32)["text"] == "half \ud83d"
-    assert len(archive.faults(tmp_path)[1]) == 1
+    assert len(archive.shard_faults(tmp_path)[1]) == 1
     assert archive.export(tmp_path, tmp_path / "out") == 1
 
 

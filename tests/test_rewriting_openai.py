@@ -82,11 +82,13 @@ def test_the_same_call_again_makes_no_request_and_identical_texts_one(quiet, tmp
 
 def test_rows_are_pipelined(tmp_path):
     """While one row's first reply hangs, others finish their third pass: the source is asked for them meanwhile."""
-    from ratekit.rewriting.stream import Chains, Row
+    from ratekit.rewriting.stream import ChainRow, Chains
 
     rewriter = rk.ChatRewriter(rk.OpenAIChat("m"), LENGTH)
     done = []
-    chains = Chains(rewriter, Cache(tmp_path), iter([Row("slow", True), Row("fast", True)]), 3, done.append, Meter())
+    chains = Chains(
+        rewriter, Cache(tmp_path), iter([ChainRow("slow", True), ChainRow("fast", True)]), 3, done.append, Meter()
+    )
     slow, fast = chains.take(), chains.take()
     for k in range(3):
         chains.give(Reply(fast[0], f"fast {k}", "stop"))

@@ -91,7 +91,7 @@ def test_the_widgets(found):
     from ratekit import widgets
     from ratekit.widgets import explorer_html
 
-    only_shown(explorer_html.card(found.dataset[0]) + explorer_html.title(found.dataset[0], 0))
+    only_shown(explorer_html.row_html(found.dataset[0]) + explorer_html.title(found.dataset[0], 0))
     for widget in (widgets.Explorer(found.dataset), widgets.EffectsDashboard(found.effects, found.dataset)):
         shown = [w.value for w in of(widget) if type(w) is ipywidgets.HTML]
         assert shown

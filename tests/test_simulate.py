@@ -21,7 +21,7 @@ from ratekit.simulate import (
     sweep,
 )
 from ratekit.simulate.reward import _SPELT
-from ratekit.simulate.text import VERDICTS, misspell
+from ratekit.simulate.text import OPINION_WORDS, misspell
 
 N = 20_000
 
@@ -181,7 +181,7 @@ def test_rate_finds_the_truth_of_any_reward_where_the_rewriter_is_perfect():
 
 
 def test_typos_are_typos_and_a_pass_leaves_the_share_rho_of_them():
-    assert all(misspell(w) not in _SPELT for w in _SPELT if len(w) > 2 and w not in VERDICTS)
+    assert all(misspell(w) not in _SPELT for w in _SPELT if len(w) > 2 and w not in OPINION_WORDS)
     count = RuleReward(words=0, sentiment=0, typos=1.0, markup=0, vowel=0, extras=0, complexity=0)
     world = TextWorld("starts-with-vowel", typos=(0.3, 0.3), rewriter=Imperfections(rho=0.4))
     sample = world.sample(400, seed=3)

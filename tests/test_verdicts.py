@@ -12,9 +12,9 @@ import pytest
 from scipy import stats
 
 import ratekit as rk
-from ratekit.conclusions import Verdict, beside, conclusions, level_of, sentence, smallest_effect
+from ratekit.conclusions import Verdict, conclusions, level_of, other_estimators, sentence, smallest_effect
 from ratekit.diagnostics.evidence import Evidence, _moves, evidence, shared_words
-from ratekit.diagnostics.verdicts import RULES, _balance, _drift, _Priced, _unlike, verdict_of
+from ratekit.diagnostics.verdicts import CHECK_RULES, _balance, _drift, _Priced, _unlike, verdict_of
 from ratekit.estimators import effects, pooled_sd
 from ratekit.intervals import Interval, mean_interval, outside, ratio_interval, share_interval
 from ratekit.recommendation import effect_size
@@ -53,13 +53,13 @@ GRAVITY = [TRUST, CARE, CANNOT, NO]
 
 
 def test_every_rule_is_written_out_here():
-    assert set(RULES) == {*NUMBERS, "moves"}
+    assert set(CHECK_RULES) == {*NUMBERS, "moves"}
 
 
 @pytest.mark.parametrize("name", NUMBERS)
 def test_a_hair_on_each_side_of_every_number(name):
     fine, usable, at_worst = NUMBERS[name]
-    rule, hair = RULES[name], 1e-9
+    rule, hair = CHECK_RULES[name], 1e-9
 
     def capped(word):
         return min(word, at_worst, key=GRAVITY.index)
@@ -83,7 +83,7 @@ def test_a_hair_on_each_side_of_every_number(name):
 
 
 def test_a_move_counts_only_if_it_is_told_from_none():
-    rule = RULES["moves"]
+    rule = CHECK_RULES["moves"]
     assert rule.word(1e-9, 1e-12, 2e-9) == (FINE, TRUST)
     assert rule.word(0.0, 0.0, 0.0) == (BAD, NO)
     assert rule.word(1e-9, -1e-12, 2e-9) == (FEW, CANNOT)
@@ -169,8 +169,8 @@ def test_a_rewrite_that_the_measure_cannot_tell_from_its_source_repeats_it():
 
 def test_what_stands_beside_an_estimate_answers_the_same_question():
     rows = [{"estimator": e, "estimand": m} for e, m in (("rate", "ate"), ("rate", "att"), ("naive", "ate"))]
-    assert beside(rows, rows[1]) == {}
-    assert beside(rows, rows[0]) == {"naive": rows[2]}
+    assert other_estimators(rows, rows[1]) == {}
+    assert other_estimators(rows, rows[0]) == {"naive": rows[2]}
 
 
 def test_a_direction_is_said_where_the_interval_leaves_0_out():

@@ -235,40 +235,40 @@ def test_what_cannot_be_explored():
 def test_a_card_shows_hostile_text_as_text(against):
     ds = nasty_rows()
     for i, row in enumerate(ds):
-        page = assert_only_shows(explorer_html.card(row, against=against) + explorer_html.title(row, i))
+        page = assert_only_shows(explorer_html.row_html(row, against=against) + explorer_html.title(row, i))
         assert "<img src=x onerror=alert(1)>" in page.text  # the reward's name, as it is
         assert f"<b>{list(NASTY)[i]}</b>" in page.text
-    page = Page(explorer_html.card(ds[0], against="nothing"))
+    page = Page(explorer_html.row_html(ds[0], against="nothing"))
     assert page.text.count("<script>alert(1)</script>") >= 2
-    assert "more characters" in Page(explorer_html.card(ds[list(NASTY).index("long")])).text
-    assert len(explorer_html.card(ds[list(NASTY).index("long")])) < 60_000
-    assert "⟨U+202E⟩" in Page(explorer_html.card(ds[list(NASTY).index("bidi")])).text
+    assert "more characters" in Page(explorer_html.row_html(ds[list(NASTY).index("long")])).text
+    assert len(explorer_html.row_html(ds[list(NASTY).index("long")])) < 60_000
+    assert "⟨U+202E⟩" in Page(explorer_html.row_html(ds[list(NASTY).index("bidi")])).text
 
 
 def test_a_card_marks_what_changed_and_against_what():
     row = {"response": "a b c", "treated": False, "rewrites": ["a X c", "a b d"], "rewrite_status": ["ok", "ok"]}
 
     def marks(against):
-        return [part.split("<")[0] for part in explorer_html.card(row, against=against).split("<ins>")[1:]]
+        return [part.split("<")[0] for part in explorer_html.row_html(row, against=against).split("<ins>")[1:]]
 
     assert [m.strip() for m in marks("previous")] == ["X", "b d"]
     assert [m.strip() for m in marks("same side")] == ["d"]
     assert marks("nothing") == []
-    text = Page(explorer_html.card(row)).text
+    text = Page(explorer_html.row_html(row)).text
     assert text.index("untreated") < text.index("to treated") < text.index("to untreated")
 
 
 def test_a_missing_rewrite_is_said_and_not_scored():
     row = {"response": "a", "treated": True, "rewrites": ["b", None], "rewrite_status": ["ok", "refused"]}
     row["reward/r"] = [1.0, 2.0, None]
-    text = Page(explorer_html.card(row)).text
+    text = Page(explorer_html.row_html(row)).text
     assert "refused" in text
     assert "not scored" in text
 
 
 def test_bars_start_at_zero_and_share_one_scale():
     row = {"response": "a", "rewrites": ["b"], "reward/r": [-1.0, 3.0]}
-    styles = [v for n, v in Page(explorer_html.card(row, ranges={"r": (-1.0, 3.0)})).attributes if n == "style"]
+    styles = [v for n, v in Page(explorer_html.row_html(row, ranges={"r": (-1.0, 3.0)})).attributes if n == "style"]
     assert styles[0] == "left:0.0%;width:25.0%"
     assert styles[2] == "left:25.0%;width:75.0%"
 
@@ -283,7 +283,7 @@ def covered(scene, estimator, estimand="ate"):
 def test_each_knob_breaks_what_the_theory_says_it_breaks():
     large = {"n": 10_000, "seed": 3}
     nothing = playground_world.Scene(confounding=0.0, **large)
-    assert all(covered(nothing, name) for name in playground_world.SHOWN)
+    assert all(covered(nothing, name) for name in playground_world.SHOWN_ESTIMATORS)
     confounded = playground_world.Scene(confounding=0.8, **large)
     assert not covered(confounded, "naive")
     assert not covered(confounded, "single_rewrite")
@@ -306,7 +306,9 @@ def test_the_picture_draws_the_numbers():
     html = playground_figure.draw(played)
     assert_only_shows(html)
     drawn = [float(v) for n, v in Page(html).attributes if n == "data-estimate"]
-    assert drawn == pytest.approx([played.estimate(name, "ate").estimate for name in playground_world.SHOWN], abs=1e-6)
+    assert drawn == pytest.approx(
+        [played.estimate(name, "ate").estimate for name in playground_world.SHOWN_ESTIMATORS], abs=1e-6
+    )
     r, w = played.sample.rewards, played.sample.treated
     means = [float(v) for n, v in Page(html).attributes if n == "data-mean"]
     assert means == pytest.approx([*r[w].mean(axis=0), *r[~w].mean(axis=0)], abs=1e-6)
@@ -319,8 +321,8 @@ def test_words_and_table_say_what_is_missed():
     said = " ".join(playground_world.in_words(played))
     assert "Naive is off by +1.19" in said  # z_weight c + xi_weight (-2 c) = 1.2, and chance
     assert "extrapolated estimate removes that" in said
-    assert Page(playground_world.table_html(played)).text.count("misses it") == 3
-    assert "(ATE)" in playground_world.table_html(played, "att")
+    assert Page(playground_world.world_html(played)).text.count("misses it") == 3
+    assert "(ATE)" in playground_world.world_html(played, "att")
     with pytest.raises(rk.InputError, match="confounding"):
         playground_world.Scene(confounding=2.0)
 
@@ -393,7 +395,7 @@ WITHOUT_SOURCE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [*attribute_draft.MEASURES, *OF_ONES_OWN])
+@pytest.mark.parametrize("name", [*attribute_draft.MEASURE_CHOICES, *OF_ONES_OWN])
 def test_code_with_a_measure_runs_in_a_file_of_its_own_and_measures_alike(name, monkeypatch):
     monkeypatch.setattr(courtesy, "__module__", "__main__")  # as it is in a notebook
     draft = attribute_draft.Draft("kind", "kinder", "ruder", measure=name)
@@ -401,7 +403,9 @@ def test_code_with_a_measure_runs_in_a_file_of_its_own_and_measures_alike(name, 
     exec(draft.code(OF_ONES_OWN), space)
     (made,) = [v for v in space.values() if isinstance(v, rk.Attribute)]
     texts = ["Thanks, and please come again.", "I hated it."]
-    np.testing.assert_allclose(made.measure(texts), (OF_ONES_OWN.get(name) or attribute_draft.MEASURES[name][0])(texts))
+    np.testing.assert_allclose(
+        made.measure(texts), (OF_ONES_OWN.get(name) or attribute_draft.MEASURE_CHOICES[name][0])(texts)
+    )
 
 
 @pytest.mark.parametrize("name", WITHOUT_SOURCE)
@@ -424,7 +428,7 @@ def test_what_is_no_attribute_is_said():
             draft.attribute()
     bare = rk.load("reviews").remove_columns(["attribute", "treated"])
     with pytest.raises(rk.InputError, match="choose what it is measured by"):
-        attribute_draft.labelled(bare, attribute_draft.Draft("x", "a", "b").attribute())
+        attribute_draft.draft_labelled(bare, attribute_draft.Draft("x", "a", "b").attribute())
     for text in ("a", "7-3", "10", ""):
         with pytest.raises(rk.InputError, match="rows"):
             attribute_draft.read_places(text, 10)
@@ -432,13 +436,13 @@ def test_what_is_no_attribute_is_said():
 
 def test_labels_for_a_new_attribute_are_by_its_measure_and_each_response_is_there_once():
     ds = rk.load("reviews")
-    rows = attribute_draft.labelled(
+    rows = attribute_draft.draft_labelled(
         ds, attribute_draft.Draft("words", "wordier", "terser", measure="words").attribute()
     )
     assert len(rows) == len({(p, r) for p, r in zip(ds["prompt_id"], ds["response"], strict=True)})
     counts = np.array([len(t.split()) for t in rows["response"]])
     assert set(rows["treated"][i] for i in np.flatnonzero(counts > np.median(counts))) == {True}
-    own = attribute_draft.labelled(ds, rk.ATTRIBUTES["length"])
+    own = attribute_draft.draft_labelled(ds, rk.ATTRIBUTES["length"])
     assert set(own["attribute"]) == {"length"}
     assert own["treated"] == ds.filter(lambda a: a == "length", input_columns="attribute")["treated"]
 
@@ -515,7 +519,7 @@ def test_what_was_rewritten_before_a_stop_is_not_asked_for_again(kind, tmp_path)
 
 def test_versions_stand_side_by_side_and_hostile_phrases_are_text():
     attribute = attribute_draft.Draft("<b>x</b>", "<script>1</script>", "less \u202e", measure="words").attribute()
-    ds = attribute_draft.labelled(rk.load("reviews"), attribute)
+    ds = attribute_draft.draft_labelled(rk.load("reviews"), attribute)
     places = attribute_draft.handful(ds, 6)
     found = attribute_trials.audited(
         explorer_rows.taken(ds, places), attribute, rk.RuleRewriter("length"), "words", "words", 2, None,

@@ -88,7 +88,7 @@ def begin(folder: Path, record: Record, rewards: list[str]) -> None:
         write_record(folder, {**record, "asked": rewards})
 
 
-def write_rows(folder: Path, ds: Dataset, record: Record) -> Path:
+def write_dataset(folder: Path, ds: Dataset, record: Record) -> Path:
     """Replace `folder`/dataset by these rows and their record."""
 
     def write(new: Path) -> None:

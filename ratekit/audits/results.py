@@ -13,7 +13,7 @@ import numpy as np
 
 from ratekit import files
 from ratekit.audits import folder as on_disk
-from ratekit.audits.screen import as_html, as_screen
+from ratekit.audits.screen import as_screen, screen_html
 from ratekit.conclusions import Verdict, unchecked
 from ratekit.diagnostics.diagnose import examine
 from ratekit.diagnostics.rewriters import across_rewriters
@@ -179,7 +179,7 @@ class Audit:
         record = self.provenance
         if folder != self.folder and (folder / on_disk.DATASET).exists():
             on_disk.opened(folder, record.get("settings") or {})
-        on_disk.write_rows(folder, self.dataset, record)
+        on_disk.write_dataset(folder, self.dataset, record)
         on_disk.write_effects(folder, self.effects, record)
         on_disk.write_record(folder, record)
         return folder
@@ -239,7 +239,7 @@ class Audit:
         return as_screen(self)
 
     def _repr_html_(self) -> str:
-        return as_html(self)
+        return screen_html(self)
 
 
 def effects_of(ds: Any, record: Mapping[str, Any], level: float = 0.95) -> pd.DataFrame:

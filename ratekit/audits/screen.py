@@ -8,45 +8,45 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from ratekit.conclusions import Verdict, in_units, label
+from ratekit.conclusions import Verdict, estimator_label, in_units
 from ratekit.errors import shorten
 from ratekit.escaping import escaped, visible
 from ratekit.plots.names import distinct
 from ratekit.schema import PROMPT_ID, columns_of
 from ratekit.tables import Table, as_text, table_html
 
-Audit = Any  # ratekit.audits.results.Audit, which imports this module
+_Audit = Any  # ratekit.audits.results.Audit, which imports this module
 WIDTH, LINES = 100, 25
-COLUMNS = ["attribute", "reward", "RATE effect (SD)", "n", "verdict", "why"]
+_COLUMNS = ["attribute", "reward", "RATE effect (SD)", "n", "verdict", "why"]
 
 
-def as_screen(audit: Audit) -> str:
+def as_screen(audit: _Audit) -> str:
     """The audit as text: at most 25 lines of 100 characters; a line for each attribute and reward, then the reasons."""
     below = [shorten(visible(line), WIDTH) for line in remarks(audit)]
     below = below[:6] + ([f"... {len(below) - 6} more remarks in .provenance"] if len(below) > 6 else [])
-    rows = [row[:-1] for row in summary(audit)]
+    rows = [row[:-1] for row in _summary(audit)]
     kept = LINES - 4 - len(below) - bool(below)
     if len(rows) > kept:
         rows, more = rows[: kept - 1], [f"... {len(rows) - kept + 1} more in .verdicts and .effects"]
     else:
         more = []
     room = WIDTH - sum(
-        2 + max(map(len, column)) for column in zip(COLUMNS[2:-1], *(row[2:] for row in rows), strict=True)
+        2 + max(map(len, column)) for column in zip(_COLUMNS[2:-1], *(row[2:] for row in rows), strict=True)
     )
     for column, width in ((0, 26), (1, 30)):
         short = distinct({row[column]: visible(row[column]) for row in rows}, max(min(width, room // 2 - 1), 12))
         for row in rows:
             row[column] = short[row[column]]
-    table = as_text(Table(COLUMNS[:-1], [False, False, False, True, False], rows), WIDTH).split("\n")
+    table = as_text(Table(_COLUMNS[:-1], [False, False, False, True, False], rows), WIDTH).split("\n")
     why = _reasons(audit, kept - len(rows) - len(more) - 1)
     return "\n".join(
         [shorten(visible(headline(audit)), WIDTH), "", *table, *more, *why, *([""] if below else []), *below]
     )
 
 
-def _reasons(audit: Audit, room: int) -> list[str]:
+def _reasons(audit: _Audit, room: int) -> list[str]:
     """The gravest reason of each verdict on at most `room` lines; one that several rewards share stands once."""
-    rows = summary(audit)
+    rows = _summary(audit)
     said: dict[str, list[list[str]]] = {}
     for row, verdict in zip(rows, audit.verdicts, strict=True):
         said.setdefault(_why(verdict, verdict.gravest), []).append(row)
@@ -59,19 +59,19 @@ def _reasons(audit: Audit, room: int) -> list[str]:
     return ["", *lines] if lines else []
 
 
-def summary(audit: Audit) -> list[list[str]]:
+def _summary(audit: _Audit) -> list[list[str]]:
     """The cells of `COLUMNS` for each verdict."""
     rows = []
     for verdict in audit.verdicts:
         best, why = verdict.estimate, _why(verdict, verdict.reason)
         attribute = ", ".join([verdict.attribute, *(f"{k} {v}" for k, v in verdict.by.items())])
         n = f"{best['n']:,}" if "n" in best else "-"
-        rows.append([attribute, str(verdict.reward_model), interval(best), n, verdict.word, why])
+        rows.append([attribute, str(verdict.reward_model), estimate_words(best), n, verdict.word, why])
     return rows
 
 
 def _subjects(some: list[list[str]], rows: list[list[str]]) -> str:
-    """What these rows of `summary` are about: attributes, with the reward where it is not all rewards of one."""
+    """What these rows of `_summary` are about: attributes, with the reward where it is not all rewards of one."""
     every, mine = Counter(row[0] for row in rows), Counter(row[0] for row in some)
     names = [row[0] if mine[row[0]] == every[row[0]] else f"{row[0]} under {row[1]}" for row in some]
     return ", ".join(dict.fromkeys(names))
@@ -80,19 +80,21 @@ def _subjects(some: list[list[str]], rows: list[list[str]]) -> str:
 def _why(verdict: Verdict, reason: str) -> str:
     """The reason; before it the estimator of the number, where that is not RATE."""
     estimator = verdict.estimate.get("estimator", "rate")
-    return reason if estimator == "rate" else f"estimate by {label(str(estimator))}; {reason}"
+    return reason if estimator == "rate" else f"estimate by {estimator_label(str(estimator))}; {reason}"
 
 
-def interval(row: Mapping[str, Any]) -> str:
+def estimate_words(row: Mapping[str, Any]) -> str:
     """An estimate with its interval, in reward SDs; where the reward has none, in its own units, which is said."""
     if not row:
         return "-"
     seen = in_units(row)
-    by = "" if str(row["estimator"]).startswith("rate") else f"{label(str(row['estimator']))} "  # under RATE's heading
-    return by + bounded(seen.estimate, seen.low, seen.high) + ("" if seen.unit else " reward units")
+    by = (
+        "" if str(row["estimator"]).startswith("rate") else f"{estimator_label(str(row['estimator']))} "
+    )  # under RATE's heading
+    return by + number_with_interval(seen.estimate, seen.low, seen.high) + ("" if seen.unit else " reward units")
 
 
-def bounded(value: float, low: float, high: float) -> str:
+def number_with_interval(value: float, low: float, high: float) -> str:
     """A number with its interval, where it has one.
 
     Examples
@@ -117,7 +119,7 @@ DROPPED = {
 }
 
 
-def headline(audit: Audit) -> str:
+def headline(audit: _Audit) -> str:
     """What was looked at, in one line."""
     ds, settings = audit.dataset, audit.provenance.get("settings") or {}
     n_attributes, n_models = (audit.effects[c].nunique() for c in ("attribute", "reward_model"))
@@ -147,7 +149,7 @@ def rewriters_said(given: Any) -> str:
     return ", ".join(map(str, given)) if isinstance(given, list | Mapping) else str(given)
 
 
-def remarks(audit: Audit) -> list[str]:
+def remarks(audit: _Audit) -> list[str]:
     """What was dropped, what was left out and why, what it cost."""
     record, said = audit.provenance, []
     statuses = {k: n for k, n in ((record.get("dropped") or {}).get("rewrites") or {}).items() if k != "ok"}
@@ -164,14 +166,14 @@ def remarks(audit: Audit) -> list[str]:
     return [*said, *map(str, record.get("notes") or [])]
 
 
-def as_html(audit: Audit) -> str:
+def screen_html(audit: _Audit) -> str:
     """The audit for a notebook: a table with a small forest in it; nothing from the data is obeyed."""
-    rows = summary(audit)
+    rows = _summary(audit)
     values = [_drawn(verdict.estimate) for verdict in audit.verdicts]
     finite = [abs(x) for value in values for x in value if math.isfinite(x)]
     edge = max([*finite, 1e-9])
     cells = [[*row[:2], bar(*value, edge), *row[2:]] for row, value in zip(rows, values, strict=True)]
-    columns = [*COLUMNS[:2], "", *COLUMNS[2:]]
+    columns = [*_COLUMNS[:2], "", *_COLUMNS[2:]]
     table = Table(columns, [False, False, False, False, True, False, False], cells)
     below = "".join(f"<li>{escaped(line)}</li>" for line in remarks(audit))
     return (

@@ -24,7 +24,7 @@ from ratekit.redaction import redact
 from ratekit.rewriting import Options, make_rewriter
 from ratekit.rewriting.chains import rows_of
 from ratekit.rewriting.chat import ChatRewriter
-from ratekit.rewriting.cost import Meter, Plan, Prices
+from ratekit.rewriting.cost import CostPlan, Meter, Prices
 from ratekit.rewriting.rules import RULES
 from ratekit.rewriting.stream import plan_chains
 from ratekit.schema import (
@@ -352,7 +352,7 @@ def notes_of(ds: Dataset, effects: pd.DataFrame, by: str | None) -> list[str]:
 
 def _keep(folder: Path | None, ds: Dataset, record: dict[str, Any]) -> None:
     if folder is not None:
-        on_disk.write_rows(folder, ds, record)
+        on_disk.write_dataset(folder, ds, record)
         on_disk.write_record(folder, record)
 
 
@@ -421,7 +421,7 @@ def _among(part: Labelled, done: Dataset) -> Dataset:
 
 def planned(
     parts: Iterable[Labelled], options: Options, *, cache: str | Path | None = None, prices: Prices | None = None
-) -> dict[str, Plan]:
+) -> dict[str, CostPlan]:
     """What `rewritten` would ask an LLM for, by attribute; makes no request.
 
     Raises

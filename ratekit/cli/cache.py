@@ -36,9 +36,9 @@ def ls(folder: Folder = None, format: TableFormat = Format.table) -> None:
 
     How many there are, how they ended, and their tokens.
     """
-    from ratekit.rewriting.archive import summary
+    from ratekit.rewriting.archive import cache_summary
 
-    show(summary(_folder(folder)), format)
+    show(cache_summary(_folder(folder)), format)
 
 
 @app.command(cls=Command, epilog="ratekit cache verify\nratekit cache verify runs/mine/rewrites")
@@ -48,9 +48,9 @@ def verify(folder: Folder = None) -> None:
     Names each fault, and exits with 1 where there is one.
     """
     from ratekit.errors import WorkError
-    from ratekit.rewriting.archive import faults
+    from ratekit.rewriting.archive import shard_faults
 
-    n, found = faults(_folder(folder))
+    n, found = shard_faults(_folder(folder))
     for line in found:
         print(line)
     if found:
@@ -82,9 +82,9 @@ def push(
 
     The token comes from HF_TOKEN or `hf auth login`.
     """
-    from ratekit.rewriting.archive import push as upload
+    from ratekit.rewriting.archive import push_cache
 
-    print(upload(_folder(folder), repo, source or [], private=not public))
+    print(push_cache(_folder(folder), repo, source or [], private=not public))
 
 
 @app.command(

@@ -22,7 +22,7 @@ def notebooks(
 
     What is in the folder already is left as it is.
     """
-    from ratekit.widgets.playground_page import write
+    from ratekit.widgets.playground_page import write_page
 
     package = Path(ratekit.__file__).parent
     course = [path for place in (package, package.parent) for path in sorted((place / "notebooks").glob("*.ipynb"))]
@@ -32,6 +32,6 @@ def notebooks(
     for path in course:
         if path.name not in kept:
             files.replace_file(folder / path.name, partial(shutil.copyfile, path))
-    write(folder / "playground.html")
+    write_page(folder / "playground.html")
     print(f"{len(course) - len(kept)} notebooks copied to {folder}" + (f", {len(kept)} were there" if kept else ""))
     print(f"begin with: jupyter lab {folder / course[0].name}")

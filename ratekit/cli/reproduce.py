@@ -156,7 +156,7 @@ def _report(finished: Finished, compare: bool, full: bool, format: Format) -> No
     """The audit's screen, the table, or ours beside theirs; then what was written."""
     from ratekit.files import replace_file
     from ratekit.reproduce.verdicts import compare as held_against
-    from ratekit.reproduce.verdicts import summary
+    from ratekit.reproduce.verdicts import verdicts_line
     from ratekit.tables import as_csv
 
     stream = sys.stdout if format is Format.table else sys.stderr
@@ -167,7 +167,7 @@ def _report(finished: Finished, compare: bool, full: bool, format: Format) -> No
         path = replace_file(finished.folder / "compare.csv", lambda new: new.write_text(text, encoding="utf-8"))
         written.append(path)
         show(beside, format)
-        print("\n" + summary(beside), file=stream)
+        print("\n" + verdicts_line(beside), file=stream)
     elif format is Format.table and not full and "step" not in table:
         print(finished.audit)
     else:

@@ -15,8 +15,8 @@ from ratekit.estimators import (
     Floats,
     Ints,
     Part,
+    RewardScale,
     Rows,
-    Scale,
     Tail,
     combined,
     correlation,
@@ -142,7 +142,7 @@ class _Pair:
     def __init__(self, r: list[Floats], w: Bools, clusters: Ints, estimator: str, sd_pass: int | None) -> None:
         how = ESTIMATORS[estimator]
         n_codes = int(clusters.max()) + 1
-        self.scales = None if sd_pass is None else [Scale(x[:, sd_pass], w, clusters, n_codes) for x in r]
+        self.scales = None if sd_pass is None else [RewardScale(x[:, sd_pass], w, clusters, n_codes) for x in r]
         self.sds = [1.0, 1.0] if self.scales is None else [s.sd for s in self.scales]
         unit = [sd if sd > 0 else float("nan") for sd in self.sds]
         shared = 1 + min(max(rows_used(how, x)[0]) for x in r)  # a pass beyond those needed counts where both have it

@@ -16,7 +16,7 @@ import numpy as np
 from ratekit.conclusions import Verdict
 from ratekit.diagnostics.evidence import Evidence, evidence, statuses_of
 from ratekit.diagnostics.verdicts import judged, scale_of
-from ratekit.estimators import Bools, Floats, Scale, clustered_mean, convergence, rounding_of
+from ratekit.estimators import Bools, Floats, RewardScale, clustered_mean, convergence, rounding_of
 from ratekit.groups import SIDE, chains, reward_matrix
 from ratekit.intervals import sds_interval
 from ratekit.measures import Measure
@@ -27,7 +27,7 @@ from ratekit.sources.loading import rows_for
 if TYPE_CHECKING:
     import pandas as pd
 
-COLUMNS = ("attribute", "check", "group", "about", "value", "in_sd", "se", "p_value", "p_adjusted", "n", "low", "high",
+_COLUMNS = ("attribute", "check", "group", "about", "value", "in_sd", "se", "p_value", "p_adjusted", "n", "low", "high",
            "margin", "outcome", "words")  # fmt: skip
 
 
@@ -109,9 +109,9 @@ def examine(
             *_off_target(seen),
             *_reward_drift(seen, rewards),
         ]
-        part = _adjusted(pd.DataFrame(rows, columns=list(COLUMNS[1:])))
+        part = _adjusted(pd.DataFrame(rows, columns=list(_COLUMNS[1:])))
         mine = [v for v in verdicts if {**v.by, ATTRIBUTE: v.attribute} == _said(seen)]
-        last = pd.DataFrame([row for v in mine for row in _judged(v, len(seen.rows))], columns=list(COLUMNS[1:]))
+        last = pd.DataFrame([row for v in mine for row in _judged(v, len(seen.rows))], columns=list(_COLUMNS[1:]))
         part = pd.concat([part.astype(object), last.astype(object)], ignore_index=True)
         for place, (name, value) in enumerate(seen.labels.items()):
             part.insert(place, name, [value] * len(part))
@@ -142,8 +142,8 @@ def _adjusted(part: pd.DataFrame) -> pd.DataFrame:
 
 
 def _row(
-    check: str, group: str, about: str, values: Floats, clusters: Any, scale: Scale | None = None, words: str = "",
-    rounding: float = 0.0,
+    check: str, group: str, about: str, values: Floats, clusters: Any, scale: RewardScale | None = None,
+    words: str = "", rounding: float = 0.0,
 ) -> dict[str, Any]:  # fmt: skip
     mean = clustered_mean(values, clusters, rounding)
     row = {"check": check, "group": group, "about": about, "value": mean.value, "n": len(values), "words": words,
@@ -243,7 +243,9 @@ def _reward_drift(group: Evidence, rewards: Mapping[str, Floats]) -> list[dict[s
     return rows
 
 
-def _drift(values: Floats, own: Bools, group: Evidence, about: str, label: str, scale: Scale) -> list[dict[str, Any]]:
+def _drift(
+    values: Floats, own: Bools, group: Evidence, about: str, label: str, scale: RewardScale
+) -> list[dict[str, Any]]:
     if values.shape[1] < 4:
         return []
     used = own & np.isfinite(values[:, 1]) & np.isfinite(values[:, 3])

@@ -14,8 +14,8 @@ from ratekit.estimators import (
     ESTIMATORS,
     Floats,
     Ints,
+    RewardScale,
     Rows,
-    Scale,
     Tail,
     correlation,
     ends_in_sds,
@@ -178,7 +178,7 @@ def _parts(r: Floats, group: Group, estimator: str, unit: str) -> dict[str, _Par
     passes, used = rows_used(how, r)
     if not used.any():
         return {}
-    scale = Scale(r[:, 0], group.treated, group.clusters, n_codes) if unit == "sd" else None
+    scale = RewardScale(r[:, 0], group.treated, group.clusters, n_codes) if unit == "sd" else None
     sd = 1.0 if scale is None else scale.sd if scale.sd > 0 else float("nan")
     of_sd, df_sd = (None, math.inf) if scale is None else (scale.scores, scale.df)
     w, codes = group.treated[used], group.clusters[used]

@@ -28,20 +28,20 @@ from scipy import special, stats
 from ratekit.conclusions import (
     BAD,
     CARE,
+    CHECK_RULES,
     FINE,
     INF,
-    RULES,
     TOO_FEW,
     TRUST,
     WORDS,
     Check,
-    Rule,
+    CheckRule,
     Verdict,
-    beside,
     effect_rows,
+    first_to_read,
     gravest_first,
     level_of,
-    recommended,
+    other_estimators,
     smallest_effect,
 )
 from ratekit.diagnostics.evidence import LOST, Evidence, evidence
@@ -52,7 +52,7 @@ from ratekit.estimators import (
     Bools,
     Floats,
     Ints,
-    Scale,
+    RewardScale,
     clustered_mean,
     part_of,
     pooled_sd,
@@ -81,7 +81,7 @@ from ratekit.stages import estimate
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["RULES", "Check", "Rule", "Verdict", "verdicts"]
+__all__ = ["CHECK_RULES", "Check", "CheckRule", "Verdict", "verdicts"]
 
 
 def verdicts(
@@ -174,7 +174,7 @@ def verdict_of(
 
     `r` (n, depth+1) are its rewards, `rows` those of its effects table, and `read` (each as `r`) how a judge was read.
     """
-    row = recommended(rows) if rows else {}
+    row = first_to_read(rows) if rows else {}
     checks = list(_of_texts(seen, str(row.get("estimator", "rate"))))
     priced = None if r is None else _priced(seen, r)
     if r is None:
@@ -182,7 +182,7 @@ def verdict_of(
     else:
         checks += _of_rewards(seen, r, str(row["estimator"]), priced)
         checks += _of_judge(seen, r, read or {})
-    order = list(RULES)
+    order = list(CHECK_RULES)
     checks.sort(key=lambda check: order.index(check.name))
     word = max((check.word for check in checks), key=WORDS.index)
     if model is None and word == TRUST:
@@ -198,20 +198,22 @@ def verdict_of(
             row |= dict(zip(("explained_by", "explained"), priced[0].largest(), strict=True))
     labels = {k: v for k, v in seen.labels.items() if k != ATTRIBUTE}
     attribute = str(seen.labels[ATTRIBUTE])
-    return Verdict(attribute, model, word, row, reason, tuple(checks), labels, beside(rows, row) if row else {})
+    return Verdict(
+        attribute, model, word, row, reason, tuple(checks), labels, other_estimators(rows, row) if row else {}
+    )
 
 
 def _check(name: str, seen: Interval | float, text: str, fine: str = "", bad: str = "") -> Check:
     """The check of a number by its rule; `fine` is said instead of `text` where it is shown fine, `bad` where bad."""
     i = seen if isinstance(seen, Interval) else Interval(float(seen), float(seen), float(seen), 0)
-    outcome, word = RULES[name].word(*i[:3])
+    outcome, word = CHECK_RULES[name].word(*i[:3])
     text = {FINE: fine, BAD: bad}.get(outcome) or text
     if outcome == TOO_FEW:
         form = ".0%" if "%" in text else ".3g"
         text += ": too few rows to tell" + (
             f" (95 % interval {i.low:{form}} to {i.high:{form}})" if i.low == i.low else ""
         )
-    return Check(name, outcome, text, i.value, i.low, i.high, RULES[name].margin(i.value), word)
+    return Check(name, outcome, text, i.value, i.low, i.high, CHECK_RULES[name].margin(i.value), word)
 
 
 # --- what the texts show ---------------------------------------------------------------------------------
@@ -298,7 +300,7 @@ def _on_target(seen: Evidence) -> Iterator[Check]:
         yield _check("compliance", worst, share, f"at least {share}", f"only {share}")
     if moved:
         worst, (asked, where), any_moved = min(
-            moved, key=lambda item: (RULES["moves"].word(*item[0][:3])[0] == FINE, item[0][1])
+            moved, key=lambda item: (CHECK_RULES["moves"].word(*item[0][:3])[0] == FINE, item[0][1])
         )
         text = f"whether the rewrites {asked} move the attribute's measure {where}"
         if worst.low == worst.high == 0:
@@ -375,10 +377,10 @@ def _shifts(seen: Evidence) -> Iterator[Check]:
         yield _check("drift of a measure", worst, text, "no other measure drifts")
 
 
-def scale_of(seen: Evidence, values: Floats) -> Scale:
+def scale_of(seen: Evidence, values: Floats) -> RewardScale:
     """The SD of the originals' values (n, depth+1) with its own error."""
     first = values[:, 0] if values.shape[1] else np.full(len(values), np.nan)
-    return Scale(first, seen.treated, seen.clusters, int(seen.clusters.max()) + 1)
+    return RewardScale(first, seen.treated, seen.clusters, int(seen.clusters.max()) + 1)
 
 
 # --- what it does to the reward --------------------------------------------------------------------------

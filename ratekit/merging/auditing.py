@@ -28,10 +28,10 @@ from ratekit.estimators import Floats
 from ratekit.groups import reward_matrix
 from ratekit.lora import open_model
 from ratekit.merging.learned import LEARNED, ensemble, learned
-from ratekit.merging.mergers import Plan
+from ratekit.merging.mergers import MergePlan
 from ratekit.merging.methods import METHODS, recipe
 from ratekit.merging.metrics import Estimate, Instrument, RewardOf, reward_from
-from ratekit.merging.states import line_state, named
+from ratekit.merging.states import line_state, named_models
 from ratekit.schema import ATTRIBUTE, REWARD_PREFIX
 from ratekit.scoring.base import NOT_FINITE, OK, Reward, Scores
 from ratekit.scoring.loading import weights_hash
@@ -115,7 +115,7 @@ def audit(
     >>> table = audit(["rm-a", "rm-b"], ds, ["linear", "ties"], base="base-rm", pairs=pairs)  # doctest: +SKIP
     >>> table[["model", "accuracy", "barrier", "length", "length - rm-a"]]  # doctest: +SKIP
     """
-    given = named(models)
+    given = named_models(models)
     if len(given) < 2:
         raise InputError(f"an audit compares at least two models; got {len(given)}")
     if reward_of is None or isinstance(reward_of, str | Path):
@@ -140,11 +140,11 @@ def audit(
             "estimand": instrument.estimands, "unit": unit, "barrier_points": barrier_points, "seed": seed,
             "n_pairs": len(instrument.pairs),
         }  # fmt: skip
-        write(folder, table, settings)
+        _write(folder, table, settings)
     return table
 
 
-def write(folder: Path, table: pd.DataFrame, settings: Mapping[str, Any]) -> list[Path]:
+def _write(folder: Path, table: pd.DataFrame, settings: Mapping[str, Any]) -> list[Path]:
     """Write audit.csv and audit.json into a folder."""
     from ratekit import __version__
 
@@ -169,7 +169,7 @@ def _opened(out: str | Path | None) -> Path | None:
 
 
 @dataclass
-class Row:
+class _Row:
     """A model of the table: how it is named, what made it, and how its weights are had when they are needed."""
 
     name: str
@@ -233,7 +233,7 @@ def candidates(
     seed: int,
     instrument: Instrument,
     progress: bool = False,
-) -> list[Row]:
+) -> list[_Row]:
     """Every model of the table that has weights; all is checked, nothing is merged."""
     wanted = dict(methods) if isinstance(methods, Mapping) else {word: word for word in methods}
     taken = {BASE, ENSEMBLE, BEST}
@@ -248,16 +248,16 @@ def candidates(
     plans = {label: _plan(what, models, base, seed, instrument, progress) for label, what in wanted.items()}
     hashes = {name: weights_hash(state) for name, state in opened.items()}
     base_hash = weights_hash(of_base) if of_base is not None else ""
-    rows = [Row(n, "member", hashes[n], lambda s=s: s, [m for m in opened if m != n]) for n, s in opened.items()]  # type: ignore[misc]
+    rows = [_Row(n, "member", hashes[n], lambda s=s: s, [m for m in opened if m != n]) for n, s in opened.items()]  # type: ignore[misc]
     lacking = sorted({*next(iter(opened.values()))} - {*of_base}) if of_base is not None else []
     if lacking:  # a language model under reward adapters
         log.warning("audit: the base has no %s, so it cannot be scored and has no row", shorten(", ".join(lacking), 80))
     elif of_base is not None:
-        rows.append(Row(BASE, "base", base_hash, lambda: of_base, list(opened)))
+        rows.append(_Row(BASE, "base", base_hash, lambda: of_base, list(opened)))
     for label, what in wanted.items():
         made, weights = plans[label]
         key = weights_hash(weights()) if made is None else _key([made, [*hashes.values()], base_hash])
-        rows.append(Row(label, "merge", key, weights, list(opened), what if isinstance(what, str) and made else ""))
+        rows.append(_Row(label, "merge", key, weights, list(opened), what if isinstance(what, str) and made else ""))
     return rows
 
 
@@ -271,14 +271,14 @@ def _plan(
             raise InputError(f"{name} looks at preference pairs: give pairs=")
         if name != "greedy" and not hasattr(instrument.reward_of, "plain"):
             raise InputError(f"{name} looks into the network: give model folders, not a function of state dicts")
-        Plan(models, "soup", base)  # do they belong together?
+        MergePlan(models, "soup", base)  # do they belong together?
         opened: dict[str, Model] = {model: open_model(what, base) for model, what in models.items()}
         return [name, repr(instrument.pairs)], lambda: learned(name, opened, instrument)
     if not isinstance(what, str) or (what.partition(":")[0] not in METHODS and Path(what).is_dir()):
         state = open_model(what)
         return None, lambda: state
     name, params = recipe(what)
-    plan = Plan(models, name, base, seed=seed, params=params)
+    plan = MergePlan(models, name, base, seed=seed, params=params)
     return [name, plan.params, plan.seed, plan.record()["mergekit"]], lambda: dict(plan.tensors(progress))
 
 
@@ -293,7 +293,7 @@ class _Work:
     """Scores every row, then reads the table off the scores."""
 
     def __init__(
-        self, instrument: Instrument, rows: list[Row], store: Path | None, how: str, points: int, progress: bool
+        self, instrument: Instrument, rows: list[_Row], store: Path | None, how: str, points: int, progress: bool
     ) -> None:
         self.instrument, self.rows, self.store, self.how = instrument, rows, store, how
         self.ts = np.linspace(0, 1, points + 2)[1:-1] if instrument.pairs and points else np.empty(0)
@@ -347,7 +347,7 @@ class _Work:
     def _kept(self, reward: Scored) -> ScoreStore | None:
         return ScoreStore(self.store, reward.fingerprint) if self.store else None
 
-    def _score(self, row: Row) -> None:
+    def _score(self, row: _Row) -> None:
         reward = self._reward(row.name, row.identity, lambda: row.state)
         store = self._kept(reward)
         if self.instrument.pairs:
@@ -357,7 +357,7 @@ class _Work:
                 self.dataset, row.name, self.instrument.scored(reward, row.name, store, self.progress)
             )
 
-    def _point(self, row: Row, member: Row, t: float) -> None:
+    def _point(self, row: _Row, member: _Row, t: float) -> None:
         key = (member.name, row.name)
         mirrored = self.between.get((row.name, member.name))
         if mirrored is not None:  # between two members the line is the same both ways
@@ -436,7 +436,7 @@ class _Work:
                 self._note(name, e)
         return found
 
-    def _barrier(self, row: Row, of: Mapping[str, Mapping[str, Any]]) -> float:
+    def _barrier(self, row: _Row, of: Mapping[str, Mapping[str, Any]]) -> float:
         heights = [0.0]
         for member in row.members:
             start, end = of[member]["loss"], of[row.name]["loss"]

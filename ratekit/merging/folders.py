@@ -24,15 +24,15 @@ TOLD = {"_name_or_path", "name_or_path", "transformers_version", "dtype", "torch
         "num_labels", "use_cache", "problem_type", "task_specific_params", "architectures", "auto_map", "pad_token_id",
         "bos_token_id", "eos_token_id", "sep_token_id", "cls_token_id", "finetuning_task", "output_attentions",
         "output_hidden_states", "return_dict", "chunk_size_feed_forward"}  # fmt: skip
-HEADS = ("num_attention_heads", "num_key_value_heads", "head_dim", "n_head", "num_heads")
+_HEADS = ("num_attention_heads", "num_key_value_heads", "head_dim", "n_head", "num_heads")
 DROPOUT = ("dropout", "_pdrop", "drop_path", "layerdrop", "initializer", "init_std", "router_aux", "gradient_check")
 
 # Texts that two tokenizers must cut alike: cases, digits, spaces, other alphabets, a sign of several bytes.
-PROBE = ("Why is the sky blue?", "  It ISN'T 1,234.5% good\n\n\tor bad... ", "Déjà vu, Größe, привет, 日本語 🙂", "")
+_PROBE = ("Why is the sky blue?", "  It ISN'T 1,234.5% good\n\n\tor bad... ", "Déjà vu, Größe, привет, 日本語 🙂", "")
 
 
 @dataclass(frozen=True)
-class Reading:
+class _Reading:
     """How a folder's weights are read.
 
     Parameters
@@ -59,7 +59,7 @@ class Reading:
     labels: dict[int, str] = field(default_factory=dict)
 
 
-def reading(name: str, folder: Folder) -> Reading:
+def reading(name: str, folder: Folder) -> _Reading:
     """How the weights of a folder are read. Raises InputError where its config or tokenizer cannot be."""
     where = folder.path / CONFIG
     raw = folder.config
@@ -70,18 +70,18 @@ def reading(name: str, folder: Folder) -> Reading:
     labels = {int(k): str(v) for k, v in (told.get("id2label") or {}).items() if str(k).isdigit()}
     if tokenizer is None:
         log.warning("merging: %s has no tokenizer in its folder, so its vocabulary is not compared", name)
-        return Reading(told, set(told), padding=told.get("pad_token_id"), labels=labels)
+        return _Reading(told, set(told), padding=told.get("pad_token_id"), labels=labels)
     added = {
         row: (t.content, t.lstrip, t.rstrip, t.single_word, t.normalized)
         for row, t in tokenizer.added_tokens_decoder.items()
     }
     padding = told.get("pad_token_id")
-    return Reading(
+    return _Reading(
         told,
         set(type(made)().to_dict()) if made is not None else set(told),
         tokenizer.get_vocab(),
         added,
-        tuple(tuple(tokenizer(text)["input_ids"]) for text in PROBE),
+        tuple(tuple(tokenizer(text)["input_ids"]) for text in _PROBE),
         _template(folder) or tokenizer.chat_template,
         padding if padding is not None else tokenizer.pad_token_id,
         labels,
@@ -124,8 +124,8 @@ def check_folders(states: Mapping[str, State], base: str | None = None) -> None:
             _same_reading(first, mine, other, its)
 
 
-def _same_config(first: str, mine: Reading, other: str, its: Reading, reference: State) -> None:
-    for key in dict.fromkeys(("model_type", *HEADS, *sorted({*mine.config, *its.config} - TOLD))):
+def _same_config(first: str, mine: _Reading, other: str, its: _Reading, reference: State) -> None:
+    for key in dict.fromkeys(("model_type", *_HEADS, *sorted({*mine.config, *its.config} - TOLD))):
         here, there = mine.config.get(key), its.config.get(key)
         known = key in mine.defaults | its.defaults or (key in mine.config and key in its.config)
         if here == there or not known or any(part in key for part in DROPOUT):
@@ -136,7 +136,9 @@ def _same_config(first: str, mine: Reading, other: str, its: Reading, reference:
         )
 
 
-def _same_tokens(first: str, mine: Reading, other: str, its: Reading, reference: State, *, shared_alone: bool) -> None:
+def _same_tokens(
+    first: str, mine: _Reading, other: str, its: _Reading, reference: State, *, shared_alone: bool
+) -> None:
     a, b = mine.vocabulary or {}, its.vocabulary or {}
     for token in [] if a == b else sorted({**a, **b}, key=lambda t: (a.get(t, len(a)), t)):
         if a.get(token) == b.get(token) or (shared_alone and (token not in a or token not in b)):
@@ -154,7 +156,7 @@ def _same_tokens(first: str, mine: Reading, other: str, its: Reading, reference:
                 f"the added tokens differ: row {row} is {shorten(here)} in {first} and {shorten(there)} in {other} "
                 "(token, lstrip, rstrip, single_word, normalized)"
             )
-    for text, here, there in zip(PROBE, mine.cut, its.cut, strict=False):
+    for text, here, there in zip(_PROBE, mine.cut, its.cut, strict=False):
         if here != there:
             raise InputError(
                 f"the tokenizers differ: {shorten(text)!r} is the rows {shorten(list(here))} in {first} and "
@@ -162,7 +164,7 @@ def _same_tokens(first: str, mine: Reading, other: str, its: Reading, reference:
             )
 
 
-def _same_reading(first: str, mine: Reading, other: str, its: Reading) -> None:
+def _same_reading(first: str, mine: _Reading, other: str, its: _Reading) -> None:
     if mine.template and its.template and mine.template.strip() != its.template.strip():
         at = next((i for i, (x, y) in enumerate(zip(mine.template, its.template, strict=False)) if x != y), 0)
         here, there = (shorten(t[max(0, at - 10) : at + 30]) for t in (mine.template, its.template))
@@ -196,6 +198,6 @@ def _tensor_of(key: str, state: State) -> str:
     parts = {
         "vocab": ("embed_tokens", "word_embeddings", "wte", "embed"),
         "num_labels": ("score", "classifier"),
-        **dict.fromkeys(HEADS, ("q_proj", "query", "c_attn", "q_lin", "Wqkv", "query_key_value")),
+        **dict.fromkeys(_HEADS, ("q_proj", "query", "c_attn", "q_lin", "Wqkv", "query_key_value")),
     }.get(key, ())
     return next((name for part in parts for name in state if part in name), next(iter(state)))

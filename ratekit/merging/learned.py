@@ -22,16 +22,16 @@ from numpy.typing import ArrayLike
 from ratekit.checkpoints import Model, State
 from ratekit.errors import InputError
 from ratekit.estimators import Floats
-from ratekit.merging.mergers import Plan, merge
+from ratekit.merging.mergers import MergePlan, merge
 from ratekit.merging.metrics import Instrument, Metric, RewardOf
-from ratekit.merging.states import agreed, check_states, load_state, named, weighted_sum
+from ratekit.merging.states import check_states, load_state, named_models, shared_tensor, weighted_sum
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 log = logging.getLogger("ratekit")
 
-Batch = Any
+_Batch = Any
 LEARNED = {
     "greedy": "the average of those that help, chosen on the pairs (arXiv 2203.05482)",
     "fisher": "entries weighed by the squared gradients on the pairs (arXiv 2111.09832)",
@@ -108,10 +108,10 @@ def greedy(models: Mapping[str, Model] | Sequence[Model], metric: Metric, *, hig
     >>> soup.members, float(soup.state["w"])
     (['a', 'b'], 1.0)
     """
-    given = named(models)
+    given = named_models(models)
     if not given:
         raise InputError("nothing to choose from: no model was given")
-    Plan(given, "soup")
+    MergePlan(given, "soup")
     sign = 1.0 if higher_is_better else -1.0
     alone = {name: sign * metric(load_state(model)) for name, model in given.items()}
     order = sorted(given, key=lambda name: -alone[name])
@@ -246,7 +246,7 @@ def _averages(states: Sequence[State]) -> dict[str, Tensor]:
         if tensors[0].is_floating_point():
             merged[name] = weighted_sum(name, tensors, [1 / len(states)] * len(states))
         else:
-            merged[name] = agreed(name, tensors)
+            merged[name] = shared_tensor(name, tensors)
     return merged
 
 
@@ -256,7 +256,7 @@ def _weighed(states: Sequence[State], known: Sequence[Mapping[str, Tensor]]) -> 
 
 
 def fisher_information(
-    network: Any, batches: Iterable[Batch], loss: Callable[[Any, Batch], Tensor]
+    network: Any, batches: Iterable[_Batch], loss: Callable[[Any, _Batch], Tensor]
 ) -> dict[str, Tensor]:
     """The diagonal of the empirical Fisher information: the mean over batches of the squared gradient of the loss.
 
@@ -284,7 +284,7 @@ def fisher_information(
     return {name: (t / n).cpu() for name, t in total.items()}  # where the models' own weights are
 
 
-def gram_matrices(network: Any, batches: Iterable[Batch], run: Callable[[Any, Batch], object]) -> dict[str, Tensor]:
+def gram_matrices(network: Any, batches: Iterable[_Batch], run: Callable[[Any, _Batch], object]) -> dict[str, Tensor]:
     """X'X of the inputs of every linear layer, by the name of its weight: (inputs, inputs), float32.
 
     Parameters

@@ -19,14 +19,14 @@ from ratekit.checkpoints import Folder, Model, State, check_loads
 from ratekit.errors import InputError, WorkError, shorten
 from ratekit.lora import open_model
 from ratekit.merging.folders import check_folders
-from ratekit.merging.methods import Method, checked, find_method
+from ratekit.merging.methods import Method, checked_parameters, find_method
 from ratekit.merging.states import (
-    agreed,
     check_finite,
     check_states,
     dtype_named,
-    named,
+    named_models,
     not_finite,
+    shared_tensor,
     ties,
     weighted_sum,
 )
@@ -110,14 +110,14 @@ def merge(
     """
     if out is not None:
         files.check_place(out)
-    plan = Plan(models, method, base, dtype, seed, memory, params)
+    plan = MergePlan(models, method, base, dtype, seed, memory, params)
     if out is None:
         return dict(plan.tensors(progress))
     plan.check_loads()
     return write_model(out, plan.tensors(progress), plan.like, plan.record())
 
 
-class Plan:
+class MergePlan:
     """A merge that was checked and can be made: `merge` in two steps."""
 
     def __init__(
@@ -131,11 +131,11 @@ class Plan:
         params: Mapping[str, Any] | None = None,
     ) -> None:
         self.method = find_method(method)
-        given = named(models)
+        given = named_models(models)
         tuned_from = base  # which a LoRA adapter needs, whatever the method
         given, base = _arranged(self.method, given, base)
         self.names = list(given)
-        self.params = checked(self.method, params or {}, self.names)
+        self.params = checked_parameters(self.method, params or {}, self.names)
         if not memory > 0:
             raise InputError(f"memory={memory}: GiB above 0 were expected")
         self.seed, self.memory, self.dtype = seed, memory, dtype
@@ -189,7 +189,7 @@ class Plan:
             check_finite(model, name, tensor)
         every = own if base is None else [base, *own]
         if not all(t.is_floating_point() for t in every):
-            return agreed(name, every)
+            return shared_tensor(name, every)
         target = self.target or own[0].dtype
         work = torch.float64 if any(t.dtype == torch.float64 for t in every) else torch.float32
         if self.method.kit and self.method.name != "passthrough" and all(torch.equal(t, every[0]) for t in every[1:]):

@@ -176,7 +176,7 @@ def _number(text: str) -> float | bool:
     return word == "true" if word in ("true", "false") else float(word)
 
 
-def checked(method: Method, given: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+def checked_parameters(method: Method, given: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     """The method's parameters with those given put in; weights as one number for each of the models `names`.
 
     Raises

@@ -47,7 +47,7 @@ log = logging.getLogger("ratekit")
 
 Metric = Callable[[State], float]
 RewardOf = Callable[[State], Reward]
-NAME = "model"  # of the reward column while one state is measured
+_NAME = "model"  # of the reward column while one state is measured
 
 
 class Estimate(NamedTuple):
@@ -167,7 +167,7 @@ class Instrument:
         """Every quantity of one reward. store: of scores, by text."""
         found = self.of_margins(self.margins(reward, store, progress)) if self.pairs else {}
         if self.dataset is not None:
-            found |= self.of_scored(self.scored(reward, NAME, store, progress), NAME)
+            found |= self.of_scored(self.scored(reward, _NAME, store, progress), _NAME)
         return found
 
     def metric(self, name: str) -> _Metric:
@@ -176,7 +176,7 @@ class Instrument:
             raise unknown("quantity", name, self.names)
         return _Metric(self, name)
 
-    def score(self, state: State, name: str = NAME) -> Dataset:
+    def score(self, state: State, name: str = _NAME) -> Dataset:
         """The dataset with `reward/<name>`: for `rk.estimate`, `rk.contrast` and all that is paired over rows."""
         return self.scored(self.reward_of(state), name)
 
@@ -253,7 +253,7 @@ class _Metric:
         """The value with its standard error and interval."""
         reward = self.instrument.reward_of(state)
         if self.name.startswith("effect/"):
-            return self.instrument.of_scored(self.instrument.scored(reward, NAME), NAME)[self.name]
+            return self.instrument.of_scored(self.instrument.scored(reward, _NAME), _NAME)[self.name]
         return self.instrument.of_margins(self.instrument.margins(reward))[self.name]
 
 

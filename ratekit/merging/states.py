@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ratekit.checkpoints import FLOATS, Model, State, describe
+from ratekit.checkpoints import FLOATS, Model, State, shape_and_dtype
 from ratekit.errors import InputError
 from ratekit.lora import Lora, open_model
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PIECE = 1 << 24  # entries worked on at once
-HEADS = ("score", "classifier", "v_head", "regression")  # what reward heads are called
+_HEADS = ("score", "classifier", "v_head", "regression")  # what reward heads are called
 
 
 def load_state(model: Model, dtype: str | None = None) -> dict[str, Tensor]:
@@ -56,7 +56,7 @@ def dtype_named(name: str | None) -> Any:
     return getattr(torch, plain)
 
 
-def named(models: Mapping[str, Model] | Sequence[Model]) -> dict[str, Model]:
+def named_models(models: Mapping[str, Model] | Sequence[Model]) -> dict[str, Model]:
     """Models by name: a folder is called by its last part, a state dict `model 1`, `model 2`, ...
 
     Examples
@@ -107,7 +107,7 @@ def merge_lora(base: Model, adapter: str | Path) -> dict[str, Tensor]:
     return load_state(Lora(adapter, base))
 
 
-def pieces(n: int) -> Iterator[slice]:
+def _pieces(n: int) -> Iterator[slice]:
     """0 to n in pieces."""
     for start in range(0, n, PIECE):
         yield slice(start, min(start + PIECE, n))
@@ -136,7 +136,7 @@ def check_states(states: Mapping[str, State], *, finite: bool = True, mixed_dtyp
     for other, state in others:
         _same_names(first, reference, other, state)
         for name in reference:
-            (shape, dtype), (shape2, dtype2) = describe(reference, name), describe(state, name)
+            (shape, dtype), (shape2, dtype2) = shape_and_dtype(reference, name), shape_and_dtype(state, name)
             if shape != shape2:
                 raise InputError(f"{name} is {shape} in {first} and {shape2} in {other}: {_why(name, shape, shape2)}")
             if dtype != dtype2 and not mixed_dtypes:
@@ -164,7 +164,7 @@ def not_finite(tensor: Tensor) -> int:
     if not tensor.is_floating_point():
         return 0
     flat = tensor.detach().reshape(-1)
-    return sum(int((~flat[piece].isfinite()).sum()) for piece in pieces(flat.numel()))
+    return sum(int((~flat[piece].isfinite()).sum()) for piece in _pieces(flat.numel()))
 
 
 def _same_names(first: str, a: State, second: str, b: State) -> None:
@@ -176,7 +176,7 @@ def _same_names(first: str, a: State, second: str, b: State) -> None:
             hint = "the architectures differ"
             if of in (["lm_head"], ["embed_tokens"], ["decoder"]) and not more:
                 hint = f"tied weights in {two}? untie them there"
-            elif any(part in extra[0] for part in HEADS) and not more:
+            elif any(part in extra[0] for part in _HEADS) and not more:
                 hint = f"{two} has no reward head; a head that was never trained (zeros) would do"
             raise InputError(f"{extra[0]}{more} is in {one} and not in {two}: {hint}")
 
@@ -185,7 +185,7 @@ def _why(name: str, shape: tuple[int, ...], other: tuple[int, ...]) -> str:
     last = name.lower()
     if ("embed" in last or "lm_head" in last or "wte" in last) and shape[1:] == other[1:]:
         return "the vocabularies differ"
-    if any(part in last for part in HEADS) and shape[1:] == other[1:]:
+    if any(part in last for part in _HEADS) and shape[1:] == other[1:]:
         return "the reward heads differ"
     if any(part in last for part in ("q_proj", "k_proj", "v_proj", "query", "key", "value", "attn")):
         return "the attention heads differ"
@@ -248,11 +248,11 @@ def weighted_sum(name: str, tensors: Sequence[Tensor], weights: Sequence[float],
 
     first = tensors[0]
     if not first.is_floating_point():
-        return agreed(name, tensors)
+        return shared_tensor(name, tensors)
     work = torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
     out = torch.empty(first.shape, dtype=dtype or first.dtype, device=first.device)
     flat, parts = out.view(-1), [t.detach().reshape(-1) for t in tensors]
-    for piece in pieces(first.numel()):
+    for piece in _pieces(first.numel()):
         total = torch.zeros(piece.stop - piece.start, dtype=work, device=first.device)
         for part, weight in zip(parts, weights, strict=True):
             if weight:  # so that at a path's end the end itself comes back, bit by bit
@@ -261,7 +261,7 @@ def weighted_sum(name: str, tensors: Sequence[Tensor], weights: Sequence[float],
     return out
 
 
-def agreed(name: str, tensors: Iterable[Tensor]) -> Tensor:
+def shared_tensor(name: str, tensors: Iterable[Tensor]) -> Tensor:
     """A tensor that is not floating point, which all models must share. Raises InputError where they do not."""
     import torch
 

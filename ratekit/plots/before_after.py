@@ -9,6 +9,7 @@ from ratekit.plots.names import cleaned, folded, names
 from ratekit.plots.style import (
     INK,
     Mark,
+    axis_names,
     canvas,
     color_on,
     finish,
@@ -17,7 +18,6 @@ from ratekit.plots.style import (
     lane_height,
     lanes,
     letters,
-    named,
     need,
     only,
     tidy,
@@ -92,6 +92,6 @@ def before_after(
     else:
         zero(ax)
     what = "share of pairs in which the treated version is preferred; dashed: people"
-    named(ax, x=what if shares else "effect (reward SDs)")
+    axis_names(ax, x=what if shares else "effect (reward SDs)")
     key(ax, styles, title=cleaned(attribute))
     return finish(ax)

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ratekit.conclusions import RULES
+from ratekit.conclusions import CHECK_RULES
 from ratekit.errors import InputError
 from ratekit.plots.names import cleaned, folded, names
 from ratekit.plots.style import (
-    SIDES,
+    SIDE_COLORS,
     TOP,
-    beside,
+    axis_names,
+    beside_lane,
     canvas,
     finish,
     ink,
@@ -22,7 +23,6 @@ from ratekit.plots.style import (
     lanes,
     largest,
     letters,
-    named,
     need,
     tidy,
     zero,
@@ -124,13 +124,13 @@ def _moves(checks: pd.DataFrame, check: str, xlabel: str, top: int | None, ax: A
             continue
         side = str(row.group).split(",")[0]
         lane = places.index((row.attribute, row.about)) + (-0.15 if side == "treated" else 0.15)
-        interval(ax, row.in_sd, lane, row.low, row.high, SIDES[side])
+        interval(ax, row.in_sd, lane, row.low, row.high, SIDE_COLORS[side])
     for attribute in dict.fromkeys(attribute for attribute, _ in places):
         mine = [i for i, place in enumerate(places) if place[0] == attribute]
-        beside(ax, f"rewriting\n{names([attribute], 24)[attribute]}", sum(mine) / len(mine))
+        beside_lane(ax, f"rewriting\n{names([attribute], 24)[attribute]}", sum(mine) / len(mine))
     tidy(ax)
-    named(ax, x=xlabel + (f"; the {len(places)} largest of {len(sizes)}" if len(places) < len(sizes) else ""))
-    key(ax, [mark for side, mark in SIDES.items() if rows["group"].str.split(",").str[0].eq(side).any()])
+    axis_names(ax, x=xlabel + (f"; the {len(places)} largest of {len(sizes)}" if len(places) < len(sizes) else ""))
+    key(ax, [mark for side, mark in SIDE_COLORS.items() if rows["group"].str.split(",").str[0].eq(side).any()])
     return finish(ax)
 
 
@@ -145,5 +145,5 @@ def _band(check: str, about: str) -> float:
     if about == "own":
         return 0.0
     if about.startswith("reward/"):
-        return RULES["drift"].fine[1] * LEAST_EFFECT_SD
-    return RULES["shift"].fine[1]
+        return CHECK_RULES["drift"].fine[1] * LEAST_EFFECT_SD
+    return CHECK_RULES["shift"].fine[1]

@@ -8,11 +8,12 @@ from ratekit.errors import InputError, unknown
 from ratekit.estimators import ESTIMATORS
 from ratekit.plots.names import folded, names
 from ratekit.plots.style import (
-    ESTIMANDS,
+    ESTIMAND_TITLES,
     INK,
     MARKS,
     TOP,
     Mark,
+    axis_names,
     canvas,
     finish,
     grouping,
@@ -25,7 +26,6 @@ from ratekit.plots.style import (
     largest,
     letters,
     marks_of,
-    named,
     need,
     tidy,
     unit_words,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-COLUMNS = ("attribute", "reward_model", "estimator", "estimand", "estimate", "ci_low", "ci_high")
+_COLUMNS = ("attribute", "reward_model", "estimator", "estimand", "estimate", "ci_low", "ci_high")
 
 
 def effects(
@@ -88,13 +88,13 @@ def effects(
     >>> ax.get_xlabel()
     'Average treatment effect (reward SDs)'
     """
-    need(table, COLUMNS, "rk.estimate")
+    need(table, _COLUMNS, "rk.estimate")
     estimators = _shown(table) if estimators is None else tuple(estimators)
     for name in estimators:
         if name not in MARKS:
             raise unknown("estimator", name, MARKS)
-    if estimand not in ESTIMANDS:
-        raise unknown("estimand", estimand, ESTIMANDS)
+    if estimand not in ESTIMAND_TITLES:
+        raise unknown("estimand", estimand, ESTIMAND_TITLES)
     given = in_unit(table, unit)
     rows = given[given["estimator"].isin(estimators)]
     if rows.empty:
@@ -119,7 +119,7 @@ def effects(
                 interval(ax, row.estimate, y, row.ci_low, row.ci_high, MARKS[name])
     tidy(ax)
     said = f"; the {len(shown)} largest of {len(groups)}" if len(shown) < len(groups) else ""
-    named(ax, x=f"{ESTIMANDS[estimand]} ({unit_words(rows, unit)}){said}")
+    axis_names(ax, x=f"{ESTIMAND_TITLES[estimand]} ({unit_words(rows, unit)}){said}")
     absent = [Mark(f"{MARKS[n].label}: no {estimand.upper()}", INK, "") for n in without]
     key(ax, [*(MARKS[name] for name in drawn), *absent])
     return finish(ax)
@@ -164,7 +164,7 @@ def naive_vs_rate(table: pd.DataFrame, *, unit: str = "sd", top: int | None = TO
     >>> ax.get_xlabel()
     'Average treatment effect (reward SDs)'
     """
-    need(table, COLUMNS, "rk.estimate")
+    need(table, _COLUMNS, "rk.estimate")
     rows = in_unit(table, unit)
     rows = rows[(rows["estimand"] == "ate") & rows["estimate"].notna()]
     pairs: list[tuple[str, Any, Any]] = []
@@ -187,7 +187,7 @@ def naive_vs_rate(table: pd.DataFrame, *, unit: str = "sd", top: int | None = TO
         interval(ax, rate.estimate, y, rate.ci_low, rate.ci_high, MARKS["rate"])
     tidy(ax)
     said = f"; the {len(shown)} widest gaps of {len(pairs)}" if len(shown) < len(pairs) else ""
-    named(ax, x=f"{ESTIMANDS['ate']} ({unit_words(rows, unit)}){said}")
+    axis_names(ax, x=f"{ESTIMAND_TITLES['ate']} ({unit_words(rows, unit)}){said}")
     key(ax, [MARKS["naive"], MARKS["rate"]])
     return finish(ax)
 

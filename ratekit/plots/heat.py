@@ -13,21 +13,21 @@ import numpy as np
 from ratekit.errors import InputError, unknown
 from ratekit.plots.names import folded, names, plain, written
 from ratekit.plots.style import (
-    ESTIMANDS,
+    ESTIMAND_TITLES,
     LEAST_POINTS,
     LOWERS,
     MARKS,
     RAISES,
     TOP,
+    axis_names,
     canvas,
-    contrast,
+    contrast_ratio,
     finish,
     grouping,
     in_unit,
     ink,
     largest,
     letters,
-    named,
     need,
     of_estimator,
     points,
@@ -105,9 +105,9 @@ def heatmap(
     rows, said_top = _top(rows.assign(_sure=sure), sides[0], "estimate", top)
     ax = _matrix(rows, *sides, "estimate", "_sure", ax, LEAST_SD if unit == "sd" else 0.0,
                  "reward_model" if unit == "reward" else "")  # fmt: skip
-    title = f"{ESTIMANDS[estimand]}, {MARKS[estimator].label} ({unit_words(rows, unit)}){said_top}"
+    title = f"{ESTIMAND_TITLES[estimand]}, {MARKS[estimator].label} ({unit_words(rows, unit)}){said_top}"
     said = {"_row": "attribute", "reward_model": "reward model"}
-    named(ax, x=said[sides[1]], y=said[sides[0]], title=title, share=0.8)
+    axis_names(ax, x=said[sides[1]], y=said[sides[0]], title=title, share=0.8)
     return finish(ax)
 
 
@@ -173,7 +173,7 @@ def spillover(
     least = LEAST_SD if value == "shift_sd" else 0.0
     rows, said_top = _top(rows.assign(_sure=sure), "attribute", value, top)
     ax = _matrix(rows, "attribute", "measure", value, "_sure", ax, least)
-    named(ax, x="measure", y="rewritten", title=f"{title}{said_top}")
+    axis_names(ax, x="measure", y="rewritten", title=f"{title}{said_top}")
     return finish(ax)
 
 
@@ -232,7 +232,7 @@ def _matrix(
     for (i, j), number in np.ndenumerate(values):
         known = bool(np.isfinite(number))
         fill = colours(0.5 + 0.5 * (number / tops[i, j] if known else 0.0))
-        color = max(("white", "black"), key=lambda c: contrast(c, fill))
+        color = max(("white", "black"), key=lambda c: contrast_ratio(c, fill))
         ax.text(j, i, texts[i][j], ha="center", va="center", color=color, weight="bold" if bold[i, j] else "normal",
                 fontsize=max(size, LEAST_POINTS), gid="cell")  # fmt: skip
     ax.set_yticks(range(len(downs)), below)

@@ -13,6 +13,7 @@ from ratekit.plots.style import (
     TOP,
     UNITS,
     Mark,
+    axis_names,
     canvas,
     finish,
     ink,
@@ -22,7 +23,6 @@ from ratekit.plots.style import (
     lanes,
     largest,
     letters,
-    named,
     need,
     only,
     tidy,
@@ -102,6 +102,6 @@ def merges(
     on = "" if estimand == "ate" else f"{estimand.upper()}, "
     said = f"; {len(rows)} of {n_rows} models" if len(rows) < n_rows else ""
     what = "accuracy on pairs" if about == ACCURACY else f"effect of {plain(about, 24)} ({on}{UNITS[unit]})"
-    named(ax, x=f"{what}{said}")
+    axis_names(ax, x=f"{what}{said}")
     key(ax, [mark for kind, mark in KINDS.items() if (rows["kind"] == kind).any()])
     return finish(ax)

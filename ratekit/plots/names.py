@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from ratekit.errors import shorten
 
-Key = TypeVar("Key", bound=Hashable)
+_Key = TypeVar("_Key", bound=Hashable)
 
 
 def cleaned(text: object) -> str:
@@ -76,7 +76,7 @@ def written(value: float, largest: float = 1.0) -> str:
     return text.replace("-", "\N{MINUS SIGN}", 1) if value < 0 else text
 
 
-def distinct(names: Mapping[Key, str], width: int = 40) -> dict[Key, str]:
+def distinct(names: Mapping[_Key, str], width: int = 40) -> dict[_Key, str]:
     """Names on one line each, none longer than `width`, and no two alike: what tells them apart is kept.
 
     Parameters
@@ -108,14 +108,14 @@ def distinct(names: Mapping[Key, str], width: int = 40) -> dict[Key, str]:
     return found
 
 
-def _alike(names: Mapping[Key, str]) -> list[list[Key]]:
-    groups: dict[str, list[Key]] = {}
+def _alike(names: Mapping[_Key, str]) -> list[list[_Key]]:
+    groups: dict[str, list[_Key]] = {}
     for key, name in names.items():
         groups.setdefault(name, []).append(key)
     return [keys for keys in groups.values() if len(keys) > 1]
 
 
-def _apart(names: Mapping[Key, str], width: int) -> dict[Key, str]:
+def _apart(names: Mapping[_Key, str], width: int) -> dict[_Key, str]:
     """The words in which long names differ, with what they share at both ends as far as there is room."""
     texts = list(names.values())
     head = _shared(texts)

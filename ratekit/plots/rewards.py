@@ -16,7 +16,8 @@ from ratekit.plots.style import (
     TREATED,
     UNTREATED,
     Mark,
-    beside,
+    axis_names,
+    beside_lane,
     canvas,
     color_on,
     finish,
@@ -26,7 +27,6 @@ from ratekit.plots.style import (
     lane_height,
     lanes,
     letters,
-    named,
     need,
     only,
     tidy,
@@ -103,9 +103,9 @@ def densities(
         for k in range(depth + 1):
             color = color_on(ax, TREATED if side == (k % 2 == 0) else UNTREATED)
             _ridge(ax, rows[:, k], top + k + 0.42, color)
-        beside(ax, f"{'treated' if side else 'untreated'}\nresponses\n(n = {len(rows):,})", top + depth / 2)
+        beside_lane(ax, f"{'treated' if side else 'untreated'}\nresponses\n(n = {len(rows):,})", top + depth / 2)
     tidy(ax)
-    named(ax, x=f"reward by {plain(column)} (reward units)")
+    axis_names(ax, x=f"reward by {plain(column)} (reward units)")
     known = ATTRIBUTES.get(name)
     has, has_not = (known.treated, known.untreated) if known else (f"has {plain(name)}", "has it not")
     key(ax, [Mark(has, TREATED, "s"), Mark(has_not, UNTREATED, "s")])
@@ -187,6 +187,6 @@ def dose_response(
     tidy(ax, "y", ("left", "bottom"))
     known = ATTRIBUTES.get(attribute)
     unit = f" ({known.measure.__name__})" if known and known.measure else ""
-    named(ax, x=f"change of {plain(attribute, 24)}{unit}", y="effect on the reward (reward units)",
+    axis_names(ax, x=f"change of {plain(attribute, 24)}{unit}", y="effect on the reward (reward units)",
           title=f"{plain(model, 60)}{said}", share=0.8)  # fmt: skip
     return finish(ax)

@@ -58,8 +58,12 @@ class _Marks(Mapping[str, Mark]):
 
 
 MARKS = _Marks()
-SIDES = {"treated": Mark("treated responses", TREATED, "o"), "untreated": Mark("untreated responses", UNTREATED, "D")}
-ESTIMANDS = {
+SIDE_COLORS = {
+    "treated": Mark("treated responses", TREATED, "o"),
+    "untreated": Mark("untreated responses", UNTREATED, "D"),
+}
+ESTIMAND_LABELS = {"ate": "everyone (ATE)", "att": "the treated (ATT)", "atu": "the untreated (ATU)"}
+ESTIMAND_TITLES = {
     "ate": "Average treatment effect",
     "att": "Average treatment effect on the treated",
     "atu": "Average treatment effect on the untreated",
@@ -119,8 +123,8 @@ def of_estimator(table: pd.DataFrame, estimator: str, estimand: str) -> pd.DataF
     """The rows of one estimator and estimand. Raises InputError where the table holds none."""
     if estimator not in MARKS:
         raise unknown("estimator", estimator, MARKS)
-    if estimand not in ESTIMANDS:
-        raise unknown("estimand", estimand, ESTIMANDS)
+    if estimand not in ESTIMAND_TITLES:
+        raise unknown("estimand", estimand, ESTIMAND_TITLES)
     rows = table[(table["estimator"] == estimator) & (table["estimand"] == estimand)]
     if rows.empty:
         raise InputError(f"the table holds no {estimand.upper()} by {estimator}")
@@ -171,7 +175,7 @@ def _luminance(rgb: Any) -> float:
     return float(linear @ [0.2126, 0.7152, 0.0722])
 
 
-def contrast(one: Any, other: Any) -> float:
+def contrast_ratio(one: Any, other: Any) -> float:
     """The contrast of two colours, 1 to 21 (WCAG 2.2)."""
     from matplotlib import colors
 
@@ -195,11 +199,11 @@ def color_on(ax: Axes, color: str) -> Any:
         return ink(ax, 0.85)
     face, full = _background(ax), np.array(ink(ax))
     rgb = np.array(colors.to_rgb(color))
-    if contrast(rgb, face) >= LEAST_CONTRAST:
+    if contrast_ratio(rgb, face) >= LEAST_CONTRAST:
         return color
     for share in np.linspace(0.1, 1, 10):
         mixed = rgb + share * (full - rgb)
-        if contrast(mixed, face) >= LEAST_CONTRAST + 0.9:
+        if contrast_ratio(mixed, face) >= LEAST_CONTRAST + 0.9:
             return tuple(mixed)
     return tuple(full)
 
@@ -272,7 +276,7 @@ def lanes(ax: Axes, labels: Sequence[str], groups: Sequence[object] | None = Non
     ax.tick_params(axis="y", length=0)
 
 
-def beside(ax: Axes, text: str, y: float, width: int = 12) -> None:
+def beside_lane(ax: Axes, text: str, y: float, width: int = 12) -> None:
     """Words to the right of the axes, about the lanes around y."""
     lines = [folded(line, width) for line in text.split("\n")]
     ax.annotate("\n".join(lines), (1.0, y), xytext=(6, 0), xycoords=("axes fraction", "data"), color=ink(ax, 0.7),
@@ -284,7 +288,7 @@ def zero(ax: Axes, across: str = "y") -> None:
     (ax.axvline if across == "y" else ax.axhline)(0, color=ink(ax, 0.65), lw=0.9, zorder=1)
 
 
-def named(ax: Axes, *, x: str = "", y: str = "", title: str = "", share: float = 0.7) -> None:
+def axis_names(ax: Axes, *, x: str = "", y: str = "", title: str = "", share: float = 0.7) -> None:
     """The names of the axes, folded to what is there."""
     if x:
         ax.set_xlabel(folded(x, letters(ax, share)))

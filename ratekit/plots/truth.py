@@ -11,7 +11,8 @@ from ratekit.plots.style import (
     INK,
     MARKS,
     TOP,
-    beside,
+    axis_names,
+    beside_lane,
     canvas,
     color_on,
     finish,
@@ -22,7 +23,6 @@ from ratekit.plots.style import (
     largest,
     letters,
     marks_of,
-    named,
     need,
     only,
     styled,
@@ -95,7 +95,7 @@ def sweep(
                         lw=0)  # fmt: skip
         ax.plot(of["step"], of["estimate"], label=mark.label, **{**styled(ax, mark, line=True), "lw": 1.6})
     tidy(ax, "y", ("left", "bottom"))
-    named(ax, x=SWEPT.get(design, "step"), y=f"Average treatment effect\n({unit_words(rows, unit)})", share=0.75)
+    axis_names(ax, x=SWEPT.get(design, "step"), y=f"Average treatment effect\n({unit_words(rows, unit)})", share=0.75)
     several = table["reward_model"].nunique() > 1
     key(ax, [MARKS[name] for name in drawn], [Line2D([], [], **dashed)],
         cleaned(f"{design}, {model}" if several else design))  # fmt: skip
@@ -148,10 +148,10 @@ def coverage(table: pd.DataFrame, *, level: float = 0.95, top: int | None = TOP,
             ax.plot(100 * of["coverage"], [place] * len(of), **styled(ax, MARKS[name]), zorder=3)
     for kind in dict.fromkeys(world for world, _, _ in worlds):
         mine = [i for i, world in enumerate(worlds) if world[0] == kind]
-        beside(ax, plain(kind), float(np.mean(mine)))
+        beside_lane(ax, plain(kind), float(np.mean(mine)))
     tidy(ax)
     ax.set_xlim(-2, 102)
-    named(ax, x=f"intervals that cover the truth, % (nominal {100 * level:.6g})"
+    axis_names(ax, x=f"intervals that cover the truth, % (nominal {100 * level:.6g})"
           + (f"; the {len(worlds)} farthest off of {len(off)}" if len(worlds) < len(off) else ""))  # fmt: skip
     key(ax, [MARKS[name] for name in drawn])
     return finish(ax)

@@ -24,9 +24,9 @@ from ratekit.schema import (
 )
 from ratekit.textdiff import differences_html
 
-LIMIT = 1500  # characters of a text; a page is to be read, and says where it cut
+_LIMIT = 1500  # characters of a text; a page is to be read, and says where it cut
 TEXTS = 3  # the response, its rewrite, the rewrite of that
-ROWS = 120  # of all attributes together
+_ROWS = 120  # of all attributes together
 
 
 class Bar(NamedTuple):
@@ -75,7 +75,7 @@ def examples(ds: Any, model: str | None = None) -> Iterator[Example]:
         rows = np.flatnonzero((frame[ATTRIBUTE] == attribute).to_numpy())
         chosen = dict(_chosen(rows, treated, matrices[model] if model else None, model))
         others = [int(row) for row in rows if row not in chosen]
-        many = min(max(ROWS // len(attributes) - len(chosen), 0), len(others))
+        many = min(max(_ROWS // len(attributes) - len(chosen), 0), len(others))
         chosen |= dict.fromkeys(sorted(int(row) for row in rng.choice(others, many, replace=False)) if many else [], "")
         for row, why in chosen.items():
             yield _example(ds[row], row, str(attribute), bool(treated[row]), why, matrices)
@@ -109,11 +109,11 @@ def _example(row: Any, index: int, attribute: str, treated: bool, why: str, matr
         if text is None:
             texts.append(Text(title, '<p class="note">this rewrite failed</p>', []))
             continue
-        shown = as_html(text, LIMIT) if k == 0 else differences_html(chain[0] or "", text, LIMIT)
+        shown = as_html(text, _LIMIT) if k == 0 else differences_html(chain[0] or "", text, _LIMIT)
         bars = [_bar(name, matrix, index, k) for name, matrix in matrices.items()]
         texts.append(Text(title, shown, [bar for bar in bars if bar is not None]))
     side, start = "treated" if treated else "untreated", shorten(chain[0] or "", 70)
-    return Example(index, attribute, side, why, start, prompt_text(row.get(PROMPT))[:LIMIT], texts)
+    return Example(index, attribute, side, why, start, prompt_text(row.get(PROMPT))[:_LIMIT], texts)
 
 
 def _bar(name: str, matrix: Any, row: int, k: int) -> Bar | None:

@@ -24,17 +24,17 @@ from ratekit.reports.examples import examples
 from ratekit.reports.figures import check_figures, effects_figures, png, reward_figures
 from ratekit.reports.provenance import BIBTEX, classes, effects_csv, identity, prompts, provenance
 from ratekit.reports.tables import audit_tables
-from ratekit.reports.words import outcome, question, subjects, summary
+from ratekit.reports.words import outcome, page_title, subjects, summary_table
 from ratekit.schema import NEEDED_BY, columns_of
 from ratekit.tables import table_html, table_of
-from ratekit.textdiff import STYLE
+from ratekit.textdiff import DIFF_STYLE
 from ratekit.widgets import playground_page
 
 if TYPE_CHECKING:
     import pandas as pd
 
 REPORT = "report.html"
-DETAILS = {
+_DETAILS = {
     "reward_model": "reward model", "ci_low": "from", "ci_high": "to", "se": "SE", "p_value": "p",
     "n_clusters": "prompts", "n_dropped": "dropped", "reward_sd": "reward SD",
 }  # fmt: skip
@@ -72,7 +72,7 @@ def report(run: Audit | str | Path | Any, out: str | Path | None = None) -> Path
     """
     found = gather(run)
     target = _target(Path(run) if isinstance(run, str | Path) else found.where, found, out)
-    page = render(found)
+    page = page_html(found)
     return replace_file(target, lambda new: new.write_text(page, encoding="utf-8"))
 
 
@@ -83,7 +83,7 @@ def _target(run: Path, found: Contents, out: str | Path | None) -> Path:
     return run / REPORT if is_run else run.with_name(f"{run.name.split('.')[0]}-{REPORT}")
 
 
-def render(found: Contents) -> str:
+def page_html(found: Contents) -> str:
     """The page as HTML."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
@@ -111,14 +111,14 @@ def _parts(found: Contents) -> dict[str, Any]:
     playground = playground_page.page()
     script = (Path(__file__).parent / "page.js").read_text(encoding="utf-8")
     return {
-        "style": STYLE,
+        "style": DIFF_STYLE,
         "script": script,
         "script_hashes": [
             base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
             for text in (script, playground.partition("<script>")[2].partition("</script>")[0])
         ],
         "playground": playground,
-        "title": question(table, found.audit is not None),
+        "title": page_title(table, found.audit is not None),
         "subtitle": _subtitle(found, table),
         "subjects": (said := subjects(verdicts)),
         "outcome": outcome(said),
@@ -126,7 +126,7 @@ def _parts(found: Contents) -> dict[str, Any]:
         "asked": (known.treated, known.untreated) if known else (f"with {first}", f"without {first}"),
         "unit": "reward SDs" if has_sd is not None and has_sd.any() else "reward units",
         "other_units": has_sd is not None and has_sd.any() and not has_sd.all(),
-        "summary": summary(verdicts, table) if table is not None else None,
+        "summary": summary_table(verdicts, table) if table is not None else None,
         "effects": list(effects_figures(table)) if table is not None else [],
         "checks": list(check_figures(checks)) if checks is not None else [],
         "rewards": list(reward_figures(sample, table)) if checks is not None and table is not None else [],
@@ -145,13 +145,13 @@ def _parts(found: Contents) -> dict[str, Any]:
     }
 
 
-NAME = 60  # characters of a name in the page's sentences; whole names stand under "All estimates" and in the CSV
+_NAME = 60  # characters of a name in the page's sentences; whole names stand under "All estimates" and in the CSV
 
 
 def _short(table: pd.DataFrame, verdicts: list[Verdict]) -> tuple[pd.DataFrame, list[Verdict]]:
     """Effects and verdicts with names that a sentence can hold, no two alike."""
     attributes, models = (
-        distinct({name: name for name in map(str, table[c].unique())}, NAME) for c in ("attribute", "reward_model")
+        distinct({name: name for name in map(str, table[c].unique())}, _NAME) for c in ("attribute", "reward_model")
     )
     shown = table.assign(
         attribute=table["attribute"].astype(str).map(attributes),
@@ -199,7 +199,7 @@ def _tried(found: Contents, what: str, make: Callable[[], Any]) -> Any:
 def _details(table: pd.DataFrame) -> pd.DataFrame:
     kept = table.drop(columns=[c for c in ("n_treated", "n_untreated") if c in table])
     said = kept.assign(estimator=kept["estimator"].str.replace("_", " "), estimand=kept["estimand"].str.upper())
-    return said.rename(columns={c: DETAILS.get(c, c.replace("_", " ")) for c in said})
+    return said.rename(columns={c: _DETAILS.get(c, c.replace("_", " ")) for c in said})
 
 
 def _subtitle(found: Contents, table: pd.DataFrame | None) -> str:

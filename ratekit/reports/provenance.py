@@ -13,7 +13,7 @@ from ratekit.audits.screen import rewriters_said
 from ratekit.conclusions import Verdict
 from ratekit.groups import plain_columns, treated_bools
 from ratekit.reports.contents import Contents
-from ratekit.reports.words import adjusted
+from ratekit.reports.words import adjusted_p_values
 from ratekit.rewriting.prompts import template_hash, template_of
 from ratekit.schema import ATTRIBUTE, PROMPT_ID, REWRITE_STATUS, TREATED, columns_of, reward_columns, reward_name
 from ratekit.tables import Table, as_csv
@@ -142,7 +142,7 @@ def effects_csv(table: pd.DataFrame, verdicts: list[Verdict]) -> str:
     keys = ["attribute", "reward_model", "estimator", "estimand"]
     said = {
         (*(str(x) for x in v.by.values()), *(str(v.estimate[k]) for k in keys)): (p, v.word)
-        for v, p in zip(mine, adjusted(mine), strict=True)
+        for v, p in zip(mine, adjusted_p_values(mine), strict=True)
     }
     by = [c for c in table.columns[: list(table.columns).index(ATTRIBUTE)] if any(c in v.by for v in mine)]
     of = [said.get(tuple(str(row[c]) for c in (*by, *keys)), (None, "")) for row in table.to_dict("records")]

@@ -15,11 +15,11 @@ from ratekit.conclusions import (
     TRUST,
     WORDS,
     Verdict,
+    estimator_label,
     gravest_first,
     in_units,
     interval_words,
 )
-from ratekit.conclusions import label as label_of
 from ratekit.diagnostics import sensitivity
 from ratekit.errors import shorten
 from ratekit.plots.style import grouping
@@ -63,7 +63,7 @@ def outcome(said: list[dict[str, Any]]) -> str:
     return " ".join(parts)
 
 
-def question(table: pd.DataFrame | None, audited: bool = False) -> str:
+def page_title(table: pd.DataFrame | None, audited: bool = False) -> str:
     """The title of the page."""
     if table is None and audited:
         return "What does merging do to what these models reward?"
@@ -121,7 +121,7 @@ def _numbers(verdict: Verdict, tips: dict[tuple[Any, ...], float], p_adjusted: f
     for estimator in ("naive", "single_rewrite", "rate", "rate_extrapolated"):
         of = row if row["estimator"] == estimator else verdict.beside.get(estimator)
         if of is not None or estimator != "rate_extrapolated":
-            label = {"rate_extrapolated": "drift removed"}.get(estimator) or label_of(estimator)
+            label = {"rate_extrapolated": "drift removed"}.get(estimator) or estimator_label(estimator)
             numbers[label] = "" if of is None else f"{in_units(of).estimate:+.2f}{unit}"
     numbers[interval_words([row.get("level")])] = (
         f"{seen.low:+.2f} to {seen.high:+.2f}{unit}" if seen.low == seen.low else "none"
@@ -174,12 +174,12 @@ def reasons_of(verdicts: list[Verdict]) -> tuple[list[str], list[str]]:
     return named(decided), named(others)
 
 
-def summary(verdicts: list[Verdict], table: pd.DataFrame) -> Table | None:
+def summary_table(verdicts: list[Verdict], table: pd.DataFrame) -> Table | None:
     """The effect to read first of each verdict, one row each; p is adjusted over these rows."""
     mine = [v for v in verdicts if v.estimate]
     if not mine:
         return None
-    tips, rows = _tipping_points(table), adjusted(mine)
+    tips, rows = _tipping_points(table), adjusted_p_values(mine)
     else_in = " reward units" if table["reward_sd"].gt(0).any() else ""  # the cells of a reward without an SD
     found = [_numbers(v, tips, p, else_in) for v, p in zip(mine, rows, strict=True)]
     columns = list(dict.fromkeys(name for numbers in found for name in numbers))
@@ -187,7 +187,7 @@ def summary(verdicts: list[Verdict], table: pd.DataFrame) -> Table | None:
     return Table(columns, [name not in ("reward model", "attribute", "verdict") for name in columns], cells)
 
 
-def adjusted(verdicts: list[Verdict]) -> list[float]:
+def adjusted_p_values(verdicts: list[Verdict]) -> list[float]:
     """The p-values of these effects, adjusted for their number (`rk.resampling.adjust`)."""
     import pandas as pd
 

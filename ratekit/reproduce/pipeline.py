@@ -24,9 +24,9 @@ from ratekit.errors import InputError
 from ratekit.reports import report
 from ratekit.reproduce.experiment import Experiment, classified, get_experiment
 from ratekit.reproduce.share import write_card
-from ratekit.reproduce.sweeps import SIMULATED, simulated, sweep_table, swept, write_figure
+from ratekit.reproduce.sweeps import SIMULATED, simulated, sweep_table, swept, write_sweep_figure
 from ratekit.rewriting import Options
-from ratekit.rewriting.cost import Meter, Plan, Prices
+from ratekit.rewriting.cost import CostPlan, Meter, Prices
 from ratekit.rewriting.prompts import template_hash
 from ratekit.schema import ATTRIBUTE, REWRITES, columns_of
 from ratekit.scoring import RewardLike
@@ -141,7 +141,8 @@ def run(
 
     audit = carry_out(
         folder, settings, asked, rows, table=stepwise if experiment.sweep else None,
-        by="step" if experiment.sweep else "model", draw=write_figure if experiment.sweep else on_disk.write_figure,
+        by="step" if experiment.sweep else "model",
+        draw=write_sweep_figure if experiment.sweep else on_disk.write_figure,
         about={"experiment": _about(experiment, settings), "git_commit": git_commit()}, meter=meter,
         trust_remote_code=trust_remote_code, progress=progress,
     )  # fmt: skip
@@ -295,7 +296,7 @@ def planned(
     prices: Prices | None = None,
     cache: Path | None = None,
     **given: Any,
-) -> Plan:
+) -> CostPlan:
     """What the rewriting of an experiment would ask an LLM for; makes no request. Raises InputError where none is."""
     experiment = get_experiment(name)
     settings = settings_of(experiment, {k: v for k, v in given.items() if v is not None}, options)

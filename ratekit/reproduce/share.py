@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 CARD = "README.md"
-DATA = "data/train.parquet"
+_DATA = "data/train.parquet"
 
-ABOUT = {
+_ABOUT = {
     "prompt_id": "rows with one prompt share it: the cluster of the standard errors",
     "prompt": "conversation",
     "response": "the original",
@@ -35,7 +35,7 @@ ABOUT = {
 }
 
 
-def card(experiment: Experiment, record: dict[str, Any], ds: Dataset) -> str:
+def _card(experiment: Experiment, record: dict[str, Any], ds: Dataset) -> str:
     """The dataset card of a run: what it is, how it was made, under which licence, and how to score it again."""
     settings, rewriting = record["settings"], record.get("rewriting", {})
     source = SOURCES.get(experiment.source)
@@ -43,7 +43,7 @@ def card(experiment: Experiment, record: dict[str, Any], ds: Dataset) -> str:
     licence = "Apache-2.0 (texts by ratekit)" if simulated else source.licence if source else "not stated"
     where = "simulated by ratekit" if simulated else (source.hub_id or source.about) if source else experiment.source
     rewards = [reward_name(c) for c in reward_columns(columns_of(ds))]
-    rows = [f"| `{c}` | {ABOUT[c]} |" for c in columns_of(ds) if c in ABOUT]
+    rows = [f"| `{c}` | {_ABOUT[c]} |" for c in columns_of(ds) if c in _ABOUT]
     rows += [f"| `{c}` | rewards of the original and of each rewrite |" for c in reward_columns(columns_of(ds))]
     made = {
         "experiment": f"`{experiment.name}`: {experiment.about}", "texts": f"{where}; licence: {licence}",
@@ -54,7 +54,7 @@ def card(experiment: Experiment, record: dict[str, Any], ds: Dataset) -> str:
     }  # fmt: skip
     front = f"tags: [ratekit, rewrites]\npretty_name: {experiment.name}\nconfigs:\n- config_name: default\n"
     return "\n".join([
-        f"---\n{front}  data_files: {DATA}\n---", "",
+        f"---\n{front}  data_files: {_DATA}\n---", "",
         f"# {experiment.name}", "",
         f"{experiment.about} A run of ratekit; every setting is in `run.json`.", "",
         *(f"- {key}: {value}" for key, value in made.items()), "",
@@ -75,7 +75,7 @@ def _cost(rewriting: dict[str, Any]) -> str:
 def write_card(folder: Path, experiment: Experiment, record: dict[str, Any], ds: Dataset) -> Path:
     """Write the card beside the dataset of a run."""
     path = folder / on_disk.DATASET / CARD
-    return files.replace_file(path, lambda new: new.write_text(card(experiment, record, ds), encoding="utf-8"))
+    return files.replace_file(path, lambda new: new.write_text(_card(experiment, record, ds), encoding="utf-8"))
 
 
 def push(folder: Path, repo: str, private: bool = True) -> str:
@@ -94,8 +94,8 @@ def push(folder: Path, repo: str, private: bool = True) -> str:
         raise InputError(f"{folder} holds no finished run of `ratekit reproduce` to push")
     ds = files.read(folder / on_disk.DATASET)
     with tempfile.TemporaryDirectory(prefix="ratekit-") as out:
-        (Path(out) / DATA).parent.mkdir()
-        ds.to_parquet(str(Path(out) / DATA))
+        (Path(out) / _DATA).parent.mkdir()
+        ds.to_parquet(str(Path(out) / _DATA))
         shutil.copy(folder / on_disk.DATASET / CARD, Path(out) / CARD)
         for name in (on_disk.RECORD, on_disk.EFFECTS):
             shutil.copy(folder / name, Path(out) / name)

@@ -174,7 +174,7 @@ def true_effects(ds: Dataset, twins: Dataset) -> dict[tuple[Any, ...], float]:
     return found
 
 
-def write_figure(path: Path, table: pd.DataFrame) -> Path:
+def write_sweep_figure(path: Path, table: pd.DataFrame) -> Path:
     """The estimates along the sweep as a picture."""
     import matplotlib.pyplot as plt
 

@@ -93,7 +93,7 @@ def _theirs(
     return values, ""
 
 
-def summary(table: pd.DataFrame) -> str:
+def verdicts_line(table: pd.DataFrame) -> str:
     """The verdicts in one line.
 
     Examples

@@ -67,7 +67,7 @@ def make_rewriter(
     kind, _, rest = spec.partition(":")
     options = options or Options()
     if kind == "rules":
-        return rules.from_spec(rest, attribute.name)
+        return rules.rules_of(rest, attribute.name)
     if kind == "replay":
         return Replay(_replayed(rest) if rest else None, options.judged)
     if kind not in SPECS:

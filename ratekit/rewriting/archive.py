@@ -30,7 +30,7 @@ log = logging.getLogger("ratekit")
 PER_FILE = 100_000  # replies in a Parquet file
 
 
-def summary(folder: str | Path) -> pd.DataFrame:
+def cache_summary(folder: str | Path) -> pd.DataFrame:
     """One row per model, its parameters, template and attribute: replies, how they ended, tokens, when."""
     import pandas as pd
 
@@ -52,7 +52,7 @@ def summary(folder: str | Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*columns, "replies", "complete", "tokens_in", "tokens_out", "first", "last"])
 
 
-def faults(folder: str | Path) -> tuple[int, list[str]]:
+def shard_faults(folder: str | Path) -> tuple[int, list[str]]:
     """How many lines the shards have, and one line for each that is no record or whose key is not its content's."""
     Cache(folder)  # mends a torn last line
     n, found = 0, []
@@ -115,7 +115,7 @@ def export(folder: str | Path, out: str | Path, sources: Sequence[str] = ()) -> 
     files.replace_folder(out / "data", write)
     if n < len(cache):
         log.warning("%d replies are damaged or no text (half of a surrogate pair), and are left out", len(cache) - n)
-    about = card(summary(folder), sources)
+    about = _card(cache_summary(folder), sources)
     files.replace_file(out / "README.md", lambda new: new.write_text(about, encoding="utf-8"))
     return n
 
@@ -146,7 +146,7 @@ def _table(rows: list[dict[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in rows], schema=schema)
 
 
-def card(table: pd.DataFrame, sources: Sequence[str] = ()) -> str:
+def _card(table: pd.DataFrame, sources: Sequence[str] = ()) -> str:
     """The dataset card: what wrote the replies, to which templates, how many, and the licences of the texts."""
     from ratekit import __version__
 
@@ -179,7 +179,7 @@ The replies are subject to the terms of the models' providers.
 """
 
 
-def push(folder: str | Path, repo: str, sources: Sequence[str] = (), private: bool = True) -> str:
+def push_cache(folder: str | Path, repo: str, sources: Sequence[str] = (), private: bool = True) -> str:
     """Export and upload to the hub; the dataset's address. The token is the hub client's own (HF_TOKEN)."""
     from huggingface_hub import HfApi
 

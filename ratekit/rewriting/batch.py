@@ -24,7 +24,16 @@ from ratekit.rewriting.base import ERROR, FILTERED, Reply
 from ratekit.rewriting.cache import key_of
 from ratekit.rewriting.openai_chat import OpenAIChat, Parameters
 from ratekit.rewriting.options import Sampling, require_positive
-from ratekit.rewriting.replies import FATAL, PARAMETER, REFUSED, RETRY, Fault, fault_of, fault_of_status, reply_of
+from ratekit.rewriting.replies import (
+    FATAL,
+    FILTER_REFUSED,
+    PARAMETER,
+    RETRY,
+    Fault,
+    fault_of,
+    fault_of_status,
+    reply_of,
+)
 from ratekit.schema import Conversation
 
 log = logging.getLogger("ratekit")
@@ -32,7 +41,7 @@ log = logging.getLogger("ratekit")
 ENDPOINT: Literal["/v1/chat/completions"] = "/v1/chat/completions"
 FINAL = ("completed", "failed", "expired", "cancelled")
 MAX_REQUESTS, MAX_BYTES = 50_000, 200_000_000  # what one file may hold
-FRUITLESS = 3  # rounds without one reply after which it gives up
+_FRUITLESS = 3  # rounds without one reply after which it gives up
 UNREACHABLE = 20  # looks in a row that fail before it gives up
 
 
@@ -148,9 +157,9 @@ class _Work:
                     raise WorkError(f"batch: the server rejects the requests ({self.rejected[0]})")
                 self.rejected = []
             fruitless = 0 if got or changed else fruitless + 1
-            if fruitless >= FRUITLESS:
+            if fruitless >= _FRUITLESS:
                 raise WorkError(
-                    f"{FRUITLESS} rounds of batches gave no reply for the last {len(self.wanted)} requests; "
+                    f"{_FRUITLESS} rounds of batches gave no reply for the last {len(self.wanted)} requests; "
                     "what arrived is kept, run the same command again to go on"
                 )
 
@@ -322,7 +331,7 @@ class _Work:
             return None
         if fault.kind == PARAMETER and self._adapt(fault):
             return None
-        if fault.kind == REFUSED:
+        if fault.kind == FILTER_REFUSED:
             return Reply(0, None, FILTERED, {"prompt": 0, "completion": 0})
         self.rejected.append(fault.message)
         return Reply(0, None, ERROR)

@@ -35,7 +35,7 @@ from ratekit.rewriting.cache import Cache, default_cache, fingerprint_of, key_of
 from ratekit.rewriting.chat import ChatRewriter
 from ratekit.rewriting.cost import Meter
 from ratekit.rewriting.judge import is_text
-from ratekit.rewriting.stream import Row, ask_chains
+from ratekit.rewriting.stream import ChainRow, ask_chains
 from ratekit.schema import PROMPT, RESPONSE, REWRITE_STATUS, REWRITES, TREATED
 
 if TYPE_CHECKING:
@@ -44,17 +44,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ratekit")
 
-BLOCK = 256  # texts handed to a rewriter at once: often enough for a progress bar and a cache
+_BLOCK = 256  # texts handed to a rewriter at once: often enough for a progress bar and a cache
 SPOOLED = 1000  # rows that are written at once
 
 
-def rows_of(ds: Dataset, with_prompt: bool) -> Iterator[Row]:
+def rows_of(ds: Dataset, with_prompt: bool) -> Iterator[ChainRow]:
     """The rows of a labelled dataset, each to be rewritten to the side that it is not on."""
     columns = [RESPONSE, TREATED, *([PROMPT] if with_prompt else [])]
-    for batch in ds.select_columns(columns).iter(batch_size=BLOCK):
+    for batch in ds.select_columns(columns).iter(batch_size=_BLOCK):
         prompts = batch[PROMPT] if with_prompt else [None] * len(batch[RESPONSE])
         for text, treated, prompt in zip(batch[RESPONSE], batch[TREATED], prompts, strict=True):
-            yield Row(text, not treated, prompt)
+            yield ChainRow(text, not treated, prompt)
 
 
 class Spool:
@@ -103,7 +103,7 @@ class Spool:
         return pa.ipc.open_stream(pa.py_buffer(mmap.mmap(self.file.fileno(), 0, access=mmap.ACCESS_READ))).read_all()
 
 
-def table_of(chains: Sequence[Chain]) -> pa.Table:
+def chain_table(chains: Sequence[Chain]) -> pa.Table:
     """Chains as the two columns."""
     import pyarrow as pa
 
@@ -241,7 +241,7 @@ def _blocks(ds: Dataset, passes: list[_Results], found: _Results) -> Iterator[li
         side = row.target ^ bool(len(passes) % 2)
         if found.meet(text, side):
             asked.append((str(text), side))
-        if len(asked) == BLOCK:
+        if len(asked) == _BLOCK:
             yield asked
             asked = []
     if asked:

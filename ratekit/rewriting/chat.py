@@ -17,7 +17,7 @@ from ratekit.rewriting.cache import Cache, fingerprint_of, key_of, record_of
 from ratekit.rewriting.judge import judge
 from ratekit.rewriting.prompts import messages, needs_prompt, template_of
 from ratekit.rewriting.prompts import template_hash as hash_of
-from ratekit.rewriting.stream import Row, ask_chains
+from ratekit.rewriting.stream import ChainRow, ask_chains
 from ratekit.schema import Conversation
 
 
@@ -116,7 +116,7 @@ class ChatRewriter:
                 "the rewriting template shows the {prompt}: call the rewriter with texts, targets, prompts"
             )
         given = prompts if prompts is not None else [None] * len(texts)
-        rows = (Row(text, target, prompt) for text, target, prompt in zip(texts, targets, given, strict=True))
+        rows = (ChainRow(text, target, prompt) for text, target, prompt in zip(texts, targets, given, strict=True))
         rewrites: list[Rewrite] = []
         ask_chains(self, rows, 1, lambda chain: rewrites.append(Rewrite(chain[0][0], chain[1][0])))
         return rewrites

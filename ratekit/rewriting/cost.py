@@ -141,7 +141,7 @@ class Meter:
 
 
 @dataclass(frozen=True)
-class Plan:
+class CostPlan:
     """What a rewriting run would ask for, before it asks.
 
     Parameters
@@ -195,10 +195,10 @@ class Pending:
     passes: int
 
 
-def plan(
+def cost_plan(
     rows: int, depth: int, pending: Sequence[Pending], from_cache: int, repeated: int, chat: Any,
     prices: Prices | None = None,
-) -> Plan:  # fmt: skip
+) -> CostPlan:  # fmt: skip
     """The plan for the `pending` requests; texts of later passes are taken to be as long as those at hand."""
     count, counted_by = token_counter(chat)
     passes = [p.passes for p in pending]
@@ -209,7 +209,7 @@ def plan(
     tokens_in = sum((n + 8) * k for n, k in zip(prompts, passes, strict=True))  # 8: the chat template's own
     hours, rate = _hours(chat, calls, tokens_in + tokens_out, max(passes, default=0))
     money = prices.cost(tokens_in, tokens_out) if prices else None
-    return Plan(rows, depth, calls, from_cache, repeated, tokens_in, tokens_out, counted_by, money, hours, rate)
+    return CostPlan(rows, depth, calls, from_cache, repeated, tokens_in, tokens_out, counted_by, money, hours, rate)
 
 
 def token_counter(chat: Any) -> tuple[Callable[[Sequence[str]], list[int]], str]:

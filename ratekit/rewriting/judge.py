@@ -35,7 +35,7 @@ from ratekit.rewriting.marks import (
     OPTION,
     WRAPPED,
     foreign_tags,
-    own,
+    own_marks,
     without_frame,
     without_json,
     without_template,
@@ -77,7 +77,7 @@ _UNSPACED = re.compile(r"([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\
 
 SHARED = 0.15  # least share of the smaller vocabulary that a rewrite and its source have in common
 SHARED_IN_TALK = 0.5  # ... of a reply that speaks as an assistant does
-KEPT = 0.05  # least share of the source's vocabulary that is left in a rewrite
+_KEPT = 0.05  # least share of the source's vocabulary that is left in a rewrite
 BOTH = (0.3, 0.2)  # least shares of which one at least is reached: of the smaller vocabulary, of the source's
 CONTENT = 8  # content words that the source needs for its vocabulary to say anything
 DISTINCT = 0.55  # least share of different four-word runs; a text said twice has about a half
@@ -112,7 +112,7 @@ def judge(reply: Reply, source: str, template: str = "") -> Rewrite:
 
     Each check is relative to the source. A reply to a source of at least `CONTENT` content words (those of four
     letters or more, by their first five; pairs of characters where words are not parted by spaces) is "unrelated" where
-    the two share less than `SHARED` of the smaller vocabulary, `KEPT` of the source's or both of `BOTH`, or where the
+    the two share less than `SHARED` of the smaller vocabulary, `_KEPT` of the source's or both of `BOTH`, or where the
     reply has one content word at most: an answer to the text, or the outcome of an instruction that the text itself
     gave. A longer outcome that consists of the text's own words cannot be told from a rewrite; it shows in the
     compliance and the similarity of `diagnose`.
@@ -321,7 +321,7 @@ def _bare(text: str) -> str:
 
 
 def _leaks(text: str, source: str, template: str) -> bool:
-    if own(_FRAME.finditer(text), source) or foreign_tags(text, source):
+    if own_marks(_FRAME.finditer(text), source) or foreign_tags(text, source):
         return True
     folded, folded_source = " ".join(text.lower().split()), " ".join(source.lower().split())
     return any(run in folded and run not in folded_source for run in _runs(template))
@@ -408,7 +408,7 @@ def _strays(text: str, source: str) -> bool:
     if len(ours) < CONTENT:
         return False
     kept, shared = len(theirs & ours) / len(ours), _shared(text, source)
-    return len(theirs) <= 1 or kept < KEPT or shared < SHARED or (shared < BOTH[0] and kept < BOTH[1])
+    return len(theirs) <= 1 or kept < _KEPT or shared < SHARED or (shared < BOTH[0] and kept < BOTH[1])
 
 
 def _shared(text: str, source: str) -> float:

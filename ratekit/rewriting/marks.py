@@ -141,7 +141,7 @@ _OF_HTML = re.compile(
 _BRACKET = re.compile(r"[<\[◁⟨〈＜【]|&lt;")
 
 
-def own(found: Iterable[re.Match[str]], source: str) -> list[re.Match[str]]:
+def own_marks(found: Iterable[re.Match[str]], source: str) -> list[re.Match[str]]:
     """The marks among `found` that the source does not have, or has fewer times."""
     found, lower = list(found), source.casefold()
     seen: Counter[str] = Counter()
@@ -164,7 +164,7 @@ def foreign_tags(text: str, source: str) -> bool:
     >>> foreign_tags("<tool_call>{}</tool_call>", "A text."), foreign_tags("A <b>text</b>.", "A text.")
     (True, False)
     """
-    return any(not _OF_HTML.match(tag[0]) for tag in own(_CLOSING_TAG.finditer(text), source))
+    return any(not _OF_HTML.match(tag[0]) for tag in own_marks(_CLOSING_TAG.finditer(text), source))
 
 
 def without_thoughts(text: str, source: str) -> str | None:
@@ -192,7 +192,7 @@ def without_thoughts(text: str, source: str) -> str | None:
         return text[then.end() :].strip() if then else None
     outside: list[str] = []
     inside, at = False, 0
-    for mark in own(_THOUGHT.finditer(text), source) if _BRACKET.search(text) else ():
+    for mark in own_marks(_THOUGHT.finditer(text), source) if _BRACKET.search(text) else ():
         if _closes(mark):
             outside = outside if inside else []  # thinking whose opening mark is in the prompt
             inside, at = False, mark.end()
@@ -226,10 +226,10 @@ def without_template(text: str, source: str) -> str | None:
         text = text.replace(_PIECE, " ").strip()
     if (turns := _TURNS.match(text)) and not _TURNS.match(source):
         text = text[turns.end() :].strip()
-    if own(_BYTES.finditer(text), source):
+    if own_marks(_BYTES.finditer(text), source):
         return None
     n_tokens = 0
-    while (first := next(iter(own(_TOKEN.finditer(text), source)), None)) and not text[: first.start()].strip():
+    while (first := next(iter(own_marks(_TOKEN.finditer(text), source)), None)) and not text[: first.start()].strip():
         text = text[first.end() :].strip()
         n_tokens += 1
         if _OTHER_HEADER.match(text) or _OF_A_TOOL.search(first[0]) or n_tokens > MAX_TOKENS:
@@ -238,11 +238,11 @@ def without_template(text: str, source: str) -> str | None:
             text = text[header.end() :].strip()
     if (header := _HEADER.match(text)) and not _HEADER.match(source):
         text = text[header.end() :].strip()
-    if tokens := own(_TOKEN.finditer(text), source):
+    if tokens := own_marks(_TOKEN.finditer(text), source):
         if not (_TURN_ENDS.search(tokens[0][0]) or not text[tokens[0].end() :].strip()):
             return None
         text = text[: tokens[0].start()].strip()
-    if own(_NEXT_TURN.finditer(text), source):
+    if own_marks(_NEXT_TURN.finditer(text), source):
         return None
     return text
 

@@ -26,17 +26,17 @@ from ratekit.redaction import Address, redact
 from ratekit.rewriting.base import ERROR, FILTERED, UNREADABLE, Reply
 from ratekit.rewriting.cost import CHARACTERS_PER_TOKEN, Meter
 from ratekit.rewriting.options import Limits, Sampling, key_from_environment
-from ratekit.rewriting.replies import BAD, FATAL, NO_CHAT, PARAMETER, REFUSED, Fault, fault_of, read
+from ratekit.rewriting.replies import BAD, FATAL, FILTER_REFUSED, NO_CHAT, PARAMETER, Fault, fault_of, read_reply
 from ratekit.schema import Conversation
 
 log = logging.getLogger("ratekit")
 
 WAITING_PER_SLOT = 4  # requests that may wait for their retry, for each slot; beyond it nothing new is begun
-POLL = 0.1  # seconds between looks at a source that has nothing at the moment
-FRUITLESS = 3  # tries without any answer, or rejected requests without any reply, after which it gives up
+_POLL = 0.1  # seconds between looks at a source that has nothing at the moment
+_FRUITLESS = 3  # tries without any answer, or rejected requests without any reply, after which it gives up
 
 
-class Source(Protocol):
+class _Source(Protocol):
     """Where requests come from and replies go; called from one thread."""
 
     def take(self) -> tuple[int, Conversation] | None:
@@ -164,7 +164,7 @@ class OpenAIChat(Sampling, Limits):
             run.cut()
         run.check()
 
-    def serve(self, source: Source, meter: Meter, tick: Callable[[], None] = lambda: None) -> None:
+    def serve(self, source: _Source, meter: Meter, tick: Callable[[], None] = lambda: None) -> None:
         """Answer what `source` asks until it is done.
 
         Parameters
@@ -274,7 +274,7 @@ class Run:
     """The requests of one call, under way in an event loop on a thread of its own."""
 
     def __init__(
-        self, chat: OpenAIChat, source: Source, meter: Meter | None = None, on_end: Callable[[], None] = lambda: None
+        self, chat: OpenAIChat, source: _Source, meter: Meter | None = None, on_end: Callable[[], None] = lambda: None
     ) -> None:
         self.chat, self.source, self.on_end = chat, source, on_end
         self.meter = meter or Meter()
@@ -372,7 +372,7 @@ class Run:
         """Begin as many requests as there are slots, until the source has no more or the run is to stop."""
         while not self.stopping:
             if self.waiting >= WAITING_PER_SLOT * self.chat.concurrency:
-                await self._pause(POLL)
+                await self._pause(_POLL)
                 continue
             job = _Job(0, [], self.replies)
             await self.slots.acquire_on_behalf_of(job)
@@ -381,7 +381,7 @@ class Run:
                 self.slots.release_on_behalf_of(job)
                 if not self.tasks and (self.stopping or self.source.done()):
                     return
-                await self._pause(POLL)
+                await self._pause(_POLL)
                 continue
             job.index, job.conversation = request
             task = asyncio.get_running_loop().create_task(self._ask(job))
@@ -467,7 +467,7 @@ class Run:
             return fault_of(e, self.chat.model, self.chat.url)
         finally:
             self.posting.discard(task)
-        return read(job.index, raw, self.chat.model, self.chat.url)
+        return read_reply(job.index, raw, self.chat.model, self.chat.url)
 
     def _settle(self, job: _Job, answer: Reply | Fault) -> float | None:
         """Hand a reply on, or say in how many seconds to try again."""
@@ -495,14 +495,14 @@ class Run:
         where = redact(self.chat.url)
         if fault.kind == FATAL:
             self._stop(WorkError(f"{fault.message}; what arrived before is kept"))
-        elif fault.kind == REFUSED:
+        elif fault.kind == FILTER_REFUSED:
             self.replies += 1
             self.source.give(Reply(job.index, None, FILTERED))
         elif fault.kind == PARAMETER and self._adapt(job, fault):
             return 0.0
         elif fault.kind in (BAD, PARAMETER):
             self.bad += 1
-            if self.bad >= FRUITLESS and not self.replies:
+            if self.bad >= _FRUITLESS and not self.replies:
                 self._stop(WorkError(f"the server at {where} rejects the requests ({fault.message})"))
             else:
                 self.source.give(Reply(job.index, None, ERROR))
@@ -523,7 +523,7 @@ class Run:
 
     def _again(self, job: _Job, fault: Fault, where: str) -> float | None:
         """Try again later, unless there is no hope."""
-        if not self.answered and job.tries >= min(FRUITLESS, self.chat.max_retries + 1):
+        if not self.answered and job.tries >= min(_FRUITLESS, self.chat.max_retries + 1):
             self._stop(
                 WorkError(
                     f"the server at {where} does not answer ({fault.message}); is it up, and is that its address?"

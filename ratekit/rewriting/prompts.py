@@ -51,10 +51,10 @@ def template_of(attribute: Attribute, template: str | None = None) -> str:
     (True, False)
     """
     own = CONTEXT_TEMPLATE if attribute.needs_prompt else TEMPLATE
-    return checked(template or attribute.template or own)
+    return checked_template(template or attribute.template or own)
 
 
-def checked(template: str) -> str:
+def checked_template(template: str) -> str:
     """The template itself, if it has {phrase} and {response}, and no field but those and {prompt}."""
     for field in ("{phrase}", "{response}"):
         if field not in template:

@@ -24,12 +24,12 @@ from ratekit.rewriting.options import Sampling
 FATAL = "fatal"  # the next request would fail alike: stop
 RETRY = "retry"  # the server or the way to it: ask again later
 BAD = "bad"  # this one request: give it up, go on with the others
-REFUSED = "refused"  # a filter turned the text away
+FILTER_REFUSED = "refused"  # a filter turned the text away
 PARAMETER = "parameter"  # the server takes one of the parameters not, or under another name
 NO_CHAT = "no_chat"  # a web page, a stream: not what this address is for
 
 LONGEST_WAIT = 600.0  # seconds of Retry-After that are obeyed
-TOO_LONG = 3600.0  # seconds of it that are not waited for: the run ends, and says so
+_TOO_LONG = 3600.0  # seconds of it that are not waited for: the run ends, and says so
 KEPT_RAW = 100_000  # characters of an unreadable answer that are kept
 _MOST_TOKENS = 10**9  # a count beyond it is no count
 
@@ -69,7 +69,7 @@ class Fault:
 # --- a whole answer --------------------------------------------------------------------------------------
 
 
-def read(index: int, raw: bytes | str, model: str = "", address: str = "") -> Reply | Fault:
+def read_reply(index: int, raw: bytes | str, model: str = "", address: str = "") -> Reply | Fault:
     """The reply in the body of an answer with status 200.
 
     Returns
@@ -239,7 +239,7 @@ def fault_of_status(
     if status == 451 or (
         400 <= status < 500 and status not in (401, 402, 408, 429) and _MODERATED.search(f"{code} {whole}")
     ):
-        return Fault(REFUSED, f"{status}: {said}")
+        return Fault(FILTER_REFUSED, f"{status}: {said}")
     if status == 401:
         return Fault(
             FATAL, f"the server at {where} refused the key (status 401: {said}); set OPENAI_API_KEY to a valid one"
@@ -261,7 +261,7 @@ def fault_of_status(
             f"the server at {where} has no chat completions (status {status}: {said}); is the address right? Most end "
             "in /v1",
         )
-    if status in (429, 503) and (wait := _asked_wait(headers) or 0.0) > TOO_LONG:
+    if status in (429, 503) and (wait := _asked_wait(headers) or 0.0) > _TOO_LONG:
         return Fault(FATAL, f"the server at {where} asks to wait {wait / 3600:.1f} hours ({status}: {said})")
     if status == 429:
         return Fault(RETRY, f"429: {said}", rejected=True, retry_after=retry_after(headers))

@@ -122,7 +122,7 @@ class RuleRewriter:
         ]
 
 
-def from_spec(options: str, attribute: str) -> RuleRewriter:
+def rules_of(options: str, attribute: str) -> RuleRewriter:
     """The rewriter that `rules:OPTIONS` names, as in `rules:mend=0.5,seed=1`."""
     given: dict[str, Any] = {}
     for part in filter(None, options.split(",")):

@@ -31,14 +31,14 @@ from ratekit.rewriting.base import (
     ending,
 )  # fmt: skip
 from ratekit.rewriting.cache import Cache, reply_in, spent_on
-from ratekit.rewriting.cost import CHARACTERS_PER_TOKEN, Meter, Pending, Plan, Prices, plan
+from ratekit.rewriting.cost import CHARACTERS_PER_TOKEN, CostPlan, Meter, Pending, Prices, cost_plan
 from ratekit.schema import Conversation
 from ratekit.store import short
 
 log = logging.getLogger("ratekit")
 
 SPAN = 4096  # rows begun ahead of the oldest unfinished one: what bounds the memory
-POLL = 0.1  # seconds between looks at what another process is asking for
+_POLL = 0.1  # seconds between looks at what another process is asking for
 TRIES = 3  # unreadable answers to one request after which it is not asked again
 
 
@@ -64,7 +64,7 @@ class Asks(Protocol):
 
 
 @dataclass(slots=True)
-class Row:
+class ChainRow:
     """A response on its way: the text at hand, the side it is to be rewritten to, and what there is so far."""
 
     text: str
@@ -81,7 +81,7 @@ class _Asked:
     conversation: Conversation
     target: bool
     tokens: float  # of the text, about
-    rows: list[Row]
+    rows: list[ChainRow]
 
 
 class Chains:
@@ -91,7 +91,7 @@ class Chains:
         self,
         rewriter: Asks,
         cache: Cache,
-        rows: Iterator[Row],
+        rows: Iterator[ChainRow],
         depth: int,
         sink: Callable[[Chain], None],
         meter: Meter,
@@ -103,8 +103,8 @@ class Chains:
         self.rows = rows
         self.begun = self.finished = 0
         self.exhausted = False
-        self.ready: deque[Row] = deque()  # to be asked for next
-        self.elsewhere: list[Row] = []  # another process is asking for these
+        self.ready: deque[ChainRow] = deque()  # to be asked for next
+        self.elsewhere: list[ChainRow] = []  # another process is asking for these
         self.looked = 0.0
         self.asked: dict[int, _Asked] = {}
         self.by_key: dict[str, int] = {}
@@ -114,14 +114,14 @@ class Chains:
         self.said: set[str] = set()
         # A budget binds what was spent before, too, so nothing is asked for until that is known.
         self.looking = meter.budget is not None
-        self.aside: list[Row] = []
-        self.ends: dict[int, Row] = {}  # finished before an earlier row
+        self.aside: list[ChainRow] = []
+        self.ends: dict[int, ChainRow] = {}  # finished before an earlier row
 
     # --- the source's contract ---
 
     def take(self) -> tuple[int, Conversation] | None:
         """The next request; what the cache holds needs none."""
-        if self.elsewhere and time.monotonic() - self.looked > POLL:
+        if self.elsewhere and time.monotonic() - self.looked > _POLL:
             self.looked = time.monotonic()
             self.cache.refresh()
             self.ready.extend(self.elsewhere)
@@ -179,7 +179,7 @@ class Chains:
 
     # --- steps ---
 
-    def _next(self) -> Row | None:
+    def _next(self) -> ChainRow | None:
         if self.ready:
             return self.ready.popleft()
         if self.exhausted or (self.span is not None and self.begun - self.finished >= self.span):
@@ -201,7 +201,7 @@ class Chains:
         self.aside.clear()
         return True
 
-    def _stored(self, key: str, row: Row) -> Reply | None:
+    def _stored(self, key: str, row: ChainRow) -> Reply | None:
         record = self.cache.get(key)
         if record is None:
             return None
@@ -273,7 +273,7 @@ class Chains:
                 "in it is used", self.cache.folder, ", ".join(sorted(theirs)), ours,
             )  # fmt: skip
 
-    def _ask(self, key: str, conversation: Conversation, row: Row) -> tuple[int, Conversation]:
+    def _ask(self, key: str, conversation: Conversation, row: ChainRow) -> tuple[int, Conversation]:
         self.number += 1
         tokens = len(row.text) / CHARACTERS_PER_TOKEN
         self.asked[self.number] = _Asked(key, conversation, row.target, tokens, [row])
@@ -295,7 +295,7 @@ class Chains:
                 )  # fmt: skip
         return self.meter.stopped is not None
 
-    def _advance(self, row: Row, reply: Reply) -> None:
+    def _advance(self, row: ChainRow, reply: Reply) -> None:
         rewrite = self.rewriter.judge(reply, row.text)
         row.rewrites.append(rewrite.text)
         row.statuses.append(rewrite.status)
@@ -305,7 +305,7 @@ class Chains:
             row.text, row.target = rewrite.text, not row.target
             self.ready.append(row)
 
-    def _end(self, row: Row, status: str) -> None:
+    def _end(self, row: ChainRow, status: str) -> None:
         missing = self.depth - len(row.rewrites)
         row.rewrites += [None] * missing
         row.statuses += [status] * missing
@@ -325,7 +325,7 @@ def _tokens(conversation: Conversation) -> float:
 
 def ask_chains(
     rewriter: Asks,
-    rows: Iterator[Row],
+    rows: Iterator[ChainRow],
     depth: int,
     sink: Callable[[Chain], None],
     meter: Meter | None = None,
@@ -393,7 +393,7 @@ def _by_passes(chat: Any, chains: Chains, meter: Meter, tick: Callable[[], None]
         elif chains.done():
             return
         else:
-            time.sleep(POLL)  # another process is asking for what is left
+            time.sleep(_POLL)  # another process is asking for what is left
 
 
 def _one_call(
@@ -418,7 +418,7 @@ def _one_call(
         chains.give(Reply(number, None, FAILED))
 
 
-def plan_chains(rewriter: Asks, rows: Iterator[Row], depth: int, prices: Prices | None = None) -> Plan:
+def plan_chains(rewriter: Asks, rows: Iterator[ChainRow], depth: int, prices: Prices | None = None) -> CostPlan:
     """What `ask_chains` would ask for; makes no request."""
     cache = rewriter.cache
     pending: list[Pending] = []
@@ -442,4 +442,4 @@ def plan_chains(rewriter: Asks, rows: Iterator[Row], depth: int, prices: Prices 
             if rewrite.text is None:
                 break
             row.text, row.target = rewrite.text, not row.target
-    return plan(n_rows, depth, pending, from_cache, repeated, rewriter.chat, prices)
+    return cost_plan(n_rows, depth, pending, from_cache, repeated, rewriter.chat, prices)

@@ -23,7 +23,7 @@ from ratekit.measures import vader, words
 from ratekit.redaction import redact
 from ratekit.scoring.adapters import ADAPTERS, HUB, JUDGE, Adapter, named_adapter
 from ratekit.scoring.base import Reward
-from ratekit.scoring.llm_judges import from_spec, is_asked, judge_name
+from ratekit.scoring.llm_judges import is_asked, judge_name, judge_of
 from ratekit.userfiles import is_object_spec, load_object
 
 
@@ -188,8 +188,8 @@ def _served(name: str, rest: str) -> NamedReward:
 
 
 def _asked(name: str) -> NamedReward:
-    from_spec(name)  # what is wrong with it is better known before any work
-    return NamedReward(name, "a model behind a server", judge_name(name), (), partial(from_spec, name))
+    judge_of(name)  # what is wrong with it is better known before any work
+    return NamedReward(name, "a model behind a server", judge_name(name), (), partial(judge_of, name))
 
 
 def _judge(name: str, rest: str) -> NamedReward:

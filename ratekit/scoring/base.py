@@ -13,20 +13,21 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ratekit.rewriting.base import EMPTY as EMPTY
+from ratekit.rewriting.base import FAILED as FAILED  # here: the model, the function or the server failed on this text
+from ratekit.rewriting.base import NOT_ATTEMPTED as NOT_ATTEMPTED
+from ratekit.rewriting.base import NOT_TEXT as NOT_TEXT
+from ratekit.rewriting.base import OK as OK
+from ratekit.rewriting.base import REFUSED as REFUSED
+from ratekit.rewriting.base import TRUNCATED as TRUNCATED  # here: scored, but it is longer than the model reads
+
 Reward = Callable[[Sequence[Any], Sequence[str]], ArrayLike]
 
-OK = "ok"
-TRUNCATED = "truncated"  # scored, but not whole: it is longer than the model reads
-EMPTY = "empty"  # nothing but white space
-NOT_TEXT = "not_text"  # a lone surrogate, which no tokenizer can read
-TEMPLATE = "template"  # the chat template refuses the conversation
+TEMPLATE_REFUSES = "template"  # the chat template refuses the conversation
 TOO_LONG = "too_long"  # over the limit even with everything cut that may be cut
 NOT_FINITE = "not_finite"  # the model gave NaN or infinity
-FAILED = "failed"  # the model, the function or the server failed on this text
 UNPARSABLE = "unparsable"  # a reply in which no score of the scale can be read
 INCOMPLETE = "incomplete"  # a reply that leaves out one of the criteria; those that it has count
-REFUSED = "refused"  # the language model, or a filter, refused
-NOT_ATTEMPTED = "not_attempted"  # the budget was spent before
 
 SCORED = (OK, TRUNCATED)
 

@@ -15,7 +15,7 @@ import numpy as np
 from ratekit.errors import InputError
 from ratekit.schema import prompt_text
 from ratekit.scoring import make_reward
-from ratekit.scoring.forward import TOLERANCE, spread
+from ratekit.scoring.forward import TOLERANCE, score_scale
 from ratekit.scoring.judges import PairwiseJudge, position_gap
 from ratekit.scoring.model import LEAST_MASS, PROBE, RewardModel
 from ratekit.scoring.readout import last_token
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PASS, FAIL, NOTE = "pass", "FAIL", "note"
 
 
-class Check(NamedTuple):
+class _Check(NamedTuple):
     """One question asked of a model, whether it passed, and what was seen."""
 
     check: str
@@ -86,18 +86,18 @@ def check_reward(
     return pd.DataFrame(checks, columns=["check", "result", "seen"])
 
 
-def _scores(reward: RewardModel, texts: Sequence[tuple[Any, str]]) -> list[Check]:
+def _scores(reward: RewardModel, texts: Sequence[tuple[Any, str]]) -> list[_Check]:
     encoded = [t for t in reward.encode([p for p, _ in texts], [r for _, r in texts])[0] if t is not None]
     if not encoded:
         raise InputError("none of the texts to check with can be read")
     forward = reward.forward
     alone = forward.one_by_one(encoded)
-    allowed = TOLERANCE[reward.dtype] * spread(alone)
+    allowed = TOLERANCE[reward.dtype] * score_scale(alone)
 
-    def compared(name: str, others: list[np.ndarray], otherwise: str = "") -> Check:
+    def compared(name: str, others: list[np.ndarray], otherwise: str = "") -> _Check:
         worst = max(float(np.abs(other - alone).max()) for other in others)
         same = worst <= allowed
-        return Check(
+        return _Check(
             name, PASS if same else NOTE if otherwise else FAIL, f"differs by {worst:.1e}{'' if same else otherwise}"
         )
 
@@ -107,7 +107,7 @@ def _scores(reward: RewardModel, texts: Sequence[tuple[Any, str]]) -> list[Check
     finite = bool(np.isfinite(alone).all())
     shown = ", ".join(f"{v:.4g}" for v in alone[:, 0])
     return [
-        Check("scores are finite and not all the same", PASS if finite and alone[:, 0].std() > 0 else FAIL, shown),
+        _Check("scores are finite and not all the same", PASS if finite and alone[:, 0].std() > 0 else FAIL, shown),
         compared("batch sizes 2, 3 and all, as one by one", [in_batches(n) for n in (2, 3, len(encoded))]),
         compared("in reverse order, as one by one", [forward(encoded[::-1])[::-1]]),
         compared(
@@ -118,23 +118,23 @@ def _scores(reward: RewardModel, texts: Sequence[tuple[Any, str]]) -> list[Check
     ]  # fmt: skip
 
 
-def _reading(reward: RewardModel) -> list[Check]:
+def _reading(reward: RewardModel) -> list[_Check]:
     prompt, response = PROBE[0]
     text = reward.encode([prompt], [response])[0][0]
     assert text is not None
     seen = reward.tokenizer.decode(text.ids)
     checks = [
-        Check("what it sees", NOTE, repr(seen)),
-        *(Check("template round trip", FAIL, fault) for fault in reward.encode.faults()),
+        _Check("what it sees", NOTE, repr(seen)),
+        *(_Check("template round trip", FAIL, fault) for fault in reward.encode.faults()),
     ]
     if len(checks) == 1:
-        checks.append(Check("template round trip", PASS, f"read as {reward.adapter.name}"))
+        checks.append(_Check("template round trip", PASS, f"read as {reward.adapter.name}"))
     bos = reward.tokenizer.bos_token
     if reward.encode.templated and bos is not None and text.ids[0] == reward.tokenizer.bos_token_id:
         rendered = reward.encode.render(prompt, response)
         if not rendered.startswith(bos):
             checks.append(
-                Check("beginning of sequence", NOTE, f"{bos} is put before texts, as its tokenizer does; its template "
+                _Check("beginning of sequence", NOTE, f"{bos} is put before texts, as its tokenizer does; its template "
                       "writes none, and other programs that use the template alone score without it")
             )  # fmt: skip
     pad, eos = reward.tokenizer.pad_token_id, reward.tokenizer.eos_token_id
@@ -147,19 +147,19 @@ def _reading(reward: RewardModel) -> list[Check]:
     skipped = reward.forward.readout.causal and last_token(reward.model, text.ids) != len(text.ids) - 1
     if skipped:
         said += "; the last token is the padding token, so that the one before is read, as transformers does"
-    return [*checks, Check("end and padding tokens", NOTE if skipped or pad == eos else PASS, said)]
+    return [*checks, _Check("end and padding tokens", NOTE if skipped or pad == eos else PASS, said)]
 
 
-def _mass(reward: RewardModel, texts: Sequence[tuple[Any, str]]) -> Check:
+def _mass(reward: RewardModel, texts: Sequence[tuple[Any, str]]) -> _Check:
     """What the two answers have of the probability of the next token."""
     encoded = [t for t in reward.encode([p for p, _ in texts], [r for _, r in texts])[0] if t is not None]
     mass = reward.forward(encoded)[:, 1]
     a, b = reward.adapter.answers
     said = f"{a!r} and {b!r} have {mass.min():.2g} to {mass.max():.2g} of the probability, median {np.median(mass):.2g}"
-    return Check("the answers are what it would say", PASS if np.median(mass) >= LEAST_MASS else FAIL, said)
+    return _Check("the answers are what it would say", PASS if np.median(mass) >= LEAST_MASS else FAIL, said)
 
 
-def _position(judge: PairwiseJudge, texts: Sequence[tuple[Any, str]]) -> Check:
+def _position(judge: PairwiseJudge, texts: Sequence[tuple[Any, str]]) -> _Check:
     """Each text against the first one of its prompt, in both orders."""
     first: dict[str, str] = {}
     for prompt, response in texts:
@@ -168,24 +168,24 @@ def _position(judge: PairwiseJudge, texts: Sequence[tuple[Any, str]]) -> Check:
     prompts, responses = [p for p, _ in others], [r for _, r in others]
     gap, sd = position_gap(judge.compared(prompts, responses, [first[prompt_text(p)] for p in prompts]))
     said = f"being shown first adds {gap:.3g} to the log odds; the rewards' SD is {sd:.3g}"
-    return Check("the place in which a response is shown", PASS if abs(gap) <= sd else FAIL, said)
+    return _Check("the place in which a response is shown", PASS if abs(gap) <= sd else FAIL, said)
 
 
-def _long(reward: RewardModel) -> list[Check]:
+def _long(reward: RewardModel) -> list[_Check]:
     limit = reward.encode.max_length
     words = " ".join(f"word{i}" for i in range(limit))
     texts, statuses = reward.encode([words], [words])
     text, status = texts[0], statuses[0]
     whole = reward.encode(["What?"], [words.rsplit(" ", 5)[-1]])[0][0]
     if text is None or whole is None:
-        return [Check("longer than it reads", FAIL, f"not even the end of a text fits into {limit} tokens")]
+        return [_Check("longer than it reads", FAIL, f"not even the end of a text fits into {limit} tokens")]
     tail = min(3, len(whole.ids))
     kept = text.ids[-tail:] == whole.ids[-tail:] and len(text.ids) <= limit
     said = f"{status} to {len(text.ids)} of at most {limit} tokens; the response's end is {'kept' if kept else 'LOST'}"
-    return [Check("longer than it reads", PASS if kept else FAIL, said)]
+    return [_Check("longer than it reads", PASS if kept else FAIL, said)]
 
 
-def _reference(reward: RewardModel | PairwiseJudge, prompt: Any, response: str, score: float) -> Check:
+def _reference(reward: RewardModel | PairwiseJudge, prompt: Any, response: str, score: float) -> _Check:
     got = float(reward([prompt], [response])[0])
     close = abs(got - score) <= 0.01 * max(1.0, abs(score))
-    return Check("the card's reference score", PASS if close else FAIL, f"{got:.5g} here, {score:.5g} on the card")
+    return _Check("the card's reference score", PASS if close else FAIL, f"{got:.5g} here, {score:.5g} on the card")

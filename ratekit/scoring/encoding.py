@@ -17,7 +17,7 @@ from ratekit.checkpoints import check_template
 from ratekit.errors import InputError, shorten, unknown
 from ratekit.schema import Conversation, as_conversation, prompt_text
 from ratekit.scoring.adapters import Adapter
-from ratekit.scoring.base import EMPTY, FAILED, NOT_TEXT, OK, TEMPLATE, TOO_LONG, TRUNCATED
+from ratekit.scoring.base import EMPTY, FAILED, NOT_TEXT, OK, TEMPLATE_REFUSES, TOO_LONG, TRUNCATED
 from ratekit.scoring.readout import Encoded
 
 log = logging.getLogger("ratekit")
@@ -69,7 +69,7 @@ class Encoder:
             try:
                 frames[i] = self._texts(conversation, responses[i])
             except TemplateError as e:
-                statuses[i], refusal = TEMPLATE, refusal or str(e)
+                statuses[i], refusal = TEMPLATE_REFUSES, refusal or str(e)
         try:
             made: list[Encoded | None] = [*self._tokenized(list(frames.values()))]
         except Exception:  # one text that a tokenizer fails on is no reason to lose the others

@@ -50,12 +50,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ratekit")
 
-BLOCK = 256  # texts handed to a reward, and written to the store, at once
-READ = 1000  # rows decoded at once
+_BLOCK = 256  # texts handed to a reward, and written to the store, at once
+_READ = 1000  # rows decoded at once
 
 
 @dataclass
-class Column:
+class _Column:
     """A list of numbers (or words) per row, in Arrow: null where there is none."""
 
     name: str
@@ -64,7 +64,7 @@ class Column:
 
 def score_dataset(
     ds: Dataset, reward: Reward, name: str, *, store: ScoreStore | None = None, progress: bool = False
-) -> tuple[list[Column], Column | None]:
+) -> tuple[list[_Column], _Column | None]:
     """The rewards of every text of every row: `<name>` and one column per part; and the statuses, if any is not ok.
 
     A text that is missing, cannot be read or gets no finite reward is null. WorkError where no text gets a reward.
@@ -73,11 +73,11 @@ def score_dataset(
     distinct = find(ds)
     scored = _scored(ds, distinct, reward, name, store, state, progress and state.is_main_process)
     _report(ds, distinct, scored, name, state.is_main_process)
-    columns = [Column(name, as_lists(distinct, scored.rewards))]
-    columns += [Column(f"{name}/{part}", as_lists(distinct, values)) for part, values in scored.parts.items()]
+    columns = [_Column(name, as_lists(distinct, scored.rewards))]
+    columns += [_Column(f"{name}/{part}", as_lists(distinct, values)) for part, values in scored.parts.items()]
     if all(s == OK for s in scored.statuses):
         return columns, None
-    return columns, Column(name, as_lists(distinct, np.array(scored.statuses, dtype=object)))
+    return columns, _Column(name, as_lists(distinct, np.array(scored.statuses, dtype=object)))
 
 
 def score_chains(
@@ -115,7 +115,7 @@ def _scored(
     done: list[tuple[NDArray[np.int64], Scores]] = []
     completions = CompletionsReward(reward) if takes_completions(reward) else None
     with _Progress(name, len(mine), progress) as bar:
-        for block in _blocks(distinct.prompt, mine, getattr(reward, "block", BLOCK)):
+        for block in _blocks(distinct.prompt, mine, getattr(reward, "block", _BLOCK)):
             prompts, responses = fetch(ds, distinct, block)
             asked = reward if completions is None else _Bound(completions, more_columns(ds, distinct, block))
             scores: Scores | None = None
@@ -246,7 +246,7 @@ def _share(
     return np.concatenate([groups[k] for k in sorted(mine)]) if mine else waiting[:0]
 
 
-def _blocks(prompt: NDArray[np.int64], which: NDArray[np.int64], size: int = BLOCK) -> list[NDArray[np.int64]]:
+def _blocks(prompt: NDArray[np.int64], which: NDArray[np.int64], size: int = _BLOCK) -> list[NDArray[np.int64]]:
     """Blocks of about `size` texts, cut between prompts where they can be."""
     cuts, start = [], 0
     for end in range(1, len(which)):
@@ -391,12 +391,12 @@ class Distinct:
         return len(self.row)
 
 
-def chains(ds: Dataset, rows: Sequence[int] | None = None) -> Iterator[tuple[Any, list[str | None]]]:
+def _chains(ds: Dataset, rows: Sequence[int] | None = None) -> Iterator[tuple[Any, list[str | None]]]:
     """The prompt and the texts (response, rewrites) of each row, a block of rows at a time."""
     columns = [c for c in (PROMPT, RESPONSE, REWRITES) if c in ds.column_names]
     plain = ds.select_columns(columns).with_format(None)
-    for start in range(0, len(ds) if rows is None else len(rows), READ):
-        block = plain[start : start + READ] if rows is None else plain[list(rows[start : start + READ])]
+    for start in range(0, len(ds) if rows is None else len(rows), _READ):
+        block = plain[start : start + _READ] if rows is None else plain[list(rows[start : start + _READ])]
         rewrites = block.get(REWRITES) or [None] * len(block[RESPONSE])
         for prompt, response, more in zip(block[PROMPT], block[RESPONSE], rewrites, strict=True):
             yield prompt, [response, *(more or [])]
@@ -408,13 +408,13 @@ def find(ds: Dataset) -> Distinct:
     prompts = np.zeros(len(ds), dtype=np.uint64)
     digests = bytearray()
     there = bytearray()
-    for i, (prompt, texts) in enumerate(chains(ds)):
+    for i, (prompt, texts) in enumerate(_chains(ds)):
         lengths[i] = len(texts)
         head = hashlib.blake2b(repr(prompt).encode("utf-8", "surrogatepass"), digest_size=16).digest()
         prompts[i] = int.from_bytes(head[:8], "big")
         for text in texts:
             there.append(text is not None)
-            digests += key_of(head, text or "")
+            digests += _key_of(head, text or "")
     key = np.frombuffer(bytes(digests), dtype=">u8").astype(np.uint64).reshape(-1, 2)
     row = np.repeat(np.arange(len(ds)), lengths)
     place = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
@@ -434,7 +434,7 @@ def find(ds: Dataset) -> Distinct:
     return Distinct(lengths, inverse, row[first], place[first], prompt[arranged], key[first])
 
 
-def key_of(prompt_digest: bytes, text: str) -> bytes:
+def _key_of(prompt_digest: bytes, text: str) -> bytes:
     """16 bytes that name a (prompt, text)."""
     return hashlib.blake2b(prompt_digest + text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
@@ -451,7 +451,7 @@ def fetch(ds: Dataset, distinct: Distinct, which: NDArray[np.int64]) -> tuple[li
     """Prompts and texts of the distinct texts `which`."""
     rows = distinct.row[which]
     needed, position = np.unique(rows, return_inverse=True)
-    found = list(chains(ds, needed.tolist()))
+    found = list(_chains(ds, needed.tolist()))
     prompts = [found[p][0] for p in position]
     texts = [found[p][1][distinct.place[w]] for p, w in zip(position, which, strict=True)]
     return prompts, texts

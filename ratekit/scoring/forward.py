@@ -91,7 +91,7 @@ class Forward:
         """
         self.name = name
         texts, alone = self._readable(texts)
-        self._scale, self.compared = spread(alone), max(len(text.ids) for text in texts)
+        self._scale, self.compared = score_scale(alone), max(len(text.ids) for text in texts)
         longest = max(range(len(texts)), key=lambda i: len(texts[i].ids))
         some = [0, longest]
         if not _near(self.one_by_one([texts[i] for i in some]), alone[some], self._allowed()):
@@ -132,7 +132,7 @@ class Forward:
         except WorkError:
             return  # texts that the model fails on are null
         was, worst = self.path, self.worst or 0.0
-        self._scale = max(self._scale, spread(alone))
+        self._scale = max(self._scale, score_scale(alone))
         reasons = self._choose(few, alone, PATHS[PATHS.index(was) :] if self.wanted == "auto" else (was,))
         if self.path == was:
             self.worst = max(worst, self.worst or 0.0)
@@ -205,7 +205,7 @@ class Forward:
         return self._run(texts)
 
     def _run(self, texts: Sequence[Encoded]) -> tuple[NDArray[np.float64], dict[int, str]]:
-        unique, inverse = packing.distinct(texts)
+        unique, inverse = packing.distinct_items(texts)
         if self.path == "packed":
             with packed(self.model):
                 rows, failed = self._passes(unique, self._cut_into_packs, self._run_pack)
@@ -402,7 +402,7 @@ def _depends_on_company(config: Any) -> bool:
     return any(isinstance(kind, dict) and kind.get("rope_type") in ("dynamic", "longrope") for kind in kinds)
 
 
-def spread(scores: NDArray[np.float64]) -> float:
+def score_scale(scores: NDArray[np.float64]) -> float:
     """The scale on which differences of scores (n, k) are judged: their SD, or a tenth of their size."""
     finite = scores[np.isfinite(scores).all(axis=1)]
     if not len(finite):

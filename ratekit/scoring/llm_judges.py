@@ -29,7 +29,7 @@ from ratekit.rewriting.base import FILTERED, LENGTH, STOP, Chat, Reply, Rewrite,
 from ratekit.rewriting.cache import Cache, default_cache, fingerprint_of, key_of, record_of, spent_on
 from ratekit.rewriting.cost import Meter, Prices
 from ratekit.rewriting.options import Limits, Sampling
-from ratekit.rewriting.stream import Row, ask_chains
+from ratekit.rewriting.stream import ChainRow, ask_chains
 from ratekit.schema import SHOWN_FIRST, SHOWN_SECOND, Conversation
 from ratekit.scoring.base import (
     EMPTY,
@@ -47,7 +47,7 @@ from ratekit.scoring.rubrics import PairQuestion, Rubric, Scale, rubric_file
 
 log = logging.getLogger("ratekit")
 
-BLOCK = 20_000  # texts that a judge is handed at once
+_BLOCK = 20_000  # texts that a judge is handed at once
 
 
 @dataclass
@@ -105,9 +105,9 @@ class _Asking:
         """What was read for each text and its status; the cache's replies first."""
         found: list[tuple[Any, str]] = []
 
-        def rows() -> Iterator[Row]:
+        def rows() -> Iterator[ChainRow]:
             for text, prompt in zip(texts, prompts, strict=True):
-                yield Row(text, True, prompt)
+                yield ChainRow(text, True, prompt)
 
         def take(chain: replies.Chain) -> None:
             text, status = chain[0][0], chain[1][0]
@@ -146,7 +146,7 @@ class Spread(NamedTuple):
     repeats: int
 
 
-def spread(scores: ArrayLike) -> Spread:
+def judge_spread(scores: ArrayLike) -> Spread:
     """A judge's own spread apart from the texts', by one-way analysis of variance.
 
     Parameters
@@ -221,7 +221,7 @@ class LLMJudge:
     array([7., 7.])
     """
 
-    block = BLOCK
+    block = _BLOCK
 
     def __init__(
         self,
@@ -292,7 +292,7 @@ class LLMJudge:
     @property
     def spread(self) -> Spread:
         """How far the scores of one text lie apart, and how far the texts do, in what was scored so far."""
-        return spread(np.concatenate(self._by_repeat) if self._by_repeat else np.zeros((0, self.repeats)))
+        return judge_spread(np.concatenate(self._by_repeat) if self._by_repeat else np.zeros((0, self.repeats)))
 
     @property
     def fingerprint(self) -> dict[str, str]:
@@ -335,7 +335,7 @@ class PairwiseLLMJudge:
     array([0.5])
     """
 
-    block = BLOCK
+    block = _BLOCK
 
     def __init__(
         self,
@@ -495,7 +495,7 @@ def judge_name(spec: str) -> str:
     return f"{form}:{model}" + (f"-{rubric}" if rubric else "")
 
 
-def from_spec(spec: str) -> LLMJudge | PairwiseLLMJudge:
+def judge_of(spec: str) -> LLMJudge | PairwiseLLMJudge:
     """The judge that ``judge:openai:MODEL,...`` or ``pairwise:openai:MODEL,REFERENCES,...`` names.
 
     Raises

@@ -24,7 +24,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
 
 Tokens = Sequence[int]
-Key = TypeVar("Key", bound=Hashable)
+_Key = TypeVar("_Key", bound=Hashable)
 
 LEAST_SHARED = 16  # a shared beginning shorter than this costs more to treat apart than it saves
 
@@ -70,7 +70,7 @@ class Pack:
         raise IndexError(f"sequence {self.members[member]} has no such token")
 
 
-def distinct(items: Iterable[Key]) -> tuple[list[Key], list[int]]:
+def distinct_items(items: Iterable[_Key]) -> tuple[list[_Key], list[int]]:
     """The distinct items in order of appearance, and for each item the place of its own.
 
     Examples
@@ -78,7 +78,7 @@ def distinct(items: Iterable[Key]) -> tuple[list[Key], list[int]]:
     >>> distinct(["b", "a", "b"])
     (['b', 'a'], [0, 1, 0])
     """
-    places: dict[Key, int] = {}
+    places: dict[_Key, int] = {}
     inverse = [places.setdefault(item, len(places)) for item in items]
     return list(places), inverse
 
@@ -230,9 +230,9 @@ def shares(costs: Sequence[int], n: int) -> list[list[int]]:
 
 # --- attention over a pack ---------------------------------------------------------------------------------
 
-NAME = "ratekit_packed"
+_NAME = "ratekit_packed"
 TILE = 32  # keys: of a number that is no multiple, a CPU that multiplies in tiles takes the rest at half the speed
-ROWS = 128  # of a block whose logits are held at once: memory stays flat, and no key after the block is multiplied
+_ROWS = 128  # of a block whose logits are held at once: memory stays flat, and no key after the block is multiplied
 
 # What model code hands to every attention function and what does not change what a token sees.
 _HARMLESS = {
@@ -426,8 +426,8 @@ def _written_out(
     scale = q.new_full((1,), size**-0.5 if scaling is None else scaling, dtype=dtype)
     q, k, v = q[0].unflatten(0, (kv_heads, group)), k[0].to(dtype).transpose(1, 2), v[0]
     out = out[0].unflatten(0, (kv_heads, group))
-    for start in range(0, n, ROWS):
-        stop = min(start + ROWS, n)
+    for start in range(0, n, _ROWS):
+        stop = min(start + _ROWS, n)
         n_rows, n_seen = stop - start, n_before + stop if running.causal else n_keys
         rows = (q[:, :, start:stop] * scale).reshape(kv_heads, group * n_rows, size)
         logits = torch.matmul(rows, k[:, :, :n_seen]).view(kv_heads, group, n_rows, n_seen)
@@ -446,10 +446,10 @@ def packed(model: Any) -> Iterator[None]:
     """The model with packed attention inside the block, and with its own after it."""
     from transformers import AttentionInterface
 
-    AttentionInterface.register(NAME, packed_attention)
+    AttentionInterface.register(_NAME, packed_attention)
     own = model.config._attn_implementation
-    model.set_attn_implementation(NAME)
-    if model.config._attn_implementation != NAME:
+    model.set_attn_implementation(_NAME)
+    if model.config._attn_implementation != _NAME:
         raise NotPackable("attention that cannot be exchanged")
     try:
         yield

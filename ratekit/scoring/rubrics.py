@@ -35,7 +35,7 @@ Here are a conversation and a response to it.
 
 How good is the response? Judge how helpful, correct and clear it is for the person who asked."""
 
-PAIR = """\
+_PAIR = """\
 Here are a conversation and two responses to it.
 
 <conversation>
@@ -203,17 +203,17 @@ class Rubric:
             wish = f"Answer with one line for each criterion, and nothing else:\n{lines}"
         return [{"role": "user", "content": f"{shown}\n\n{wish}"}]
 
-    def read(self, reply: str, logprobs: str = "") -> Reading:
+    def read(self, reply: str, logprobs: str = "") -> _Reading:
         """The scores in a reply; with log-probabilities the expected score, where they tell it."""
         text = _bare(re.sub(r"(?<!\w)_|_(?!\w)", "", reply))
         if self.criteria:
             found = {name: self._of_criterion(name, text) for name in self.criteria}
-            return Reading({name: value for name, value in found.items() if value is not None})
+            return _Reading({name: value for name, value in found.items() if value is not None})
         value = self._alone(text)
         if value is None:
-            return Reading({})
+            return _Reading({})
         expected = expected_score(logprobs, value, self.scale) if logprobs else None
-        return Reading({"": value if expected is None else expected}, expected is not None)
+        return _Reading({"": value if expected is None else expected}, expected is not None)
 
     def _alone(self, text: str) -> float | None:
         score = self.scale.pattern
@@ -243,7 +243,7 @@ class Rubric:
 
 
 @dataclass(frozen=True)
-class Reading:
+class _Reading:
     """The scores that a reply says.
 
     Attributes
@@ -307,7 +307,7 @@ class PairQuestion:
     (1.0, 0.5, None)
     """
 
-    text: str = PAIR
+    text: str = _PAIR
 
     def __post_init__(self) -> None:
         for place in ("first", "second"):

@@ -25,8 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratekit.errors import InputError
-
-Floats = NDArray[np.float64]
+from ratekit.estimators import Floats
 
 
 @dataclass(frozen=True)

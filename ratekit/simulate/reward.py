@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ratekit.simulate.text import ASPECTS, BLAME, COMPLEX, DETAILS, OPENERS, POLISH, PRAISE, TIPS, VERDICTS
+from ratekit.simulate.text import BLAME, COMPLEX, DETAILS, OPENERS, OPINION_WORDS, POLISH, PRAISE, PRODUCT_ASPECTS, TIPS
 
 
 def _words_of(text: str) -> list[str]:
@@ -18,7 +18,7 @@ def _words_of(text: str) -> list[str]:
 
 _SPELT = frozenset(
     w
-    for phrase in (*ASPECTS, *PRAISE, *BLAME, *DETAILS, *TIPS, *OPENERS.values(), COMPLEX, POLISH,
+    for phrase in (*PRODUCT_ASPECTS, *PRAISE, *BLAME, *DETAILS, *TIPS, *OPENERS.values(), COMPLEX, POLISH,
                    "The is might be characterised as")
     for w in _words_of(phrase)
 )  # fmt: skip
@@ -75,6 +75,6 @@ class RuleReward:
             + self.typos * sum(w not in _SPELT for w in words) / max(len(words), 1)
             + self.markup * text.count("<br /><br />")
             + self.vowel * (text[:1].lower() in "aeiou")
-            + self.extras * sum(not VERDICTS.intersection(s) for s in sentences)
+            + self.extras * sum(not OPINION_WORDS.intersection(s) for s in sentences)
             + self.complexity * sum(len(s) >= 10 for s in sentences) / len(sentences)
         )

@@ -26,15 +26,15 @@ from ratekit.simulate.numeric import Imperfections
 if TYPE_CHECKING:
     from datasets import Dataset
 
-Rewriter = Callable[[Sequence[str], Sequence[bool]], "list[tuple[str | None, str]]"]
+_Rewriter = Callable[[Sequence[str], Sequence[bool]], "list[tuple[str | None, str]]"]
 
-ASPECTS = (
+PRODUCT_ASPECTS = (
     "packaging", "size", "shape", "strap", "colour", "weight", "handle", "surface", "manual", "delivery", "lining",
     "closure", "label", "sound", "texture", "height",
 )  # fmt: skip
 PRAISE = ("good", "great", "nice", "fine", "lovely", "neat", "superb", "excellent")
 BLAME = ("bad", "terrible", "odd", "poor", "ugly", "dull", "horrible", "awful")
-VERDICTS = frozenset(PRAISE + BLAME)
+OPINION_WORDS = frozenset(PRAISE + BLAME)
 DETAILS = ("after a month", "in the end", "for daily use", "on the road", "at home", "in the morning", "by the sea",
            "on a shelf", "under a lamp", "from the start")  # fmt: skip
 TIPS = ("Check the measurements before ordering.", "Keep the receipt with the box.", "Store it away from the window.")
@@ -43,7 +43,7 @@ COMPLEX = "Considering everything surrounding it, the"
 POLISH = "This concludes the present review."
 PRODUCTS = ("backpack", "lamp", "kettle", "notebook", "tent", "chair", "speaker", "bicycle", "raincoat", "clock")
 
-SIDES = ("length", "sentiment", "starts-with-vowel", "helpfulness", "complexity")
+_SIDES = ("length", "sentiment", "starts-with-vowel", "helpfulness", "complexity")
 _SLOTS, _WORDS = 18, 14  # sentences of the longest review and its tips; words of the longest sentence
 
 
@@ -65,12 +65,12 @@ class Latents:
 
     def on(self, attribute: str) -> bool:
         """Does the review have the attribute?"""
-        return self.sides[SIDES.index(attribute)]
+        return self.sides[_SIDES.index(attribute)]
 
     def with_side(self, attribute: str, value: bool) -> Latents:
         """The same review but for this attribute."""
         sides = list(self.sides)
-        sides[SIDES.index(attribute)] = value
+        sides[_SIDES.index(attribute)] = value
         return replace(self, sides=tuple(sides))
 
 
@@ -111,8 +111,8 @@ class TextWorld:
 
     def __post_init__(self) -> None:
         for name in (self.attribute, self.confounder):
-            if name is not None and name not in SIDES:
-                raise unknown("attribute of a text world", name, SIDES)
+            if name is not None and name not in _SIDES:
+                raise unknown("attribute of a text world", name, _SIDES)
         if self.attribute == self.confounder:
             raise InputError(f"{self.attribute!r} cannot be its own confounder")
         for name in ("typos", "markup", "careless"):
@@ -134,9 +134,9 @@ class TextWorld:
         if treated.all() or not treated.any():
             treated[0] = not treated[0]
         same = rng.random(n) < (1 + self.confounding) / 2
-        sides = rng.random((n, len(SIDES))) < 0.5
+        sides = rng.random((n, len(_SIDES))) < 0.5
         draws = _Draws(rng, n)
-        of = {name: sides[:, k] for k, name in enumerate(SIDES)}
+        of = {name: sides[:, k] for k, name in enumerate(_SIDES)}
         of[self.attribute] = treated
         if self.confounder:
             of[self.confounder] = np.where(same, treated, ~treated)
@@ -144,7 +144,7 @@ class TextWorld:
         latents = [
             Latents(
                 row=i,
-                sides=tuple(bool(of[name][i]) for name in SIDES),
+                sides=tuple(bool(of[name][i]) for name in _SIDES),
                 typos=self.typos[int(treated[i])] + self.careless[int(with_it[i])],
                 markup=self.markup[int(treated[i])],
             )
@@ -157,7 +157,7 @@ class _Draws:
     """The random numbers behind n reviews: which aspect, word, detail, typo, break, and what each pass does."""
 
     def __init__(self, rng: np.random.Generator, n: int) -> None:
-        self.order = rng.permuted(np.tile(np.arange(len(ASPECTS)), (n, 1)), axis=1)
+        self.order = rng.permuted(np.tile(np.arange(len(PRODUCT_ASPECTS)), (n, 1)), axis=1)
         self.n_short = rng.integers(3, 6, n)
         self.word = rng.random((n, _SLOTS, 8))  # by wording
         self.detail = rng.random((n, _SLOTS))
@@ -200,7 +200,7 @@ class TextSample:
         n = int(d.n_short[i]) * (2 if x.on("length") else 1)
         sentences = []
         for slot in range(n):
-            aspect = ASPECTS[d.order[i, slot]]
+            aspect = PRODUCT_ASPECTS[d.order[i, slot]]
             version = max((p for p in x.wording if d.reworded[i, p, slot] < self.world.rewriter.noise), default=0)
             word = (PRAISE if x.on("sentiment") else BLAME)[int(d.word[i, slot, version] * len(PRAISE))]
             opening = f"{COMPLEX} {aspect} might be characterised as" if x.on("complexity") else f"The {aspect} is"
@@ -226,7 +226,7 @@ class TextSample:
         words = sentence.split(" ")
         for k, word in enumerate(words):
             core = word.rstrip(".,")
-            if self.draws.typo[row, slot, k] < rate and len(core) > 2 and core not in VERDICTS:
+            if self.draws.typo[row, slot, k] < rate and len(core) > 2 and core not in OPINION_WORDS:
                 words[k] = misspell(core) + word[len(core) :]
         return " ".join(words)
 
@@ -262,7 +262,7 @@ class TextSample:
             chains.append(chain)
         return chains
 
-    def rewriter(self) -> Rewriter:
+    def rewriter(self) -> _Rewriter:
         """The same rewriter as a callable for `rk.rewrite`; it knows the texts of this sample and its own.
 
         Examples

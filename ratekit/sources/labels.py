@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("ratekit")
 
 
-def labelled(ds: Dataset, attribute: Attribute | None, label_column: str | None, positive: Any) -> Dataset:
+def labelled_rows(ds: Dataset, attribute: Attribute | None, label_column: str | None, positive: Any) -> Dataset:
     """The rows that have a label, with `treated`, and with `attribute` where there is one.
 
     See `ratekit.label` for the parameters. Without an attribute the labels are those of `label_column`.

@@ -38,7 +38,7 @@ from ratekit.schema import (
     require,
     reward_columns,
 )
-from ratekit.sources.labels import labelled
+from ratekit.sources.labels import labelled_rows
 from ratekit.sources.public import SOURCES, prompt_key
 from ratekit.sources.shapes import (
     OTHER_NAMES,
@@ -61,14 +61,14 @@ MAX_CHARACTERS = 300_000  # some 75,000 tokens, more than any reward model reads
 
 REVIEWS = "reviews"  # bundled with the package; its rows carry their rewrites
 
-DataFiles = str | Path | Sequence[str | Path]
+_DataFiles = str | Path | Sequence[str | Path]
 
 
 def as_dataset(
     x: Any,
     *,
     columns: Mapping[str, str] | None = None,
-    data_files: DataFiles | None = None,
+    data_files: _DataFiles | None = None,
     split: str | None = None,
     turn: int | None = None,
     where: str | None = None,
@@ -140,7 +140,7 @@ def rows_for(stage: str, x: Any, columns: Sequence[str] | None = None) -> Datase
 
 
 def _read(
-    x: Any, columns: Mapping[str, str] | None, data_files: DataFiles | None, split: str | None, where: str | None,
+    x: Any, columns: Mapping[str, str] | None, data_files: _DataFiles | None, split: str | None, where: str | None,
     turn: int | None = None,
 ) -> tuple[Dataset, str, bool]:  # fmt: skip
     """The rows, what to call them, and whether each of them was a row of ours already."""
@@ -301,7 +301,7 @@ def _listed(value: Any) -> Any:
 
 
 def _opened(
-    x: str | Path, columns: Mapping[str, str] | None, data_files: DataFiles | None, split: str | None
+    x: str | Path, columns: Mapping[str, str] | None, data_files: _DataFiles | None, split: str | None
 ) -> tuple[Dataset, str]:
     """The table behind a name, path or hub id, with its columns renamed, and what to call it."""
     from datasets import Dataset
@@ -558,7 +558,7 @@ def load(
     source: Any,
     *,
     attribute: str | Attribute | None = None,
-    data_files: DataFiles | None = None,
+    data_files: _DataFiles | None = None,
     split: str | None = None,
     columns: Mapping[str, str] | None = None,
     label_column: str | None = None,
@@ -637,7 +637,7 @@ def load(
     _refuse_long(ds, where, max_characters)
     ds = without_duplicates(ds, where, duplicates or ("error" if own else "drop"))
     ds = ds if n is None else sample(ds, n, seed)
-    return ds if label_column is None and positive is None else labelled(ds, wanted, label_column, positive)
+    return ds if label_column is None and positive is None else labelled_rows(ds, wanted, label_column, positive)
 
 
 def sample(ds: Dataset, n: int, seed: int = 0) -> Dataset:

@@ -141,7 +141,7 @@ HELPSTEER_SCORES = ("helpfulness", "correctness", "coherence", "complexity", "ve
 _MARK = re.compile(r"\s*<extra_id_[01]>(System|User|Assistant)[ ]*(?:\n|\Z)")
 
 
-def marked(text: str) -> Conversation:
+def _marked(text: str) -> Conversation:
     r"""A prompt of HelpSteer2 as a conversation; without its marks it is one user turn.
 
     Examples
@@ -159,7 +159,7 @@ def helpsteer(row: Row, index: int) -> Iterator[Row]:
     """A response with human scores from 0 to 4; the responses to one prompt share its prompt_id."""
     yield {
         PROMPT_ID: f"helpsteer-{prompt_key(row['prompt'] or '')}",
-        PROMPT: marked(row["prompt"] or ""),
+        PROMPT: _marked(row["prompt"] or ""),
         RESPONSE: row["response"],
         **{score: row.get(score) for score in HELPSTEER_SCORES},
     }
@@ -262,7 +262,7 @@ def _pair(row: Row | None) -> dict[str, float | None]:
 
 
 LENGTHS = ("concise", "default", "verbose")  # from the shortest
-JUDGE = "gpt-4-turbo-judge"
+_JUDGE = "gpt-4-turbo-judge"
 
 
 def length_variants(row: Row, index: int) -> Iterator[Row]:
@@ -282,7 +282,7 @@ def length_variants(row: Row, index: int) -> Iterator[Row]:
                     TREATED: asked == longer,
                     "asked": asked,
                     "model": row["model"],
-                    f"{REWARD_PREFIX}{JUDGE}": [row[f"judge_pref_{asked}"]],
+                    f"{REWARD_PREFIX}{_JUDGE}": [row[f"judge_pref_{asked}"]],
                 }
 
 

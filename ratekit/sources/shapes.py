@@ -122,7 +122,7 @@ def _rows(
         yield {PROMPT_ID: prompt_id, PROMPT: prompt, RESPONSE: response, **rest, **more}
 
 
-def messages(row: Row, index: int) -> Iterator[Row]:
+def _messages(row: Row, index: int) -> Iterator[Row]:
     """One conversation; its last turn is the response."""
     found = split_turns(row["messages"], row.get(PROMPT))
     yield from _rows(row, index, [(*found, {})] if found else [], "messages")
@@ -184,18 +184,18 @@ def _not_the_chosen(ds: Dataset, where: str) -> bool:
 
 # --- the forms -------------------------------------------------------------------------------------------
 
-SCORED = REWARD_PREFIX + "<name>"
-SIDES = "text|texts|turns|nothing"
+_SCORED = REWARD_PREFIX + "<name>"
+_SIDES = "text|texts|turns|nothing"
 SHAPES: dict[str, Source] = {
     "responses": Source("prompt and response", "", {RESPONSE: ""}, _same),
     "scored rows": Source("prompt_id, attribute, treated and reward/NAME", "", {TREATED: "", ATTRIBUTE: ""}, _same),
     "messages": Source(
-        "messages, conversations whose last turn is the response", "", {"messages": "turns"}, messages,
+        "messages, conversations whose last turn is the response", "", {"messages": "turns"}, _messages,
         content=_not_the_chosen,
     ),
     "preferences": Source(
         "chosen and rejected (texts, lists of texts or turns), with or without a prompt", "",
-        {"chosen": SIDES, "rejected": SIDES}, preferences,
+        {"chosen": _SIDES, "rejected": _SIDES}, preferences,
     ),
     "prompt-completion": Source("prompt and completion", "", {PROMPT: "", "completion": "text|turns"}, completion),
     "ultrafeedback": Source(
@@ -300,7 +300,7 @@ def _unknown_shape(ds: Dataset, where: str) -> InputError:
     ]
     hint = f" (perhaps {' and '.join(near[:2])})" if near else ""
     of_scored = {c: c in ds.column_names for c in (ATTRIBUTE, TREATED)} | {
-        SCORED: bool(reward_columns(ds.column_names))
+        _SCORED: bool(reward_columns(ds.column_names))
     }
     gone = [c for c, there in of_scored.items() if not there]
     if len(gone) == 1:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # What an attribute may begin as: the known ones, and those that rules rewrite without a language model.
 OWN, MENTIONS = "the attribute's own", "mentions of words"
 # What an attribute may be measured by, and how that is written in code.
-MEASURES: dict[str, tuple[Measure, str]] = {
+MEASURE_CHOICES: dict[str, tuple[Measure, str]] = {
     "words": (words, "rk.measures.words"),
     "sentiment": (vader, "rk.measures.vader"),
     "readability": (readability, "rk.measures.readability"),
@@ -75,7 +75,7 @@ class Draft:
             return mentions(*self.mentioned.split(","))
         if self.measure in measures:
             return measures[self.measure]
-        return MEASURES[self.measure][0] if self.measure in MEASURES else None
+        return MEASURE_CHOICES[self.measure][0] if self.measure in MEASURE_CHOICES else None
 
     def code(self, measures: Mapping[str, Measure] | None = None) -> str:
         r"""The attribute as Python that runs in a file of its own.
@@ -120,8 +120,8 @@ class Draft:
             before = "\n".join(line for line in before.split("\n") if line != imports[0]).strip("\n")
             lines.append(f"    measure={measure},")
             variable += "_attribute" if f"def {variable}(" in before or f"\n{variable} = " in f"\n{before}" else ""
-        elif self.measure in MEASURES:
-            lines.append(f"    measure={MEASURES[self.measure][1]},")
+        elif self.measure in MEASURE_CHOICES:
+            lines.append(f"    measure={MEASURE_CHOICES[self.measure][1]},")
         after = ""
         if self.rules and self.rules != (fields["name"],):
             rules = ", ".join(f"RULES[{name!r}]" for name in self.rules)
@@ -136,7 +136,7 @@ class Draft:
         return "\n".join([*imports, source, f"{variable} = {made}", *lines, ")"]) + after
 
 
-def labelled(ds: Dataset, attribute: Attribute) -> Dataset:
+def draft_labelled(ds: Dataset, attribute: Attribute) -> Dataset:
     """The rows with their labels: the data's own where they are for this attribute, else by its label or measure.
 
     Where the measure is 0 for every response, all are untreated.

@@ -116,7 +116,7 @@ class AttributeLab(StaticView):
         self._make_draft()
         self._make_tabs()
         super().__init__([
-            style(explorer_html.STYLE),
+            style(explorer_html.EXPLORER_STYLE),
             row(self.base, self.name),
             row(text_of("Adjust this response so it's ..."), self.treated, text_of("or"), self.untreated),
             row(self.measure, self.mentioned, self.rules),
@@ -135,7 +135,7 @@ class AttributeLab(StaticView):
         self.name = _field("Name", "politeness", "200px")
         self.treated = _field("treated", "more polite", "380px")
         self.untreated = _field("untreated", "less polite", "380px")
-        self.measure = menu("Measured by", [OWN, MENTIONS, *self.measures, *attribute_draft.MEASURES])
+        self.measure = menu("Measured by", [OWN, MENTIONS, *self.measures, *attribute_draft.MEASURE_CHOICES])
         self.mentioned = _field("words", "please, thank you", "300px")
         self.rules = ipywidgets.SelectMultiple(
             options=list(RULES), description="Rewritten by rules", rows=5, tooltip="Several: Ctrl or Shift and a click",
@@ -231,7 +231,7 @@ class AttributeLab(StaticView):
 
     def _labelled(self, attribute: Attribute) -> Dataset:
         with Heard() as lines:
-            ds = attribute_draft.labelled(self.ds, attribute)
+            ds = attribute_draft.draft_labelled(self.ds, attribute)
         self.labels_said.value = block("".join(f"<p>{as_html(line, 300)}</p>" for line in lines), "rk-labels")
         return ds
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ratekit.audits import Audit, audit
-from ratekit.audits.screen import interval
-from ratekit.conclusions import Verdict, label
+from ratekit.audits.screen import estimate_words
+from ratekit.conclusions import Verdict, estimator_label
 from ratekit.diagnostics.diagnose import examine
 from ratekit.errors import InputError, WorkError
 from ratekit.escaping import as_html, escaped
@@ -27,7 +27,7 @@ from ratekit.rewriting.chat import ChatRewriter
 from ratekit.rewriting.cost import Meter, Prices
 from ratekit.rewriting.prompts import template_of
 from ratekit.rewriting.replay import Replay
-from ratekit.rewriting.rules import RULES, from_spec, mended
+from ratekit.rewriting.rules import RULES, mended, rules_of
 from ratekit.rewriting.stream import plan_chains
 from ratekit.ruled import composed
 from ratekit.scoring import NamedReward
@@ -87,7 +87,7 @@ def rewriter_for(
         For "rules" where none are chosen and none are known for the attribute.
     """
     if is_rules(rewriter) and rules and rules != (attribute.name,):
-        one = from_spec(str(rewriter).partition(":")[2], rules[0])
+        one = rules_of(str(rewriter).partition(":")[2], rules[0])
         return Composed(rules, one.mend, one.seed)
     if isinstance(rewriter, str):
         rewriter = make_rewriter(rewriter, attribute, cache=cache, options=options)
@@ -311,8 +311,8 @@ def _effect(version: Version) -> str:
     best = version.verdict.estimate
     if not version.n or not best:
         return "not estimated"
-    other = "" if best["estimator"] == "rate" else f" ({label(str(best['estimator']))})"
-    return escaped(interval(best) + other)
+    other = "" if best["estimator"] == "rate" else f" ({estimator_label(str(best['estimator']))})"
+    return escaped(estimate_words(best) + other)
 
 
 def side_by_side(versions: Sequence[Version], place: int) -> str:
@@ -321,7 +321,7 @@ def side_by_side(versions: Sequence[Version], place: int) -> str:
     for version in versions:
         if place in version.places:
             found = dict(version.tried[version.places.index(place)])
-            inner = explorer_html.card(found, ranges=None)
+            inner = explorer_html.row_html(found, ranges=None)
         else:
             inner = "<p>not tried on this row</p>"
         title = f"<p><b>{escaped(version.name)}</b></p>"

@@ -8,7 +8,7 @@ import ipywidgets
 
 from ratekit.errors import InputError
 from ratekit.escaping import as_html, escaped, visible
-from ratekit.plots.style import UNITS
+from ratekit.plots.style import ESTIMAND_LABELS, UNITS
 from ratekit.widgets import dashboard_html
 from ratekit.widgets.dashboard_html import ALL
 from ratekit.widgets.shared import StaticView, block, embedded, menu, row, style, text
@@ -63,7 +63,7 @@ class EffectsDashboard(StaticView):
         self.explorer: Explorer | None = None
         self.attribute = menu("Attribute", [ALL, *table["attribute"].unique()])
         self.reward_model = menu("Reward model", [ALL, *table["reward_model"].unique()])
-        self.estimand = menu("Effect on", [(words, name) for name, words in dashboard_html.ESTIMANDS.items()])
+        self.estimand = menu("Effect on", [(words, name) for name, words in ESTIMAND_LABELS.items()])
         has_sd = bool(table["reward_sd"].gt(0).any())
         self.unit = menu("Unit", [(words, name) for name, words in UNITS.items()], "sd" if has_sd else "reward")
         known = dashboard_html.estimators_of(table)

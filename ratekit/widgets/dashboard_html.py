@@ -12,13 +12,12 @@ from ratekit import plots
 from ratekit.conclusions import interval_words, levels_of
 from ratekit.escaping import escaped
 from ratekit.estimators import ESTIMATORS, standardize
-from ratekit.plots.style import LOWERS, RAISES, TOP, unit_words
+from ratekit.plots.style import ESTIMAND_LABELS, LOWERS, RAISES, TOP, unit_words
 
 if TYPE_CHECKING:
     import pandas as pd
 
 ALL = "all"
-ESTIMANDS = {"ate": "everyone (ATE)", "att": "the treated (ATT)", "atu": "the untreated (ATU)"}
 _ZERO = (245, 245, 245)  # pale near 0; the sign is written too
 
 
@@ -55,7 +54,9 @@ def forest(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    estimand = estimand or next(e for e in ESTIMANDS if e in set(table["estimand"][table["estimator"] != "naive"]))
+    estimand = estimand or next(
+        e for e in ESTIMAND_LABELS if e in set(table["estimand"][table["estimator"] != "naive"])
+    )
     unit = unit or ("sd" if table["reward_sd"].gt(0).any() else "reward")
     n_groups = len(table[["attribute", "reward_model"]].drop_duplicates())
     n_marks = 3 if estimators is None else len(estimators)

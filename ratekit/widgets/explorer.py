@@ -67,7 +67,7 @@ class Explorer(StaticView):
         self._make_controls()
         self.worker = Worker()
         super().__init__([
-            style(explorer_html.STYLE),
+            style(explorer_html.EXPLORER_STYLE),
             row(self.attribute, self.side, self.status, self.mark_filter, self.search),
             row(self.reward_model, self.effect, self.off_target_filter, self.order, self.against),
             self.worker,
@@ -109,7 +109,7 @@ class Explorer(StaticView):
         # JupyterLab keeps the arrow keys to itself, so there are buttons for the keyboard too.
         self.previous = _step("Previous", lambda: self._go(-1))
         self.next = _step("Next", lambda: self._go(+1))
-        self.verdict = menu("Verdict", [UNMARKED, *explorer_rows.VERDICTS])
+        self.verdict = menu("Verdict", [UNMARKED, *explorer_rows.PERSON_VERDICTS])
         self.note = ipywidgets.Text(
             placeholder="a note (Enter keeps it)", description="Note", continuous_update=False,
             style={"description_width": "initial"}, layout={"width": "320px", "max_width": "100%"},
@@ -161,7 +161,7 @@ class Explorer(StaticView):
         shown = [int(i) for i in self._places[:2]]
         pages = [f"<p><b>{explorer_html.title(r, i)}</b></p>{self._card(r, i)}" for i in shown if (r := self.ds_row(i))]
         return (
-            f"<style>{explorer_html.STYLE}</style><p>{len(self.table):,} rows, {len(shown)} shown. "
+            f"<style>{explorer_html.EXPLORER_STYLE}</style><p>{len(self.table):,} rows, {len(shown)} shown. "
             "Run this cell in Jupyter to browse, filter and mark them.</p>" + "".join(pages)
         )
 
@@ -226,7 +226,7 @@ class Explorer(StaticView):
         self.body.value = block(self._card(found, place), "rk-row")
 
     def _card(self, found: dict[str, Any], place: int) -> str:
-        return explorer_html.card(
+        return explorer_html.row_html(
             found, against=self.against.value, ranges=self._ranges, off_target=self.off_target, place=place
         )
 

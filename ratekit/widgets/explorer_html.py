@@ -29,7 +29,7 @@ from ratekit.schema import (
 from ratekit.textdiff import changed_share, differences_html
 from ratekit.widgets.explorer_rows import OffTarget
 
-LIMIT = 4_000  # characters of a text that are shown
+_LIMIT = 4_000  # characters of a text that are shown
 AGAINST = {
     "previous": "the text before it",
     "same side": "the last text on the same side",
@@ -37,8 +37,8 @@ AGAINST = {
     "nothing": "nothing (plain text)",
 }
 
-STYLE = (
-    textdiff.STYLE
+EXPLORER_STYLE = (
+    textdiff.DIFF_STYLE
     + """
 .rk-pass { border: 1px solid rgba(127,127,127,.4); border-radius: 4px; margin: 0 0 8px; padding: 6px 10px 8px; }
 .rk-head { display: flex; flex-wrap: wrap; gap: 2px 14px; align-items: baseline; margin-bottom: 3px; }
@@ -72,7 +72,7 @@ def side_of(treated: bool | None, passes: int) -> str:
     return "treated" if treated == (passes % 2 == 0) else "untreated"
 
 
-def name_of(passes: int) -> str:
+def _name_of(passes: int) -> str:
     """What a text of the chain is called.
 
     Examples
@@ -98,14 +98,14 @@ def reference(texts: list[str | None], passes: int, against: str) -> int | None:
     return place
 
 
-def card(
+def row_html(
     row: Mapping[str, Any],
     *,
     against: str = "previous",
     ranges: Mapping[str, tuple[float, float]] | None = None,
     off_target: OffTarget | None = None,
     place: int = 0,
-    limit: int = LIMIT,
+    limit: int = _LIMIT,
 ) -> str:
     """One row of a dataset as HTML.
 
@@ -122,7 +122,7 @@ def card(
 
     Examples
     --------
-    >>> html_of = card({"response": "A <b>fine</b> film.", "treated": True, "rewrites": ["A dull film."]})
+    >>> html_of = row_html({"response": "A <b>fine</b> film.", "treated": True, "rewrites": ["A dull film."]})
     >>> "<b>fine" in html_of, "&lt;b&gt;" in html_of, "<ins>" in html_of
     (False, True, True)
     """
@@ -135,7 +135,7 @@ def card(
         side = side_of(treated, k)
         status = statuses[k] if k < len(statuses) else "ok"
         body, compared = _body(texts, k, against, limit, status)
-        head = f"<b>{escaped(name_of(k).capitalize())}</b>"
+        head = f"<b>{escaped(_name_of(k).capitalize())}</b>"
         if side:
             head += f'<span class="rk-tag">{side if k == 0 else "to " + side}</span>'
         if compared:
@@ -167,7 +167,7 @@ def _body(texts: list[str | None], k: int, against: str, limit: int, status: str
         share = f"{changed_share(before[:limit], text[:limit]):.0%} of the words differ"
     else:
         share = "differences of the beginnings"
-    against_words = f"against the {name_of(other)}: {share}"
+    against_words = f"against the {_name_of(other)}: {share}"
     return differences_html(before, text, limit), against_words
 
 
@@ -179,7 +179,7 @@ def _prompt(prompt: Any) -> str:
     lines = []
     for turn in turns:
         who = "prompt" if lone else turn["role"]
-        lines.append(f'<span class="rk-faint">{escaped(who)}:</span> {as_html(turn["content"], LIMIT)}')
+        lines.append(f'<span class="rk-faint">{escaped(who)}:</span> {as_html(turn["content"], _LIMIT)}')
     return f'<div class="rk-prompt">{"<br>".join(lines)}</div>' if lines else ""
 
 
@@ -209,7 +209,7 @@ def measures_table(found: OffTarget, place: int, attribute: str, length: int) ->
     names = [name for name in found.values if (attribute, name) in found.sd]
     if not names:
         return ""
-    head = "".join(f"<th>{escaped(name_of(k))}</th>" for k in range(length))
+    head = "".join(f"<th>{escaped(_name_of(k))}</th>" for k in range(length))
     rows = []
     for name in names:
         cells = "".join(

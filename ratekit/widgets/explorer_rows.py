@@ -41,7 +41,7 @@ ORDERS = {
     "off_target": "largest off-target change",
     "long": "longest response",
 }
-VERDICTS = ("fine", "attribute not changed", "something else changed", "nonsense", "unsure")
+PERSON_VERDICTS = ("fine", "attribute not changed", "something else changed", "nonsense", "unsure")
 
 
 def facts(ds: Any) -> pd.DataFrame:

@@ -7,10 +7,11 @@ from typing import Any
 
 import ipywidgets
 
+from ratekit.plots.style import ESTIMAND_LABELS
 from ratekit.widgets import playground_figure, playground_world
 from ratekit.widgets.shared import StaticView, block, menu, row, style, text
 
-N = (50, 100, 200, 500, 1000, 2000, 5000, 10000)
+_N = (50, 100, 200, 500, 1000, 2000, 5000, 10000)
 
 
 class Playground(StaticView):
@@ -60,9 +61,9 @@ class Playground(StaticView):
         self.asymmetry = _slider("Direction asymmetry", asymmetry, -1, 1, "flaws put in towards the treated side only")
         self.interaction = _slider("Interaction", interaction, -1, 1, "the attribute counts more in flawed text")
         self.n = ipywidgets.SelectionSlider(
-            options=sorted({*N, n}), value=n, description="Responses n", style=_LABEL, layout=_WIDE
+            options=sorted({*_N, n}), value=n, description="Responses n", style=_LABEL, layout=_WIDE
         )
-        self.estimand = menu("Effect on", [(words, name) for name, words in playground_world.ESTIMANDS.items()])
+        self.estimand = menu("Effect on", [(words, name) for name, words in ESTIMAND_LABELS.items()])
         self.again = ipywidgets.Button(description="Draw again", tooltip="New responses from the same world")
         self.picture, self.words, self.table = text(), text(), text()
         for control in (self.confounding, self.rho, self.asymmetry, self.interaction, self.n, self.estimand):
@@ -96,7 +97,7 @@ class Playground(StaticView):
         self.picture.value = playground_figure.draw(self.played, estimand)
         sentences = "".join(f"<p>{sentence}</p>" for sentence in playground_world.in_words(self.played, estimand))
         self.words.value = block(sentences, "rk-words")
-        self.table.value = block(playground_world.table_html(self.played, estimand), "rk-table")
+        self.table.value = block(playground_world.world_html(self.played, estimand), "rk-table")
 
     def _draw_again(self, button: Any) -> None:
         self.seed += 1

@@ -17,7 +17,8 @@ import numpy as np
 
 from ratekit.estimators import Floats
 from ratekit.plots import MARKS
-from ratekit.widgets.playground_world import ESTIMANDS, SHOWN, Played, misses
+from ratekit.plots.style import ESTIMAND_LABELS
+from ratekit.widgets.playground_world import SHOWN_ESTIMATORS, Played, misses
 
 DOTS = 60  # responses of a class that are drawn one by one
 LIMITS = (-0.5, 1.75)  # of the estimates' axis at least, so that a slider moves the points and not the axis
@@ -85,7 +86,7 @@ def ticks(low: float, high: float, about: int = 6) -> list[float]:
 def _estimates(played: Played, estimand: str) -> _Drawing:
     left, right, width = 132, 428, 440
     truth = played.truth[estimand]
-    found = {name: e for name in SHOWN if (e := played.estimate(name, estimand)) is not None}
+    found = {name: e for name in SHOWN_ESTIMATORS if (e := played.estimate(name, estimand)) is not None}
     ends = [x for e in found.values() for x in (e.ci_low, e.ci_high) if np.isfinite(x)]
     low, high = min([*LIMITS, truth, *ends]), max([*LIMITS, truth, *ends])
 
@@ -101,7 +102,7 @@ def _estimates(played: Played, estimand: str) -> _Drawing:
     parts.append(_text(x(truth), TOP - 10, f"true effect {truth:+.2f}", "middle", INK, bold=True))
     said = []
     for i, (name, e) in enumerate(found.items()):
-        y = TOP + 32 + i * (BOTTOM - TOP - 52) / (len(SHOWN) - 1)
+        y = TOP + 32 + i * (BOTTOM - TOP - 52) / (len(SHOWN_ESTIMATORS) - 1)
         mark = MARKS[name]
         parts.append(f'<g class="rk-{name}" data-estimate="{e.estimate:.6f}">')
         first, *rest = mark.label.split(", ")
@@ -117,7 +118,9 @@ def _estimates(played: Played, estimand: str) -> _Drawing:
         parts.append(_text(x(e.estimate), y - 12, f"{e.estimate:+.2f}{' misses' if missed else ''}", "middle", INK))
         parts.append("</g>")
         said.append(f"{mark.label} {e.estimate:+.2f}, {'misses' if missed else 'covers'} the truth")
-    parts.append(_text((left + right) / 2, HEIGHT - 8, f"estimated effect on {ESTIMANDS[estimand]}", "middle", INK))
+    parts.append(
+        _text((left + right) / 2, HEIGHT - 8, f"estimated effect on {ESTIMAND_LABELS[estimand]}", "middle", INK)
+    )
     alt = f"Estimates beside the true effect of {truth:+.2f}: {'; '.join(said)}."
     return _svg(width, alt, parts)
 

@@ -15,15 +15,15 @@ from ratekit.files import replace_file
 from ratekit.simulate import Sample
 from ratekit.widgets.playground_world import Scene
 
-ROWS = 400
-N = (50, 100, 200, 400)
+_ROWS = 400
+N_CHOICES = (50, 100, 200, 400)
 _KINDS = "uunnnnnn"  # u uniform, n normal: whether treated, content, flaws, effect, all else, noise of three passes
 
 
 def draws() -> list[list[int]]:
     """What is random in the page's responses: 8 columns of `ROWS` thousandths, of few digits for a small page."""
     rng = np.random.default_rng(20)
-    columns = [rng.random(ROWS) if kind == "u" else rng.standard_normal(ROWS) for kind in _KINDS]
+    columns = [rng.random(_ROWS) if kind == "u" else rng.standard_normal(_ROWS) for kind in _KINDS]
     return [np.round(1000 * column).astype(int).tolist() for column in columns]
 
 
@@ -43,7 +43,7 @@ class _Recorded(np.random.Generator):
     standard_normal = random  # type: ignore[assignment]
 
 
-def sample(scene: Scene) -> Sample:
+def drawn_sample(scene: Scene) -> Sample:
     """The responses that the page draws for this scene; its n is at most `ROWS`.
 
     Examples
@@ -66,12 +66,12 @@ def page() -> str:
     names = ("effect", "effect_sd", "z_weight", "xi_sd", "xi_weight", "content_sd")
     looks = {n: {"label": e.label, "color": e.color, "hollow": e.hollow} for n, e in ESTIMATORS.items()}
     constants = {**{name: getattr(world, name) for name in names}, "noise": world.rewriter.noise}
-    data = {"world": constants, "n": N, "looks": looks, "draws": draws()}
+    data = {"world": constants, "n": N_CHOICES, "looks": looks, "draws": draws()}
     text = Path(__file__).with_name("playground.html").read_text(encoding="utf-8")
     return text.replace("/*DATA*/", json.dumps(data, separators=(",", ":")))
 
 
-def write(path: str | Path) -> Path:
+def write_page(path: str | Path) -> Path:
     """Write the page; a file that is there is replaced.
 
     Examples

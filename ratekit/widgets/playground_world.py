@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from ratekit.errors import InputError
 from ratekit.estimators import Effect, effects
 from ratekit.plots import MARKS
+from ratekit.plots.style import ESTIMAND_LABELS
 from ratekit.simulate import Imperfections, NumericWorld, Sample
 from ratekit.simulate.grading import covers
 
 EFFECT = 0.5
-SHOWN = ("naive", "single_rewrite", "rate", "rate_extrapolated")
-ESTIMANDS = {"ate": "everyone (ATE)", "att": "the treated (ATT)", "atu": "the untreated (ATU)"}
+SHOWN_ESTIMATORS = ("naive", "single_rewrite", "rate", "rate_extrapolated")
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def in_words(played: Played, estimand: str = "ate") -> list[str]:
         found = played.estimate(estimator, estimand)
         return found.estimate - truth if found else float("nan")
 
-    said = [f"The true effect on {ESTIMANDS[estimand]} is {truth:+.2f}."]
+    said = [f"The true effect on {ESTIMAND_LABELS[estimand]} is {truth:+.2f}."]
     if not misses(played, "naive", estimand):
         said.append("Naive is right: nothing else goes with the attribute.")
     else:
@@ -147,11 +147,11 @@ def misses(played: Played, estimator: str, estimand: str) -> bool:
     return e is None or not covers(played.truth[estimand], e.estimate, e.ci_low, e.ci_high)
 
 
-def table_html(played: Played, estimand: str = "ate") -> str:
+def world_html(played: Played, estimand: str = "ate") -> str:
     """The numbers of the picture as an HTML table, for those who cannot see it and those who want them exact."""
     truth = played.truth[estimand]
     rows = []
-    for name in SHOWN:
+    for name in SHOWN_ESTIMATORS:
         e = played.estimate(name, estimand)
         if e is None:
             continue

@@ -39,7 +39,7 @@ class Heard(logging.Handler):
 
 
 # Colours are the page's own (`inherit`, translucent greys), so that light and dark themes both read well.
-STYLE = """
+_STYLE = """
 .rk { line-height: 1.45; font-size: 13px; color: var(--jp-ui-font-color1, inherit); overflow-wrap: anywhere; }
 .rk b, .rk strong { font-weight: 600; }
 .rk p { margin: 0 0 6px; }
@@ -81,7 +81,7 @@ def text(inner: str = "") -> ipywidgets.HTML:
 
 def style(*more: str) -> ipywidgets.HTML:
     """The style sheet of a widget, as a widget without height."""
-    return ipywidgets.HTML(f"<style>{STYLE}{''.join(more)}</style>", layout={"display": "none"})
+    return ipywidgets.HTML(f"<style>{_STYLE}{''.join(more)}</style>", layout={"display": "none"})
 
 
 def embedded(png: bytes, alt: str) -> str:
@@ -141,7 +141,7 @@ class StaticView(ipywidgets.VBox):
             self._left.update(self._still(), raw=True)
 
     def _still(self) -> dict[str, str]:
-        inner = f"<style>{STYLE}{_HIDDEN}</style>{block(self.static())}"
+        inner = f"<style>{_STYLE}{_HIDDEN}</style>{block(self.static())}"
         return {
             "text/html": f'<div class="rk-still rk-still-{self.model_id}">{inner}</div>',
             "text/plain": f"{type(self).__name__}: what it showed is kept as HTML",

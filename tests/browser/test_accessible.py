@@ -13,7 +13,7 @@ import pytest
 
 import ratekit as rk
 from browser.test_pictures import CELLS, LEFT
-from ratekit.widgets.playground_page import write
+from ratekit.widgets.playground_page import write_page
 
 pytestmark = pytest.mark.browser
 
@@ -66,7 +66,7 @@ def test_the_test_would_notice(open_page, axe, tmp_path):
 
 def test_the_playground_page(open_page, axe, tmp_path):
     page = open_page()
-    page.goto(write(tmp_path / "playground.html").as_uri())
+    page.goto(write_page(tmp_path / "playground.html").as_uri())
     assert findings(page, axe, "body") == []
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from ratekit.estimators import effects
-from ratekit.widgets.playground_page import N, sample, write
-from ratekit.widgets.playground_world import ESTIMANDS, SHOWN, Scene
+from ratekit.plots.style import ESTIMAND_LABELS
+from ratekit.widgets.playground_page import N_CHOICES, drawn_sample, write_page
+from ratekit.widgets.playground_world import SHOWN_ESTIMATORS, Scene
 
 pytestmark = pytest.mark.browser
 
@@ -25,7 +26,7 @@ READ = """settings => settings.map(s => {
 @pytest.fixture
 def page(open_page, tmp_path):
     page = open_page()
-    page.goto(write(tmp_path / "playground.html").as_uri())
+    page.goto(write_page(tmp_path / "playground.html").as_uri())
     return page
 
 
@@ -35,14 +36,14 @@ def test_its_numbers_are_those_of_the_package_on_500_settings_of_its_sliders(pag
     for _ in range(500):
         c, rho = rng.integers(0, 21, 2) / 20
         asymmetry, interaction = rng.integers(-20, 21, 2) / 20
-        n, seed = int(rng.choice(N)), int(rng.integers(0, 12))
-        scenes.append((Scene(c, rho, asymmetry, interaction, n, seed), str(rng.choice(list(ESTIMANDS)))))
+        n, seed = int(rng.choice(N_CHOICES)), int(rng.integers(0, 12))
+        scenes.append((Scene(c, rho, asymmetry, interaction, n, seed), str(rng.choice(list(ESTIMAND_LABELS)))))
     shown = page.evaluate(READ, [{**asdict(scene), "estimand": estimand} for scene, estimand in scenes])
     largest = 0.0
     for (scene, estimand), numbers in zip(scenes, shown, strict=True):
-        drawn = sample(scene)
+        drawn = drawn_sample(scene)
         found = effects(drawn.rewards, drawn.treated)
-        for name, (value, se, low, high) in zip(SHOWN, numbers, strict=True):
+        for name, (value, se, low, high) in zip(SHOWN_ESTIMATORS, numbers, strict=True):
             e = found.get(name, "ate" if name == "naive" else estimand)
             ours = np.array([e.estimate, e.se, e.ci_low, e.ci_high])
             largest = max(largest, float(np.abs(ours - [value, se, low, high]).max()))
@@ -52,7 +53,7 @@ def test_its_numbers_are_those_of_the_package_on_500_settings_of_its_sliders(pag
 
 
 def test_it_follows_the_keyboard_and_fits_a_phone_and_a_dark_page(open_page, tmp_path):
-    address = write(tmp_path / "playground.html").as_uri()
+    address = write_page(tmp_path / "playground.html").as_uri()
     page = open_page(width=390)
     page.emulate_media(color_scheme="dark")
     page.goto(address)
