@@ -1125,6 +1125,11 @@ def test_an_effect_that_varies_by_the_rounding_of_float32_has_no_error_in_any_fu
     curve = rk.dose_response(ds, bins=1)
     assert curve["effect"].tolist() == pytest.approx([0.3] * 2)
     assert curve[["se", "ci_low", "ci_high"]].isna().all(axis=None)
+    first = r[:, :1].astype(np.float32) + np.float32(0.3)
+    shown = {"j": r[:, :1], "j/shown_first": first.astype(float), "j/shown_second": r[:, :1]}
+    place = rk.position(frame(shown, w, response=[f"text {i}" for i in range(40)])).iloc[0]
+    assert place["estimate"] == pytest.approx(0.3)
+    assert place[["se", "ci_low", "ci_high", "p_value"]].isna().all()
 
 
 # --- a confidence level ------------------------------------------------------------------------------------

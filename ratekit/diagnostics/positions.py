@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ratekit.errors import InputError
-from ratekit.estimators import clustered_mean, pooled_sd, t_interval
+from ratekit.estimators import clustered_mean, pooled_sd, rounding_of, t_interval
 from ratekit.groups import groups, reward_matrix
 from ratekit.schema import SHOWN_FIRST, SHOWN_SECOND, columns_of, reward_columns, reward_name
 from ratekit.sources.loading import rows_for
@@ -74,10 +74,12 @@ def position(ds: Any, *, level: float = 0.95) -> pd.DataFrame:
         side = np.zeros(len(whole), dtype=bool)
         for group in groups(ds):
             side[group.rows] = group.treated
-        value, se, n_clusters, df = clustered_mean(difference[there], clusters)[:4]
+        rounding = max(rounding_of(first), rounding_of(second))
+        value, se, n_clusters, df = clustered_mean(difference[there], clusters, rounding)[:4]
         low, high, p = t_interval(value, se, df, level)
         found.append({
-            "attribute": "position", "reward_model": reward_name(column), "estimate": value, "se": se, "ci_low": low,
+            "attribute": "position", "reward_model": reward_name(column), "estimate": value,
+            "se": se if se > 0 else float("nan"), "ci_low": low,
             "ci_high": high, "p_value": p, "n": int(there.sum()), "n_clusters": n_clusters,
             "n_dropped": len(rows) - int(there.sum()),
             "reward_sd": pooled_sd(whole[rows], side[rows]),
