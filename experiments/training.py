@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from transformers import GPT2Config, GPT2ForSequenceClassification, Trainer, TrainingArguments
 
@@ -105,10 +106,22 @@ def trained(out: Path, *, steps: int = 80, every: int = 10, n: int = 80, seed: i
     return callback
 
 
-def main() -> None:
-    """Train, and write the table and the figure."""
+def draw(table: pd.DataFrame, steps: int, path: Path) -> None:
+    """The picture of the table: the effect at each step, with its interval."""
     import matplotlib.pyplot as plt
 
+    fig, ax = plt.subplots(figsize=(6, 3.2), layout="constrained")
+    ax.axhline(0, color="0.6", linewidth=0.8)
+    ax.axvline(steps / 2, color="0.6", linestyle=":", label="debiased data begin")
+    ax.fill_between(table["step"], table["low"], table["high"], alpha=0.2, label="95 % interval")
+    ax.plot(table["step"], table["estimate"], marker="o", markersize=3, label="estimate")
+    ax.set(xlabel="training step", ylabel="effect of length (SD)")
+    fig.legend(loc="outside upper center", ncols=3, frameon=False)
+    fig.savefig(path, dpi=150)
+
+
+def main() -> None:
+    """Train, and write the table and the figure."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path, default=HERE)
     parser.add_argument("--steps", type=int, default=80)
@@ -118,13 +131,7 @@ def main() -> None:
     callback = trained(given.out / "training-run", steps=given.steps)
     table = callback.table
     table.drop(columns="seconds").round(4).to_csv(given.out / "training.csv", index=False)
-    fig, ax = plt.subplots(figsize=(6, 3.2), layout="constrained")
-    ax.axhline(0, color="0.6", linewidth=0.8)
-    ax.axvline(given.steps / 2, color="0.6", linestyle=":")
-    ax.fill_between(table["step"], table["low"], table["high"], alpha=0.2)
-    ax.plot(table["step"], table["estimate"], marker="o", markersize=3)
-    ax.set(xlabel="training step (data debiased from the dotted line on)", ylabel="effect of length (SD)")
-    fig.savefig(given.out / "training.png", dpi=150)
+    draw(table, given.steps, given.out / "training.png")
     at = table.set_index("step")["estimate"]
     half = int(given.steps / 2)
     (given.out / "training.md").write_text(

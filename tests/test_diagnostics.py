@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 
 import numpy as np
 import pandas as pd
@@ -84,6 +85,7 @@ def test_drift_dose_and_compliance_are_the_plain_means_of_the_texts():
 def test_a_perfect_rewriter_is_trusted_and_each_fault_is_found():
     clean = CLEAN.sample(120, seed=1).dataset()
     assert verdict(rk.diagnose(clean))[0] == "trust with care"  # nothing is scored
+    assert not re.search(r"-0(\.0+)?%", " ".join(rk.diagnose(rk.load("reviews"))["words"].astype(str)))
     assert verdict(rk.diagnose(rk.score(clean, "words", progress=False)))[0] == "trust"
 
     lazy = TextWorld("length", typos=(0, 0), rewriter=Imperfections(noncompliance=0.4))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import re
 import subprocess
@@ -27,3 +28,17 @@ def test_the_site_builds_without_a_warning_and_needs_no_other_host(tmp_path):
     for path in tmp_path.rglob("*.html"):
         loaded = re.findall(r'<(?:script|img|link|iframe)\b[^>]*?\b(?:src|href)="(https?:[^"]+)"', path.read_text())
         assert not loaded, f"{path.name} loads {loaded[0]}"
+
+
+def test_what_the_notebooks_import_is_there():
+    import ast
+    import importlib
+
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+        for node in ast.walk(ast.parse(code)):
+            if isinstance(node, ast.ImportFrom) and str(node.module).partition(".")[0] == "ratekit":
+                module = importlib.import_module(str(node.module))
+                for name in node.names:
+                    assert hasattr(module, name.name), f"{path.name}: {node.module} has no {name.name}"

@@ -275,7 +275,7 @@ def test_the_dose_response_is_its_bins_and_its_slope(scored):
         on_the_line = next(line for line in ax.lines if line.get_label() == "on the line").get_xydata()
         np.testing.assert_allclose(on_the_line[:, 1], per_unit * rows.dose)
         left = ((per_unit * rows.dose < rows.ci_low) | (per_unit * rows.dose > rows.ci_high)).sum()
-        assert f"leaves {left} of " in ax.get_title(loc="left")
+        assert f"misses {left} of " in ax.get_title(loc="left")
 
 
 def test_the_spillover_matrix_is_the_table(scored):
@@ -653,8 +653,31 @@ def test_a_figure_too_small_for_its_labels_says_what_it_takes():
             FIGURES[name](RUNS, ax)
         assert outside(figure) == []
     _, ax = plt.subplots(figsize=(3, 6))
-    with pytest.warns(UserWarning, match="too small for its numbers"):
-        plots.heatmap(effects_of([f"m{i}" for i in range(20)], [f"a{i}" for i in range(20)]), ax=ax)
+    table = effects_of([f"m{i}" for i in range(20)], [f"a{i}" for i in range(20)])
+    with pytest.warns(UserWarning, match="too small for its numbers") as said:
+        plots.heatmap(table, ax=ax)
+    width = float(re.findall(r"[\d.]+", str(said[0].message))[0])
+    _, ax = plt.subplots(figsize=(width, 6))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "the figure is too small for its numbers")
+        plots.heatmap(table, ax=ax)
+
+
+def test_a_shade_and_a_weight_are_said_in_the_figure_where_they_are_seen():
+    checks = moves_of(RUNS)
+    for draw in (plots.drift, plots.balance):
+        assert "; grey: small enough to trust" in " ".join(draw(checks).get_xlabel().split())
+        assert "grey" not in draw(checks.assign(about="own")).get_xlabel()
+    merged = merged_by(["a", "b", "c", "d"])
+    assert "grey" not in plots.merges(merged).get_xlabel()  # the members are equal: there is nothing between them
+    between = plots.merges(merged.assign(length=[0.1, 0.5, 0.3, 0.3])).get_xlabel()
+    assert "; grey: between the members" in " ".join(between.split())
+    table = effects_of(["m"])
+    assert "bold: the interval leaves out 0" in plots.heatmap(table).get_title(loc="left")
+    assert "bold" not in plots.heatmap(table.assign(ci_low=-9.0, ci_high=9.0)).get_title(loc="left")
+    moved = moved_by(["words"])
+    assert "bold: told from 0 at 5 %" in plots.spillover(moved).get_title(loc="left")
+    assert "bold" not in plots.spillover(moved.assign(p_value=0.5)).get_title(loc="left")
 
 
 def test_each_colour_has_one_meaning():

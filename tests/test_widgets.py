@@ -8,6 +8,7 @@ import re
 import statistics
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -388,6 +389,7 @@ OF_ONES_OWN = {
     "imported": courtesy, "a lambda": HERE[0], "another in its line": HERE[1], "a lambda in a call": times(3),
     "nested": nested(), "of numpy": lambda texts: np.array([len(text) for text in texts]),
     "np": lambda texts: np.ones(len(texts)), "of ratekit": rk.measures.words,
+    "of words that were named": rk.measures.mentions("please", "thanks"),
     "of the library": lambda texts: [statistics.mean(map(len, text.split())) for text in texts],
 }  # fmt: skip
 WITHOUT_SOURCE = {
@@ -534,6 +536,9 @@ def test_versions_stand_side_by_side_and_hostile_phrases_are_text():
     assert "off target: words" not in page.text  # its own measure
     assert "100%" in page.text
     assert "not tried on this row" in attribute_trials.side_by_side([version], 99_999)
+    grounds = "a reason that goes on, " * 60 + "to its end"
+    long = replace(version, verdict=replace(version.verdict, checks=(), reason=grounds))
+    assert grounds in assert_only_shows(attribute_trials.comparison([long])).text
     assert "No version yet" in attribute_trials.comparison([])
 
 

@@ -397,6 +397,10 @@ def test_the_lab_shows_hostile_rows_as_text():
         lab.row_shown.value = place
         assert_only_shows(shown(lab))
     assert_only_shows(lab.static())
+    sheet = " ".join(re.findall(r"(?s)<style>(.*?)</style>", lab.static()))
+    for mark in ("rk-tag", "rk-pass", "rk-head"):  # without their style the words of a card run into each other
+        assert mark in lab.static().replace(sheet, "")
+        assert f".{mark}" in sheet
 
 
 @pytest.mark.parametrize("name", ["hedging", "emoji", "citations", "lists", "exclamation", "numbers-as-words"])

@@ -63,7 +63,7 @@ def diagnose(data: given.Rows, format: given.TableFormat = Format.table) -> None
     verdicts = table[table["check"] == "verdict"]
     show(_without(table[table["check"] != "verdict"], "about", "words", "p_value"), format)
     for row in verdicts.itertuples():
-        print("\n" + visible(f"{row.attribute}: {row.group}; {row.words}"))
+        print("\n" + visible(f"{', '.join(filter(None, (row.attribute, row.about)))}: {row.group}; {row.words}"))
 
 
 def contrast(

@@ -166,11 +166,11 @@ def _words(row: dict[str, Any], level: float) -> str:
         more = "more" if skew > 0 else "less"
         return f"not warranted: prefers the treated version {abs(skew):.0%} of the time {more} than people do{apart}"
     if max(-low, high) <= SAME_RATE:
-        return f"prefers the treated version about as often as people do ({low:+.0%} to {high:+.0%}){apart}"
+        return f"prefers the treated version about as often as people do ({low:+z.0%} to {high:+z.0%}){apart}"
     said = "too few pairs to tell whether it prefers the treated version more often"
     if row["p_value"] < 1 - level <= row["p_adjusted"]:
         said += f" beside the other comparisons (p_adjusted {row['p_adjusted']:.2g})"
-    return said + (f" ({low:+.0%} to {high:+.0%})" if low == low else "") + apart
+    return said + (f" ({low:+z.0%} to {high:+z.0%})" if low == low else "") + apart
 
 
 def compare_counterfactuals(

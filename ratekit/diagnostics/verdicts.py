@@ -314,7 +314,7 @@ def _on_target(seen: Evidence) -> Iterator[Check]:
     if drifts:
         side, parts = max(drifts.items(), key=lambda item: item[1].reach)
         text = (f"the third rewrite of {SIDE[side]} responses differs from the first in {seen.unit} by "
-                f"{parts.value:+.0%} of what a rewrite moves it")  # fmt: skip
+                f"{parts.value:+z.0%} of what a rewrite moves it")  # fmt: skip
         yield _check("own drift", parts, text, "the third rewrite is where the first was")
     # Originals of one class show what their own side is like: only rewrites back to it can be held against them.
     one_class = seen.treated.all() or not seen.treated.any()
@@ -436,7 +436,7 @@ def _balance(priced: _Priced, w: Bools, effect: float) -> Iterator[Check]:
     if priced.unpriced:
         text = f"{priced.unpriced} moved alike in every row, so what the reward pays for it cannot be told"
     else:
-        text = f"the reward pays for {moved}, which moves with the attribute: {whole.value:+.0%} of the effect"
+        text = f"the reward pays for {moved}, which moves with the attribute: {whole.value:+z.0%} of the effect"
     overall = _check("balance", whole, text, "what else moves with the attribute hardly counts in the reward")
     yield overall
     if overall.word not in (TRUST, CARE):
@@ -522,7 +522,7 @@ def _drift(seen: Evidence, r: Floats, estimator: str, effect: float) -> Iterator
     if estimator in ("naive", "single_rewrite", "rate") or how is None:
         whole = mean_interval(moved[have], codes, rounding).parts_of(effect)
         text = "the rewards of the third rewrite and the first, which were asked for the same, differ by"
-        overall = _check("drift", whole, f"{text} {whole.value:+.0%} of the effect",
+        overall = _check("drift", whole, f"{text} {whole.value:+z.0%} of the effect",
                          "the third rewrite is rewarded as the first")  # fmt: skip
     else:
         complete = rows_used(how, r)[1] & np.isfinite(r[:, [1, 2]]).all(axis=1)
@@ -530,7 +530,7 @@ def _drift(seen: Evidence, r: Floats, estimator: str, effect: float) -> Iterator
             of = r[complete], seen.treated[complete], seen.clusters[complete]
             corrected, plain = (row_values(*of, name)[0] for name in (estimator, "rate"))
             whole = mean_interval(corrected - plain, seen.clusters[complete], rounding).parts_of(effect)
-            text = f"the correction for drift changes the estimate by {whole.value:+.0%}"
+            text = f"the correction for drift changes the estimate by {whole.value:+z.0%}"
             overall = _check("correction", whole, f"{text}, on an assumption that these rewrites cannot test",
                              "the correction for drift changes little")  # fmt: skip
     if overall is None:

@@ -62,7 +62,7 @@ def drift(checks: pd.DataFrame, *, top: int | None = TOP, ax: Axes | None = None
     >>> import ratekit as rk
     >>> ax = drift(rk.diagnose(rk.load("reviews", attribute="sentiment")))
     >>> ax.get_xlabel()
-    'third rewrite minus first (SDs of the originals)'
+    'third rewrite minus first (SDs of the originals); grey: small enough to trust'
     """
     return _moves(checks, "drift", "third rewrite minus first (SDs of the originals)", top, ax,
                   "no drift in the table: it takes three rewrites (depth=3) of responses that differ")  # fmt: skip
@@ -97,7 +97,7 @@ def balance(checks: pd.DataFrame, *, top: int | None = TOP, ax: Axes | None = No
     >>> import ratekit as rk
     >>> ax = balance(rk.diagnose(rk.load("reviews", attribute="sentiment")))
     >>> ax.get_xlabel()
-    'second rewrite minus first (SDs of the originals)'
+    'second rewrite minus first (SDs of the originals); grey: small enough to trust'
     """
     return _moves(checks, "balance", "second rewrite minus first (SDs of the originals)", top, ax,
                   "no balance in the table: it takes two rewrites (depth=2) of responses that differ")  # fmt: skip
@@ -115,8 +115,8 @@ def _moves(checks: pd.DataFrame, check: str, xlabel: str, top: int | None, ax: A
     ax = canvas(ax, 1.1 + lane_height(ax, labels, 2) * len(places))
     lanes(ax, labels, [attribute for attribute, _ in places])
     zero(ax)
-    for y, (_, about) in enumerate(places):
-        width = _band(check, str(about))
+    bands = [_band(check, str(about)) for _, about in places]
+    for y, width in enumerate(bands):
         if width:
             ax.fill_betweenx([y - 0.4, y + 0.4], -width, width, color=ink(ax, 0.13), lw=0, zorder=0.5)
     for row in rows.itertuples():
@@ -129,7 +129,8 @@ def _moves(checks: pd.DataFrame, check: str, xlabel: str, top: int | None, ax: A
         mine = [i for i, place in enumerate(places) if place[0] == attribute]
         beside_lane(ax, f"rewriting\n{names([attribute], 24)[attribute]}", sum(mine) / len(mine))
     tidy(ax)
-    axis_names(ax, x=xlabel + (f"; the {len(places)} largest of {len(sizes)}" if len(places) < len(sizes) else ""))
+    said = f"; the {len(places)} largest of {len(sizes)}" if len(places) < len(sizes) else ""
+    axis_names(ax, x=xlabel + said + ("; grey: small enough to trust" if any(bands) else ""))
     key(ax, [mark for side, mark in SIDE_COLORS.items() if rows["group"].str.split(",").str[0].eq(side).any()])
     return finish(ax)
 

@@ -5,6 +5,7 @@ The number in a cell carries the sign, so the picture keeps its meaning without 
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import TYPE_CHECKING
 
@@ -105,7 +106,8 @@ def heatmap(
     rows, said_top = _top(rows.assign(_sure=sure), sides[0], "estimate", top)
     ax = _matrix(rows, *sides, "estimate", "_sure", ax, LEAST_SD if unit == "sd" else 0.0,
                  "reward_model" if unit == "reward" else "")  # fmt: skip
-    title = f"{ESTIMAND_TITLES[estimand]}, {MARKS[estimator].label} ({unit_words(rows, unit)}){said_top}"
+    what = f"{ESTIMAND_TITLES[estimand]}, {MARKS[estimator].label} ({unit_words(rows, unit)})"
+    title = f"{what}{said_top}{_bold(rows, 'the interval leaves out 0')}"
     said = {"_row": "attribute", "reward_model": "reward model"}
     axis_names(ax, x=said[sides[1]], y=said[sides[0]], title=title, share=0.8)
     return finish(ax)
@@ -173,8 +175,12 @@ def spillover(
     least = LEAST_SD if value == "shift_sd" else 0.0
     rows, said_top = _top(rows.assign(_sure=sure), "attribute", value, top)
     ax = _matrix(rows, "attribute", "measure", value, "_sure", ax, least)
-    axis_names(ax, x="measure", y="rewritten", title=f"{title}{said_top}")
+    axis_names(ax, x="measure", y="rewritten", title=f"{title}{said_top}{_bold(rows, 'told from 0 at 5 %')}")
     return finish(ax)
+
+
+def _bold(rows: pd.DataFrame, meaning: str) -> str:
+    return f"\nbold: {meaning}" if rows["_sure"].any() else ""
 
 
 def _top(rows: pd.DataFrame, down: str, value: str, top: int | None) -> tuple[pd.DataFrame, str]:
@@ -223,8 +229,8 @@ def _matrix(
     row_height = max(lines * 1.25 * points(ax), 2.2 * size) + 5
     ax = canvas(ax, (foot + 5) * points(ax) / 72 + len(downs) * row_height / 72)
     if size < LEAST_POINTS:
-        least = width_of(ax) * LEAST_POINTS / size
-        warnings.warn(f"the figure is too small for its numbers; it takes {least:.1f} inches across", stacklevel=3)
+        least = math.ceil(10 * width_of(ax) * LEAST_POINTS / size) / 10
+        warnings.warn(f"the figure is too small for its numbers; it takes {least:g} inches across", stacklevel=3)
     colours = LinearSegmentedColormap.from_list("ratekit", [LOWERS, to_hex(ink(ax, 0.03)), RAISES])
     edges = [np.arange(size_ + 1) - 0.5 for size_ in (len(acrosses), len(downs))]
     ax.pcolormesh(*edges, values / tops, cmap=colours, vmin=-1, vmax=1, edgecolors=[ink(ax, 0.0)], linewidth=1.5)

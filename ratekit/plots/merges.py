@@ -101,6 +101,7 @@ def merges(
     estimand = next(iter(rows[f"{about}_estimand"].dropna()), "ate") if f"{about}_estimand" in rows else "ate"
     on = "" if estimand == "ate" else f"{estimand.upper()}, "
     said = f"; {len(rows)} of {n_rows} models" if len(rows) < n_rows else ""
+    said += "; grey: between the members" if about != ACCURACY and members.nunique() > 1 else ""
     what = "accuracy on pairs" if about == ACCURACY else f"effect of {plain(about, 24)} ({on}{UNITS[unit]})"
     axis_names(ax, x=f"{what}{said}")
     key(ax, [mark for kind, mark in KINDS.items() if (rows["kind"] == kind).any()])

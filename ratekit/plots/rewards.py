@@ -147,7 +147,7 @@ def dose_response(
     -------
     Axes
         Points are the bins with their intervals; the dashed line through 0 is `per_unit`, with a cross where each point
-        would lie on it. The title says how many of the intervals the line leaves.
+        would lie on it. The title says how many of the intervals the line misses.
 
     Raises
     ------
@@ -181,7 +181,7 @@ def dose_response(
         missed = (told["ci_low"] > slope * told["dose"]) | (told["ci_high"] < slope * told["dose"])
         said = f"\n{written(slope, abs(slope))} per unit"
         if len(told):
-            said += f"; the line leaves {int(missed.sum())} of {len(told)} intervals"
+            said += f"; the line misses {int(missed.sum())} of {len(told)} intervals"
     for row in bins.itertuples():
         interval(ax, row.dose, row.effect, row.ci_low, row.ci_high, MARKS["rate"], along="y")
     tidy(ax, "y", ("left", "bottom"))

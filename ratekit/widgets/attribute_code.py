@@ -127,9 +127,9 @@ def _node(function: types.FunctionType) -> Any:
         tree = ast.parse(text)
     except SyntaxError:
         raise _Unknown("its source cannot be read") from None
-    kind = ast.Lambda if function.__name__ == "<lambda>" else ast.FunctionDef
+    kind = ast.Lambda if code.co_name == "<lambda>" else ast.FunctionDef
     for node in ast.walk(tree):
-        if isinstance(node, kind) and getattr(node, "name", function.__name__) == function.__name__:
+        if isinstance(node, kind) and getattr(node, "name", code.co_name) == code.co_name:
             for found in _codes(compile(ast.Module([_alone(node)], []), code.co_filename, "exec")):
                 if found.co_name == code.co_name and _same(found, code):
                     return node

@@ -222,7 +222,8 @@ class AttributeLab(StaticView):
 
     def static(self) -> str:
         """What was tried so far, for where no kernel runs."""
-        parts = ["<p>A lab for attributes. Run this cell in Jupyter to write one and to try it.</p>"]
+        said = "A lab for attributes. Run this cell in Jupyter to write one and to try it."
+        parts = [f"<style>{explorer_html.EXPLORER_STYLE}</style><p>{said}</p>"]
         if self.versions:
             parts += [self.compared.value, self.texts.value, self.code_shown.value]
         if self.picture.value:

@@ -268,7 +268,7 @@ def comparison(versions: Sequence[Version]) -> str:
         ("second rewrite like the response", [_similarity(v) for v in versions]),
         *((f"off target: {as_html(n, 60)}", [_balance(v).get(n, "–") for v in versions]) for n in names),
         ("verdict", [f"<b>{escaped(v.verdict.word)}</b>" for v in versions]),
-        ("why", [as_html(v.verdict.grounds, 400) for v in versions]),
+        ("why", [escaped(v.verdict.grounds) for v in versions]),
         ("effect in reward SDs", [_effect(v) for v in versions]),
     ]  # fmt: skip
     columns = ["", *(v.name for v in versions)]
