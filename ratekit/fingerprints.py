@@ -39,8 +39,8 @@ def code_print(thing: Any) -> str:
     -------
     str
         Of its code, defaults and closure, and of the globals, helper functions, classes, instances and modules that it
-        uses, where these are not installed; of tensors and arrays the values. What the code changes itself (a list that
-        it appends to, a counter, a cache) is left out. So is a file that is read when it is called.
+        uses, where these are not installed; of tensors and arrays the values. What the code changes itself when it is
+        called (a list that it appends to, a counter, a cache) is left out. So is a file that it reads then.
 
     Examples
     --------
@@ -59,7 +59,8 @@ def digest(*parts: Any) -> str:
     return found.hexdigest()[:16]
 
 
-def _parts(thing: Any, home: str, seen: Seen) -> Iterator[str]:
+def _parts(thing: Any, home: str, seen: Seen, called: Set[str] = frozenset()) -> Iterator[str]:
+    """The texts that tell a thing from others; `called` are names under which code may call methods of it, if known."""
     if isinstance(thing, _PLAIN):
         yield repr(thing)
         return
@@ -68,7 +69,7 @@ def _parts(thing: Any, home: str, seen: Seen) -> Iterator[str]:
     seen[id(thing)] = thing  # kept alive, or its id could become another's
     if isinstance(thing, types.MethodType | staticmethod | classmethod):
         yield from _parts(thing.__func__, home, seen)
-        yield from _parts(getattr(thing, "__self__", None), home, seen)
+        yield from _parts(getattr(thing, "__self__", None), home, seen, {getattr(thing.__func__, "__name__", "")})
     elif isinstance(thing, types.FunctionType):
         yield from _function(thing, home, seen)
     elif isinstance(thing, types.CodeType):
@@ -103,7 +104,7 @@ def _parts(thing: Any, home: str, seen: Seen) -> Iterator[str]:
     elif "__wrapped__" in getattr(thing, "__dict__", ()):  # a function behind a cache
         yield from _parts(thing.__wrapped__, home, seen)
     else:
-        yield from _instance(thing, home, seen)
+        yield from _instance(thing, home, seen, called)
 
 
 def _each(things: Any, home: str, seen: Seen) -> Iterator[str]:
@@ -127,6 +128,8 @@ def _function(function: types.FunctionType, home: str, seen: Seen) -> Iterator[s
     yield from _each([function.__defaults__, function.__kwdefaults__], home, seen)
     closed = zip(code.co_freevars, function.__closure__ or (), strict=False)
     yield from _each([cell.cell_contents for n, cell in closed if n not in state and _full(cell)], home, seen)
+    held, own = vars(function), _changed_by(code, attributes=True)  # a registry of `singledispatch`, a setting
+    yield from _each([held[n] for n in sorted(held) if not n.startswith("_") and n not in own], home, seen)
     names = sorted(set(_names(code)) - state)
     found = {name: function.__globals__[name] for name in names if name in function.__globals__}
     found |= dict(_imported_by(code, function.__globals__))
@@ -203,15 +206,17 @@ def _used(found: Mapping[str, Any], names: Sequence[str], home: str, seen: Seen)
                 yield from _used({n: held[n] for n in names if n in held}, names, home, seen)
         else:
             yield name
-            yield from _parts(value, home, seen)
+            yield from _parts(value, home, seen, set(names))
 
 
 def _names(code: types.CodeType) -> Iterator[str]:
-    """The global names of a function and of the functions and comprehensions in it."""
+    """The names in a function and in those within it, and its texts that may be one: `getattr(module, "score")`."""
     yield from code.co_names
     for inner in code.co_consts:
         if isinstance(inner, types.CodeType):
             yield from _names(inner)
+        elif isinstance(inner, str) and inner.isidentifier():
+            yield inner
 
 
 def _class(kind: type, home: str, seen: Seen) -> Iterator[str]:
@@ -219,7 +224,7 @@ def _class(kind: type, home: str, seen: Seen) -> Iterator[str]:
     if not _is_own(kind.__module__, home):
         yield str(kind.__module__)
         return
-    for base in kind.__bases__:
+    for base in (*kind.__bases__, type(kind)):
         yield from _parts(base, home, seen)
     for name, value in sorted(vars(kind).items()):
         if name not in _OF_THE_CLASS and not isinstance(value, types.MemberDescriptorType | types.GetSetDescriptorType):
@@ -227,7 +232,7 @@ def _class(kind: type, home: str, seen: Seen) -> Iterator[str]:
             yield from _parts(value, home, seen)
 
 
-def _instance(thing: Any, home: str, seen: Seen) -> Iterator[str]:
+def _instance(thing: Any, home: str, seen: Seen, called: Set[str]) -> Iterator[str]:
     kind = type(thing)
     yield from _parts(kind, home, seen)
     own = _is_own(kind.__module__, home)
@@ -237,7 +242,7 @@ def _instance(thing: Any, home: str, seen: Seen) -> Iterator[str]:
             yield from _parts(value, home, seen)
     held = {n: getattr(thing, n) for k in kind.__mro__ for n in _slots(k) if hasattr(thing, n)}
     held |= vars(thing) if hasattr(thing, "__dict__") else {}
-    for name in _state_of(kind) if own else ():
+    for name in _state_of(kind, called) if own else ():
         held.pop(name, None)
     if not (held or own):
         pattern = getattr(thing, "pattern", None)  # a compiled expression, whose repr is cut
@@ -248,13 +253,25 @@ def _instance(thing: Any, home: str, seen: Seen) -> Iterator[str]:
             yield from _parts(value, home, seen)
 
 
-def _state_of(kind: type) -> set[str]:
-    """The attributes that methods of a class change, apart from those that make an instance."""
+def _state_of(kind: type, called: Set[str]) -> set[str]:
+    """The attributes that an instance changes when it is called; what `fit` or a setter gave it is none of them.
+
+    Counted are the methods of the names `called`, the special ones, and what these call. Where neither names nor
+    `__call__` tell what is called, every method counts. None that makes an instance does.
+    """
     makes = ("__init__", "__new__", "__post_init__", "__setstate__")
-    methods = [
-        m for k in kind.__mro__ for n, m in vars(k).items() if isinstance(m, types.FunctionType) and n not in makes
-    ]
-    return {name for method in methods for name in _changed_by(method.__code__, attributes=True)}
+    methods: dict[str, list[types.CodeType]] = {}  # of a name also those that `super()` reaches
+    for name, method in ((n, m) for k in kind.__mro__ for n, m in vars(k).items()):
+        if isinstance(method, types.FunctionType):
+            methods.setdefault(name, []).append(method.__code__)
+    begun = {n for n in methods if n in called or (n.startswith("__") and n.endswith("__"))} - {*makes}
+    reached = begun if begun & {*called, "__call__"} else {*methods} - {*makes}
+    left = list(reached)
+    while left:
+        more = {n for code in methods[left.pop()] for n in _names(code) if n in methods} - reached - {*makes}
+        reached |= more
+        left += more
+    return {name for n in reached for code in methods[n] for name in _changed_by(code, attributes=True)}
 
 
 def _slots(kind: type) -> Sequence[str]:

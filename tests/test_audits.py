@@ -294,6 +294,18 @@ CALLABLES = {
     "a partial": "import functools\ndef g(p, t, k): return k\nr = functools.partial(g, k=1)",
     "a closure": "def made(k):\n  def r(p, t): return k\n  return r\nr = made([1])",
     "a decorated function": "def d(f):\n  def w(p, t): return f(p, t)\n  return w\n@d\ndef r(p, t): return 1",
+    "what a callable was fitted to": "class R:\n  def fit(s, k): s.k = k\n  def __call__(s): return s.k\n"
+    "r = R()\nr.fit(1)",
+    "what a helper was fitted to": "class H:\n  def fit(s, k): s.k = k\n  def h(s): return s.k\nO = H()\nO.fit(1)\n"
+    "def r(p, t): return O.h()",
+    "what a method's owner was fitted to": "class H:\n  def fit(s, k): s.k = {'a': k}\n  def h(s, p, t): return s.k\n"
+    "O = H()\nO.fit(1)\nr = O.h",
+    "a name in a text": "def h(): return 1\ndef r(p, t): return globals()['h']()",
+    "a name of a helper's module in a text": "import helper\ndef r(p, t): return getattr(helper, 'h')()",
+    "a function's attribute": "def r(p, t): return r.k\nr.k = 1",
+    "one of the functions by type": "import functools\n@functools.singledispatch\ndef h(x): return 0\n@h.register\n"
+    "def _(x: str): return 1\ndef r(p, t): return h(t)",
+    "a class's class": "class M(type):\n  def h(c): return 1\nclass C(metaclass=M): pass\ndef r(p, t): return C.h()",
     "weights": "import torch\nm = torch.nn.Linear(3, 3, False)\nm.weight.data.fill_(1)\ndef r(p): return m",
     "weights that it is": "import torch\nclass R(torch.nn.Linear): pass\nr = R(3, 3, False)\nr.weight.data.fill_(1)",
 }  # fmt: skip
@@ -341,7 +353,25 @@ def test_what_a_callable_changes_itself_is_not_in_its_fingerprint():
             self._times[len(responses)] += 1
             return noting(prompts, responses)
 
-    for reward in (noting, Counting()):
+    class Noting:
+        def __init__(self):
+            self.calls = 0
+
+        def note(self):
+            self.calls += 1
+
+        def score(self, prompts, responses):
+            self.note()
+            return [float(len(r)) for r in responses]
+
+    helper = Noting()
+
+    def helped(prompts, responses):
+        helped.calls += 1
+        return helper.score(prompts, responses)
+
+    helped.calls = 0
+    for reward in (noting, Counting(), Noting().score, helped):
         before = code_print(reward)
         reward([""], ["a"])
         assert code_print(reward) == before
