@@ -62,10 +62,28 @@ Judge = Callable[[Reply, str], Rewrite]
 _REFUSAL, _OPENING, _CLOSING = pattern(REFUSALS), pattern(OPENINGS), pattern(CLOSINGS, flags=re.DOTALL)
 _LEAD = pattern(LEADS, after=r"\**[：:]\**[ \t]*\n+")
 _GLAD = re.compile(rf"{GLAD}\b", re.IGNORECASE)
-_FENCED = re.compile(r"(```|~~~)[\w-]*\n(.*?)\n?\1", re.DOTALL)
-_TRIPLE = re.compile(r"""("{3}|'{3})\s*(.*?)\s*\1|``(.*?)''|\\boxed\{(.*)\}""", re.DOTALL)
-_QUOTES = {'"': '"', "“": "”", "„": "“”", "«": "»", "»": "«", "‹": "›", "'": "'", "‘": "’", "「": "」", "『": "』"}
-_RULE = re.compile(r"\A[-*_=]{3,}[ \t]*\n|\n[ \t]*[-*_=]{3,}\Z")  # a line across the page
+_FENCED = re.compile(r"(`{3,}|~{3,})[\w-]*\n(.*?)\n?\1", re.DOTALL)
+_TRIPLE = re.compile(
+    r"""("{3}|'{2,3})\s*(.*?)\s*\1|``(.*?)''|\\boxed\{(.*)\}|(\*{1,3})([^*\s](?:[^*]*[^*\s])?)\5""", re.DOTALL
+)
+_QUOTES = {
+    '"': '"',
+    "“": "”",
+    "„": "“”",
+    "«": "»",
+    "»": "«",
+    "‹": "›",
+    "'": "'",
+    "‘": "’",
+    "「": "」",
+    "『": "』",
+    "`": "`",
+}
+_RULE = re.compile(  # a line across the page, or one that says that the text ends
+    r"\A[-*_=]{3,}[ \t]*\n|\n[ \t]*(?:[-*_=]{3,}|#{2,}"
+    r"|[\[(<](?:/?end|stop|done)(?: of (?:the |my )?\w{2,12})?[\])>])\Z",
+    re.IGNORECASE,
+)
 _QUOTED_LINES = re.compile(r"(?:>[^\n]*(?:\n|\Z)|[ \t]*\n)+")
 _INVISIBLE = "\ufeff\u200b\u2060\u00ad"
 _OPTION = re.compile(rf"(?:\A|\n)[ \t#>*_]*{OPTION}", re.IGNORECASE)
@@ -260,6 +278,9 @@ def without_announcement(text: str, source: str) -> str:
     >>> without_announcement("Here is how to boil an egg:\\n\\nHeat water.", "hi")
     'Here is how to boil an egg:\\n\\nHeat water.'
     """
+    heard = _HEAD.match(text)
+    if heard and _HEARD.fullmatch(heard[0]) and not _HEARD.match(source):
+        text = text[heard.end() :].strip()
     head = _announcement(text)
     if head is None or _announcement(source):
         return text
@@ -345,12 +366,18 @@ def _talks(text: str, source: str) -> bool:
         return True
     if _CLOSING.search(text) and not _CLOSING.search(source):
         return True
+    before, whole, after = text.partition(source)
+    if whole and (_ORIGINAL_IS.search(before) or _BECOMES.match(after)):
+        return True
     if said(TALK, text) and not said(TALK, source):
         return True
     if not said(COURTESIES, text, at_start=True) - said(COURTESIES, source):
         return False
     return len(said(COURTESIES, text) - said(COURTESIES, source)) > 1 or _shared(text, source) < SHARED_IN_TALK
 
+
+_ORIGINAL_IS = re.compile(r"\boriginal[^\n:]{0,20}:\W*\Z", re.IGNORECASE)  # the source is shown beside the rewrite
+_BECOMES = re.compile(r"[\s\"'”*~]*(?:-+>|=+>|→|⇒|➡)")
 
 _HEARD = re.compile(
     rf"(?:{GLAD}|sure thing|understood|i understand|noted|done|rewritten|adjusted)[.!\s]*", re.IGNORECASE

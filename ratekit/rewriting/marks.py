@@ -30,13 +30,15 @@ _HARMONY_FINAL = re.compile(
     r".*<\|channel\|>\s*final\b[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>", re.IGNORECASE | re.DOTALL
 )
 _BARE_FINAL = re.compile(
-    r"\A(?:.*assistantfinal|(?:assistant)?\s*(?:analysis|commentary)\b.*\bassistant\s*final)[:\s]*", re.DOTALL
+    r"\A(?:.*assistantfinal|(?:assistant)?\s*(?:analysis|commentary)\b.*\bassistant\s*final"
+    r"|(?:assistant)?(?:analysis|commentary)?final(?=[A-Z\"“]))[:\s]*",
+    re.DOTALL,
 )
 _BARE_ANALYSIS = re.compile(r"\A(?:assistant)?(?:analysis|commentary)(?=[A-Z\"'“])")
 
 _TOKEN = re.compile(
     r"<[|｜][^<>|｜\n]{1,40}[|｜]>|</?s>|<<?/?SYS>>?"
-    r"|<(?:bos|eos|pad|unk|sep|cls|start_of_turn|end_of_turn|im_start|im_end)>"
+    r"|<(?:bos|eo[adhmstu]|pad|unk|sep|cls|(?:start|begin|end)_of_\w{2,20}|im_start|im_end|reserved_\d+|_start|_end)>"
     r"|\[/?(?:INST|SYSTEM_PROMPT|BOS|EOS|PAD|UNK)\]|<\|\w+>|<\w+\|>"
     r"|\[[|｜]/?\w{1,20}[|｜]\]|<\w{1,12}:(?:bos|eos|eot|pad|end)>|\[e~\[|\]~!?b\[?\]",
     re.IGNORECASE,
@@ -81,6 +83,7 @@ _NAMED = rf"(?:{_LABEL}|answer|result|rewritten|revised|adjusted|edited|text)"
 _LABELLED = re.compile(
     rf"\A(?:{_DECOR}{_LABEL}(?:[ \t]*\([^()\n]{{1,60}}\))?[*_]*"
     r"(?:\s*:[\s*_]*|[ \t]*[*_]{1,2}\s*\n+|[ \t]+[-–—]+[ \t]+|[ \t]*\n+)"
+    r"|\W{0,4}(?:réponse|antwort|respuesta|resposta|risposta|ответ|回复|回答|答案|返信)[*_]*[ \u00a0]?[:：][*_]*\s*"
     rf"|{_DECOR}{_NAMED}[*_]*:[*_]*\s*|#+ *{_NAMED} *#*\n+|[\[(]{_NAMED}[\])]:?\s*"
     rf"|{_DECOR}{OPTION}[*_]*:(?![\s\S]*\n[ \t#>*_]*{OPTION})[*_]*\s*)",
     re.IGNORECASE,
@@ -234,7 +237,7 @@ def without_template(text: str, source: str) -> str | None:
         n_tokens += 1
         if _OTHER_HEADER.match(text) or _OF_A_TOOL.search(first[0]) or n_tokens > MAX_TOKENS:
             return None
-        if header := re.match(rf"{_ROLE}\s*(?=\n|\Z|{_TOKEN.pattern})|:(?=\s)", text, re.IGNORECASE):
+        if header := re.match(rf"{_ROLE}\s*(?=\n|\Z|{_TOKEN.pattern})|:(?=[\s\w\"'“])", text, re.IGNORECASE):
             text = text[header.end() :].strip()
     if (header := _HEADER.match(text)) and not _HEADER.match(source):
         text = text[header.end() :].strip()

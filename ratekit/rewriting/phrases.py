@@ -181,6 +181,12 @@ CLOSINGS: tuple[str, ...] = (
     r"\n[ \t]*[(\[*_]{0,3}(?:this (?:rewrite|rewriting|revision|adjustment|rephrasing|rewritten|revised|edited|updated)\b"
     r"|the above (?:response|text|version|review|answer|rewrite)\b|i hope (?:this|it|that)\b[^\n]{0,60}\b(?:expectations|requirements"
     r"|request|looking for|instructions|had in mind)|word count\b|(?:wait|hmm)[,.]+ (?:i|let me|maybe|the user)\b)[^\n]*\s*$",
+    r"\n[ \t]*[(\[*_]{0,3}in this (?:version|rewrite|rewriting|revision),? (?:i|the (?:tone|wording|text|sentiment))\b[^\n]*\s*$",
+    r"\n[ \t]*[(\[*_]{1,3}(?:adjusted|rewritten|revised|modified|edited|changed) (?:to|for|so|in)\b[^\n]*\s*$",
+    r"\n[ \t]*[(\[*_]{0,3}i (?:changed|replaced|swapped) [\"'“‘][^\n]{1,80}[\"'”’] (?:to|with|into|for|by) [\"'“‘][^\n]*\s*$",
+    r"\n[ \t]*[(\[*_]{0,3}(?:sentiment|tone|label|style|register) ?:[*_]* *(?:(?:very|more|less) )?(?:positive|negative|neutral|formal"
+    r"|informal|casual|polite|friendly)[.)\]*_]*\s*$",
+    r"\n[ \t]*[*_]{0,2}alternatively(?:,[^\n:.]{0,40})?:[*_]*\s[^\n]*\s*$",
     r"\n[ \t]*[#(\[*_ ]{0,6}(?:(?:(?:key|main|summary of|list of|notable) )?changes(?: i)?(?: made)?|what (?:i |was |has )?changed)[*_ ]*:?[*_]*[ \t]*\n.*\Z",
     r"\n[ \t]*[#(\[*_ ]{0,6}(?:explanation|rationale|reasoning|justification)[*_ ]*:[^\n]*(?:\b(?:tone|wording|words|original|version"
     r"|phras\w+)\b|rewr[io]|adjust|rephras|chang)[^\n]*\s*$",
