@@ -643,6 +643,16 @@ def _residuals(reward: Floats, treated: Bools) -> tuple[Floats, float]:
     return residual, sd if sd > rounding_of(reward) else 0.0
 
 
+def covariance(first: Floats, second: Floats) -> float:
+    """Of two estimates, from their scores by cluster; a cluster that one of them has no row of adds nothing.
+
+    >>> covariance(np.array([1.0, 2.0]), np.array([3.0, 1.0, 5.0]))
+    5.0
+    """
+    both = min(len(first), len(second))
+    return float(first[:both] @ second[:both])
+
+
 class RewardScale:
     """The SD of the originals' rewards with its own influence, by which effects are put in SDs.
 
@@ -670,7 +680,7 @@ class RewardScale:
         """An effect in SDs: estimate, SE, and the ends of its interval."""
         if not (self.sd > 0 and self.tail.se >= 0):
             return (part.value / self.sd if self.sd > 0 else float("nan"), *(float("nan"),) * 3)
-        in_sd, own, shared = (x / self.sd for x in (part.value, part.se, float(part.scores @ self.scores)))
+        in_sd, own, shared = (x / self.sd for x in (part.value, part.se, covariance(part.scores, self.scores)))
         se = float(np.sqrt(max(own**2 + (in_sd * self.tail.se) ** 2 - 2 * in_sd * shared, 0.0)))
         return in_sd, se, *self.ends(in_sd, (own, part.df), shared, (1 - level) / 2)
 

@@ -278,6 +278,11 @@ def test_a_dose_without_a_gap_to_hold_it_against_is_never_fine():
     check = next(c for c in verdict.checks if c.name == "dose")
     assert "has no gap to compare with" in check.text
     assert check.value == pytest.approx(1 / pooled_sd(own[:, 0], seen.treated))  # each rewrite moves it by 1
+    some = np.where(np.arange(60)[:, None] < 50, own, np.nan)  # the last ten prompts have no rewrite
+    some[:, 0] = own[:, 0]
+    fewer = next(c for c in judged(dataclasses.replace(seen, own=some), r).checks if c.name == "dose")
+    assert fewer.value == pytest.approx(check.value)
+    assert 0 < fewer.low < fewer.value < fewer.high
 
 
 def test_nothing_is_said_of_a_measure_that_the_rows_do_not_show():

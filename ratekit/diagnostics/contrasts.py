@@ -20,6 +20,7 @@ from ratekit.estimators import (
     Tail,
     combined,
     correlation,
+    covariance,
     in_sds,
     part_of,
     refuse_level,
@@ -166,13 +167,13 @@ class _Pair:
             scores = two * second.scores - one * first.scores
             se = float(np.linalg.norm(part.scores + scores))
             of_sds = Tail.of(scores, min(first.df, second.df))
-            together = correlation(float(part.scores @ scores), part.se, of_sds.se)
+            together = correlation(covariance(part.scores, scores), part.se, of_sds.se)
 
             def ends(p: float) -> tuple[float, float]:
                 arm = -float(special.stdtrit(part.df, p / 2)) * part.se
                 low, high = in_sds(part.value, arm, of_sds, together, p / 2)
                 (low1, high1), (low2, high2) = (
-                    scale.ends(of.value, (of.se, of.df), float(of.scores @ scale.scores), p / 2)
+                    scale.ends(of.value, (of.se, of.df), covariance(of.scores, scale.scores), p / 2)
                     for scale, of in zip(self.scales or (), each, strict=True)
                 )
                 # No farther than both effects may be, each by itself; NaN where one of them has no interval.
