@@ -76,8 +76,8 @@ SIZES = {
     ),
     "cpu": Size(
         pairs=500, held_out=150, layers=3, epochs=2, lr=1e-4, max_tokens=160, rewrites=60, words=60, new_tokens=128,
-        doubles=50, world=20, merge_rows=20, merge_pairs=40, grid=5, judged=24, asked=12, reviews=300, sweep=40,
-        review_characters=1100, review_tokens=256, methods=("linear", "slerp", "ties", "task_arithmetic"),
+        doubles=50, world=20, merge_rows=12, merge_pairs=24, grid=3, judged=24, asked=12, reviews=300, sweep=40,
+        review_characters=1100, review_tokens=256, methods=("linear", "ties"),
         card=200, card_rewritten=40, rounds=1, screened=30, confirmed=60,
     ),
     "gpu": Size(
