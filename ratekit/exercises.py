@@ -155,7 +155,7 @@ def _described(answer: Any) -> str:
 
     Examples
     --------
-    >>> described([1, 2, 3]), described("three"), described(None), described(np.arange(3))
+    >>> _described([1, 2, 3]), _described("three"), _described(None), _described(np.arange(3))
     ('a list of 3', "the text 'three'", 'None', 'an ndarray of shape (3,)')
     """
     shape = getattr(answer, "shape", None)

@@ -135,7 +135,7 @@ def quick() -> Iterator[None]:
     import ratekit.reports.page
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(ratekit.reports.page, "render", lambda found: "<html></html>")
+        patched.setattr(ratekit.reports.page, "page_html", lambda found: "<html></html>")
         patched.setattr(matplotlib.figure.Figure, "savefig", lambda self, path, **how: Path(path).write_bytes(b"PNG"))
         patched.setattr(ratekit.merging.writing, "SHARD_BYTES", 20_000)
         yield

@@ -200,7 +200,7 @@ def test_answers_that_no_model_made_are_one_line(tmp_path, at_once):
 
 
 def test_the_fuzz_would_notice(tmp_path, at_once, monkeypatch):
-    monkeypatch.setattr(openai_chat, "read", lambda *given: replies.reply_of(given[0], {}, ""))  # loses what came
+    monkeypatch.setattr(openai_chat, "read_reply", lambda *given: replies.reply_of(given[0], {}, ""))  # loses what came
     with pytest.raises((AssertionError, WorkError)):
         whole_answers(5, tmp_path)
 

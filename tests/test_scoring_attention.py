@@ -48,7 +48,7 @@ def plain(q, k, v, segments, causal, window, softcap):
 )  # fmt: skip
 def test_each_token_sees_what_it_may(segments, causal, window, softcap, dtype, rows, tiles, monkeypatch):
     monkeypatch.setattr(packing, "_tiles", lambda dtype: tiles)  # what this CPU has decides nothing here
-    monkeypatch.setattr(packing, "ROWS", rows)  # so that a segment is cut where there is something to cut
+    monkeypatch.setattr(packing, "_ROWS", rows)  # so that a segment is cut where there is something to cut
     made = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(1, h, 58, SIZE, generator=made).to(dtype) * 2 for h in (HEADS, KV_HEADS, KV_HEADS))
     running = Running(Pack(list(range(58)), list(range(58)), segments), [57], causal, "cpu")

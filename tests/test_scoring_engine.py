@@ -76,7 +76,7 @@ def test_each_distinct_text_is_scored_once_and_every_row_gets_its_own():
 
 
 def test_texts_of_one_prompt_are_scored_together(monkeypatch):
-    monkeypatch.setattr(engine, "BLOCK", 2)
+    monkeypatch.setattr(engine, "_BLOCK", 2)
     counting = Counting()
     prompts = ["p", "q", "p", "q", "p"]
     rk.score(dataset([[f"r{i}"] for i in range(5)], prompts), counting, progress=False)
@@ -227,7 +227,7 @@ def test_a_damaged_shard_is_passed_over_with_a_warning(tmp_path, reward, caplog)
 
 
 def test_a_run_that_fails_half_way_keeps_what_it_scored(tmp_path, reward, monkeypatch):
-    monkeypatch.setattr(engine, "BLOCK", 2)
+    monkeypatch.setattr(engine, "_BLOCK", 2)
     ds = dataset([[f"It is {i}."] for i in range(8)], [f"Why {i}?" for i in range(8)])
     asked = []
     scores = RewardModel.scores
@@ -447,7 +447,7 @@ import ratekit as rk
 from ratekit import files
 from ratekit.scoring import engine
 from ratekit.scoring.base import Scores
-engine.BLOCK = 4
+engine._BLOCK = 4
 data, model, out, end = sys.argv[1:5]
 state = PartialState(cpu=True)
 assert state.num_processes == 2, state.num_processes

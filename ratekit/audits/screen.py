@@ -99,8 +99,8 @@ def number_with_interval(value: float, low: float, high: float) -> str:
 
     Examples
     --------
-    >>> bounded(0.25, 0.125, 0.375), bounded(0.25, math.nan, math.nan), bounded(math.nan, 0, 1)
-    ('+0.25 [+0.12, +0.38]', '+0.25', '-')
+    >>> number_with_interval(0.25, 0.125, 0.375), number_with_interval(0.25, math.nan, math.nan)
+    ('+0.25 [+0.12, +0.38]', '+0.25')
     """
     if value != value:
         return "-"

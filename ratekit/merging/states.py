@@ -61,7 +61,7 @@ def named_models(models: Mapping[str, Model] | Sequence[Model]) -> dict[str, Mod
 
     Examples
     --------
-    >>> list(named(["runs/a", "runs/b"]))
+    >>> list(named_models(["runs/a", "runs/b"]))
     ['a', 'b']
     """
     if isinstance(models, str | Path):

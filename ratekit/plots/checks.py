@@ -61,7 +61,7 @@ def drift(checks: pd.DataFrame, *, top: int | None = TOP, ax: Axes | None = None
     --------
     >>> import ratekit as rk
     >>> ax = drift(rk.diagnose(rk.load("reviews", attribute="sentiment")))
-    >>> ax.get_xlabel()
+    >>> " ".join(ax.get_xlabel().split())
     'third rewrite minus first (SDs of the originals); grey: small enough to trust'
     """
     return _moves(checks, "drift", "third rewrite minus first (SDs of the originals)", top, ax,
@@ -96,7 +96,7 @@ def balance(checks: pd.DataFrame, *, top: int | None = TOP, ax: Axes | None = No
     --------
     >>> import ratekit as rk
     >>> ax = balance(rk.diagnose(rk.load("reviews", attribute="sentiment")))
-    >>> ax.get_xlabel()
+    >>> " ".join(ax.get_xlabel().split())
     'second rewrite minus first (SDs of the originals); grey: small enough to trust'
     """
     return _moves(checks, "balance", "second rewrite minus first (SDs of the originals)", top, ax,

@@ -99,7 +99,7 @@ def verdicts_line(table: pd.DataFrame) -> str:
     Examples
     --------
     >>> import pandas as pd
-    >>> summary(pd.DataFrame({"verdict": ["agrees", "differs", "agrees"], "why": [""] * 3}))
+    >>> verdicts_line(pd.DataFrame({"verdict": ["agrees", "differs", "agrees"], "why": [""] * 3}))
     '2 of 3 estimates agree with the published ones (|z| <= 1.96)'
     """
     counts = table["verdict"].value_counts()

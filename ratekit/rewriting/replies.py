@@ -80,9 +80,9 @@ def read_reply(index: int, raw: bytes | str, model: str = "", address: str = "")
 
     Examples
     --------
-    >>> read(0, '{"choices": [{"message": {"content": "Hi."}, "finish_reason": "stop"}]}')
+    >>> read_reply(0, '{"choices": [{"message": {"content": "Hi."}, "finish_reason": "stop"}]}')
     Reply(index=0, text='Hi.', finish_reason='stop', usage={})
-    >>> read(0, "<html>Welcome</html>").kind
+    >>> read_reply(0, "<html>Welcome</html>").kind
     'no_chat'
     """
     text = raw.decode("utf-8", "replace") if isinstance(raw, bytes) else raw

@@ -162,7 +162,7 @@ def judge_spread(scores: ArrayLike) -> Spread:
 
     Examples
     --------
-    >>> spread([[6, 8], [2, 4]]).repeat_sd ** 2  # each text's two scores differ by 2
+    >>> judge_spread([[6, 8], [2, 4]]).repeat_sd ** 2  # each text's two scores differ by 2
     2.0000000000000004
     """
     x = np.asarray(scores, dtype=np.float64)

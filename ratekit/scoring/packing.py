@@ -75,7 +75,7 @@ def distinct_items(items: Iterable[_Key]) -> tuple[list[_Key], list[int]]:
 
     Examples
     --------
-    >>> distinct(["b", "a", "b"])
+    >>> distinct_items(["b", "a", "b"])
     (['b', 'a'], [0, 1, 0])
     """
     places: dict[_Key, int] = {}

@@ -45,7 +45,7 @@ def labelled_rows(ds: Dataset, attribute: Attribute | None, label_column: str | 
     --------
     >>> from datasets import Dataset
     >>> ds = Dataset.from_list([{"response": "a", "kind": "ham"}, {"response": "b", "kind": "spam"}])
-    >>> labelled(ds, None, "kind", "spam")["treated"][:]
+    >>> labelled_rows(ds, None, "kind", "spam")["treated"][:]
     [False, True]
     """
     if label_column is None and positive is not None:

@@ -146,7 +146,7 @@ def _marked(text: str) -> Conversation:
 
     Examples
     --------
-    >>> marked("Hi\n<extra_id_1>Assistant\nHello!\n<extra_id_1>User\nBye")[1:]
+    >>> _marked("Hi\n<extra_id_1>Assistant\nHello!\n<extra_id_1>User\nBye")[1:]
     [{'role': 'assistant', 'content': 'Hello!'}, {'role': 'user', 'content': 'Bye'}]
     """
     roles = ["User", *_MARK.findall(text)]

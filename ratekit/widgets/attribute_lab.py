@@ -23,7 +23,7 @@ from ratekit.rewriting.cost import Prices
 from ratekit.rewriting.replay import Replay
 from ratekit.rewriting.rules import RULES
 from ratekit.schema import ATTRIBUTE, RESPONSE, columns_of
-from ratekit.scoring import RewardLike, read_rewards
+from ratekit.scoring import RewardLike, read_reward, read_rewards
 from ratekit.sources.loading import rows_for
 from ratekit.widgets import attribute_draft, attribute_trials, dashboard_html, explorer_html, explorer_rows
 from ratekit.widgets.attribute_draft import MENTIONS, OWN, Draft
@@ -101,6 +101,8 @@ class AttributeLab(StaticView):
         if attribute is not None and attribute not in ATTRIBUTES:
             raise unknown("attribute", attribute, ATTRIBUTES)
         # a misspelt reward is better known before any rewriting
+        if reward_name is None and not read_reward(reward).column:
+            raise InputError("this reward has no name of its own; give one with reward_name='...'")
         ((self.reward_name, self.reward),) = read_rewards(reward, reward_name).items()
         if prices is not None and len(prices) != 2:
             raise InputError(f"prices={prices}: two numbers were expected, money per million tokens in and out")

@@ -77,7 +77,7 @@ def _name_of(passes: int) -> str:
 
     Examples
     --------
-    >>> [name_of(k) for k in range(4)]
+    >>> [_name_of(k) for k in range(4)]
     ['response', 'rewrite', 'rewrite of the rewrite', 'third rewrite']
     """
     named = ("response", "rewrite", "rewrite of the rewrite", "third rewrite")

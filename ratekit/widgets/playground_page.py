@@ -48,7 +48,7 @@ def drawn_sample(scene: Scene) -> Sample:
 
     Examples
     --------
-    >>> sample(Scene(n=50)).rewards.shape
+    >>> drawn_sample(Scene(n=50)).rewards.shape
     (50, 4)
     """
     return scene.world().sample(scene.n, _Recorded(scene.n, scene.seed))
@@ -76,6 +76,6 @@ def write_page(path: str | Path) -> Path:
 
     Examples
     --------
-    >>> write("playground.html")  # doctest: +SKIP
+    >>> write_page("playground.html")  # doctest: +SKIP
     """
     return replace_file(path, lambda temporary: temporary.write_text(page(), encoding="utf-8"))
