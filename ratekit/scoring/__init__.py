@@ -159,7 +159,9 @@ def read_rewards(rewards: Any, names: str | Sequence[str] | None = None, **optio
         if not column:
             raise InputError("this reward has no name of its own; give one with name='...', or as {'...': reward}")
         if columns.count(column) > 1:
-            raise InputError(f"two rewards are called {column!r}, and one would replace the other; give them names")
+            raise InputError(
+                f"two rewards are called {column!r}, and one would replace the other; name them or rename a folder"
+            )
     told = _told(found, **options)
     return {column: replace(reward, spec=reward.spec or column) for column, reward in zip(columns, told, strict=True)}
 
