@@ -279,7 +279,7 @@ def explained(total: float, attribute: str, measure: str, part: float, unit: str
 def _claim(verdict: Verdict, seen: InUnits) -> str:
     if seen.low != seen.low:
         if abs(seen.estimate) < 1e-12:
-            return "the reward is the same in every row"
+            return "the effect is 0 for every prompt"
         return "how much of that is chance these rows do not tell"
     if not verdict.direction:
         smallest = f"; one of {seen.smallest:.2f}{seen.unit} would have been, in {POWER:.0%} of such samples"

@@ -138,15 +138,17 @@ def table_html(table: Table, *, limit: int = 400, raw: Sequence[str] = (), label
     Returns
     -------
     str
-        ``<table>``; a number's cells have the class ``n``, each cell its column's name as ``data-name``.
+        ``<table>``; a number's cells have the class ``n``, those of a column with sentences the class ``words``, and
+        each cell its column's name as ``data-name``.
 
     Examples
     --------
     >>> table_html(Table(["n"], [True], [["<3"]])).partition("<tbody>")[2]
     '<tr><td data-name="n" class="n">&lt;3</td></tr></tbody></table>'
     """
-    kinds = [' class="n"' if n else "" for n in table.numeric]
     kept = [c in raw for c in table.columns]
+    said = [not r and any(len(row[i]) > 60 and " " in row[i] for row in table.rows) for i, r in enumerate(kept)]
+    kinds = [' class="n"' if n else ' class="words"' if w else "" for n, w in zip(table.numeric, said, strict=True)]
     head = "".join(f'<th scope="col"{k}>{_text(c, limit)}</th>' for c, k in zip(table.columns, kinds, strict=True))
     body = "".join(
         "<tr>" + "".join(

@@ -10,6 +10,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from datasets import load_from_disk
@@ -106,6 +107,13 @@ def test_the_interval_is_named_by_its_level():
         assert column in summary_table(list(unchecked(table)), table).columns
         assert f"each bar its {column};" in next(effects_figures(table)).caption
         assert f"<th>{column}</th>" in dashboard_html.behind(table)
+    none = dict.fromkeys(["se", "ci_low", "ci_high", "se_sd", "ci_low_sd", "ci_high_sd"], np.nan)
+    flat = table.assign(reward_model="flat", estimate=0.0, estimate_sd=0.0, **none)
+    read = pd.concat([flat, table], ignore_index=True)  # a table from a file knows the level by its intervals alone
+    read.attrs = {}
+    shown = summary_table(list(unchecked(read)), read)
+    assert [column for column in shown.columns if "interval" in column] == ["50 % interval"]
+    assert shown.rows[0][shown.columns.index("50 % interval")] == "none"
 
 
 def test_the_record_is_told(page, run):

@@ -74,6 +74,11 @@ def test_texts_and_tables():
     assert not IN_MARKDOWN.search(markdown)
 
 
+def test_a_column_of_sentences_is_told_from_one_of_names():
+    table = Table(["name", "reason", "made"], [False] * 3, [["n" * 70, "too few rows " * 6, "<b>x</b> " * 9]])
+    assert re.findall(r'<td data-name="(\w+)" class="words">', table_html(table, raw=["made"])) == ["reason"]
+
+
 def test_the_report(found, tmp_path):
     only_shown(rk.report(found, tmp_path).read_text())
 

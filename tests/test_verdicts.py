@@ -798,3 +798,11 @@ def test_the_part_that_another_measure_explains_has_the_sign_of_the_effect(price
     (balance,) = (check for check in verdict.checks if check.name == "balance")
     assert 0.5 < balance.low < balance.value < balance.high < 1.2
     assert f"{balance.value:+.0%} of the effect" in balance.text
+
+
+def test_an_effect_of_zero_everywhere_is_not_a_reward_that_is_everywhere_the_same():
+    row = {"reward_model": "r", "attribute": "length", "estimator": "rate", "estimand": "ate", "estimate": 0.0,
+           "se": math.nan, "ci_low": math.nan, "ci_high": math.nan, "n_clusters": 20, "reward_sd": 1.0}  # fmt: skip
+    verdict = Verdict("length", "r", CARE, row, "", beside={"naive": row | {"estimate": 0.24}})
+    assert verdict.claim == "the effect is 0 for every prompt"
+    assert "naive +0.24" in verdict.short

@@ -55,7 +55,8 @@ def check_figures(checks: pd.DataFrame) -> Iterator[Figure]:
     yield from _tried(
         lambda: plots.drift(checks),
         "Does the rewriter do the same on every pass? The third rewrite was asked for the same as the first, so marks "
-        "should lie on the line; outside the grey band the difference matters.",
+        "should lie on the line; outside the grey band the difference matters. The attribute's own measure has no "
+        "band: its difference is judged as a part of what a rewrite moves it.",
         "Drift: the third rewrite minus the first, for each measure and reward model",
         small=True,
     )

@@ -45,7 +45,8 @@ def provenance(found: Contents, now: str) -> list[tuple[str, Facts]]:
     if settings.get("template"):
         settings["template"] = f"your own, hash {template_hash(str(settings['template']))}"
     parts = [
-        ("Run", [(k.replace("_", " "), str(v)) for k, v in settings.items() if v is not None]),
+        ("Run", [(k.replace("_", " "), ", ".join(map(str, v)) if isinstance(v, list) else str(v))
+                 for k, v in settings.items() if v is not None]),
         ("Rows", _rows(found)),
         ("Rewriting", [(k.replace("_", " "), _said(v)) for k, v in rewriting.items() if v not in (None, 0, {}, "")]),
         ("Reward models", [(str(k), str(v)) for k, v in (found.record.get("rewards") or {}).items()] or _models(found)),

@@ -112,8 +112,10 @@ def _tipping_points(table: pd.DataFrame) -> dict[tuple[Any, ...], float]:
     }
 
 
-def _numbers(verdict: Verdict, tips: dict[tuple[Any, ...], float], p_adjusted: float, else_in: str) -> dict[str, str]:
-    """The cells of one effect."""
+def _numbers(
+    verdict: Verdict, tips: dict[tuple[Any, ...], float], p_adjusted: float, else_in: str, level: float | None
+) -> dict[str, str]:
+    """The cells of one effect; `level` is that of the others, for one without an interval."""
     numbers = {"reward model": verdict.reward_model or "", "attribute": _name(verdict), "verdict": verdict.word}
     row = verdict.estimate
     seen = in_units(row)
@@ -123,8 +125,9 @@ def _numbers(verdict: Verdict, tips: dict[tuple[Any, ...], float], p_adjusted: f
         if of is not None or estimator != "rate_extrapolated":
             label = {"rate_extrapolated": "drift removed"}.get(estimator) or estimator_label(estimator)
             numbers[label] = "" if of is None else f"{in_units(of).estimate:+.2f}{unit}"
-    numbers[interval_words([row.get("level")])] = (
-        f"{seen.low:+.2f} to {seen.high:+.2f}{unit}" if seen.low == seen.low else "none"
+    known = seen.low == seen.low
+    numbers[interval_words([row.get("level") if known else level])] = (
+        f"{seen.low:+.2f} to {seen.high:+.2f}{unit}" if known else "none"
     )
     numbers["adjusted p"] = "" if np.isnan(p_adjusted) else f"{p_adjusted:.2g}"
     key = (*map(str, verdict.by.values()), verdict.attribute, str(verdict.reward_model), row["estimator"])
@@ -181,7 +184,8 @@ def summary_table(verdicts: list[Verdict], table: pd.DataFrame) -> Table | None:
         return None
     tips, rows = _tipping_points(table), adjusted_p_values(mine)
     else_in = " reward units" if table["reward_sd"].gt(0).any() else ""  # the cells of a reward without an SD
-    found = [_numbers(v, tips, p, else_in) for v, p in zip(mine, rows, strict=True)]
+    level = next((v.estimate["level"] for v in mine if v.estimate.get("level")), None)
+    found = [_numbers(v, tips, p, else_in, level) for v, p in zip(mine, rows, strict=True)]
     columns = list(dict.fromkeys(name for numbers in found for name in numbers))
     cells = [[numbers.get(name, "") for name in columns] for numbers in found]
     return Table(columns, [name not in ("reward model", "attribute", "verdict") for name in columns], cells)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 
 import pytest
+from PIL import Image
 from test_textdiff import HOSTILE
 
 import ratekit as rk
 from ratekit.cli import main
+from ratekit.estimators import ESTIMATORS
+from ratekit.plots.style import LOWERS, MERGED, RAISES, TREATED, UNTREATED, contrast_ratio
 
 pytestmark = pytest.mark.browser
 
@@ -88,6 +93,28 @@ def test_it_prints(request, open_page, which, tmp_path):
     page.set_viewport_size({"width": 680, "height": 900})
     assert page.evaluate(FITS)
     assert page.asked == []
+
+
+def test_a_heading_is_printed_above_what_it_is_of(report, open_page):
+    page = open_page(1280, 900)
+    page.goto(report.as_uri())
+    page.emulate_media(media="print")
+    rule = "() => [...document.querySelectorAll('summary:has(h2)')].map(e => getComputedStyle(e).breakAfter)"
+    assert set(page.evaluate(rule)) == {"avoid"}
+
+
+def test_every_colour_of_a_figure_is_seen_on_a_dark_page(report, open_page):
+    colors = {e.color for e in ESTIMATORS.values()} | {TREATED, UNTREATED, RAISES, LOWERS, MERGED}
+    page = open_page(1280, 900, color_scheme="dark")
+    page.goto(report.as_uri())
+    for color in colors - {"ink"}:
+        square = f"<svg xmlns='http://www.w3.org/2000/svg' width='60' height='60' style='background:{color}'/>"
+        source = f"data:image/svg+xml;base64,{base64.b64encode(square.encode()).decode()}"
+        picture = page.locator("figure img").first
+        picture.evaluate("(e, source) => { e.src = source; return e.decode(); }", source)
+        shot = Image.open(io.BytesIO(picture.screenshot())).convert("RGB")
+        middle = [v / 255 for v in shot.getpixel((shot.width // 2, shot.height // 2))]
+        assert contrast_ratio(middle, "#171717") >= 3.8, (color, middle)
 
 
 def test_rows_are_searched_and_filtered_and_figures_saved(report, open_page):
