@@ -95,17 +95,20 @@ def picture(ses: pd.DataFrame, sources: pd.DataFrame) -> Figure:
     import matplotlib.pyplot as plt
     import seaborn as sns
 
-    blue, grey, orange = "#0072B2", "#9a9a9a", "#E69F00"
+    ink, rate = "0.25", rk.plots.MARKS["rate"]
     with sns.axes_style("white"):
         figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12.2, 4.0), layout="constrained")
-    kinds = {"pooled": ("real data", blue, "o"), "sweep-imdb": ("IMDB sweep", orange, "D"),
-             "sweep-helpsteer": ("HelpSteer sweep", "#004060", "v")}  # fmt: skip
+    kinds = {
+        "pooled": ("real data", "o"),
+        "sweep-imdb": ("IMDB sweep", "D"),
+        "sweep-helpsteer": ("HelpSteer sweep", "v"),
+    }
     start = 0
-    for kind, (label, color, marker) in kinds.items():
+    for kind, (label, marker) in kinds.items():
         ratio = np.sort(ses.loc[ses["experiment"].str.startswith(kind), "ratio"])
-        left.plot(start + np.arange(len(ratio)), ratio, marker, color=color, ms=6, mec="white", mew=0.7)
+        left.plot(start + np.arange(len(ratio)), ratio, marker, color=ink, ms=6, mec="white", mew=0.7)
         left.annotate(label, (start + (len(ratio) - 1) / 2, ratio.max()), xytext=(0, 9), textcoords="offset points",
-                      ha="center", color=color, fontsize=9)  # fmt: skip
+                      ha="center", color=ink, fontsize=9)  # fmt: skip
         start += len(ratio) + 1
     left.axhline(1, color="0.35", lw=0.9)
     left.set_ylim(0, ses["ratio"].max() + 0.9)
@@ -116,15 +119,15 @@ def picture(ses: pd.DataFrame, sources: pd.DataFrame) -> Figure:
 
     rows = sources[sources["attribute"] == "length"]
     models = list(dict.fromkeys(rows["reward_model"]))
-    marks = {"imdb": (orange, "D", -0.13), "eli5": (blue, "o", 0.13)}
+    marks = {"imdb": ("D", -0.13), "eli5": ("o", 0.13)}
     for place, model in enumerate(models):
-        for source, (color, marker, shift) in marks.items():
+        for source, (marker, shift) in marks.items():
             row = rows[(rows["reward_model"] == model) & (rows["source"] == source)].iloc[0]
-            middle.errorbar(row["in_sd"], place + shift, xerr=1.96 * row["se_sd"], color=color, lw=1.8)
-            middle.plot(row["in_sd"], place + shift, marker, color=color, ms=6.2, mec="white", mew=0.8,
+            middle.errorbar(row["in_sd"], place + shift, xerr=1.96 * row["se_sd"], color=ink, lw=1.8)
+            middle.plot(row["in_sd"], place + shift, marker, color=ink, ms=6.2, mec="white", mew=0.8,
                         label=source.upper() if place == 0 else None)  # fmt: skip
         sd = row["in_sd"] / row["estimate"]
-        middle.plot(row["pooled"] * sd, place, "s", color=grey, ms=6.2, mec="white", mew=0.8,
+        middle.plot(row["pooled"] * sd, place, "s", color=ink, ms=5.6, mfc="white", mew=1.4,
                     label="pooled" if place == 0 else None)  # fmt: skip
     middle.axvline(0, color="0.35", lw=0.9, zorder=0)
     middle.set_yticks(range(len(models)), [SHORT[m] for m in models])
@@ -135,11 +138,12 @@ def picture(ses: pd.DataFrame, sources: pd.DataFrame) -> Figure:
 
     sweep = ses[ses["experiment"] == "sweep-imdb"].sort_values("step")
     x, sd = sweep["step"], sweep["reward_sd"]
-    for se, color, label in (("two_sample", grey, "as published"), ("paired", blue, "paired")):
+    published, paired = {"fc": "none", "ec": rate.color, "ls": "--"}, {"fc": rate.color, "alpha": 0.25, "lw": 0}
+    for se, shade, label in (("two_sample", published, "as published"), ("paired", paired, "paired")):
         half = 1.96 * sweep[se] / sd
-        right.fill_between(x, sweep["estimate"] / sd - half, sweep["estimate"] / sd + half, color=color, alpha=0.25,
-                           lw=0, label=f"95 %, {label}")  # fmt: skip
-    right.plot(x, sweep["estimate"] / sd, "o-", color=blue, ms=5, mec="white", mew=0.6, lw=1.6, label="RATE")
+        right.fill_between(x, sweep["estimate"] / sd - half, sweep["estimate"] / sd + half, **shade,
+                           label=f"95 %, {label}")  # fmt: skip
+    right.plot(x, sweep["estimate"] / sd, "o-", color=rate.color, ms=5, mec="white", mew=0.6, lw=1.6, label=rate.label)
     right.axhline(0, color="0.35", lw=0.9, zorder=0)
     right.set_xlabel("correlation of length and sentiment")
     right.set_ylabel("length effect (reward SDs)")

@@ -110,11 +110,12 @@ def draw(table: pd.DataFrame, steps: int, path: Path) -> None:
     """The picture of the table: the effect at each step, with its interval."""
     import matplotlib.pyplot as plt
 
+    blue = rk.plots.MARKS["rate"].color
     fig, ax = plt.subplots(figsize=(6, 3.2), layout="constrained")
     ax.axhline(0, color="0.6", linewidth=0.8)
     ax.axvline(steps / 2, color="0.6", linestyle=":", label="debiased data begin")
-    ax.fill_between(table["step"], table["low"], table["high"], alpha=0.2, label="95 % interval")
-    ax.plot(table["step"], table["estimate"], marker="o", markersize=3, label="estimate")
+    ax.fill_between(table["step"], table["low"], table["high"], color=blue, alpha=0.2, lw=0, label="95 % interval")
+    ax.plot(table["step"], table["estimate"], color=blue, marker="o", markersize=3, label="RATE")
     ax.set(xlabel="training step", ylabel="effect of length (SD)")
     fig.legend(loc="outside upper center", ncols=3, frameon=False)
     fig.savefig(path, dpi=150)

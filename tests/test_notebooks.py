@@ -93,6 +93,7 @@ CLAIMS = {
     ),
     "02_confounding.ipynb": (
         "naive > truth > 0", "share[True] > 0.6 > share[False]", "ate.set_index('estimator').ci_low['naive'] > 10",
+        "np.ptp(table[(table.estimator == 'rate') & (table.estimand == 'ate')].estimate) < 0.05",
     ),
     "03_one_rewrite_is_not_enough.ipynb": (
         "ate.set_index('estimator').estimate['single_rewrite'] < 0",
@@ -175,6 +176,15 @@ def test_a_notebook_has_no_line_of_code_that_a_page_cuts_off(name):
     cells = nbformat.read(ROOT / "notebooks" / name, as_version=4).cells
     lines = [line for cell in cells if cell.cell_type == "code" for line in cell.source.splitlines()]
     assert [line for line in lines if len(line) > 120] == []
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_is_read_without_a_renderer_of_formulas_and_takes_its_colours_from_the_package(name):
+    cells = nbformat.read(ROOT / "notebooks" / name, as_version=4).cells
+    assert [cell.source for cell in cells if cell.cell_type == "markdown" and "$" in cell.source] == []
+    assert [
+        cell.source for cell in cells if cell.cell_type == "code" and re.search("#[0-9a-fA-F]{6}", cell.source)
+    ] == []
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)

@@ -87,6 +87,8 @@ def test_a_sweep_is_drawn_with_its_truth():
     assert low < (table["ci_low"] / table["reward_sd"]).min()
     ends = np.concatenate([band.get_paths()[0].vertices[:, 1] for band in ax.collections])
     assert [ends.min(), ends.max()] == pytest.approx([low, high])
+    unknown = plots.sweep(table.assign(truth=np.nan)).get_legend()
+    assert "truth" not in [text.get_text() for text in unknown.get_texts()]
     assert ax.get_xlabel()
     assert ax.get_ylabel().endswith("(reward SDs)")
     bare = table.drop(columns=["estimate_sd", "se_sd", "ci_low_sd", "ci_high_sd"])

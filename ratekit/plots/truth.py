@@ -87,7 +87,7 @@ def sweep(
     drawn = marks_of(rows)
     ax = canvas(ax, 3.6)
     dashed = {"color": color_on(ax, INK), "lw": 1.0, "ls": (0, (4, 3)), "label": "truth"}
-    truth = rows[rows["estimator"] == drawn[0]].sort_values("step")
+    truth = rows[(rows["estimator"] == drawn[0]) & rows["truth"].notna()].sort_values("step")
     ax.plot(truth["step"], truth["truth"], zorder=4, **dashed)
     for name in drawn:
         of, mark = rows[rows["estimator"] == name].sort_values("step"), MARKS[name]
@@ -97,7 +97,7 @@ def sweep(
     tidy(ax, "y", ("left", "bottom"))
     axis_names(ax, x=SWEPT.get(design, "step"), y=f"Average treatment effect\n({unit_words(rows, unit)})", share=0.75)
     several = table["reward_model"].nunique() > 1
-    key(ax, [MARKS[name] for name in drawn], [Line2D([], [], **dashed)],
+    key(ax, [MARKS[name] for name in drawn], [Line2D([], [], **dashed)] if len(truth) else [],
         cleaned(f"{design}, {model}" if several else design))  # fmt: skip
     return finish(ax)
 

@@ -50,6 +50,8 @@ _STYLE = """
 .rk-faint { opacity: .72; }
 .rk-fault { border-left: 4px solid #D55E00; padding: 2px 8px; margin: 4px 0; }
 .rk-wide { overflow-x: auto; }
+.rk .rk-texts th, .rk .rk-texts td { text-align: left; } .rk .rk-texts td:first-child { min-width: 15em; }
+div.rk pre { font-family: var(--jp-code-font-family, monospace); white-space: pre-wrap; }
 """
 
 
