@@ -72,7 +72,7 @@ def table(rows: Sequence[Mapping[str, Any]], where: str) -> pa.Table:
 
 
 def check_names(names: Iterable[Any], where: str) -> None:
-    """Raise InputError for a column's name that no table can have.
+    """Raise InputError for a column's name that no table can have, or that two have.
 
     Examples
     --------
@@ -81,9 +81,13 @@ def check_names(names: Iterable[Any], where: str) -> None:
     ...
     ratekit.errors.InputError: here: the column name '5' is no text
     """
+    seen: set[str] = set()
     for name in names:
         if not isinstance(name, str):
             raise InputError(f"{where}: the column name {shorten(name)!r} is no text")
+        if name in seen:
+            raise InputError(f"{where}: two columns are called {shorten(name)!r}; rename one")
+        seen.add(name)
         if "\0" in name or _SURROGATE.search(name):
             what = "a NUL" if "\0" in name else "half of a surrogate pair"
             raise InputError(f"{where}: the column name {shorten(name)!a} holds {what}; rename it (is the file UTF-8?)")
@@ -158,7 +162,8 @@ def column(where: str, name: str, values: Sequence[Any]) -> Any:
     import pyarrow as pa
     from pandas import NA, NaT
 
-    values = [None if value is NA or value is NaT else value for value in values]
+    if not set(map(type, values)) <= _PLAIN:
+        values = [None if value is NA or value is NaT else without_arrays(value) for value in values]
     if any(isinstance(v, str | bool | list | dict) for v in values):  # NaN is how pandas writes a missing text
         values = [None if isinstance(v, float) and math.isnan(v) else v for v in values]
     for number, value in enumerate(values, 1):
@@ -178,6 +183,34 @@ def column(where: str, name: str, values: Sequence[Any]) -> Any:
         with contextlib.suppress(pa.ArrowException, UnicodeEncodeError, TypeError, ValueError, OverflowError):
             return pa.array([_null_within(v) for v in values])
         raise _not_one_type(where, name, values, e) from None
+
+
+_PLAIN = {str, bool, int, float, list, tuple, type(None)}
+
+
+def without_arrays(value: Any) -> Any:
+    """numpy's arrays as lists, at any depth, NaN in them as null: they cannot hold a null otherwise.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> without_arrays({"a": np.array([1.0, np.nan])}), without_arrays([1.0, math.nan])
+    ({'a': [1.0, None]}, [1.0, nan])
+    """
+    import numpy as np
+
+    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "mM":
+        return value  # times, which Arrow reads itself
+    if isinstance(value, np.ndarray):
+        values = value.tolist()
+        if value.dtype.kind == "f" and value.ndim == 1:
+            return values if np.isfinite(value).all() else [None if v != v else v for v in values]
+        return [None if isinstance(v, float) and v != v else without_arrays(v) for v in values]
+    if isinstance(value, dict):
+        return {k: without_arrays(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [without_arrays(v) for v in value]
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _null_within(value: Any) -> Any:
@@ -208,8 +241,7 @@ def conversations(where: str, name: str, values: Sequence[Any]) -> list[Any]:
 
 def _are_turns(value: Any) -> bool:
     """Whether this is a list of records."""
-    items = value if isinstance(value, list | tuple) else value.tolist() if hasattr(value, "tolist") else None
-    return isinstance(items, list | tuple) and bool(items) and isinstance(items[0], Mapping)
+    return isinstance(value, list | tuple) and bool(value) and isinstance(value[0], Mapping)
 
 
 def depth(value: Any) -> int:
@@ -351,22 +383,25 @@ def lists(where: str, name: str, row: int, cell: Any) -> Any:
     except ValueError:
         value = cell
     if value is not None and not isinstance(value, list):
-        raise InputError(f"{where}, row {row}: column {name!r} holds {shorten(cell)}, which is not a list")
+        raise InputError(
+            f"{where}, row {row}: column {name!r} holds {shorten(cell)}, which is not a list; write it as JSON, [1, 2]"
+        )
     return value
 
 
 def nested(text: str) -> Any:
     """What JSON, Python or numpy wrote as this text. Raises ValueError where it is none of these.
 
-    numpy parts the entries of an array with white space, which Python would read as one joined text.
+    numpy parts the entries of an array with white space, which Python would read as one joined text. A NaN is null: an
+    array cannot hold it otherwise.
 
     Examples
     --------
-    >>> nested('["a", null]'), nested("['a', None]"), nested("['a' None]"), nested("[1.  nan 0.5]")
-    (['a', None], ['a', None], ['a', None], [1.0, None, 0.5])
+    >>> nested('["a", null]'), nested("['a', None]"), nested("['a' None]"), nested("[1.  nan 0.5]"), nested("[NaN]")
+    (['a', None], ['a', None], ['a', None], [1.0, None, 0.5], [None])
     """
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=_number)
     except (ValueError, RecursionError):
         pass
     value, end = _entry(text, _skip(text, 0), 0)
@@ -381,7 +416,7 @@ _WORD = re.compile(r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[A-Za-z_]+)")
 _CALL = re.compile(r"(?:array|np\.\w+)\(\s*")  # numpy's own values within a list or a record
 _CALL_END = re.compile(r"\s*(?:,\s*dtype=[\w.']+\s*)?\)")
 _WORDS = {"None": None, "null": None, "nan": None, "NaN": None, "True": True, "true": True, "False": False,
-          "false": False, "inf": math.inf, "-inf": -math.inf}  # fmt: skip
+          "false": False}  # fmt: skip
 
 
 def _skip(text: str, at: int) -> int:
@@ -411,14 +446,15 @@ def _entry(text: str, at: int, level: int) -> tuple[Any, int]:
             raise ValueError("not a text") from None
     if found := _WORD.match(text, at):
         word = found[0]
-        return (_WORDS[word] if word in _WORDS else _number(word)), found.end()
+        return _number(word), found.end()
     raise ValueError("no value")
 
 
-def _number(word: str) -> int | float:
-    if re.fullmatch(r"[+-]?\d{1,400}", word):
-        return int(word)
-    return float(word)  # ValueError for a word
+def _number(word: str) -> Any:
+    """A word's own value, or the number that it writes. Raises ValueError for another word."""
+    if word in _WORDS:
+        return _WORDS[word]
+    return int(word) if re.fullmatch(r"[+-]?\d{1,400}", word) else float(word)
 
 
 def _sequence(text: str, at: int, level: int) -> tuple[list[Any], int]:
@@ -466,14 +502,16 @@ def renaming(names: Sequence[str], columns: Mapping[str, str] | None, where: str
     Raises
     ------
     InputError
-        For one that the table does not have.
+        For one that the table does not have, or that gets two names.
 
     Examples
     --------
     >>> renaming(["question", "n"], {"prompt": "question"}, "here")
     {'question': 'prompt'}
     """
-    for theirs in (columns or {}).values():
+    for ours, theirs in (columns or {}).items():
         if theirs not in names:
             raise unknown(f"column in {where}", theirs, [shorten(n, 40) for n in names[:20]])
+        if twice := next((o for o, t in (columns or {}).items() if t == theirs and o != ours), None):
+            raise InputError(f"{where}: the column {theirs!r} cannot be both {ours!r} and {twice!r}; name one of them")
     return {theirs: ours for ours, theirs in (columns or {}).items() if ours != theirs}

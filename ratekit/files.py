@@ -187,7 +187,7 @@ def renamed(ds: Dataset, columns: Mapping[str, str] | None, where: str) -> Datas
     new = renaming(ds.column_names, columns, where)
     if not new:
         return ds
-    return ds.remove_columns([ours for ours in new.values() if ours in ds.column_names]).rename_columns(new)
+    return ds.remove_columns([n for n in ds.column_names if n in new.values() and n not in new]).rename_columns(new)
 
 
 def _read_file(path: Path, columns: Mapping[str, str] | None) -> Dataset:
@@ -196,6 +196,11 @@ def _read_file(path: Path, columns: Mapping[str, str] | None) -> Dataset:
     if not stat.S_ISREG(path.stat().st_mode):
         raise InputError(f"{path} is a pipe or a device, not a file; save what comes out of it and give that file")
     suffix = suffix_of(path)
+    with path.open("rb") as file:
+        begins = file.read(40)
+    for mark, kind in NO_TABLES.items():
+        if begins.startswith(mark) and (mark, suffix) != (b"PAR1", ".parquet"):
+            raise InputError(f"{path} {kind}")
     if suffix not in SUFFIXES:
         raise InputError(
             f"{path}: cannot tell the format from the suffix {path.suffix!r}; known: {', '.join(SUFFIXES)}"
@@ -216,6 +221,16 @@ def _read_file(path: Path, columns: Mapping[str, str] | None) -> Dataset:
         raise InputError(f"{path}: not UTF-8 ({e.reason} at byte {e.start}); save it as UTF-8") from None
     except (OSError, EOFError, ValueError, RecursionError, zlib.error, pa.ArrowException) as e:
         raise InputError(f"{path}: cannot be read as {suffix[1:]} ({shorten(e, 160)})") from None
+
+
+NO_TABLES = {  # how a file begins that is no table by itself, whatever its name says
+    b"PK\3\4": "is a ZIP archive or a workbook; unzip it, or save the sheet as CSV in UTF-8",
+    b"\x28\xb5\x2f\xfd": "is packed by zstd; unpack it (zstd -d), or pack it by gzip",
+    b"\xfd7zXZ": "is packed by xz; unpack it (xz -d), or pack it by gzip",
+    b"BZh91AY": "is packed by bzip2; unpack it (bzip2 -d), or pack it by gzip",
+    b"version https://git-lfs": "is a pointer of Git LFS and not the file itself; fetch that with `git lfs pull`",
+    b"PAR1": "is a Parquet file by its content; end its name in .parquet",
+}
 
 
 # --- bytes -----------------------------------------------------------------------------------------------
@@ -329,6 +344,7 @@ def _json_rows(path: Path, suffix: str) -> Iterator[dict[str, Any]]:
     if suffix == ".json":
         yield from _one_json(path, _whole(path))
         return
+    told = False
     for number, line in _lines(path):
         try:
             text = line.decode("utf-8")
@@ -336,7 +352,11 @@ def _json_rows(path: Path, suffix: str) -> Iterator[dict[str, Any]]:
             raise InputError(
                 f"{path}, line {number}: not UTF-8 ({e.reason} at byte {e.start} of the line); save the file as UTF-8"
             ) from None
+        if not told and (text.lstrip()[:1] == "[" or text.strip() == "{"):  # an array, or an object over several lines
+            yield from _one_json(path, _whole(path))
+            return
         if text.strip():
+            told = True
             yield _json_row(path, text, f"line {number}")
 
 
@@ -474,7 +494,7 @@ def _csv(path: Path, separator: str, columns: Mapping[str, str] | None) -> pa.Ta
     raw = _whole(path)
     _refuse_other_letters(path, raw)
     names = _header(path, raw, separator)
-    _refuse_open(path, raw, separator)
+    _refuse_quotes(path, raw, separator)
     raw, stands_for = _without_returns(raw)
     cells = _cells(
         path, raw, separator, len(names), na=_QUOTED_NAMES.match(raw.removeprefix(codecs.BOM_UTF8)) is not None
@@ -530,8 +550,6 @@ def _refuse_other_letters(path: Path, raw: bytes) -> None:
     """Raise for bytes that are not UTF-8, before Arrow splits them into lines."""
     import pyarrow as pa
 
-    if raw.startswith(b"PK\3\4"):
-        raise InputError(f"{path} is a ZIP archive or a workbook; unzip it, or save the sheet as CSV in UTF-8")
     try:
         pa.array([raw], pa.binary()).cast(pa.string())
     except pa.ArrowException:
@@ -539,12 +557,25 @@ def _refuse_other_letters(path: Path, raw: bytes) -> None:
         raise
 
 
-def _refuse_open(path: Path, raw: bytes, separator: str) -> None:
-    """Raise InputError where the last quotation mark opens a cell: what follows it would be one text."""
-    last = raw.rfind(b'"')
-    if raw.count(b'"') % 2 and (last == 0 or raw[last - 1 : last] in (separator.encode(), b"\n", b"\r")):
-        line = raw.count(b"\n", 0, last) + 1
-        raise InputError(f"{path}, line {line}: a quotation mark opens a cell and none closes it; is the file whole?")
+def _refuse_quotes(path: Path, raw: bytes, separator: str) -> None:
+    r"""Raise InputError where a quoted cell does not end with its closing mark: others are read into one text.
+
+    Looked for where the marks are an odd number, or one stands within a text and is not doubled: \".
+    """
+    by, raw = separator.encode(), raw.removeprefix(codecs.BOM_UTF8)
+    if not raw.count(b'"') % 2 and not re.search(rb'\\"|[^%b\r\n"]"[^%b\r\n"]' % (by, by), raw):
+        return
+    quoted = rb'"(?:[^"]++|"")*+" *+'
+    cell = rb'(?:%b|[^"%b\r\n][^%b\r\n]*+|)(?:%b|\r?\n|\r|\Z)' % (quoted, by, by, by)
+    cells = re.compile(rb"(?:%b)*+" % cell).match(raw)
+    if cells is None or cells.end() == len(raw):
+        return
+    closed = re.compile(quoted).match(raw, cells.end())
+    line = raw.count(b"\n", 0, closed.end() if closed else cells.end()) + 1
+    said = "a quotation mark within a quoted cell is not doubled; write it twice, without a backslash"
+    if closed is None:
+        said = "a quotation mark opens a cell and none closes it; is the file whole?"
+    raise InputError(f"{path}, line {line}: {said}")
 
 
 _LONE_RETURN = re.compile(rb"\r(?!\n)")

@@ -277,6 +277,8 @@ def test_help_names_the_defaults(monkeypatch):
         )
         expected = asked | {"seed": 0} | ({"depth": depth} if name != "discover" else {})
         assert {option: said.get(option) for option in expected} == {o: str(v) for o, v in expected.items()}, name
+        unset = {"llm-seed", "top-p", "reasoning-effort", "template", "base-url", "price-in", "price-out", "budget"}
+        assert unset <= set(said), name  # what happens where nothing is given
 
 
 def test_an_option_has_one_name_and_one_short_one_in_all_commands():

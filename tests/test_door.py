@@ -154,6 +154,39 @@ def test_rm_bench_has_three_responses_a_side():
     assert ds["chosen"][:6] == [True] * 3 + [False] * 3
 
 
+def test_a_pair_with_one_side_is_one_response_and_the_other_is_counted(caplog):
+    for good, gone in ((assistant("a b"), None), ("a b", None), ("a b", ""), (user("q") + assistant("a b"), user("q"))):
+        rows = [{"prompt": "q", "chosen": gone, "rejected": good}, {"prompt": "q", "chosen": good, "rejected": good}]
+        ds = rk.as_dataset(rows)
+        assert (ds["response"][:], ds["chosen"][:]) == (["a b"] * 3, [False, True, False])
+        assert len(set(ds["prompt_id"])) == 1
+        assert "1 of 4 responses are missing or empty and were dropped" in caplog.text
+        caplog.clear()
+
+
+def test_a_preference_that_is_none_prefers_neither():
+    pair = {"context": "q", "response1": "a", "response2": "b"}
+    for none in (None, 0, float("nan")):
+        ds = rk.as_dataset([{**pair, "overall_preference": none}, {**pair, "overall_preference": 2}])
+        assert ds["chosen"][:] == [None, None, False, True]
+    with pytest.raises(InputError, match="row 1: 'overall_preference' holds '-2'; a number was expected"):
+        rk.as_dataset([{**pair, "overall_preference": "-2"}])
+    posts = {"history": "q", "human_ref_A": "a", "human_ref_B": "b"}
+    ds = rk.as_dataset([{**posts, "labels": label} for label in (1, 0, 2, None)])
+    assert ds["chosen"][:] == [True, False, False, True, None, None, None, None]
+
+
+def test_two_columns_change_their_names_with_each_other(tmp_path):
+    rows = [{"prompt": "a b", "response": "q"}]
+    for hold in HOLDERS:
+        (tmp_path / hold).mkdir()
+        held = HOLDERS[hold](rows, tmp_path / hold)
+        ds = rk.as_dataset(held, columns={"prompt": "response", "response": "prompt"})
+        assert (ds["response"][:], ds["prompt"][:]) == (["a b"], [user("q")]), hold
+        with pytest.raises(InputError, match="column 'prompt' cannot be both"):
+            rk.as_dataset(held, columns={"prompt": "prompt", "response": "prompt"})
+
+
 def test_a_transcripts_system_text_and_windows_line_ends_are_kept():
     text = "Be kind.\r\n\r\nHuman: Hi\r\n\r\nAssistant: Hello."
     from ratekit.sources.public import transcript
@@ -254,6 +287,10 @@ REFUSED = {
     "prompts called almost so": ([{"\ufeffprompt": "q", "response": "a"}], r"'.ufeffprompt' is not called 'prompt'"),
     "ids called almost so": ([{"Prompt_ID": "7", "response": "a"}], r"column 'Prompt_ID' is not called 'prompt_id'"),
     "a name of two": ([{"response": "a", "x\0y": 1}], r"the column name 'x.x00y' holds a NUL"),
+    "two columns of one name": (
+        pa.Table.from_arrays([pa.array(["a"])] * 2, ["response", "response"]), "the Table: two columns are called 'resp"
+    ),
+    "a text of answers": ([{"title": "q", "answers": {"text": "a b"}}], r"row 1: .*expected a 'text' list"),
     "half a letter in a name": ([{"response": "a", "\ud83d": 1}], r"the column name '.ud83d' holds half of a"),
     "a kind that no Dataset holds": ([{"response": "a", "id": uuid.UUID(int=7)}], r"'id' holds extension.*as text"),
     "no value of a table": ([{"response": "a", "x": 1j}], r"row 1: column 'x' holds '1j', which no table can hold"),
@@ -329,6 +366,25 @@ def test_the_missing_values_of_pandas_are_null():
         ds = rk.as_dataset(given)
         assert (ds["rewrites"][:], ds["reward/r"][:]) == ([["c", None], ["d", None]], [[1.0, None], [2.0, 3.0]])
         assert rk.estimate(given)["estimate"].tolist()[0] == -1.0
+
+
+def test_nan_is_null_where_a_null_cannot_be_written_and_a_fault_elsewhere(tmp_path):
+    study = {"prompt_id": ["1", "2"], "response": ["a", "b"], "attribute": ["x"] * 2, "treated": [True, False]}
+    arrays = {**study, "reward/r": [np.array([1.0, np.nan]), np.array([2.0, 3.0])]}
+    texts = ["[1.0, nan]", "[1.  nan]", "[1.0, NaN]", "[1.0, null]"]
+    cells = [{**study, "reward/r": [text, "[2.0, 3.0]"]} for text in texts]
+    rows = [dict(zip(arrays, row, strict=True)) for row in zip(*arrays.values(), strict=True)]
+    for given in (arrays, rows, pd.DataFrame(arrays), *cells):
+        assert rk.as_dataset(given)["reward/r"][:] == [[1.0, None], [2.0, 3.0]]
+    for given in cells:
+        pd.DataFrame(given).to_csv(tmp_path / "x.csv", index=False)
+        assert rk.as_dataset(tmp_path / "x.csv")["reward/r"][:] == [[1.0, None], [2.0, 3.0]]
+    lists = {**study, "reward/r": [[1.0, np.nan], [2.0, 3.0]]}
+    line = {name: values[0] for name, values in lists.items()}
+    file = written(tmp_path / "x.jsonl", json.dumps(line) + "\n")  # with the word NaN
+    for given in (lists, pd.DataFrame(lists), Dataset.from_dict(lists), file):
+        with pytest.raises(InputError, match=r"row 1: reward/r\[1\] is nan; a reward that could not be had is null"):
+            rk.estimate(given)
 
 
 @pytest.mark.parametrize("wrong", ["maybe", "", None, 2, 0.5, "truee", [True], "-1"])
@@ -486,6 +542,20 @@ def test_odd_bytes_are_read(tmp_path):
     assert rk.load(path)["response"][:] == ["a\u2028b"]
 
 
+def test_an_array_or_an_object_over_several_lines_is_read_whatever_its_name_says(tmp_path):
+    rows = [{"prompt": "q", "response": "a"}, {"prompt": "q", "response": "b"}]
+    for name, text in {"a": json.dumps(rows), "b": "\n" + json.dumps(rows, indent=1)}.items():
+        assert rk.load(written(tmp_path / f"{name}.jsonl", text))["response"][:] == ["a", "b"]
+    assert rk.load(written(tmp_path / "c.jsonl", json.dumps(rows[0], indent=1)))["response"][:] == ["a"]
+    with pytest.raises(InputError, match="line 2: not JSON"):
+        rk.load(written(tmp_path / "d.jsonl", json.dumps(rows[0]) + "\n{\n"))
+
+
+def test_marks_within_a_cell_of_a_csv(tmp_path):
+    text = 'prompt,response\nq,5" disk\n"q, ""r""" ,"a \\ b"\n'
+    assert rk.load(written(tmp_path / "x.csv", text))["response"][:] == ['5" disk', "a \\ b"]
+
+
 def test_large_integers_keep_their_digits(tmp_path):
     rows = [{"response": "a", "id": 2**64 - 1, "big": 10**29 + 1}, {"response": "b", "id": 1, "big": -5}]
     ds = rk.load(written(tmp_path / "x.jsonl", "".join(json.dumps(r) + "\n" for r in rows)))
@@ -508,6 +578,15 @@ HOSTILE = {
     "utf16.csv": ("prompt,response\nq,a\n".encode("utf-16"), "not UTF-8 .invalid start byte at byte 0.; save it as"),
     "latin.csv": (b"response,x\n\xe9,a,b\n", "not UTF-8 .*byte 11"),
     "workbook.csv": (b"PK\3\4\0\0", "is a ZIP archive or a workbook"),
+    "x.zip": (b"PK\3\4\0\0", "is a ZIP archive or a workbook; unzip it"),
+    "x.jsonl.zst": (b"\x28\xb5\x2f\xfd\0", "is packed by zstd; unpack it"),
+    "x.parquet": ("version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS .*git lfs pull"),
+    "parquet.csv": (b"PAR1\x15\x04", "is a Parquet file by its content"),
+    "backslash.csv": (
+        'prompt,response\nq,"a ""b"" \\n"\nq,"he said \\"x\\""\n',
+        "line 3: a quotation mark within .*write it twice",
+    ),
+    "glued.csv": ('prompt,response\nq,"a \\""\nq,"b"\n', "line 3: a quotation mark within a quoted cell is not"),
     "header.csv": ("prompt,response", "the table is empty .0 rows"),
     "lists.json": ('{"response": ["a", "b"], "prompt": ["q"]}', "its columns are not lists of one length"),
     "half.jsonl": ('{"response": "half \\ud83d"}\n', r"row 1: column 'response' holds \\ud83d"),

@@ -24,8 +24,10 @@ PANEL = "Asking an LLM"
 class Cost:
     """What the asking may cost."""
 
-    price_in: float | None = field(default=None, metadata={"help": "Price of a million tokens in."})
-    price_out: float | None = field(default=None, metadata={"help": "Price of a million tokens out."})
+    price_in: float | None = field(default=None, metadata={"help": "Price of a million tokens in. [default: unknown]"})
+    price_out: float | None = field(
+        default=None, metadata={"help": "Price of a million tokens out. [default: unknown]"}
+    )
     budget: float | None = field(
         default=None, metadata={"help": "Stop at this cost; needs both prices. [default: no limit]"}
     )
@@ -90,7 +92,9 @@ def _params() -> list[Any]:
 def _option(f: Any, kind: Any) -> Any:
     about, flag = f.metadata["help"], f"--{_name(f).replace('_', '-')}"
     if f.name == "template":
-        about = "Text file of the rewriting prompt: {phrase}, {response} and, if wanted, {prompt}."
+        about = (
+            "Text file of the rewriting prompt: {phrase}, {response} and, if wanted, {prompt}. [default: ratekit's own]"
+        )
     numbers = [k for k in get_args(kind) if k in (int, float)]
     if numbers and type(None) in get_args(kind) and f.name in {s.name for s in fields(Sampling)}:  # none leaves it out
 

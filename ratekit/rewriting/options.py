@@ -44,9 +44,13 @@ class Sampling:
 
     max_tokens: int | None = _option(2048, "Most tokens of a reply; `none`: the server decides.")
     temperature: float | None = _option(0.7, "0 is greedy; `none`: the server decides.")
-    seed: int | None = _option(None, "Seed of the LLM's sampling, where it takes one.")
-    top_p: float | None = _option(None, "Share of the probability sampled from, 0 to 1.")
-    reasoning_effort: str | None = _option(None, "Of models that think first: low, medium or high.")
+    seed: int | None = _option(None, "Seed of the LLM's sampling. [default: none is sent; hf: 0]")
+    top_p: float | None = _option(
+        None, "Share of the probability sampled from, 0 to 1. [default: the server decides; hf: 1]"
+    )
+    reasoning_effort: str | None = _option(
+        None, "Of models that think first: low, medium or high. [default: the model's own]"
+    )
 
     def __post_init__(self) -> None:
         require_positive(self, "max_tokens")

@@ -180,7 +180,7 @@ def _read(
         log.info("%s is read as %s: %s", where, name, shape.about if name in SHAPES else ", ".join(shape.columns))
         ds = parse(shape, table, where)
     ds = typed(ds, where)
-    asked = [c for c in table.column_names if c.strip().lower() in OTHER_NAMES[PROMPT] and holds(table, c, "text")]
+    asked = [c for c in ds.column_names if c.strip().lower() in OTHER_NAMES[PROMPT] and holds(ds, c, "text")]
     if asked and PROMPT in ds.column_names and not any(turn["content"] for turn in ds[0][PROMPT]):
         log.warning(
             "%s: if the column %r holds the prompts, which are empty now, say columns={'prompt': %r} "
@@ -267,15 +267,13 @@ def _of_frame(frame: Any, where: str) -> Dataset:
     frame = frame.reset_index(index) if index else frame
     names = [str(c) for c in frame.columns]
     arrow_columns.bounded(len(names), where)
-    if len(set(names)) < len(names):
-        twice = next(n for n in names if names.count(n) > 1)
-        raise InputError(f"{where}: two columns are called {shorten(twice)!r}; rename one")
+    arrow_columns.check_names(names, where)
     made: dict[str, Any] = {}
     for place, name in enumerate(names):
         series = frame.iloc[:, place]
         if series.dtype == object or str(series.dtype) in ("str", "string"):
             missing = series.isna().to_numpy(dtype=bool)
-            values = [None if gone else _listed(v) for v, gone in zip(series.tolist(), missing, strict=True)]
+            values = [None if gone else v for v, gone in zip(series.tolist(), missing, strict=True)]
             made[name] = arrow_columns.column(where, name, values)
             continue
         try:
@@ -284,20 +282,6 @@ def _of_frame(frame: Any, where: str) -> Dataset:
         except (pa.ArrowException, TypeError, ValueError, OverflowError):  # a sparse column, complex numbers
             made[name] = arrow_columns.column(where, name, series.tolist())
     return arrow_columns.dataset(pa.table(made), where=where)
-
-
-def _listed(value: Any) -> Any:
-    """numpy's arrays as lists, at any depth, NaN in them as null: they cannot hold a null otherwise."""
-    if isinstance(value, np.ndarray):
-        values = value.tolist()
-        if value.dtype.kind == "f" and value.ndim == 1:
-            return values if np.isfinite(value).all() else [None if v != v else v for v in values]
-        return [None if isinstance(v, float) and v != v else _listed(v) for v in values]
-    if isinstance(value, dict):
-        return {k: _listed(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_listed(v) for v in value]
-    return value.item() if isinstance(value, np.generic) else value
 
 
 def _opened(

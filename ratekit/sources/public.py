@@ -169,7 +169,7 @@ def eli5(row: Row, index: int) -> Iterator[Row]:
     """A question (its title) and its answers, each a response under one prompt_id."""
     answers = row["answers"] or {}
     texts = answers.get("text") if isinstance(answers, Mapping) else None
-    if texts is None:
+    if not isinstance(texts, list):
         raise InputError(f"eli5, row {index}: 'answers' holds {shorten(answers)}; expected a 'text' list")
     scores = answers.get("score") or []
     for k, text in enumerate(texts):

@@ -95,19 +95,19 @@ def asked(prompt: Any) -> Conversation:
 
 
 def answers(value: Any, prompt: Any) -> list[tuple[Conversation, str]]:
-    """The (prompt, response) pairs that one cell holds: a text, a list of texts, or a list of turns."""
+    """The (prompt, response) pairs that one cell holds: a text, a list of texts, or a list of turns; "" for none."""
+    turns = asked(prompt)
     if value is None or len(value) == 0:
-        return []
+        return [(turns, "")]
     if isinstance(value, str):
         if prompt is None and is_transcript(value):
-            return [found] if (found := split_turns(transcript(value))) else []
+            return [split_turns(transcript(value)) or ([], "")]
         if isinstance(prompt, str) and prompt.strip() and value.startswith(prompt):
             value = value[len(prompt) :].lstrip()
-        return [(asked(prompt), value)]
+        return [(turns, value)]
     if isinstance(value[0], str):
-        return [(asked(prompt), text) for text in value]
-    found = split_turns(value, prompt)
-    return [found] if found else []
+        return [(turns, text) for text in value]
+    return [split_turns(value, prompt) or (turns, "")]
 
 
 def _rows(
@@ -115,10 +115,11 @@ def _rows(
 ) -> Iterator[Row]:  # fmt: skip
     """Rows of one prompt_id: the data's own, else one made from what the first response was asked."""
     rest = {name: value for name, value in row.items() if name not in (*used, PROMPT, PROMPT_ID, RESPONSE)}
-    prompt_id = row.get(PROMPT_ID)
+    found, prompt_id = list(found), row.get(PROMPT_ID)
+    if prompt_id is None:
+        first = next((prompt for prompt, _, _ in found if prompt), None)
+        prompt_id = prompt_key(first) if first else f"row-{index:06d}"
     for prompt, response, more in found:
-        if prompt_id is None:
-            prompt_id = prompt_key(prompt) if prompt else f"row-{index:06d}"
         yield {PROMPT_ID: prompt_id, PROMPT: prompt, RESPONSE: response, **rest, **more}
 
 
@@ -158,17 +159,20 @@ def completions(row: Row, index: int) -> Iterator[Row]:
 def two_responses(row: Row, index: int) -> Iterator[Row]:
     """HelpSteer3: a context and two responses; a preference below 0 is for the first one, above for the second."""
     preferred = row.get("overall_preference")
+    if not isinstance(preferred, int | float | None):
+        raise InputError(f"'overall_preference' holds {shorten(preferred)!r}; a number was expected")
     found: list[tuple[Conversation, str, Row]] = []
     for side, sign in (("response1", -1), ("response2", 1)):
         for prompt, text in answers(row[side], row["context"]):
-            found.append((prompt, text, {"chosen": preferred * sign > 0 if preferred else None}))
+            found.append((prompt, text, {"chosen": preferred * sign > 0 if preferred and preferred == preferred else None}))
     yield from _rows(row, index, found, "context", "response1", "response2")
 
 
 def human_refs(row: Row, index: int) -> Iterator[Row]:
     """Stanford Human Preferences: a post and two comments; label 1 prefers the first."""
-    sides = ((row["human_ref_A"], row["labels"] == 1), (row["human_ref_B"], row["labels"] == 0))
-    found = [(as_conversation(row["history"]), text, {"chosen": won}) for text, won in sides if text]
+    first = {1: True, 0: False}.get(row["labels"])
+    sides = ((row["human_ref_A"], first), (row["human_ref_B"], None if first is None else not first))
+    found = [(as_conversation(row["history"]), text, {"chosen": won}) for text, won in sides]
     yield from _rows(row, index, found, "history", "human_ref_A", "human_ref_B", "labels")
 
 
@@ -371,11 +375,11 @@ def parse(source: Source, ds: Dataset, where: str) -> Dataset:
         unread += not found
         empty += len(found) - len(full)
     if empty:
-        log.warning("%s: %d of %d responses are empty and were dropped", where, empty, empty + len(rows))
+        log.warning("%s: %d of %d responses are missing or empty and were dropped", where, empty, empty + len(rows))
     if unread:
         log.warning("%s: %d of %d rows hold no response and were dropped", where, unread, len(ds))
     if not rows:
-        raise InputError(f"{where}: no row holds a response")
+        raise InputError(f"{where}: no row holds a response (of turns it is the last one, by 'assistant')")
     return arrow_columns.dataset(arrow_columns.table(rows, where))
 
 
