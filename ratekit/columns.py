@@ -162,8 +162,8 @@ def column(where: str, name: str, values: Sequence[Any]) -> Any:
     import pyarrow as pa
     from pandas import NA, NaT
 
-    if not set(map(type, values)) <= _PLAIN:
-        values = [None if value is NA or value is NaT else without_arrays(value) for value in values]
+    plain = set(map(type, values)) <= _PLAIN
+    values = list(values) if plain else [None if v is NA or v is NaT else without_arrays(v) for v in values]
     if any(isinstance(v, str | bool | list | dict) for v in values):  # NaN is how pandas writes a missing text
         values = [None if isinstance(v, float) and math.isnan(v) else v for v in values]
     for number, value in enumerate(values, 1):

@@ -159,6 +159,12 @@ def test_an_error_in_a_200_is_an_error_with_its_own_code():
     ).whole  # thrice at most
     fault = replies.read_reply(0, '{"error": {"code": 401, "message": "bad key"}}', MODEL, ADDRESS)
     assert (fault.kind, "bad key" in fault.message) == (replies.FATAL, True)
+    choice = {"error": {"code": 502, "message": "provider failed"}, "finish_reason": "error"}
+    for message in ({}, {"content": ""}, {"content": None}):
+        fault = replies.read_reply(0, json.dumps({"choices": [{**choice, "message": message}]}), MODEL, ADDRESS)
+        assert (fault.kind, fault.whole, "502: provider failed" in fault.message) == (replies.RETRY, True, True)
+    begun = replies.read_reply(0, json.dumps({"choices": [{**choice, "message": {"content": "A begi"}}]}))
+    assert (begun.text, begun.finish_reason) == ("A begi", "error")  # paid, kept, and no rewrite
 
 
 # --- money -----------------------------------------------------------------------------------------------

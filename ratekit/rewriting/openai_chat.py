@@ -476,7 +476,7 @@ class Run:
         self.answered = True
         self.throttle.note(rejected=False)
         if answer.finish_reason == UNREADABLE:
-            self.meter.last_fault = f"an answer without a text: {redact((answer.text or '')[:60])}"
+            self.meter.last_fault = f"an answer without a text: {redact((answer.text or 'an empty one')[:60])}"
             if self.source.keep(answer):
                 return self._retry(job, None)
             self.source.give(Reply(job.index, None, UNREADABLE))

@@ -94,13 +94,21 @@ def read_reply(index: int, raw: bytes | str, model: str = "", address: str = "")
             shown = shorten(redact(text), 60)
             said = f"the server at {redact(address)} answers with something else than a reply: {shown}"
             return Fault(NO_CHAT, said, whole=True)
-    if isinstance(data, dict) and data.get("error") and not data.get("choices"):
-        error = data["error"] if isinstance(data["error"], Mapping) else {"message": str(data["error"])}
+    reply = reply_of(index, data, text)
+    if (error := _error_in(data)) and (reply.finish_reason == UNREADABLE or not reply.text):
+        error = error if isinstance(error, Mapping) else {"message": str(error)}
         status = error.get("code") if isinstance(error.get("code"), int) else error.get("status")
         known = isinstance(status, int) and 400 <= status < 600
         fault = fault_of_status(int(status) if known else 200, {"error": error}, {}, model, address)  # type: ignore[arg-type]
         return replace(fault, whole=True)
-    return reply_of(index, data, text)
+    return reply
+
+
+def _error_in(data: Any) -> Any:
+    """The error that an answer tells of, or its first choice; None without one."""
+    choices = data.get("choices") if isinstance(data, Mapping) else None
+    first = choices[0] if isinstance(choices, list) and choices else data
+    return first.get("error") if isinstance(first, Mapping) else None
 
 
 def reply_of(index: int, data: Any, raw: str = "") -> Reply:

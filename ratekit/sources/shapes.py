@@ -161,10 +161,12 @@ def two_responses(row: Row, index: int) -> Iterator[Row]:
     preferred = row.get("overall_preference")
     if not isinstance(preferred, int | float | None):
         raise InputError(f"'overall_preference' holds {shorten(preferred)!r}; a number was expected")
+    if not preferred or preferred != preferred:  # NaN
+        preferred = None
     found: list[tuple[Conversation, str, Row]] = []
     for side, sign in (("response1", -1), ("response2", 1)):
         for prompt, text in answers(row[side], row["context"]):
-            found.append((prompt, text, {"chosen": preferred * sign > 0 if preferred and preferred == preferred else None}))
+            found.append((prompt, text, {"chosen": None if preferred is None else preferred * sign > 0}))
     yield from _rows(row, index, found, "context", "response1", "response2")
 
 
