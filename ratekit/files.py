@@ -340,6 +340,9 @@ def read_object(path: str | Path) -> dict[str, Any]:
 # --- formats ---------------------------------------------------------------------------------------------
 
 
+_JSON_BEGINS = re.compile(r"\s*(?:\[\s*(?:\{|\Z)|\{\s*\Z)")  # an array of objects, or one over several lines
+
+
 def _json_rows(path: Path, suffix: str) -> Iterator[dict[str, Any]]:
     if suffix == ".json":
         yield from _one_json(path, _whole(path))
@@ -352,7 +355,7 @@ def _json_rows(path: Path, suffix: str) -> Iterator[dict[str, Any]]:
             raise InputError(
                 f"{path}, line {number}: not UTF-8 ({e.reason} at byte {e.start} of the line); save the file as UTF-8"
             ) from None
-        if not told and (text.lstrip()[:1] == "[" or text.strip() == "{"):  # an array, or an object over several lines
+        if not told and _JSON_BEGINS.match(text):
             yield from _one_json(path, _whole(path))
             return
         if text.strip():
