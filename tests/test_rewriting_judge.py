@@ -21,6 +21,7 @@ from ratekit.rewriting.judge import judge
 from ratekit.rewriting.prompts import CONTEXT_TEMPLATE, TEMPLATE, checked_template, messages, template_hash
 
 SOURCE = "The plot was thin, and the acting wooden. I would not see it again."
+LATER = " The film is for those who like that sort of thing and are in no hurry."
 TEXT = "The plot was rich, and the acting superb. I would gladly see it again."
 
 
@@ -139,6 +140,19 @@ TEXT = "The plot was rich, and the acting superb. I would gladly see it again."
         f"{TEXT}\n\n[End of response]",
         f"{TEXT}\n\n<end>",
         f"{TEXT}\n\n###",
+        f"{TEXT} [END]",
+        f"{TEXT}\n\n(End of rewritten text)",
+        f"1. {TEXT}",
+        f"1) {TEXT}",
+        f"<p>{TEXT}</p>",
+        f'<html><body>\n<p class="x">{TEXT}</p>\n</body></html>',
+        f"&lt;response&gt;{TEXT}&lt;/response&gt;",
+        json.dumps([TEXT]),
+        f"['{TEXT}']",
+        f'[\n  "{TEXT}"\n]',
+        f"```json\n{json.dumps([TEXT])}\n```",
+        json.dumps([{"response": TEXT}]),
+        f"Before: {SOURCE}\nAfter: {TEXT}",
     ],
 )
 def test_what_certainly_surrounds_the_text_is_taken_off(wrapped):
@@ -175,6 +189,12 @@ def test_an_announcement_is_no_part_of_the_text(announced, before):
         "One option:\n\nSee the plot again, and the acting.",
         "The plot <b>was</b> rich, and the acting <em>superb</em>.",
         "Dear <name>, the plot was rich, and the acting superb.",
+        "<p>The plot was rich.</p>\n<p>The acting was superb.</p>",
+        "1. The plot was rich, and I would see it again.\n2. The acting was superb.",
+        '["So it is," he said] The plot was rich, and the acting superb.',
+        f"{SOURCE}\n\nThe music, on the other hand, is lively, and the camera finds fine places in the old town.",
+        f"{SOURCE} The plot, to say more of it, was thin from the first scene, and the acting wooden to the last.",
+        "The plot was rich, and the acting superb. Feel free to see it again!",
     ],
 )
 def test_a_text_with_a_colon_or_a_tag_is_let_through(text):
@@ -257,9 +277,31 @@ def test_a_text_with_a_colon_or_a_tag_is_let_through(text):
                 "I changed 'thin' to 'rich'.",
                 "Sentiment: Positive",
                 "Alternatively, you could write: the plot was deep, and the acting superb.",
-                f"Original: {SOURCE} The film is for those who like that sort of thing and are in no hurry.",
+                "Let me know if you'd like changes!",
+                "Would you like any other changes?",
+                "Do you want me to adjust the tone further?",
+                "I'd be happy to revise it further.",
+                "Need any tweaks?",
+                "— Rewritten by AI",
+                "(15 words)",
+                f"Original: {SOURCE}{LATER}",
             )
         ],
+        *[
+            (Reply(0, both, "stop"), "preamble")
+            for rewrite in [f"{TEXT} The film is for all who like that sort of thing, and in no hurry to end."]
+            for both in (
+                f"{SOURCE}{LATER}\n\n{rewrite}",
+                f"{rewrite}\n\n---\n\n{SOURCE}{LATER}",
+                f"> {SOURCE}{LATER}\n\n{rewrite}",
+                f"- {SOURCE}{LATER}\n+ {rewrite}",
+                f"| Original | Rewrite |\n|---|---|\n| {SOURCE}{LATER} | {rewrite} |",
+                f"~~{SOURCE}{LATER}~~ {rewrite}",
+                f"1. {rewrite}\n2. {rewrite.replace('rich', 'deep')}",
+            )
+        ],
+        (Reply(0, f"{TEXT} Let me know if you'd like changes!", "stop"), "preamble"),
+        (Reply(0, json.dumps([TEXT, TEXT]), "stop"), "leaked"),
         (Reply(0, f"Option 1: {TEXT}\n\nOption 2: {TEXT.replace('rich', 'deep')}", "stop"), "preamble"),
         (
             Reply(
@@ -278,8 +320,7 @@ def test_a_text_with_a_colon_or_a_tag_is_let_through(text):
     ],
 )
 def test_every_fault_has_its_name(reply, status):
-    source = SOURCE + " The film is for those who like that sort of thing and are in no hurry."
-    assert judge(reply, source, TEMPLATE) == (None, status)
+    assert judge(reply, SOURCE + LATER, TEMPLATE) == (None, status)
 
 
 @pytest.mark.parametrize(
@@ -299,7 +340,10 @@ def test_a_short_source_needs_no_vocabulary(reply, status):
     assert judge(Reply(0, reply, "stop"), reply, TEMPLATE).status == "unchanged"
 
 
-@pytest.mark.parametrize("part", ["<|a|>", "[INST]", "let me know ", " ", "\n", "---\n", "Option 1: a\n", "{", "> a\n"])
+@pytest.mark.parametrize(
+    "part",
+    ["<|a|>", "[INST]", "let me know ", " ", "\n", "---\n", "Option 1: a\n", "{", "> a\n", '["', "<p>", "1. a\n"],
+)
 def test_no_reply_takes_long(part):
     begun = time.process_time()
     judge(Reply(0, f"a{part * 10_000}b", "stop"), SOURCE, TEMPLATE)

@@ -32,7 +32,9 @@ from ratekit.rewriting.base import (
     Rewrite,
 )  # fmt: skip
 from ratekit.rewriting.marks import (
+    ITEM,
     OPTION,
+    PARAGRAPH,
     WRAPPED,
     foreign_tags,
     own_marks,
@@ -80,13 +82,14 @@ _QUOTES = {
     "`": "`",
 }
 _RULE = re.compile(  # a line across the page, or one that says that the text ends
-    r"\A[-*_=]{3,}[ \t]*\n|\n[ \t]*(?:[-*_=]{3,}|#{2,}"
-    r"|[\[(<](?:/?end|stop|done)(?: of (?:the |my )?\w{2,12})?[\])>])\Z",
+    r"\A[-*_=]{3,}[ \t]*\n|\n[ \t]*(?:[-*_=]{3,}|#{2,}|[\[(<](?:stop|done)[\])>])\Z"
+    r"|\s[\[(<]/?end(?: of(?: \w{2,12}){1,3})?[\])>]\Z",
     re.IGNORECASE,
 )
 _QUOTED_LINES = re.compile(r"(?:>[^\n]*(?:\n|\Z)|[ \t]*\n)+")
 _INVISIBLE = "\ufeff\u200b\u2060\u00ad"
 _OPTION = re.compile(rf"(?:\A|\n)[ \t#>*_]*{OPTION}", re.IGNORECASE)
+_NUMBER = re.compile(r"(?:\A|\n)[ \t#>*_]*\d[.)][ \t]")
 _FRAME = re.compile(r"</?(?:response|prompt)(?:-\w+)?>|adjust this response so it", re.IGNORECASE)
 _YES_OR_NO = re.compile(r"(?:yes|no|yeah|yep|nope|nah)\b", re.IGNORECASE)
 
@@ -97,6 +100,7 @@ SHARED = 0.15  # least share of the smaller vocabulary that a rewrite and its so
 SHARED_IN_TALK = 0.5  # ... of a reply that speaks as an assistant does
 _KEPT = 0.05  # least share of the source's vocabulary that is left in a rewrite
 BOTH = (0.3, 0.2)  # least shares of which one at least is reached: of the smaller vocabulary, of the source's
+ALONGSIDE = 0.5  # least share of the source's vocabulary in a rewrite that stands beside it
 CONTENT = 8  # content words that the source needs for its vocabulary to say anything
 DISTINCT = 0.55  # least share of different four-word runs; a text said twice has about a half
 
@@ -201,7 +205,7 @@ def is_text(text: object) -> bool:
 
 _NO_TEXT = re.compile(
     r"[\[({<]?\s*(?:null|none|n/a|undefined|nan|todo|tbd|blank|empty|no (?:change|text|response|output))\s*[\])}>]?\.?"
-    r"|[\[{][^\[\]{}\n]{1,80}[\]}]",
+    r"|[\[{](?!\s*[\"'])[^\[\]{}\n]{1,80}[\]}]",
     re.IGNORECASE,
 )
 
@@ -244,7 +248,7 @@ def _unwrapped(text: str, source: str) -> str:
         lead = _LEAD.match(text)
         if lead and not _opens(text, source, _LEAD):
             text = without_frame(text[lead.end() :].strip(), source) or ""
-        for wrapping in (WRAPPED, _FENCED, _TRIPLE):
+        for wrapping in (WRAPPED, PARAGRAPH, ITEM, _FENCED, _TRIPLE):
             whole = wrapping.fullmatch(text)
             if whole and not wrapping.fullmatch(source):
                 text = whole[whole.lastindex or 0].strip()
@@ -366,14 +370,26 @@ def _talks(text: str, source: str) -> bool:
         return True
     if _CLOSING.search(text) and not _CLOSING.search(source):
         return True
-    before, whole, after = text.partition(source)
-    if whole and (_ORIGINAL_IS.search(before) or _BECOMES.match(after)):
+    if _shows_source(text, source):
         return True
     if said(TALK, text) and not said(TALK, source):
         return True
     if not said(COURTESIES, text, at_start=True) - said(COURTESIES, source):
         return False
     return len(said(COURTESIES, text) - said(COURTESIES, source)) > 1 or _shared(text, source) < SHARED_IN_TALK
+
+
+def _shows_source(text: str, source: str) -> bool:
+    """Whether the reply is the source and beside it a rewrite, which has much of its vocabulary."""
+    before, whole, after = text.partition(source)
+    if not whole or _ORIGINAL_IS.search(before) or _BECOMES.match(after):
+        return bool(whole)
+    edges, ours = before[-3:] + after[:3], _vocabulary(source)
+    least = (
+        3 if re.search(r"[^\w\s.,;!?]", edges) else CONTENT
+    )  # a text that goes on in a new paragraph may be a rewrite
+    parted = least < CONTENT or "\n" in edges
+    return parted and len(ours) >= least and len(_vocabulary(f"{before} {after}") & ours) >= ALONGSIDE * len(ours)
 
 
 _ORIGINAL_IS = re.compile(r"\boriginal[^\n:]{0,20}:\W*\Z", re.IGNORECASE)  # the source is shown beside the rewrite
@@ -386,11 +402,15 @@ _HEARD = re.compile(
 
 def _offers_several(text: str, source: str) -> bool:
     """Whether the reply holds several numbered rewrites, each with much of the source's vocabulary."""
-    options, ours = _OPTION.split(text)[1:], _vocabulary(source)
-    return (
-        len(options) > 1
-        and not _OPTION.search(source)
-        and all(len(_vocabulary(option) & ours) >= BOTH[0] * len(ours) for option in options)
+    ours = _vocabulary(source)
+    marks = [(_OPTION, BOTH[0]), (_NUMBER, ALONGSIDE)][
+        : 1 + (len(ours) >= CONTENT)
+    ]  # few words may be in a list's each item
+    return any(
+        len(options := mark.split(text)[1:]) > 1
+        and not mark.search(source)
+        and all(len(_vocabulary(option) & ours) >= share * len(ours) for option in options)
+        for mark, share in marks
     )
 
 

@@ -11,6 +11,8 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
+from ratekit.columns import nested
+
 _WORD = (
     r"(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflect(?:ion)?|analysis|scratch[_-]?pad|(?:inner[_-]?)?monologue|cot"
     r"|chain[_-]of[_-]thoughts?|deliberation|rationale)"
@@ -94,9 +96,11 @@ _ASKED = re.compile(
     re.IGNORECASE,
 )
 _THEN_LABEL = re.compile(rf"\n{_DECOR}(?:{_LABEL}|answer)[*_]*\s*:[\s*_]*", re.IGNORECASE)
-_ORIGINAL = re.compile(rf"\A{_DECOR}original(?:\s+(?:response|text|answer|version|review))?[*_]*\s*:", re.IGNORECASE)
+_ORIGINAL = re.compile(
+    rf"\A{_DECOR}(?:original(?:\s+(?:response|text|answer|version|review))?|before)[*_]*\s*:", re.IGNORECASE
+)
 _THEN_ADJUSTED = re.compile(
-    rf"\n{_DECOR}(?:adjusted|rewritten|revised|modified|edited|updated|new|improved|final|{_COMPARED})"
+    rf"\n{_DECOR}(?:adjusted|rewritten|revised|modified|edited|updated|new|improved|final|after|{_COMPARED})"
     r"(?:\s+(?:\w+\s+)?(?:response|text|answer|version|review))?[*_]*\s*:[\s*_]*",
     re.IGNORECASE,
 )
@@ -120,13 +124,18 @@ _TAG = (
     r"(?:response|adjusted_response|rewritten_response|review|text|answer|final|final_answer|output|solution|result"
     r"|rewrite|rewritten|adjusted|revised|revised_response|response-\w+|rewritten_text|adjusted_text)"
 )
-WRAPPED = re.compile(rf"<({_TAG})>\s*(.*?)\s*</\1>", re.DOTALL | re.IGNORECASE)
+WRAPPED = re.compile(rf"(?:<|&lt;)({_TAG})(?:>|&gt;)\s*(.*?)\s*(?:<|&lt;)/\1(?:>|&gt;)", re.DOTALL | re.IGNORECASE)
+PARAGRAPH = re.compile(  # one element of HTML around everything
+    r"<(p|div|span|body|html|section|article)(?:\s[^<>]{0,80})?>\s*((?:(?!</?\1\b).)*?)\s*</\1>",
+    re.DOTALL | re.IGNORECASE,
+)
+ITEM = re.compile(r"1[.)][ \t]+(\S[^\n]*)")  # a list of one line
 _FRAME_EDGES = re.compile(
     rf"\A\s*<(?:{_TAG}|prompt(?:-\w+)?)>(?:\s*<!\[CDATA\[)?|(?:\]\]>\s*)?</(?:{_TAG}|prompt(?:-\w+)?)>\s*\Z",
     re.IGNORECASE,
 )
-_FENCED_JSON = re.compile(r"(```|~~~)\w*\n(\{.*\})\s*\1", re.DOTALL)
-_JSON = re.compile(r"""\{\s*["'][\w -]{1,40}["']\s*:""")
+_FENCED_JSON = re.compile(r"(```|~~~)\w*\n([\[{].*[\]}])\s*\1", re.DOTALL)
+_JSON = re.compile(r"""\[?\s*\{\s*["'][\w -]{1,40}["']\s*:|\[\s*["']""")
 _JSON_NAME = re.compile(
     r"(?:\w*[ _-])?(?:response|reply|rewrite|rewritten|rewriting|text|answer|output|result|review|content|version"
     r"|adjusted|revised)(?:[ _-]\w*)?",
@@ -251,12 +260,12 @@ def without_template(text: str, source: str) -> str | None:
 
 
 def without_json(text: str, source: str) -> str | None:
-    """The text that an object of JSON holds under the one name that is a rewrite's; None for an object without one.
+    """The text that JSON holds: alone in a list, or under the one name that is a rewrite's; None for JSON without one.
 
     Examples
     --------
-    >>> without_json('{"rewritten_response": "A long text."}', "A text.")
-    'A long text.'
+    >>> without_json('{"rewritten_response": "A long text."}', "A text."), without_json("['A long text.']", "A text.")
+    ('A long text.', 'A long text.')
     >>> without_json('{"name": "rewrite", "parameters": {}}', "A text.") is None
     True
     """
@@ -267,8 +276,16 @@ def without_json(text: str, source: str) -> str | None:
     try:
         found = json.loads(inner, strict=False)
     except (ValueError, RecursionError):
-        return None
-    texts = [v for k, v in found.items() if isinstance(v, str) and _JSON_NAME.fullmatch(k)]
+        try:
+            found = nested(inner)
+        except ValueError:
+            return text if inner.startswith("[") else None  # a text may begin with a bracket
+    if isinstance(found, list) and len(found) == 1:
+        found = found[0]
+    if isinstance(found, str):
+        return found.strip()
+    named = found.items() if isinstance(found, dict) else ()
+    texts = [v for k, v in named if isinstance(v, str) and _JSON_NAME.fullmatch(k)]
     return texts[0].strip() if len(texts) == 1 else None
 
 

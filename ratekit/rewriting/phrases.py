@@ -190,9 +190,10 @@ CLOSINGS: tuple[str, ...] = (
     r"\n[ \t]*[#(\[*_ ]{0,6}(?:(?:(?:key|main|summary of|list of|notable) )?changes(?: i)?(?: made)?|what (?:i |was |has )?changed)[*_ ]*:?[*_]*[ \t]*\n.*\Z",
     r"\n[ \t]*[#(\[*_ ]{0,6}(?:explanation|rationale|reasoning|justification)[*_ ]*:[^\n]*(?:\b(?:tone|wording|words|original|version"
     r"|phras\w+)\b|rewr[io]|adjust|rephras|chang)[^\n]*\s*$",
-    r"(?:let me know|feel free|would you like me to|i hope|happy to|don['’]t hesitate)\b[^.!?\n]{0,120}\b(?:adjustments?|revisions?|edits"
-    r"|modif\w+|tweak\w*|rephras\w+|rewrit\w+|reword\w*|(?:other|further|more|any|additional) changes|make (?:it|this) (?:even )?"
-    r"(?:more|less|longer|shorter))\b[^.!?\n]{0,120}[.!?]*[)\]*_]*\s*$",
+    r"(?:let me know|feel free|(?:would you like|do you want)(?: me to)?|need any|i hope|happy to|don['’]t hesitate)\b[^.!?\n]{0,120}\b"
+    r"(?:adjustments?|adjust the (?:tone|style|wording|length)|revis\w+|edits|modif\w+|tweak\w*|rephras\w+|rewrit\w+|reword\w*"
+    r"|(?:other|further|more|any|additional|like) changes|make (?:it|this) (?:even )?(?:more|less|longer|shorter))\b[^.!?\n]{0,120}[.!?]*[)\]*_]*\s*$",
+    r"\s[(\[](?:word count:? )?~?\d+ words[)\]]\s*$|\n[ \t]*[(\[*_—–-]{0,3} ?(?:re)?written by\b[^\n]*\s*$",
 )
 
 _I_AM = r"\bi(?:['’]m| am) (?:just |always |not |so |very |more than |indeed |also |actually |simply |only )*"
