@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ratekit.errors import InputError, WorkError, shorten
-from ratekit.files import read_object
+from ratekit.files import no_bars, read_object
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -488,18 +488,16 @@ def placed(config: Any, kind: Any, described: Mapping[str, tuple[Shape, str]]) -
         name: torch.empty(shape, dtype=getattr(torch, dtype, torch.float32), device="meta")
         for name, (shape, dtype) in described.items()
     }
-    level, bars = messages.get_verbosity(), messages.is_progress_bar_enabled()
+    level = messages.get_verbosity()
     messages.set_verbosity_error()
-    messages.disable_progress_bar()
     try:
-        model, report = kind.from_pretrained(
-            None, config=config, state_dict=tensors, output_loading_info=True, device_map="meta",
-            ignore_mismatched_sizes=True,
-        )  # fmt: skip
+        with no_bars():
+            model, report = kind.from_pretrained(
+                None, config=config, state_dict=tensors, output_loading_info=True, device_map="meta",
+                ignore_mismatched_sizes=True,
+            )  # fmt: skip
     finally:
         messages.set_verbosity(level)
-        if bars:
-            messages.enable_progress_bar()
     return model, {key: sorted(report[key]) for key in ("missing_keys", "unexpected_keys", "mismatched_keys")}
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ratekit.files import no_bars
 from ratekit.rewriting.rules import sentences
 from ratekit.schema import RESPONSE, TREATED
 from ratekit.sources.loading import load
@@ -126,8 +127,9 @@ def train_reward_model(folder: str | Path, *, n_pairs: int = 1800, seed: int = 0
             steps.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
     torch.set_num_threads(threads)
     folder = Path(folder)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    with no_bars():
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
     return folder
 
 
@@ -187,12 +189,9 @@ def run_demo(out: str | Path = "demo", *, progress: bool = True) -> Audit:
     --------
     >>> run_demo("demo").report()  # doctest: +SKIP
     """
-    from transformers.utils.logging import disable_progress_bar
-
     from ratekit.audits.folder import opened
     from ratekit.audits.study import Settings, carry_out
 
-    disable_progress_bar()  # a bar of its own for every small file would hide the ones that matter
     out, settings = Path(out), Settings("reviews")
     opened(out, settings.record())  # a folder that will not do is refused before the training
     model = train_reward_model(out / MODEL_NAME, progress=progress)

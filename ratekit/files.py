@@ -21,6 +21,7 @@ import os
 import re
 import shutil
 import stat
+import sys
 import tempfile
 import time
 import zlib
@@ -644,16 +645,22 @@ LEFTOVER = 3600.0  # seconds after which a temporary file is taken for one that 
 
 @contextlib.contextmanager
 def no_bars() -> Iterator[None]:
-    """Within, `datasets` draws no progress bars: of its small steps, which would hide those that matter."""
+    """Within, `datasets` and `transformers` draw no bars: of small steps, which would hide those that matter."""
     from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
-    silent = are_progress_bars_disabled()
+    shown = not are_progress_bars_disabled()
+    models = sys.modules.get("transformers.utils.logging")
+    loads = models is not None and models.is_progress_bar_enabled()
     disable_progress_bars()
+    if loads:
+        models.disable_progress_bar()
     try:
         yield
     finally:
-        if not silent:
+        if shown:
             enable_progress_bars()
+        if loads:
+            models.enable_progress_bar()
 
 
 def write_rows(ds: Dataset, folder: Path) -> None:

@@ -19,7 +19,9 @@ DIFF_STYLE = """\
 .rk-text { white-space: pre-wrap; overflow-wrap: anywhere; }
 .rk-text del { background: #fbe3d6; color: #7a2e00; text-decoration: line-through; }
 .rk-text ins { background: #d9e8f6; color: #00386b; text-decoration: underline; }
-.rk-cut { color: #666; font-style: italic; }
+.rk-cut { opacity: .72; font-style: italic; }
+:is([data-jp-theme-light="false"], .vscode-dark) .rk-text del { background: #5a2a12; color: inherit; }
+:is([data-jp-theme-light="false"], .vscode-dark) .rk-text ins { background: #123e63; color: inherit; }
 """
 
 

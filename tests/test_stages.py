@@ -529,6 +529,22 @@ def test_a_selection_is_labelled_and_scored_without_a_bar_of_the_library(monkeyp
     assert shown == (not datasets.are_progress_bars_disabled())
 
 
+def test_a_model_in_a_folder_is_loaded_without_a_bar_of_the_library(tmp_path, capfd):
+    import tiny
+    from transformers.utils import logging as messages
+
+    folder = tiny.save(tmp_path / "rm", "llama")
+    was = messages.is_progress_bar_enabled()
+    messages.enable_progress_bar()
+    capfd.readouterr()
+    try:
+        rk.score(rk.load("reviews").select([0]), folder, progress=False)
+        assert messages.is_progress_bar_enabled()
+    finally:
+        (messages.enable_progress_bar if was else messages.disable_progress_bar)()
+    assert "Loading weights" not in capfd.readouterr().err
+
+
 def test_the_dose_of_a_class_of_one_row_has_no_interval():
     ds = rk.score(rk.load("reviews", attribute="length"), "words", progress=False)
     treated = np.flatnonzero(ds["treated"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -15,6 +16,7 @@ from typing import Any
 from ratekit import files
 from ratekit.checkpoints import FLOATS, check_folder
 from ratekit.errors import InputError, shorten
+from ratekit.files import no_bars
 from ratekit.lora import Lora
 from ratekit.scoring.adapters import LANGUAGE_MODEL_READS, Adapter
 
@@ -80,9 +82,10 @@ def load_model(
     }  # fmt: skip
     try:
         if weights is None:
-            model, report = kind.from_pretrained(
-                name, revision=revision, trust_remote_code=trust, use_safetensors=True, **options
-            )
+            with no_bars() if folder.is_dir() else contextlib.nullcontext():  # a download is shown
+                model, report = kind.from_pretrained(
+                    name, revision=revision, trust_remote_code=trust, use_safetensors=True, **options
+                )
         else:
             model, report = from_weights(config, weights, options)
     except Exception as e:
@@ -215,19 +218,13 @@ def from_weights(config: Any, weights: Mapping[str, Any], options: dict[str, Any
     The tensors are taken over, not copied, where they have the dtype asked for.
     """
     import transformers
-    from transformers.utils import logging as messages
 
     made = [getattr(transformers, name, None) for name in config.architectures or []]
     if not made or made[0] is None:
         raise ValueError(f"its config names no architecture of transformers ({config.architectures})")
-    shown = messages.is_progress_bar_enabled()
-    messages.disable_progress_bar()  # one bar for each of a hundred models would say nothing
-    try:
+    with no_bars():  # one for each of a hundred models would say nothing
         model, report = made[0].from_pretrained(None, config=config, state_dict=dict(weights), **options)
-        return model, report
-    finally:
-        if shown:
-            messages.enable_progress_bar()
+    return model, report
 
 
 def weights_hash(weights: Mapping[str, Any]) -> str:

@@ -97,6 +97,16 @@ def test_the_plain_export_shows_every_widget(exported, open_page, scripts):
     shot(page, f"exported-{'with' if scripts else 'without'}-scripts")
 
 
+def test_a_dark_page_has_no_white_picture(exported, open_page):
+    page = open_page(1280, 1000)
+    page.goto(exported.as_uri(), wait_until="domcontentloaded")
+    page.evaluate("document.body.dataset.jpThemeLight = 'false'")
+    filters = page.evaluate("[...document.querySelectorAll('.rk-still img')].map(e => getComputedStyle(e).filter)")
+    assert len(filters) >= 4
+    assert all("invert(1)" in one for one in filters)
+    shot(page, "exported-dark")
+
+
 def test_a_notebook_of_somebody_elses_shows_every_widget(lab, executed, open_page):
     """JupyterLab cleans what it does not trust of styles and classes."""
     page = lab.open(open_page, executed)
