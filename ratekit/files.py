@@ -649,7 +649,7 @@ def no_bars() -> Iterator[None]:
     from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     shown = not are_progress_bars_disabled()
-    models = sys.modules.get("transformers.utils.logging")
+    models: Any = sys.modules.get("transformers.utils.logging")
     loads = models is not None and models.is_progress_bar_enabled()
     disable_progress_bars()
     if loads:
