@@ -10,16 +10,16 @@ import pytest
 from rewriting_support import Server, environment, labelled
 
 import ratekit as rk
-from ratekit.rewriting.batch import BatchChat
+from ratekit.rewriting.batch import BatchChat, _lines
 from ratekit.rewriting.cache import Cache
 
 LENGTH = rk.ATTRIBUTES["length"]
 
 
-def rewrite(server, tmp_path, n=40, **given):
+def rewrite(server, tmp_path, n=40, depth=2, **given):
     chat = BatchChat("m", tmp_path / "cache" / "batches", server.url, poll=0.05, **given)
     rewriter = rk.ChatRewriter(chat, LENGTH, Cache(tmp_path / "cache"))
-    return rk.rewrite(labelled(n), "length", rewriter, depth=2, progress=False)
+    return rk.rewrite(labelled(n), "length", rewriter, depth=depth, progress=False)
 
 
 def all_ok(ds):
@@ -66,6 +66,32 @@ def test_a_failed_batch_says_why_and_the_others_are_kept(tmp_path):
 def test_batches_that_never_answer_do_not_loop_for_ever(tmp_path):
     with Server("batch_server.py", ends=["expired"]) as server, pytest.raises(rk.WorkError, match="rounds"):
         rewrite(server, tmp_path, n=1)  # half of one request is none
+
+
+@pytest.mark.parametrize("end", ["silent", "overloaded"])
+def test_what_the_lines_of_a_batch_say_reaches_the_user(tmp_path, end):
+    with Server("batch_server.py", ends=[end]) as server, pytest.raises(rk.WorkError, match="out of memory"):
+        rewrite(server, tmp_path, n=2)
+
+
+def test_a_reply_with_other_ends_of_lines_in_it_is_one_reply(tmp_path):
+    letters = " a\u2028b\u2029c\x85d\x0be."
+    with Server("batch_server.py", letters=letters) as server:
+        ds = rewrite(server, tmp_path, n=3)
+        assert server.stats["sizes"] == [3, 3]
+    assert all(row["rewrites"][0] == row["response"] + " More." + letters for row in ds)
+
+
+def test_parts_of_a_file_are_joined_into_lines():
+    assert list(_lines([b"a\xe2\x80", b"\xa8b\nc", b"\nd"])) == ["a\u2028b".encode(), b"c", b"d"]
+
+
+def test_rejected_rows_alone_do_not_end_a_later_run(tmp_path):
+    with Server("batch_server.py", ends=["rejected"]) as server:
+        for _ in range(2):  # the second time it alone is left
+            ds = rewrite(server, tmp_path, n=3, depth=1)
+            assert [s[0] for s in ds["rewrite_status"]] == ["failed", "ok", "ok"]
+        assert server.stats["sizes"] == [3, 1]
 
 
 SCRIPT = """

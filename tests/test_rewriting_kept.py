@@ -216,6 +216,17 @@ def test_unreadable_answers_are_asked_for_again_at_most_twice_and_charged(server
     assert later.cost > meter.cost  # what the unreadable ones cost is not forgotten
 
 
+def test_texts_that_are_rejected_do_not_end_a_run_that_has_replies_from_before(server, tmp_path):
+    server.configure(faults={"too-long": 1.0})
+    with pytest.raises(rk.WorkError, match="rejects the requests"):
+        rewrite(server, tmp_path, n=5)
+    server.configure(faults={})
+    rewrite(server, tmp_path, n=5)
+    server.configure(faults={"too-long": 1.0})
+    ds = rewrite(server, tmp_path, n=10)
+    assert sorted(s[0] for s in ds["rewrite_status"]) == ["failed"] * 5 + ["ok"] * 5
+
+
 # --- stops -----------------------------------------------------------------------------------------------
 
 

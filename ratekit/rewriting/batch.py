@@ -13,7 +13,7 @@ import os
 import tempfile
 import time
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -32,7 +32,7 @@ from ratekit.rewriting.replies import (
     Fault,
     fault_of,
     fault_of_status,
-    reply_of,
+    read_reply,
 )
 from ratekit.schema import Conversation
 
@@ -132,7 +132,8 @@ class _Work:
         self.parameters.names.update(self.journal.parameters(self.chat.model))
         self.failures: list[str] = []
         self.rejected: list[str] = []
-        self.made = 0
+        self.said = ""  # of the last request that is sent again
+        self.made = self.journal.made()
 
     def replies(self) -> Iterator[Reply]:
         under_way = self._found()
@@ -147,7 +148,7 @@ class _Work:
                     got += 1
                     yield reply
                 changed |= names != self.parameters.names
-                self.journal.note(batch.token, "done")
+                self.journal.note(batch.token, "done", made=self.made)
             under_way = []
             if self.failures:
                 raise WorkError(f"a batch failed as a whole: {self.failures[0]}; what the others gave is kept")
@@ -159,8 +160,9 @@ class _Work:
             fruitless = 0 if got or changed else fruitless + 1
             if fruitless >= _FRUITLESS:
                 raise WorkError(
-                    f"{_FRUITLESS} rounds of batches gave no reply for the last {len(self.wanted)} requests; "
-                    "what arrived is kept, run the same command again to go on"
+                    f"{_FRUITLESS} rounds of batches gave no reply for the last {len(self.wanted)} requests"
+                    f"{f' (the server: {self.said})' if self.said else ''}; what arrived is kept, run the same command "
+                    "again to go on"
                 )
 
     def _found(self) -> list[Batch]:
@@ -212,7 +214,8 @@ class _Work:
         with self._asking(), tempfile.TemporaryFile() as f:
             f.writelines(lines)
             f.seek(0)
-            uploaded = self.client.files.create(file=(f"ratekit-{batch.token}.jsonl", f), purpose="batch")
+            name = f"ratekit-{batch.token}.jsonl"
+            uploaded = self._known(self.client.files.create(file=(name, f), purpose="batch"))
             self.journal.note(batch.token, "file", id=uploaded.id)
             batch.batch_id = self._create(batch.token, uploaded.id)
         self.journal.note(batch.token, "batch", id=batch.batch_id)
@@ -224,9 +227,9 @@ class _Work:
 
         for wait in (1.0, 4.0, 16.0, None):
             try:
-                made = self.client.with_options(max_retries=0).batches.create(
+                made = self._known(self.client.with_options(max_retries=0).batches.create(
                     input_file_id=file_id, endpoint=ENDPOINT, completion_window="24h", metadata={"ratekit": token}
-                )
+                ))  # fmt: skip
                 return str(made.id)
             except (openai.APIConnectionError, openai.InternalServerError, openai.RateLimitError) as e:
                 found = self._listed([token]).get(token)
@@ -236,6 +239,16 @@ class _Work:
                     raise
                 time.sleep(wait)
         raise AssertionError("unreachable")
+
+    def _known(self, answer: Any) -> Any:
+        """A file or a batch that a server tells of. Raises WorkError for whatever else it answers with status 200."""
+        if isinstance(getattr(answer, "id", None), str):
+            return answer
+        said = answer if isinstance(answer, str) else answer.to_json(indent=None)
+        raise WorkError(
+            f"batch: the server at {redact(self.online.url)} answers with something else than a file or a batch "
+            f"({shorten(redact(said), 60)}); has it a Batch API?"
+        )
 
     def _listed(self, tokens: Collection[str]) -> dict[str, str]:
         """The ids of those batches that the server has, by our token in their metadata."""
@@ -260,7 +273,7 @@ class _Work:
                 try:
                     with self._asking():
                         try:
-                            now = self.client.batches.retrieve(str(batch.batch_id))
+                            now = self._known(self.client.batches.retrieve(str(batch.batch_id)))
                         except openai.NotFoundError:
                             waiting.remove(batch)
                             self._lost(batch, "the batch")
@@ -304,12 +317,14 @@ class _Work:
 
     def _read(self, file_id: str) -> Iterator[Reply]:
         with self.client.files.with_streaming_response.content(file_id) as content:
-            for line in content.iter_lines():
+            for line in _lines(content.iter_bytes()):
                 try:
                     answer = json.loads(line)
                     key = answer["custom_id"]
                     reply = self._reply(answer) if key in self.wanted else None
                 except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+                    if line.strip():
+                        self.said = f"no answer is {shorten(redact(line.decode('utf-8', 'replace')), 60)}"
                     continue
                 if reply is not None:
                     self.made += reply.finish_reason != ERROR
@@ -321,13 +336,19 @@ class _Work:
     def _reply(self, answer: dict[str, Any]) -> Reply | None:
         """The reply in a line of an output or error file; None where it is to be asked for again."""
         response, error = answer.get("response") or {}, answer.get("error") or {}
-        status, body = response.get("status_code"), response.get("body") or {}
+        response = response if isinstance(response, Mapping) else {"body": response}
+        error = error if isinstance(error, Mapping) else {"message": str(error)}
+        status, body = response.get("status_code"), response.get("body") or {"error": error}
         if status == 200:
-            return reply_of(0, body, json.dumps(body))
-        if status is None or error.get("code") in ("batch_expired", "batch_cancelled"):
-            return None
-        fault = fault_of_status(int(status), body, {}, self.chat.model, self.online.url)
-        if fault.kind == RETRY:
+            found = read_reply(0, json.dumps(body), self.chat.model, self.online.url)
+            if isinstance(found, Reply):
+                return found
+            fault = found
+        else:
+            body = body if isinstance(body, Mapping) else {"message": str(body)}
+            fault = fault_of_status(int(status or 500), body, {}, self.chat.model, self.online.url)
+        if fault.kind == RETRY or error.get("code") in ("batch_expired", "batch_cancelled"):
+            self.said = fault.message
             return None
         if fault.kind == PARAMETER and self._adapt(fault):
             return None
@@ -373,6 +394,15 @@ class _Asking:
             raise WorkError(
                 f"batch: {message}; what is under way is in the journal, run the same command again to go on"
             ) from (None if fault.kind != RETRY else _Later())
+
+
+def _lines(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """The lines of a file that comes in parts; only a line feed ends one, for a reply may hold other ends of lines."""
+    rest = b""
+    for part in parts:
+        *whole, rest = (rest + part).split(b"\n")
+        yield from whole
+    yield rest
 
 
 # --- the journal -----------------------------------------------------------------------------------------
@@ -439,6 +469,10 @@ class Journal:
             elif token in batches and kind == "done":
                 batches[token].done = True
         return [batch for batch in batches.values() if not batch.done]
+
+    def made(self) -> int:
+        """How many replies the batches gave so far."""
+        return max((e["made"] for e in self._events() if isinstance(e.get("made"), int)), default=0)
 
     def parameters(self, model: str) -> dict[str, str]:
         """What the parameters are called that this model does not take by their own name; "" leaves one out."""

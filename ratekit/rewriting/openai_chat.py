@@ -502,7 +502,7 @@ class Run:
             return 0.0
         elif fault.kind in (BAD, PARAMETER):
             self.bad += 1
-            if self.bad >= _FRUITLESS and not self.replies:
+            if self.bad >= _FRUITLESS and not (self.replies or self.meter.from_cache):
                 self._stop(WorkError(f"the server at {where} rejects the requests ({fault.message})"))
             else:
                 self.source.give(Reply(job.index, None, ERROR))

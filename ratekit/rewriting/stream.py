@@ -17,6 +17,7 @@ from itertools import islice
 from typing import Any, Protocol
 
 from ratekit.errors import InputError, WorkError, shorten, terminable
+from ratekit.redaction import redact
 from ratekit.rewriting.base import (
     ERROR,
     FAILED,
@@ -159,11 +160,10 @@ class Chains:
             self._store(asked, reply)
         elif reply.text or reply.finish_reason not in (UNREADABLE, FAILED, ERROR):
             self._store(asked, reply)
-            self._say_once(
-                reply.finish_reason,
-                f"a reply ended with finish_reason {shorten(reply.finish_reason)!r}, so it may not be complete: it is "
-                "kept and does not count as a rewrite",
-            )
+            said = f"a reply ended with finish_reason {shorten(reply.finish_reason)!r}, so it may not be complete"
+            if reply.finish_reason == UNREADABLE:
+                said = f"an answer without a text: {shorten(redact(reply.text or ''), 60)}"
+            self._say_once(reply.finish_reason, f"{said}: it is kept and does not count as a rewrite")
         self.cache.release(asked.key)
         for row in asked.rows:
             self._advance(row, reply)

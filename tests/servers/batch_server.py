@@ -3,8 +3,9 @@
 python tests/servers/batch_server.py '{"ends": ["expired", "completed"]}'     # prints its port
 
 The k-th batch ends as `ends[k]` says (the last one for all later): completed, expired, cancelled (half of the
-requests answered), failed (none), partial (every fourth answered with a 500 in the error file), never. Batches are
-looked at `looks` times before they end.
+requests answered), failed (none), partial (every fourth answered with a 500 in the error file), rejected (the first
+answered with a 400), silent (an error and no response), overloaded (an error with status 200), never. Batches are
+looked at `looks` times before they end. Each reply ends in `letters`, unescaped.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ import sys
 
 from aiohttp import web
 
-CONFIG = {"ends": ["completed"], "looks": 1, "die_after_batch": 0}
+CONFIG = {"ends": ["completed"], "looks": 1, "die_after_batch": 0, "letters": ""}
 files: dict[str, bytes] = {}
 batches: dict[str, dict] = {}
 asked: dict[str, int] = {}
@@ -24,7 +25,11 @@ def answer(line):
     text = text.rpartition("<response>\n")[2].removesuffix("\n</response>")
     body = {
         "choices": [
-            {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text + " More."}}
+            {
+                "index": 0,
+                "finish_reason": "stop",
+                "message": {"role": "assistant", "content": f"{text} More.{CONFIG['letters']}"},
+            }
         ],
         "usage": {"prompt_tokens": 10, "completion_tokens": 5},
     }
@@ -68,7 +73,7 @@ async def create(request):
 
 def finish(batch):
     lines, end = batch["lines"], batch["end"]
-    batch["status"] = "completed" if end == "partial" else end
+    batch["status"] = end if end in ("failed", "expired", "cancelled") else "completed"
     if end == "failed":
         batch["errors"] = {"object": "list", "data": [{"code": "invalid", "message": "the file was refused"}]}
         return
@@ -79,10 +84,18 @@ def finish(batch):
     elif end == "partial":
         good = [line for i, line in enumerate(lines) if i % 4]
         bad = [{"custom_id": b["custom_id"], "response": {"status_code": 500, "body": {}}} for b in lines[::4]]
+    elif end == "rejected":
+        error = {"message": "too long", "code": "context_length_exceeded"}
+        good = lines[1:]
+        bad = [{"custom_id": lines[0]["custom_id"], "response": {"status_code": 400, "body": {"error": error}}}]
+    elif end in ("silent", "overloaded"):
+        error = {"code": "server_error", "message": "out of memory"}
+        response = {"status_code": 200, "body": {"error": error}} if end == "overloaded" else None
+        good, bad = [], [{"custom_id": b["custom_id"], "response": response, "error": error} for b in lines]
     for kind, rows in (("output_file_id", [answer(line) for line in good]), ("error_file_id", bad)):
         if rows:
             batch[kind] = f"file-{len(files)}"
-            files[batch[kind]] = "".join(json.dumps(row) + "\n" for row in rows).encode()
+            files[batch[kind]] = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
 
 
 async def retrieve(request):
