@@ -819,6 +819,10 @@ def test_a_strangers_dataset_runs_nothing():
         (["--seed", "-1"], "'--seed'"),
         (["--seed", "1", "--seed", "2"], "--seed is given twice"),
         (["--label-column", "nope"], "unknown label column 'nope'"),
+        (
+            ["--column", "response=a", "--column", "response=b"],
+            "--column response=b: response is a already; say it once",
+        ),
         (["--rewriter", "replay"], "replay: the data carry no column 'rewrites'"),
     ],
 )

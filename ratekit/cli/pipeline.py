@@ -342,6 +342,8 @@ def mapping(columns: list[str] | None) -> dict[str, str] | None:
         ours, equals, theirs = column.partition("=")
         if not (ours and equals and theirs):
             raise InputError(f"--column {column}: write ours=theirs, as in --column response=answer")
+        if pairs.get(ours, theirs) != theirs:
+            raise InputError(f"--column {column}: {ours} is {pairs[ours]} already; say it once")
         pairs[ours] = theirs
     return pairs or None
 
