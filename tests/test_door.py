@@ -527,6 +527,22 @@ def test_a_comma_at_the_end_of_every_line_is_no_column(tmp_path):
     assert (ds["response"][:], ds.column_names) == (["So.", "Thus."], ["prompt_id", "prompt", "response"])
 
 
+@pytest.mark.parametrize("shape", ["prompt as turns", "messages", "explicit turns", "implicit turns", "helpsteer3"])
+def test_turns_that_a_frame_holds_as_text_are_turns(shape, tmp_path):
+    path = HOLDERS["csv"](SHAPES[shape], tmp_path)
+    lines = [{k: json.dumps(v) if isinstance(v, list) else v for k, v in row.items()} for row in SHAPES[shape]]
+    for held in (pd.read_csv(path), lines):
+        ds = rk.as_dataset(held)
+        assert list(ds["response"]) == TEXTS
+        assert [p[-1]["content"] for p in ds["prompt"]] == [f"Why {i // 2}?" for i in range(12)]
+
+
+def test_a_prompt_that_begins_like_turns_is_a_text():
+    texts = ["[{x}] what is this?", "[{'role': 'user'}]", '[{"role": "user", "content": 5', "[{'a': 'b'}]"]
+    rows = [{"prompt": t, "response": "a"} for t in [*texts, '[{"role": "user", "content": "Why?"}]']]
+    assert [p[0]["content"] for p in rk.as_dataset(rows)["prompt"]] == [*texts, "Why?"]
+
+
 # --- odd files ---------------------------------------------------------------------------------------------
 
 

@@ -337,7 +337,7 @@ def mapping(columns: list[str] | None) -> dict[str, str] | None:
     """The columns by our names, of what was given as ours=theirs."""
     from ratekit.errors import InputError
 
-    pairs = {}
+    pairs: dict[str, str] = {}
     for column in columns or []:
         ours, equals, theirs = column.partition("=")
         if not (ours and equals and theirs):

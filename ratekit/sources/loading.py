@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -144,8 +144,6 @@ def _read(
     turn: int | None = None,
 ) -> tuple[Dataset, str, bool]:  # fmt: skip
     """The rows, what to call them, and whether each of them was a row of ours already."""
-    import pyarrow as pa
-    from datasets import Dataset
 
     source = None
     if isinstance(x, str | Path):
@@ -165,14 +163,13 @@ def _read(
             raise InputError(refused)
         require_schema(source, table, where)
         return typed(parse(source, table, where), where), where, False
-    table = with_system(table, where)
+    table = with_system(_with_turns(table, where), where)
     name, shape = recognised(table, where)
     if turn is not None:
         if name != "messages":
             raise InputError(refused)
         ends = [turns_until(turns, turn) for turns in table["messages"]]
-        rest = {c: table.with_format("arrow")[:][c] for c in table.column_names}
-        table = Dataset(pa.table(rest | {"messages": arrow_columns.column(where, "messages", ends)}))
+        table = _with_column(table, "messages", ends, where)
     _refuse_misnamed(table.column_names, where)
     own = name in ("responses", "scored rows")
     ds = table
@@ -187,6 +184,32 @@ def _read(
             "(--column prompt=%s)", where, asked[0], asked[0], asked[0],
         )  # fmt: skip
     return ds, where, own
+
+
+def _with_turns(table: Dataset, where: str) -> Dataset:
+    """The table with turns where a column holds their text, as a frame does that was read from a CSV.
+
+    >>> text = "[{'role': 'user', 'content': 'Why?'}]"
+    >>> _with_turns(arrow_columns.dataset(arrow_columns.table([{"prompt": text}], "here")), "here")["prompt"][0]
+    [{'role': 'user', 'content': 'Why?'}]
+    """
+    import pyarrow.compute as pc
+
+    for name in (c for c in arrow_columns.TURNS if c in table.column_names and holds(table, c, "text")):
+        if pc.any(pc.match_substring_regex(table.data.column(name), r"^\s*\[\s*\{\s*[\"']")).as_py():
+            turns = arrow_columns.as_turns(name, table[name][:])
+            if any(isinstance(v, list) for v in turns):
+                table = _with_column(table, name, turns, where)
+    return table
+
+
+def _with_column(table: Dataset, name: str, values: Sequence[Any], where: str) -> Dataset:
+    """The table with other values in one of its columns."""
+    import pyarrow as pa
+
+    arrow, column = table.with_format("arrow")[:], arrow_columns.column(where, name, values)
+    new = pa.table({c: column if c == name else arrow[c] for c in table.column_names})
+    return _featured(new, table, [name], where)
 
 
 def _refuse_misnamed(have: Sequence[str], where: str) -> None:
@@ -358,7 +381,6 @@ def typed(ds: Dataset, where: str) -> Dataset:
         That names the row and the column of a value that cannot be read.
     """
     import pyarrow as pa
-    from datasets import DatasetInfo, Features
 
     have = ds.column_names
     new: dict[str, Any] = {}
@@ -382,9 +404,16 @@ def typed(ds: Dataset, where: str) -> Dataset:
     order = [c for c in (PROMPT_ID, PROMPT) if c in new and c not in have] + have
     arrow = ds.with_format("arrow")[:]
     table = pa.table({c: new[c] if c in new else arrow[c] for c in order})
+    return _featured(table, ds, new, where)
+
+
+def _featured(table: Any, ds: Dataset, new: Collection[str], where: str) -> Dataset:
+    """The table as a Dataset with what `ds` says of itself and of its columns, but for the new ones."""
+    from datasets import DatasetInfo, Features
+
     features = Features.from_arrow_schema(table.schema)
-    features.update({c: ds.features[c] for c in have if c not in new})  # names of classes stay
-    return arrow_columns.dataset(table, DatasetInfo(description=ds.info.description, features=features))
+    features.update({c: ds.features[c] for c in ds.column_names if c not in new})  # names of classes stay
+    return arrow_columns.dataset(table, DatasetInfo(description=ds.info.description, features=features), where)
 
 
 def _reader(name: str) -> Any:
