@@ -728,7 +728,7 @@ def effects(
     rate att 1.75
     rate atu 1.25
     >>> found.left_out[0]
-    LeftOut(estimator='single_rewrite', estimand='att', why='no two clusters differ (2), so no standard error')
+    LeftOut(estimator='single_rewrite', estimand='att', why='no two clusters differ (all are 2), so no standard error')
 
     Parameters
     ----------
@@ -805,7 +805,7 @@ def effects(
             if sd is None:
                 in_sd = part.value / scale.sd if scale.sd > 0 else float("nan")
                 sd = (in_sd, float("nan"), float("nan"), float("nan"))
-                why = part.why or f"no two clusters differ ({part.value:.6g})"
+                why = part.why or f"no two clusters differ (all are {part.value:.6g})"
                 left_out.append(LeftOut(name, estimand, f"{why}, so no standard error"))
             se = part.se if part.se > 0 else float("nan")  # nothing tells how it would vary, so claim no precision
             other = _two_sample(of, rows.w, estimator, estimand) if unpaired else float("nan")

@@ -79,6 +79,17 @@ def test_a_column_of_sentences_is_told_from_one_of_names():
     assert re.findall(r'<td data-name="(\w+)" class="words">', table_html(table, raw=["made"])) == ["reason"]
 
 
+def test_a_remark_on_the_screen_is_whole_where_there_is_room(found):
+    remark = (
+        "rate, rate_late, rate_extrapolated: no two clusters differ (all are 0), so no standard error " + "(a / b) " * 9
+    )
+    few, many = ({**found.provenance, "notes": [remark] * k} for k in (1, 9))
+    shown = repr(rk.Audit(found.dataset, found.effects, few))
+    assert remark.strip() in " ".join(shown.split())
+    assert "... 3 more remarks" in repr(rk.Audit(found.dataset, found.effects, many))
+    assert max(map(len, shown.split("\n"))) <= 100
+
+
 def test_the_report(found, tmp_path):
     only_shown(rk.report(found, tmp_path).read_text())
 

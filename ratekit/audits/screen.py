@@ -22,7 +22,7 @@ _COLUMNS = ["attribute", "reward", "RATE effect (SD)", "n", "verdict", "why"]
 
 def as_screen(audit: _Audit) -> str:
     """The audit as text: at most 25 lines of 100 characters; a line for each attribute and reward, then the reasons."""
-    below = [shorten(visible(line), WIDTH) for line in remarks(audit)]
+    below = _fitted([visible(line) for line in remarks(audit)], 6)
     below = below[:6] + ([f"... {len(below) - 6} more remarks in .provenance"] if len(below) > 6 else [])
     rows = [row[:-1] for row in _summary(audit)]
     kept = LINES - 4 - len(below) - bool(below)
@@ -51,12 +51,16 @@ def _reasons(audit: _Audit, room: int) -> list[str]:
     for row, verdict in zip(rows, audit.verdicts, strict=True):
         said.setdefault(_why(verdict, verdict.gravest), []).append(row)
     texts = [f"{shorten(visible(_subjects(of, rows)), 40)}: {visible(why)}" for why, of in said.items()]
-    lines = [line for text in texts for line in textwrap.wrap(text, WIDTH, subsequent_indent="    ")]
-    if len(lines) > room:
-        lines = [shorten(text, WIDTH) for text in texts]
+    lines = _fitted(texts, room)
     if len(lines) > room:
         lines = [*lines[: max(room - 1, 0)], *(["... more reasons in .verdicts"] if room > 0 else [])]
     return ["", *lines] if lines else []
+
+
+def _fitted(texts: list[str], room: int) -> list[str]:
+    """The texts on lines of the screen's width; each cut to one where that takes more than `room` lines."""
+    lines = [line for text in texts for line in textwrap.wrap(text, WIDTH, subsequent_indent="    ")]
+    return lines if len(lines) <= room else [shorten(text, WIDTH) for text in texts]
 
 
 def _summary(audit: _Audit) -> list[list[str]]:
