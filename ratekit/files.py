@@ -567,7 +567,7 @@ def _refuse_quotes(path: Path, raw: bytes, separator: str) -> None:
     Looked for where the marks are an odd number, or one stands within a text and is not doubled: \".
     """
     by, raw = separator.encode(), raw.removeprefix(codecs.BOM_UTF8)
-    if not raw.count(b'"') % 2 and not re.search(rb'\\"|[^%b\r\n"]"[^%b\r\n"]' % (by, by), raw):
+    if not raw.count(b'"') % 2 and not re.search(rb'"(?:(?<=\\")|(?<=[^%b\r\n"]")(?=[^%b\r\n"]))' % (by, by), raw):
         return
     quoted = rb'"(?:[^"]++|"")*+" *+'
     cell = rb'(?:%b|[^"%b\r\n][^%b\r\n]*+|)(?:%b|\r?\n|\r|\Z)' % (quoted, by, by, by)
