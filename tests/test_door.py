@@ -176,6 +176,35 @@ def test_a_preference_that_is_none_prefers_neither():
     assert ds["chosen"][:] == [True, False, False, True, None, None, None, None]
 
 
+STRANGE = {
+    "eli5": [{"title": "q", "answers": {"text": ["a"], "score": score}} for score in (5, {"a": 1})],
+    "flattery-fluff-fog": [
+        {"bias": "b", "query": "q", "original": "a", "rewrite": "b", "rewrite_of_rewrite": "c", "scores": {"m": m}}
+        for m in (5, {"rewrite": 1.0}, ["x"])
+    ],
+}
+
+
+@pytest.mark.parametrize(("source", "row"), [(name, row) for name, rows in STRANGE.items() for row in rows])
+def test_a_strange_value_within_a_record_is_named_by_its_row(source, row, tmp_path):
+    path = written(tmp_path / "x.jsonl", json.dumps(row) + "\n")
+    with pytest.raises(InputError, match=r"x.jsonl, row 1: not as in .*(Error: )"):
+        rk.load(source, data_files=path)
+
+
+def test_integers_of_which_pandas_has_one_missing_are_integers():
+    scores = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
+    rows = [{"text": "a", "label": 1}, {"text": "b", "label": None}, {"text": "c", "label": 0}]
+    posts = [
+        {"history": "q", "human_ref_A": f"a{i}", "human_ref_B": f"b{i}", "labels": v} for i, v in enumerate((1, None))
+    ]
+    assert rk.as_dataset(pd.DataFrame(posts))["chosen"][:] == [True, False, None, None]
+    assert rk.as_dataset(pd.DataFrame(rows), where="imdb")["sentiment"][:] == [1, None, 0]
+    halves = pd.DataFrame([{"prompt": "q", "text": "a", **dict.fromkeys(scores, 1.5)}])
+    with pytest.raises(InputError, match="no column 'response'"):
+        rk.as_dataset(halves)
+
+
 def test_two_columns_change_their_names_with_each_other(tmp_path):
     rows = [{"prompt": "a b", "response": "q"}]
     for hold in HOLDERS:

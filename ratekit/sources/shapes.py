@@ -293,7 +293,11 @@ def holds(ds: Dataset, column: str, kinds: str) -> bool:
     """Whether a column holds one of these kinds ("text|turns"; "" for any)."""
     if not kinds:
         return True
-    found = kind_of(ds.data.schema.field(column).type)
+    import pyarrow.compute as pc
+
+    found, values = kind_of(ds.data.schema.field(column).type), ds.data.column(column)
+    if found == "number" and "integer" in kinds.split("|"):  # as pandas writes integers of which one is missing
+        return pc.all(pc.equal(pc.floor(values), values)).as_py() is not False
     return found in kinds.split("|") or (found == "integer" and "number" in kinds.split("|"))
 
 
@@ -372,6 +376,10 @@ def parse(source: Source, ds: Dataset, where: str) -> Dataset:
             found = list(source.rows(row, index))
         except InputError as e:
             raise InputError(f"{where}, row {index + 1}: {e}") from None
+        except (TypeError, LookupError, AttributeError, ValueError) as e:  # a value within a record or a list
+            raise InputError(
+                f"{where}, row {index + 1}: not as in {source.about} ({type(e).__name__}: {shorten(e, 80)})"
+            ) from None
         full = [r for r in found if isinstance(r[RESPONSE], str) and r[RESPONSE].strip()]
         rows += full
         unread += not found
