@@ -1,10 +1,11 @@
-"""A number with its interval: means, shares and ratios over clusters, and what lies outside the data.
+"""A number with its interval: means, shares, ratios and regressions over clusters, and what lies outside the data.
 
 Checks by equivalence read these: a number is shown fine where its whole interval is.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import NamedTuple
 
@@ -25,6 +26,8 @@ from ratekit.estimators import (
 )
 
 LEVEL = 0.95
+_ROUNDING = 1e-12  # of y's size, at least: a regression that leaves no more leaves nothing
+_TIED = 1e-8  # of the largest direction: columns that differ by no more are not told apart
 BEYOND = 0.1  # of the originals' range: nearer to it is not outside the data
 
 
@@ -150,6 +153,73 @@ def fieller(a: float, b: float, scores: Floats, df: float, n: int, level: float 
         return Interval(value, -math.inf, math.inf, n)
     root, unit = math.sqrt(max(y * y - x * z, 0.0)), units[0] / units[1]
     return Interval(value, (y - root) / x * unit, (y + root) / x * unit, n)
+
+
+class Regression:
+    """Least squares of y (n,) on the columns of x (n, k), through the origin, with CR2 errors over clusters.
+
+    With one column of ones this is `ratekit.estimators.clustered_mean`. `rounding` is that of the numbers that y are
+    differences of; `exact` says that no more is left over, and the errors are then 0, or NaN where no row is to spare.
+    `coefficients` (k,), with their `scores` by cluster (k, G), are those of least norm: `of` says which are told.
+
+    References
+    ----------
+    Bell and McCaffrey 2002, Survey Methodology 28:169, with degrees of freedom by Satterthwaite under independent rows;
+    for clusters that hold all that tells a coefficient, the pseudoinverse (Pustejovsky and Tipton 2018, Journal of
+    Business and Economic Statistics 36:672).
+
+    Examples
+    --------
+    >>> fit = Regression(np.array([1.0, 2.0, 3.0, 6.0]), np.ones((4, 1)), np.array([0, 0, 1, 1]))
+    >>> value, scores, df = fit.of(np.ones(1))
+    >>> round(value, 6), round(float(np.linalg.norm(scores)), 6), round(df, 6)
+    (3.0, 1.5, 1.0)
+    """
+
+    def __init__(self, y: Floats, x: Floats, clusters: Ints, rounding: float = 0.0) -> None:
+        scale = np.sqrt((x**2).mean(axis=0))
+        self._unit = 1 / np.where(scale > 0, scale, np.inf)
+        size = float(np.abs(y).max(initial=0)) or 1.0  # squares of rewards near 1e300 would overflow
+        z, singular, directions = np.linalg.svd(x * self._unit, full_matrices=False)
+        free = singular > _TIED * singular.max(initial=0)
+        z, self._directions = z[:, free], directions[free]
+        self._root = self._directions.T / singular[free]
+        y, least = y / size, max(_ROUNDING, rounding / size)
+        beta = self._root @ (z.T @ y)
+        left = y - z @ (z.T @ y)
+        self.exact = float(np.abs(left).max(initial=0)) <= least
+        if self.exact:
+            beta[np.abs(beta) <= least] = 0.0
+            left = np.full(len(y), 0.0 if len(y) > z.shape[1] else np.nan)
+        codes = np.unique(clusters, return_inverse=True)[1]
+        g, k = int(codes.max(initial=-1)) + 1, z.shape[1]
+        self._grams = np.empty((g, k, k))
+        for i, j in itertools.combinations_with_replacement(range(k), 2):
+            self._grams[:, i, j] = self._grams[:, j, i] = cluster_sums(z[:, i] * z[:, j], codes, g)
+        shares, turned = np.linalg.eigh(self._grams)
+        rest = 1 - shares
+        factor = np.where(rest > _TIED, 1 / np.sqrt(np.maximum(rest, _TIED)), 0.0)
+        self._adjusted = (turned * factor[:, None, :]) @ turned.transpose(0, 2, 1)
+        sums = np.stack([np.zeros(g), *(cluster_sums(z[:, j] * left, codes, g) for j in range(k))])[1:]
+        self.coefficients = size * self._unit * beta
+        self.scores = size * self._unit[:, None] * (self._root @ np.einsum("jg,gji->ig", sums, self._adjusted))
+
+    def of(self, weights: Floats) -> tuple[float, Floats, float]:
+        """A weighted sum of the coefficients, its scores by cluster (G,), whose squares add to its variance, its df.
+
+        NaN where the columns do not tell it apart.
+        """
+        scaled = weights * self._unit
+        untold = scaled - self._directions.T @ (self._directions @ scaled)
+        if weights[self._unit == 0].any() or np.linalg.norm(untold) > 1e-6 * np.linalg.norm(scaled):
+            return math.nan, np.full(self.scores.shape[1], np.nan), math.nan
+        own = self._adjusted @ (self._root.T @ scaled)
+        through = np.einsum("gij,gj->gi", self._grams, own)
+        alone, shared = (own * through).sum(axis=1), (through**2).sum(axis=1)
+        trace = float(alone.sum() - shared.sum())  # of P, the covariance of the scores under independent rows
+        squares = float((alone**2).sum() - 2 * (alone * shared).sum() + ((through.T @ through) ** 2).sum())
+        df = trace**2 / squares if trace > _TIED * float(alone.sum()) and squares > 0 else math.nan
+        return float(weights @ self.coefficients), weights @ self.scores, df
 
 
 def outside(values: Floats, clusters: Ints) -> Interval | None:

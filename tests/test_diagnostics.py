@@ -12,7 +12,9 @@ from scipy import stats
 
 import ratekit as rk
 from ratekit.diagnostics.contrasts import _equal, _Pair
-from ratekit.estimators import Rows, effects, pooled_sd, row_values
+from ratekit.diagnostics.spillover import _through, _untold
+from ratekit.estimators import Rows, clustered_mean, effects, pooled_sd, row_values, t_interval
+from ratekit.intervals import Regression
 from ratekit.measures import MEASURES, faults
 from ratekit.resampling import confidence_sequence
 from ratekit.simulate import Imperfections, NumericWorld, RuleReward, TextWorld
@@ -518,75 +520,104 @@ def test_spillover_of_collinear_measures_says_which():
     assert np.isnan(table.loc["still", "shift_sd"])
 
 
-def test_spillover_ses_are_cluster_robust_least_squares():
-    import statsmodels.api as sm
+def by_brute_force(y, x, clusters, j):
+    """A coefficient, its CR2 SE and its degrees of freedom, by the (n, n) matrices of the papers."""
+    inverse = np.linalg.inv(x.T @ x)
+    beta = inverse @ x.T @ y
+    left, hat = y - x @ beta, x @ inverse @ x.T
+    scores, weights = [], []
+    for code in np.unique(clusters):
+        own = clusters == code
+        values, vectors = np.linalg.eigh(np.eye(own.sum()) - hat[np.ix_(own, own)])
+        weight = vectors @ np.diag(values**-0.5) @ vectors.T @ x[own] @ inverse[:, j]
+        scores.append(weight @ left[own])
+        weights.append((np.eye(len(y)) - hat)[:, own] @ weight)
+    p = np.array(weights) @ np.array(weights).T
+    return beta[j], np.linalg.norm(scores), np.trace(p) ** 2 / np.trace(p @ p)
 
+
+def test_a_regression_over_clusters_is_the_papers():
     rng = np.random.default_rng(1)
-    from ratekit.diagnostics.spillover import _Regression
+    x, clusters = rng.normal(size=(60, 3)) * [1, 20, 0.01], np.r_[np.zeros(25, int), rng.integers(1, 9, 35)]
+    y = x @ [1.0, -2.0, 50] + rng.normal(size=9)[clusters] + rng.normal(size=60)
+    fit = Regression(1e200 * y, x, clusters)
+    for j in range(3):
+        value, scores, df = fit.of(np.eye(3)[j])
+        assert (value / 1e200, np.linalg.norm(scores / 1e200), df) == pytest.approx(by_brute_force(y, x, clusters, j))
+    value, scores, df = Regression(y, np.ones((60, 1)), clusters).of(np.ones(1))
+    mean = clustered_mean(y, clusters)
+    assert (value, np.linalg.norm(scores), df) == pytest.approx((mean.value, mean.se, mean.df))
+    told = Regression(y, np.column_stack([x, x[:, :2].sum(axis=1)]), clusters)  # 1 and 2, or their sum: not told apart
+    assert np.isnan(told.of(np.array([1.0, 0, 0, 0]))[0])
+    (value, scores, df), (beta, se, by_hand) = told.of(np.array([0.0, 0, 1, 0])), by_brute_force(y, x, clusters, 2)
+    assert (value, np.linalg.norm(scores), df) == pytest.approx((beta, se, by_hand))
+    assert told.of(np.array([1.0, 1, 0, 2]))[0] == pytest.approx(sum(fit.of(e)[0] for e in np.eye(3)[:2]) / 1e200)
+    assert told.of(np.zeros(4))[0] == 0
 
-    x, clusters = rng.normal(size=(200, 3)), rng.integers(0, 40, 200)
-    y = x @ [1.0, -2.0, 0.5] + rng.normal(size=40)[clusters] + rng.normal(size=200)
-    fit = _Regression(y, x, clusters, ["a", "b", "c"])
-    g, (n, k) = 40, x.shape
-    robust = sm.OLS(y, x).fit(cov_type="cluster", cov_kwds={"groups": clusters})
-    np.testing.assert_allclose(fit.beta, robust.params)
-    # statsmodels multiplies by (n-1)/(n-k) besides G/(G-1)
-    np.testing.assert_allclose(fit.se, robust.bse / np.sqrt((n - 1) / (n - k)), rtol=1e-6)
-    assert g == len(np.unique(clusters))
+
+@pytest.mark.parametrize("clusters", [np.arange(12), np.arange(60) // 6], ids=["12 rows", "10 prompts"])
+def test_what_a_measure_does_not_explain_is_told_from_0_in_one_of_twenty(clusters):
+    """Four measures and few prompts: normal quantiles and CR1 tell 17 % from 0."""
+    rng, wrong = np.random.default_rng(0), []
+    for _ in range(300):
+        x, y = rng.normal(size=(len(clusters), 4)), rng.normal(size=len(clusters))
+        fit = Regression(y, x, clusters)
+        for value, scores, df in map(fit.of, np.eye(4)):
+            wrong.append(t_interval(value, float(np.linalg.norm(scores)), df)[2] < 0.05)
+    assert 0.03 < np.mean(wrong) < 0.065  # 1,200 tests
 
 
 def test_spillover_says_nothing_more_sure_than_it_is():
-    from ratekit.diagnostics.spillover import _Regression
-
     x = np.random.default_rng(0).standard_normal((20, 1))
-    alone = _Regression(3 * x[:, 0] + x[:, 0] ** 2, x, np.zeros(20, int), ["a"])
-    assert np.isfinite(alone.beta).all()
-    assert np.isnan(alone.se).all()  # one cluster
-    two, y = np.arange(20) % 2, 3 * x[:, 0] + x[:, 0] ** 2
-    residual = x[:, 0] * (y - x[:, 0] * _Regression(y, x, two, ["a"]).beta[0]) / (x[:, 0] @ x[:, 0])
-    by_hand = np.sqrt(2 * (np.bincount(two, residual) ** 2).sum())  # G/(G - 1) = 2
-    assert _Regression(y, x, two, ["a"]).se[0] == pytest.approx(by_hand)
-    unpaid = _Regression(np.zeros(20), x, two, ["a"])
-    assert unpaid.beta[0] == 0
-    assert np.isnan([unpaid.se[0], unpaid.through_se(x, two, 0)]).all()
+    y = 3 * x[:, 0] + x[:, 0] ** 2
+    alone = Regression(y, x, np.zeros(20, int))
+    assert np.isfinite(alone.coefficients).all()
+    assert not alone.scores.any()  # one cluster: no error
+    assert np.isnan(_through(alone, x, np.zeros(20, int), 0, 0.95)).all()
+    unpaid = Regression(np.zeros(20), x, np.arange(20) % 2)
+    assert (unpaid.coefficients[0], unpaid.exact, _untold(unpaid, x, ["a"])) == (0, True, "exact fit")
     # A reward that is 0.1 for each word and nothing for b: the price has no error, and what goes through a that of its
-    # shift: SD of 0.1 (1, 2, 3, 6) over 2.
-    dose = np.array([[1.0, 1.0], [2.0, -1.0], [3.0, 0.0], [6.0, 2.0]])
-    exact, own = _Regression(0.1 * dose[:, 0], dose, np.arange(4), ["a", "b"]), np.arange(4)
-    assert (exact.collinear, exact.beta.tolist()) == ("exact fit", [pytest.approx(0.1), 0.0])
-    assert np.isnan(exact.se).all()
-    assert exact.through_se(dose, own, 0) == pytest.approx(0.1 * np.sqrt(14 / 3) / 2)
-    assert np.isnan(exact.through_se(dose, own, 1))
+    # shift: SD of 0.1 (1, 2, 3, 6) over 2; t(3) = 3.182.
+    dose, own = np.array([[1.0, 1.0], [2.0, -1.0], [3.0, 0.0], [6.0, 2.0]]), np.arange(4)
+    exact = Regression(0.1 * dose[:, 0], dose, own)
+    assert (_untold(exact, dose, ["a", "b"]), exact.coefficients.tolist()) == ("exact fit", [pytest.approx(0.1), 0.0])
+    assert not exact.scores.any()
+    se = 0.1 * np.sqrt(14 / 3) / 2
+    assert _through(exact, dose, own, 0, 0.95) == pytest.approx((se, 0.3 - 3.182446 * se, 0.3 + 3.182446 * se))
+    assert np.isnan(_through(exact, dose, own, 1, 0.95)).all()
     in_float32 = 1000 + np.float32(0.1) * dose[:, 0].astype(np.float32)
     y = np.array(in_float32 - np.float32(1000), float)
-    assert _Regression(y, dose, own, ["a", "b"], 1e-3).collinear == "exact fit"
-    assert _Regression(y, dose, own, ["a", "b"]).collinear == ""
-    full = _Regression(np.array([1.0, 5.0]), dose[:2], np.arange(2), ["a", "b"])
-    assert full.collinear == "as many measures as rows"
-    assert np.isnan([*full.se, full.through_se(dose[:2], np.arange(2), 0)]).all()
-    still = _Regression(y, 0 * dose[:, :1], own, ["a"])
-    assert (still.collinear, np.isnan(still.beta).all()) == ("nothing moved", True)
+    assert Regression(y, dose, own, 1e-3).exact
+    assert not Regression(y, dose, own).exact
+    full = Regression(np.array([1.0, 5.0]), dose[:2], np.arange(2))
+    assert _untold(full, dose[:2], ["a", "b"]) == "as many measures as rows"
+    assert np.isnan(full.scores).all()
+    still = Regression(y, 0 * dose[:, :1], own)
+    assert (_untold(still, 0 * dose[:, :1], ["a"]), np.isnan(still.of(np.ones(1))[0])) == ("nothing moved", True)
 
 
 def test_spillover_names_all_that_move_together_and_no_other():
-    from ratekit.diagnostics.spillover import _Regression
-
     a, b, c = np.linalg.qr(np.random.default_rng(0).standard_normal((30, 3)))[0].T
+    names = ["a", "twice", "b", "thrice", "c"]
+
+    def untold(y, x):
+        fit = Regression(y, x, np.arange(len(y)))
+        return _untold(fit, x, names[: x.shape[1]]), [fit.of(one)[0] for one in np.eye(x.shape[1])]
+
     x = np.stack([a, 2 * a, b, -3 * b, c], axis=1)
-    fit = _Regression(a + b + 5 * c, x, np.arange(30), ["a", "twice", "b", "thrice", "c"])
-    assert fit.collinear == "a, twice, b, thrice"
-    assert fit.beta[4] == pytest.approx(5)
-    assert np.isnan(fit.beta[:4]).all()
+    said, beta = untold(a + b + 5 * c, x)
+    assert said == "a, twice, b, thrice"
+    assert beta[4] == pytest.approx(5)
+    assert np.isnan(beta[:4]).all()
     first, last = np.arange(30) < 10, np.arange(30) >= 20  # measures that move in rows of their own
     apart = np.stack([a * first, 2 * a * first, b * last, -3 * b * last, c * ~first], axis=1)
-    fit = _Regression(a + b + 5 * c, apart, np.arange(30), ["a", "twice", "b", "thrice", "c"])
-    assert fit.collinear == "a, twice, b, thrice"
-    square = _Regression(a[:3] + b[:3], x[:3, :3], np.arange(3), ["a", "twice", "b"])  # as many rows as measures
-    assert (square.collinear, square.beta[2]) == ("a, twice", pytest.approx(1.0))
+    assert untold(a + b + 5 * c, apart)[0] == "a, twice, b, thrice"
+    said, beta = untold(a[:3] + b[:3], x[:3, :3])  # as many rows as measures
+    assert (said, beta[2]) == ("a, twice", pytest.approx(1.0))
     nearly = np.stack([a, a + 3e-9 * b, c], axis=1)  # apart by less than 1e-8 of the largest direction
-    assert _Regression(a, nearly, np.arange(30), ["a", "nearly", "c"]).collinear == "a, nearly"
-    few = _Regression(a[:4], x[:4], np.arange(4), ["a", "twice", "b", "thrice", "c"])
-    assert few.collinear == "a, twice, b, thrice, c"  # fewer rows than measures
+    assert untold(a, nearly)[0] == "a, twice"
+    assert untold(a[:4], x[:4])[0] == "a, twice, b, thrice"  # fewer rows than measures: c is told all the same
+    assert untold(a[:2], x[:2])[0] == "a, twice, b, thrice, c"
 
 
 def test_a_text_that_a_measure_says_nothing_of_costs_its_row_alone():

@@ -25,6 +25,7 @@ from ratekit.estimators import (
     t_interval,
 )
 from ratekit.groups import chains, groups, reward_matrix
+from ratekit.intervals import Regression
 from ratekit.measures import Measure, measured
 from ratekit.schema import ATTRIBUTE, columns_of, find_reward, reward_columns, reward_name
 from ratekit.sources.loading import rows_for
@@ -125,32 +126,21 @@ def _intercept(
 
     `rounding` is that of the rewards that d are differences of.
     """
-    scale = np.sqrt((x**2).mean(axis=0))
-    z = x[:, scale > 0] / scale[scale > 0]
-    n, p = z.shape
-    rate = float(d.mean())
+    rate, n = float(d.mean()), len(d)
     row: dict[str, Any] = {"rate": rate, "n": n, "n_clusters": len(np.unique(clusters))}
     names = ("adjusted", "se", "ci_low", "ci_high", "p_value", "spillover", "spillover_se", "share", "at_reliability")
     row |= dict.fromkeys(names, float("nan"))
-    design = np.column_stack([np.ones(n), z])
-    if n <= p + 1 or np.linalg.matrix_rank(design) < p + 1:
+    design = np.column_stack([np.ones(n), x[:, (x != 0).any(axis=0)]])
+    told = [Regression(d, of, clusters, rounding).of(np.eye(of.shape[1])[0]) for of in (design, design[:, :1])]
+    (adjusted, own, df), (_, whole, _) = told
+    if n <= design.shape[1] or np.linalg.matrix_rank(design / np.abs(design).max(axis=0)) < design.shape[1]:
         return row
-    inverse = np.linalg.inv(design.T @ design)
-    beta = inverse @ design.T @ d
-    leverage = np.einsum("ij,jk,ik->i", design, inverse, design)
-    left, rounding = d - design @ beta, max(rounding, rounding_of(d))
-    left *= np.abs(left).max() > rounding
-    residual = left / np.sqrt(np.maximum(1 - leverage + 1 / n, 1e-9))
-    influence = n * residual * (design @ inverse[0])
-    mean = clustered_mean(beta[0] + influence, clusters)
-    se = mean.se if mean.se > 0 else float("nan")
-    df = mean.df - p
-    low, high, p_value = t_interval(float(beta[0]), se, df, level)
-    spillover = rate - float(beta[0])
-    through = clustered_mean((d - rate) - influence, clusters, rounding)
+    spillover = rate - adjusted
+    se, through = (float(np.linalg.norm(scores)) or float("nan") for scores in (own, whole - own))
+    low, high, p_value = t_interval(adjusted, se, df, level)
     row |= {
-        "adjusted": float(beta[0]), "se": se, "ci_low": low, "ci_high": high, "p_value": p_value,
-        "spillover": spillover, "spillover_se": through.se if through.se > 0 else float("nan"),
+        "adjusted": adjusted, "se": se, "ci_low": low, "ci_high": high, "p_value": p_value,
+        "spillover": spillover, "spillover_se": through,
         "share": spillover / rate if rate else float("nan"), "at_reliability": rate - spillover / reliability,
     }  # fmt: skip
     return row

@@ -9,17 +9,15 @@ import numpy as np
 
 from ratekit.attributes import measure_of
 from ratekit.errors import InputError, shorten
-from ratekit.estimators import Floats, Ints, clustered_mean, pooled_sd, rounding_of
+from ratekit.estimators import Floats, Ints, clustered_mean, pooled_sd, rounding_of, t_interval
 from ratekit.groups import chains, groups, reward_matrix
-from ratekit.intervals import ratio_interval
+from ratekit.intervals import Regression, ratio_interval
 from ratekit.measures import MEASURES, Measure, measured
 from ratekit.schema import ATTRIBUTE, columns_of, find_reward, reward_columns, reward_name
 from ratekit.sources.loading import rows_for
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_ROUNDING = 1e-9  # of the rewards' size, at least: a regression that leaves no more leaves nothing
 
 
 def spillover(
@@ -29,7 +27,8 @@ def spillover(
 
     One row per attribute, measure and reward model (none, where nothing is scored): attribute, measure, shift (mean of
     s (measure of the second rewrite - of the first)), se, ci_low, ci_high, p_value, shift_sd (in SDs of the originals),
-    reward_model, per_unit, per_unit_se, through, through_se, total, collinear, n, n_clusters.
+    reward_model, per_unit, per_unit_se, through, through_se, through_low, through_high, total, collinear, n,
+    n_clusters.
 
     `per_unit` is the coefficient of the measure in a least-squares regression, through the origin, of s (r2 - r1) on
     all the measures' s-signed changes, over the rows of that attribute; `through` = per_unit * shift, and `total` the
@@ -37,7 +36,7 @@ def spillover(
     description and not an identified mediation. Where the changes are collinear, `per_unit` is NaN and `collinear`
     names the measures. Where the regression leaves nothing over, nothing tells how `per_unit` would vary: its SE is
     NaN, and `collinear` is "exact fit" (the reward is a sum of these measures: `through_se` is that of the shift) or
-    "as many measures as rows".
+    "as many measures as rows". Errors are CR2 over prompts, intervals by Student's t (`ratekit.intervals.Regression`).
 
     Parameters
     ----------
@@ -87,7 +86,7 @@ def spillover(
             x, codes = change[complete], group.clusters[complete]
             fit = None
             if y is not None and matrix is not None:
-                fit = _Regression(y[complete], x, codes, list(values), rounding_of(matrix[group.rows][:, 1:3]))
+                fit = Regression(y[complete], x, codes, rounding_of(matrix[group.rows][:, 1:3]))
             for j, name in enumerate(values):
                 mean = clustered_mean(x[:, j], codes, rounding_of(values[name]))
                 shift, se, n_clusters = mean.value, mean.se if mean.se > 0 else float("nan"), mean.n_clusters
@@ -96,66 +95,35 @@ def spillover(
                        "p_value": p, "shift_sd": shift / sds[j] if sds[j] > 0 else np.nan, "n": len(x),
                        "n_clusters": n_clusters}  # fmt: skip
                 if fit is not None and y is not None:
-                    row |= {"reward_model": model, "per_unit": fit.beta[j], "per_unit_se": fit.se[j],
-                            "through": fit.beta[j] * shift, "through_se": fit.through_se(x, codes, j),
-                            "total": y[complete].mean(), "collinear": fit.collinear}  # fmt: skip
+                    per_unit, scores, _ = fit.of(np.eye(len(values))[j])
+                    through_se, through_low, through_high = _through(fit, x, codes, j, level)
+                    row |= {"reward_model": model, "per_unit": per_unit,
+                            "per_unit_se": float(np.linalg.norm(scores)) or np.nan,
+                            "through": per_unit * shift, "through_se": through_se, "through_low": through_low,
+                            "through_high": through_high, "total": y[complete].mean(),
+                            "collinear": _untold(fit, x, list(values))}  # fmt: skip
                 rows.append(row)
     if not rows:
         raise InputError("spillover: no row has a first and a second rewrite (and rewards of both)")
     return pd.DataFrame(rows)
 
 
-class _Regression:
-    """Least squares through the origin with cluster-robust (CR1) SEs; NaN where the columns are collinear."""
+def _untold(fit: Regression, x: Floats, names: Sequence[str]) -> str:
+    """Why the regression has no coefficients, or no errors, in words; "" where it has."""
+    moving = [j for j in range(len(names)) if x[:, j].any()]
+    tied = ", ".join(names[j] for j in moving if np.isnan(fit.of(np.eye(len(names))[j])[0]))
+    if tied or not moving:
+        return tied or "nothing moved"
+    return "" if not fit.exact else "as many measures as rows" if len(x) <= len(moving) else "exact fit"
 
-    def __init__(self, y: Floats, x: Floats, clusters: Ints, names: Sequence[str], rounding: float = 0.0) -> None:
-        k = x.shape[1]
-        self.beta, self.se = np.full(k, np.nan), np.full(k, np.nan)
-        self.influence = np.full(x.shape, np.nan)
-        scale = np.sqrt((x**2).mean(axis=0))
-        size = float(np.abs(y).max()) or 1.0  # squares of rewards near 1e300 would overflow
-        y = y / size
-        moving = scale > 0
-        self.collinear = ""
-        if not moving.any():
-            self.collinear = "nothing moved"
-            return
-        z = x[:, moving] / scale[moving]
-        _, singular, directions = np.linalg.svd(z, full_matrices=False)
-        tied = singular < 1e-8 * singular[0] if len(z) >= z.shape[1] else np.ones(len(singular), bool)
-        moved = np.flatnonzero(moving)
-        free = np.ones(len(moved), bool)
-        if tied.any() or len(z) < z.shape[1]:
-            free = (
-                ~(np.abs(directions[tied]).max(axis=0) > 1e-6) if len(z) >= z.shape[1] else np.zeros(len(moved), bool)
-            )
-            self.collinear = ", ".join(names[j] for j in moved[~free])
-        # The least-squares solution of least norm is the only one for the columns that no null direction touches.
-        inverse = np.linalg.pinv(z.T @ z, rcond=1e-14)
-        beta = inverse @ z.T @ y
-        left = y - z @ beta
-        least = max(_ROUNDING, rounding / size)
-        if np.abs(left).max() <= least:
-            beta[np.abs(beta) <= least] = 0.0
-            few = len(z) <= int((~tied).sum())
-            left = np.full(len(z), np.nan) if few else np.zeros(len(z))
-            self.collinear = self.collinear or ("as many measures as rows" if few else "exact fit")
-        influence = (z * left[:, None]) @ inverse
-        g = int(np.count_nonzero(np.bincount(clusters)))
-        sums = np.stack([np.bincount(clusters, influence[:, j]) for j in range(len(moved))], axis=1)
-        se = np.sqrt(g / (g - 1) * (sums**2).sum(axis=0)) if g > 1 else np.full(len(moved), np.nan)
-        for j, column in enumerate(moved):
-            if free[j]:
-                unit = size / scale[column]
-                self.beta[column] = beta[j] * unit
-                self.se[column] = se[j] * unit if se[j] > 0 else np.nan
-                self.influence[:, column] = influence[:, j] * unit
 
-    def through_se(self, x: Floats, clusters: Ints, j: int) -> float:
-        """SE of beta_j * mean x_j: both vary (delta method)."""
-        values = self.beta[j] * (x[:, j] - x[:, j].mean()) + x[:, j].mean() * len(x) * self.influence[:, j]
-        se = clustered_mean(values, clusters)[1]
-        return se if se > 0 else float("nan")
+def _through(fit: Regression, x: Floats, clusters: Ints, j: int, level: float) -> tuple[float, float, float]:
+    """SE and interval of coefficient j times the mean of x_j: both vary (delta method), by the fewer df of the two."""
+    beta, of_beta, beta_df = fit.of(np.eye(x.shape[1])[j])
+    mean, of_mean, mean_df = Regression(x[:, j], np.ones((len(x), 1)), clusters).of(np.ones(1))
+    se = float(np.linalg.norm(mean * of_beta + beta * of_mean)) or float("nan")
+    dfs = [df for varies, df in ((mean * of_beta, beta_df), (beta * of_mean, mean_df)) if varies.any()]
+    return se, *t_interval(beta * mean, se, min(dfs, default=float("nan")), level)[:2]
 
 
 def dose_response(

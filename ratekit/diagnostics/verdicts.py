@@ -23,7 +23,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import special, stats
+from scipy import stats
 
 from ratekit.conclusions import (
     BAD,
@@ -53,15 +53,18 @@ from ratekit.estimators import (
     Floats,
     Ints,
     RewardScale,
+    Sizes,
+    cluster_sums,
     clustered_mean,
     part_of,
     pooled_sd,
     rounding_of,
     row_values,
     rows_used,
+    t_interval,
 )
 from ratekit.groups import SIDE, reward_matrix
-from ratekit.intervals import LEVEL, Interval, fieller, mean_interval, outside, sds_interval, share_interval
+from ratekit.intervals import LEVEL, Interval, Regression, fieller, mean_interval, outside, sds_interval, share_interval
 from ratekit.measures import Measure
 from ratekit.recommendation import effect_size, own_drift
 from ratekit.schema import (
@@ -434,7 +437,7 @@ def _balance(priced: _Priced, w: Bools, effect: float) -> Iterator[Check]:
     whole = priced.bias(np.ones(len(w), bool)).parts_of(effect)
     moved = priced.largest()[0]
     if priced.unpriced:
-        text = f"{priced.unpriced} moved alike in every row, so what the reward pays for it cannot be told"
+        text = f"{priced.unpriced} moved {priced.alike}, so what the reward pays for it cannot be told"
     else:
         text = f"the reward pays for {moved}, which moves with the attribute: {whole.value:+z.0%} of the effect"
     overall = _check("balance", whole, text, "what else moves with the attribute hardly counts in the reward")
@@ -462,47 +465,40 @@ class _Priced:
         still = (~varies) & (scale > 0)
         self.unpriced = ", ".join(name for name, flag in zip(names, still, strict=True) if flag)
         self.names = [name for name, flag in zip(names, varies, strict=True) if flag]
-        self.x, self.clusters, self.y = x[:, varies], clusters, y
-        own = own - own.mean()
-        columns = [spread[:, varies]]
-        if np.abs(own).max() > 0:
-            columns.append(own[:, None])
-        z = np.hstack(columns)
-        size = np.sqrt((z**2).mean(axis=0))
-        z = z / np.where(size > 0, size, 1.0)
-        p = self.x.shape[1]
-        inverse = np.linalg.pinv(z.T @ z, rcond=1e-12)
-        centred = y - y.mean()
-        beta = inverse @ (z.T @ centred)
-        influence = (z * (centred - z @ beta)[:, None]) @ inverse
-        self.beta = beta[:p] / size[:p]
-        self.influence = influence[:, :p] / size[:p]
-        self.df = int(np.count_nonzero(np.bincount(clusters))) - z.shape[1] - 1
+        self.x, self.clusters = x[:, varies], np.unique(clusters, return_inverse=True)[1]
+        columns = [self.x, np.ones((len(y), 1)), *([own[:, None]] if np.ptp(own) > 0 else [])]
+        self.fit = Regression(y, np.hstack(columns), self.clusters)
+        self.alike = "alike in every row"
+        if not self.unpriced and np.isnan(self._price(self.x.mean(axis=0))[0]):
+            self.alike = "just as the attribute's own measure did"
+            told = zip(self.names, np.eye(len(self.names)), strict=True)
+            self.unpriced = ", ".join(name for name, one in told if np.isnan(self._price(one)[0]))
+
+    def _price(self, shifts: Floats) -> tuple[float, Floats, float]:
+        """What is paid for these shifts of the measures: value, scores by cluster, df."""
+        return self.fit.of(np.r_[shifts, np.zeros(len(self.fit.coefficients) - len(shifts))])
 
     def bias(self, used: Bools) -> Interval:
         """Mean over the rows `used` of the priced shifts, with both uncertainties (delta method, and their product)."""
-        n = int(used.sum())
-        if self.unpriced or (self.x.shape[1] and self.df < 1):
-            return Interval(math.nan, math.nan, math.nan, n)
-        if not self.x.shape[1]:
-            return Interval(0.0, 0.0, 0.0, n)
-        shift = self.x[used].mean(axis=0)
-        value = float(shift @ self.beta)
-        off = np.where(used[:, None], self.x - shift, 0.0) / n
-        sums = np.stack([np.bincount(self.clusters, c) for c in (off @ self.beta + self.influence @ shift,)], axis=1)
-        prices = np.stack([np.bincount(self.clusters, c) for c in self.influence.T], axis=1)
-        shifts = np.stack([np.bincount(self.clusters, c) for c in off.T], axis=1)
-        g = int(np.count_nonzero(np.bincount(self.clusters)))
-        product = float(np.trace((prices.T @ prices) @ (shifts.T @ shifts)))
-        se = math.sqrt(g / (g - 1) * float((sums**2).sum()) + max(product, 0.0)) if g > 1 else math.nan
-        half = float(special.stdtrit(self.df, 0.975)) * se
-        return Interval(value, value - half, value + half, n)
+        n, p = int(used.sum()), self.x.shape[1]
+        if self.unpriced or not p:
+            return Interval(*(math.nan if self.unpriced else 0.0,) * 3, n)
+        x, codes = self.x[used], self.clusters[used]
+        shift = x.mean(axis=0)
+        value, of_prices, df = self._price(shift)
+        sizes, g = Sizes(np.bincount(codes, minlength=len(of_prices)).astype(float)), len(of_prices)
+        of_shift = np.stack([sizes.scores(cluster_sums(c, codes, g)) for c in (x - shift).T])
+        together = of_prices + self.fit.coefficients[:p] @ of_shift
+        product = float(np.square(self.fit.scores[:p].T @ of_shift).sum())  # tr(variance of prices x that of shifts)
+        se = math.sqrt(float(together @ together) + product)
+        low, high, _ = t_interval(value, se, min(df, sizes.df) if of_prices.any() else sizes.df)
+        return Interval(value, *((low, high) if se else (value, value)), n)
 
     def largest(self) -> tuple[str, float]:
         """The measure whose shift the reward pays most for, and how much it pays."""
         if not self.names:
             return self.unpriced or "nothing", math.nan
-        paid = self.x.mean(axis=0) * self.beta
+        paid = self.x.mean(axis=0) * self.fit.coefficients[: len(self.names)]
         most = int(np.argmax(np.abs(paid)))
         return self.names[most], float(paid[most])
 

@@ -156,7 +156,7 @@ def spillover(
     """
     if value not in ("shift_sd", "through"):
         raise unknown("value", value, ["shift_sd", "through"])
-    need(table, ("attribute", "measure", "shift_sd", "p_value", *(("through",) if value == "through" else ())),
+    need(table, ("attribute", "measure", "shift_sd", "p_value", *(("through_low",) if value == "through" else ())),
          "rk.spillover")  # fmt: skip
     rows = table
     models = list(dict.fromkeys(table["reward_model"].dropna())) if "reward_model" in table else []
@@ -167,7 +167,7 @@ def spillover(
     if models:
         rows = rows[rows["reward_model"] == (reward_model or models[0])]
     if value == "through":
-        sure = (rows["through"].abs() > 1.96 * rows["through_se"]) & rows["through"].notna()
+        sure = (rows["through_low"] > 0) | (rows["through_high"] < 0)
         title = f"Effect on the reward through each measure\n({plain(reward_model or models[0])}, reward units)"
     else:
         sure = rows["p_value"] < 0.05
