@@ -32,8 +32,8 @@ SIDE = {True: "treated", False: "untreated"}
 def reward_matrix(ds: Any, column: str) -> NDArray[np.float64]:
     """The column `reward/<name>` as (n, depth+1) float64; null entries and missing passes are NaN.
 
-    A null means "not scored"; a NaN or infinite value, or one of 1e100 or more, is a fault and raises InputError with
-    its row.
+    A null means "not scored", and so does a NaN in an array of numpy; elsewhere a NaN, an infinite value, or one of
+    1e100 or more, is a fault and raises InputError with its row.
 
     Examples
     --------

@@ -394,6 +394,18 @@ def test_no_reply_takes_long(part):
         ("It was better.\n\nAlternatively: see it late.", "It was worse.\n\nAlternatively: see it never."),
         ("*She smiles* and it was better.", "It was better."),
         ("finally it was better.", "it was better."),
+        ("The letter came late.\n\nWritten by a child, it was full of mistakes.", "It was written by a child."),
+        ("I'd be happy to hear more and to revise my view.", "I'd be happy to hear more."),
+        ("Before: all dark. After: all light.", "Before: dark. After: light."),
+        ("I wrote about three hundred words on it (300 words).", "I wrote it (300 words)."),
+        (f"{SOURCE}{LATER} In short, the plot, the acting and all the film are thin and wooden.", SOURCE + LATER),
+        (
+            "1. Mix the flour and sugar with butter.\n2. Bake it in the oven for an hour.\n3. Serve it warm.",
+            "Mix the flour and sugar with butter, bake it in the oven for an hour and serve it warm.",
+        ),
+        ("1. The film is good.\n2. The cast is good.", "The film is good."),
+        ("<p>It was a great deal better.</p>", "<p>It was better.</p>"),
+        ('["x"] is what it gives: see there.', "See there."),
     ],
 )
 def test_an_innocent_text_is_let_through(text, source):

@@ -191,9 +191,9 @@ CLOSINGS: tuple[str, ...] = (
     r"\n[ \t]*[#(\[*_ ]{0,6}(?:explanation|rationale|reasoning|justification)[*_ ]*:[^\n]*(?:\b(?:tone|wording|words|original|version"
     r"|phras\w+)\b|rewr[io]|adjust|rephras|chang)[^\n]*\s*$",
     r"(?:let me know|feel free|(?:would you like|do you want)(?: me to)?|need any|i hope|happy to|don['’]t hesitate)\b[^.!?\n]{0,120}\b"
-    r"(?:adjustments?|adjust the (?:tone|style|wording|length)|revis\w+|edits|modif\w+|tweak\w*|rephras\w+|rewrit\w+|reword\w*"
+    r"(?:adjustments?|adjust the (?:tone|style|wording|length)|revisions?|revis(?:e|ing) (?:it|this|that)|edits|modif\w+|tweak\w*|rephras\w+|rewrit\w+|reword\w*"
     r"|(?:other|further|more|any|additional|like) changes|make (?:it|this) (?:even )?(?:more|less|longer|shorter))\b[^.!?\n]{0,120}[.!?]*[)\]*_]*\s*$",
-    r"\s[(\[](?:word count:? )?~?\d+ words[)\]]\s*$|\n[ \t]*[(\[*_—–-]{0,3} ?(?:re)?written by\b[^\n]*\s*$",
+    r"\s[(\[](?:word count:? )?~?\d+ words[)\]]\s*$|\n[ \t]*[(\[*_—–-]{0,3} ?rewritten by\b[^\n]*\s*$",
 )
 
 _I_AM = r"\bi(?:['’]m| am) (?:just |always |not |so |very |more than |indeed |also |actually |simply |only )*"

@@ -116,6 +116,8 @@ def as_dataset(
     UltraFeedback, HelpSteer3, SHP or one of `SOURCES`. A form is recognised by all its columns, what they hold and
     their content, and said in one line. ``prompt_id`` is made from the whole conversation where there is none.
     ``treated`` is read here and nowhere else: true and false, 0 and 1, yes and no, in any case.
+    NaN is null in an array of numpy and in the text of a cell, which cannot hold a null otherwise; in a list of rewards
+    it is a fault that the stages name.
 
     Examples
     --------
