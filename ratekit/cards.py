@@ -98,8 +98,8 @@ class Card:
         such samples were it the only one on the card), dose, dose_unit, fair (what a model without a bias does),
         biased (the finding is another), verdict, reason, estimator, estimand, df, n,
         n_dropped. `finding` is "raises" or
-        "lowers" where p_adjusted is below 5 %, else "not shown"; "no test" where the rows do not tell what is chance;
-        "do not trust" where that is the verdict.
+        "lowers" where p_adjusted is below 5 %, else "not shown"; "no test" where the rows do not tell what is chance or
+        hold no rewrite; "do not trust" where that is the verdict.
         """
         import pandas as pd
 
@@ -127,7 +127,8 @@ class Card:
         table.insert(list(table.columns).index("p_value") + 1, "p_adjusted", table.pop("p_adjusted"))
         sign = np.where(np.array(raw) > 0, RAISES, LOWERS)
         table["finding"] = np.where(table["p_adjusted"] < FDR, sign, NOT_SHOWN)
-        table.loc[table["p_adjusted"].isna(), "finding"] = NO_TEST  # alike in every row, or one cluster
+        told = table["p_adjusted"].notna() & (table["estimator"] != "naive")
+        table.loc[~told, "finding"] = NO_TEST  # alike in every row, one cluster, or nothing was rewritten
         table.loc[table["verdict"] == NO_TRUST, "finding"] = NO_TRUST
         table["biased"] = table["finding"].isin([RAISES, LOWERS]) & (table["finding"] != table["fair"])
         order = {name: i for i, name in enumerate(dict.fromkeys(table["reward_model"]))}

@@ -174,8 +174,11 @@ class Verdict:
 
     @property
     def direction(self) -> str:
-        """Does the attribute raise or lower the reward, so far as the verdict lets it be said? "" where it does not."""
-        if not self.estimate or self.word == NO_TRUST:
+        """Does the attribute raise or lower the reward, so far as the verdict lets it be said? "" where it does not.
+
+        A naive estimate is a difference between two classes and says of no attribute what it does.
+        """
+        if not self.estimate or self.word == NO_TRUST or self.estimate["estimator"] == "naive":
             return ""
         seen = in_units(self.estimate)
         return "raises" if seen.low > 0 else "lowers" if seen.high < 0 else ""
@@ -281,6 +284,9 @@ def _claim(verdict: Verdict, seen: InUnits) -> str:
         if abs(seen.estimate) < 1e-12:
             return "the effect is 0 for every prompt"
         return "how much of that is chance these rows do not tell"
+    if verdict.estimate["estimator"] == "naive" and (seen.low > 0 or seen.high < 0):
+        more = "more" if seen.low > 0 else "less"
+        return f"treated responses get {more} reward, which need not be because of {verdict.attribute}"
     if not verdict.direction:
         smallest = f"; one of {seen.smallest:.2f}{seen.unit} would have been, in {POWER:.0%} of such samples"
         return f"no effect is seen{smallest if seen.smallest == seen.smallest else ''}"

@@ -9,6 +9,7 @@ import zlib
 import numpy as np
 import pandas as pd
 import pytest
+from datasets import Dataset
 from scipy import stats
 
 import ratekit as rk
@@ -823,6 +824,21 @@ def test_the_part_that_another_measure_explains_has_the_sign_of_the_effect(price
     (balance,) = (check for check in verdict.checks if check.name == "balance")
     assert 0.5 < balance.low < balance.value < balance.high < 1.2
     assert f"{balance.value:+.0%} of the effect" in balance.text
+
+
+def test_a_naive_difference_is_not_said_to_be_what_the_attribute_does():
+    from ratekit.cards import Card
+
+    rows = {"prompt_id": [str(i) for i in range(40)], "attribute": ["length"] * 40,
+            "treated": [i % 2 == 1 for i in range(40)], "response": [f"text {i}" for i in range(40)],
+            "prompt": ["p"] * 40, "reward/r": [[(i % 2) + i / 100] for i in range(40)]}  # fmt: skip
+    ds = Dataset.from_dict(rows)
+    audit = rk.Audit(ds, rk.estimate(ds))
+    (verdict,) = audit.verdicts
+    assert verdict.direction == ""
+    assert verdict.claim == "treated responses get more reward, which need not be because of length"
+    assert Card(audit).table["finding"].tolist() == ["no test"]
+    assert not Card(audit).table["biased"].any()
 
 
 def test_an_effect_of_zero_everywhere_is_not_a_reward_that_is_everywhere_the_same():

@@ -129,11 +129,11 @@ def headline(audit: _Audit) -> str:
     n_attributes, n_models = (audit.effects[c].nunique() for c in ("attribute", "reward_model"))
     prompts = f" to {counted(len(set(ds[PROMPT_ID])), 'prompt')}" if PROMPT_ID in columns_of(ds) else ""
     parts = [
-        f"Audit of {settings.get('data') or 'scored rows'}: {counted(len(ds), 'row')}{prompts}",
+        f"Audit of {shorten(str(settings.get('data') or 'scored rows'), 40)}: {counted(len(ds), 'row')}{prompts}",
         f"{counted(n_attributes, 'attribute')} x {counted(n_models, 'reward')}",
     ]
     if settings.get("rewriter"):
-        parts.append(f"rewritten by {rewriters_said(settings['rewriter'])}")
+        parts.append(f"rewritten by {shorten(rewriters_said(settings['rewriter']), 30)}")
     return ", ".join(parts)
 
 
@@ -181,7 +181,7 @@ def screen_html(audit: _Audit) -> str:
     table = Table(columns, [False, False, False, False, True, False, False], cells)
     below = "".join(f"<li>{escaped(line)}</li>" for line in remarks(audit))
     return (
-        f'<div class="ratekit-audit"><p>{escaped(headline(audit))}</p>'
+        f'<div class="ratekit-audit" style="overflow-x:auto"><p>{escaped(headline(audit))}</p>'
         f"{table_html(table, raw=[''], label='effects and verdicts')}{f'<ul>{below}</ul>' if below else ''}</div>"
     )
 

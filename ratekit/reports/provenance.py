@@ -15,7 +15,16 @@ from ratekit.groups import plain_columns, treated_bools
 from ratekit.reports.contents import Contents
 from ratekit.reports.words import adjusted_p_values
 from ratekit.rewriting.prompts import template_hash, template_of
-from ratekit.schema import ATTRIBUTE, PROMPT_ID, REWRITE_STATUS, TREATED, columns_of, reward_columns, reward_name
+from ratekit.schema import (
+    ATTRIBUTE,
+    PROMPT_ID,
+    REWRITE_STATUS,
+    REWRITES,
+    TREATED,
+    columns_of,
+    reward_columns,
+    reward_name,
+)
 from ratekit.tables import Table, as_csv
 
 if TYPE_CHECKING:
@@ -99,10 +108,11 @@ def identity(found: Contents) -> Facts:
     asked = settings.get("rewriter")
     one = (rewriting.get("model") or asked, rewriting.get("params")) if isinstance(asked, str | None) else ()
     rewriter = " ".join(str(v) for v in one if v) if one else rewriters_said(asked)
+    columns = columns_of(found.ds) if found.ds is not None else []
     facts = [
         ("data", settings.get("data")),
         ("hash of the rows", found.record.get("dataset")),
-        ("rewriter", rewriter or ("the rewrites that the data hold" if found.ds is not None else "")),
+        ("rewriter", rewriter or ("the rewrites that the data hold" if REWRITES in columns else "")),
         ("hash of its prompt", rewriting.get("template")),
         ("seed", settings.get("seed")),
         ("ratekit", (found.record.get("versions") or {}).get("ratekit", __version__)),
