@@ -366,7 +366,9 @@ class Attribute:
 
 
 def _bool(value: Any, row: int, whose: str) -> bool | None:
-    if value is None or (isinstance(value, float | np.floating) and np.isnan(value)):
+    from pandas import NA
+
+    if value is None or value is NA or (isinstance(value, float | np.floating) and np.isnan(value)):
         return None
     if isinstance(value, bool | np.bool_) or (isinstance(value, int | float | np.number) and value in (0, 1)):
         return bool(value)

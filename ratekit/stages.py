@@ -175,6 +175,8 @@ def _table(
         log.warning("rewrite: %s", ", ".join(f"{n} {status}" for status, n in counts.most_common()))
     if not enough & set(counts):
         why = f"; the last fault was {meter.last_fault}" if meter.last_fault else ""
+        if meter.from_cache and not (meter.requests or meter.replies or meter.unreadable):
+            why += "; all replies are kept ones of an earlier run, and retry_failed (--retry-failed) asks again"
         raise NoRewriteError(f"rewrite: no rewrite succeeded ({', '.join(counts)}){why}")
     return table
 

@@ -762,6 +762,13 @@ def test_a_label_may_read_rows_or_columns():
     assert labelled([0, 1], attribute=by_rows) == labelled([0, 1], attribute=by_column) == [True, False]
 
 
+def test_a_label_may_be_a_series_with_missing_values():
+    for missing in (pd.NA, np.nan, None):
+        values = [True, missing, False] * 2
+        attribute = rk.Attribute("x", "a", "b", label=lambda rows, values=values: pd.Series(values, dtype=object))
+        assert labelled([0] * 6, attribute=attribute) == [True, False] * 2
+
+
 def test_a_measure_with_another_signature_is_refused_with_words():
     for measure in (
         lambda rows: [len(t) for t in rows["response"]],

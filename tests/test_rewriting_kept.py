@@ -205,7 +205,9 @@ def test_unreadable_answers_are_asked_for_again_at_most_twice_and_charged(server
     assert server.stats["requests"] == meter.unreadable == 15
     assert meter.cost > 0
     server.configure(faults={})
-    with pytest.raises(rk.WorkError):
+    with pytest.raises(
+        rk.WorkError, match=r"kept ones of an earlier run, and retry_failed \(--retry-failed\) asks again"
+    ):
         rewrite(server, tmp_path, n=5)
     assert server.stats.get("requests", 0) == 0  # enough is enough, until it is wanted:
     rewriter = rk.ChatRewriter(rk.OpenAIChat("m", server.url), LENGTH, Cache(tmp_path), retry_failed=True)
