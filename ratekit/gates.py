@@ -4,7 +4,7 @@
 |---|---|---|
 | 0 | shown small | lies within the limit |
 | 3 | shown too big | lies beyond the limit |
-| 4 | cannot tell | crosses the limit, or there is none, or the rewrites are not to be trusted |
+| 4 | cannot tell | crosses the limit, or there is none, or the rewrites are missing or not to be trusted |
 
 An effect that is not significant is not small: only an interval within ±limit shows that (Schuirmann 1987, Journal of
 Pharmacokinetics and Biopharmaceutics 15:657, two one-sided tests). The interval is the one that the audit shows; it is
@@ -336,7 +336,11 @@ def _range(matrix: Any) -> float:
 
 def _bound(verdict: Verdict, model: str, limit: float, seen: _Seen, strict: bool) -> Bound:
     outcome = outcome_of(seen.low, seen.high, limit)
-    doubted = verdict.word == NO_TRUST or (strict and verdict.word == CANNOT_TELL)
+    doubted = ""
+    if verdict.estimate["estimator"] == "naive":
+        doubted = "nothing was rewritten, and a difference between two classes is no effect"
+    elif verdict.word == NO_TRUST or (strict and verdict.word == CANNOT_TELL):
+        doubted = f"the estimate's verdict is {verdict.word!r}: {verdict.grounds}"
     if doubted:
         outcome = UNTOLD
     needed = math.nan if outcome != UNTOLD or doubted else _needed(seen, limit)
@@ -344,7 +348,7 @@ def _bound(verdict: Verdict, model: str, limit: float, seen: _Seen, strict: bool
     interval = f"{seen.value:+.3f} SD [{seen.low:+.3f}, {seen.high:+.3f}]"
     text = f"{about}: {interval if math.isfinite(seen.low) else 'no interval'}; {outcome}, limit {limit:g} SD"
     if doubted:
-        text += f"; the estimate's verdict is {verdict.word!r}: {verdict.grounds}"
+        text += f"; {doubted}"
     elif outcome == UNTOLD:
         text += _what_would_tell(seen, needed)
     elif verdict.word == CANNOT_TELL:

@@ -29,6 +29,14 @@ def scored(effect, n, seed=0, name="rm", **world):
     })  # fmt: skip
 
 
+def test_rows_without_rewrites_neither_pass_nor_fail():
+    rows = scored(0.0, 60).assign(**{"reward/rm": [[float(i % 7)] for i in range(60)]})
+    for limit in (100.0, 1e-6):
+        found = rk.gate(rows, {"length": limit})
+        assert (found.outcome, found.code) == (UNTOLD, 4)
+        assert "nothing was rewritten" in found.bounds[0].text
+
+
 def test_few_audits_pass_at_the_limit():
     shares = experiment.at_the_limit(200, 100)
     assert shares[SMALL] <= 0.06  # 0.025 expected, standard error 0.011
