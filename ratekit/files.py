@@ -141,12 +141,21 @@ def of_split(ds: Dataset | DatasetDict, split: str | None, where: str) -> Datase
     return ds[split]
 
 
+MAX_FILES = 10_000  # in a folder that is looked through
 _SHARD = re.compile(r"(?P<split>\w+?)(?:-\d+-of-\d+)?$")
 
 
 def _read_shards(path: Path, split: str | None, columns: Mapping[str, str] | None) -> Dataset:
-    """A folder of files of one suffix, in the order of their names; links are not followed."""
-    found = [p for p in sorted(path.rglob("*")) if suffix_of(p) in SUFFIXES and p.is_file() and not p.is_symlink()]
+    """A folder of files of one suffix, in the order of their names; links and hidden folders are not followed."""
+    found: list[Path] = []
+    n_files = 0
+    for folder, folders, names in os.walk(path):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        files = [Path(folder) / name for name in names]
+        found += [p for p in files if suffix_of(p) in SUFFIXES and p.is_file() and not p.is_symlink()]
+        if (n_files := n_files + len(names)) > MAX_FILES:
+            raise InputError(f"{path} holds more than {MAX_FILES:,} files; give the folder that holds only the table's")
+    found.sort()
     shards = [p for p in found if suffix_of(p) == ".parquet"]
     if not shards:
         held = f"; it holds {listed([p.name for p in found], most=5)}" if found else ""
@@ -162,7 +171,9 @@ def _read_shards(path: Path, split: str | None, columns: Mapping[str, str] | Non
         raise InputError(f"{path} holds the splits {listed(list(splits))}; choose one with split= (--split)")
     if split is not None and split not in splits:
         raise InputError(f"{path} holds no split {split!r}; it holds {listed(list(splits))}")
-    return read_all(splits[split] if split is not None else shards, None, columns)
+    parts = splits[split] if split is not None else shards
+    log.info("%s is read as one table: %s", path, listed([str(p.relative_to(path)) for p in parts], most=5))
+    return read_all(parts, None, columns)
 
 
 def read_all(

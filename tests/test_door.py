@@ -259,7 +259,7 @@ def test_what_was_taken_for_what_is_said_in_one_line(caplog):
     assert "the list is read as preferences: chosen and rejected" in caplog.text
 
 
-def test_shards_and_splits(tmp_path):
+def test_shards_and_splits(tmp_path, monkeypatch):
     data = tmp_path / "hub" / "data"
     data.mkdir(parents=True)
     for i in range(2):
@@ -271,6 +271,12 @@ def test_shards_and_splits(tmp_path):
         rk.load(tmp_path / "hub")
     with pytest.raises(InputError, match=r"holds the splits a, b; choose one with split="):
         rk.label(DatasetDict({"a": Dataset.from_list([{"x": 1}]), "b": Dataset.from_list([{"x": 1}])}), "length")
+    (tmp_path / "hub" / ".cache").mkdir()
+    Dataset.from_list([{"response": "hidden"}]).to_parquet(tmp_path / "hub" / ".cache" / "x.parquet")
+    assert len(rk.load(tmp_path / "hub", split="test")) == 2
+    monkeypatch.setattr(files, "MAX_FILES", 2)
+    with pytest.raises(InputError, match="holds more than 2 files"):
+        rk.load(tmp_path / "hub", split="test")
     (tmp_path / "link").mkdir()
     (tmp_path / "link" / "x.parquet").symlink_to(data / "test-00000-of-00001.parquet")
     with pytest.raises(InputError, match="without Parquet files"):
@@ -314,6 +320,7 @@ REFUSED = {
     "a very long name": ("a" * 5000, r"unknown source"),
     "too many columns": ([{f"c{i}": 1 for i in range(6000)}], r"more than 5,000 columns"),
     "prompts called almost so": ([{"\ufeffprompt": "q", "response": "a"}], r"'.ufeffprompt' is not called 'prompt'"),
+    "labels called almost so": ([{"response": "a", " treated": 1}], r"column ' treated' is not called 'treated'"),
     "ids called almost so": ([{"Prompt_ID": "7", "response": "a"}], r"column 'Prompt_ID' is not called 'prompt_id'"),
     "a name of two": ([{"response": "a", "x\0y": 1}], r"the column name 'x.x00y' holds a NUL"),
     "two columns of one name": (

@@ -215,14 +215,21 @@ def _with_column(table: Dataset, name: str, values: Sequence[Any], where: str) -
 
 
 def _refuse_misnamed(have: Sequence[str], where: str) -> None:
-    """Raise InputError for prompts, or their ids, under a name that only looks like ours; others would be made up."""
-    for ours in (PROMPT, PROMPT_ID):
-        like = [c for c in have if "".join(x for x in c.casefold() if x.isalnum() or x == "_") == ours]
+    """Raise InputError for a column of ours under a name that only looks like it; its values would be made up."""
+    for ours in (PROMPT, PROMPT_ID, ATTRIBUTE, TREATED, REWRITES):
+        like = [
+            c for c in have
+            if c.strip("\ufeff \t") == ours or (ours in (PROMPT, PROMPT_ID) and _letters(c) == ours)
+        ]  # fmt: skip
         if like and ours not in have:
             raise InputError(
                 f"{where}: the column {like[0]!a} is not called {ours!r}; rename it, or say "
                 f"columns={{{ours!r}: ...}} (--column {ours}=...)"
             )
+
+
+def _letters(name: str) -> str:
+    return "".join(x for x in name.casefold() if x.isalnum() or x == "_")
 
 
 # --- getting hold of the rows -----------------------------------------------------------------------------
