@@ -375,7 +375,7 @@ def sign_flip(values: ArrayLike, clusters: ArrayLike | None = None, draws: int =
     if n_clusters < 2:
         return float("nan")
     observed = abs(sums.sum()) - 1e-6 * np.abs(sums).sum()  # sums that float32 rewards or another order round are ties
-    if n_clusters < 31 and 2**n_clusters <= draws:
+    if _all_patterns(n_clusters, draws):
         patterns = (np.arange(2**n_clusters)[:, None] >> np.arange(n_clusters)) & 1
         return float(np.mean(np.abs((2 * patterns - 1) @ sums) >= observed))
     rng = np.random.default_rng(seed)
@@ -397,7 +397,12 @@ def smallest_sign_flip(n_clusters: int, draws: int = 10_000) -> float:
     >>> smallest_sign_flip(5)
     0.0625
     """
-    return 2 / 2**n_clusters if n_clusters < 31 and 2**n_clusters <= draws else 1 / (1 + draws)
+    return 2 / 2**n_clusters if _all_patterns(n_clusters, draws) else 1 / (1 + draws)
+
+
+def _all_patterns(n_clusters: int, draws: int) -> bool:
+    """Are all patterns of signs tried, and none drawn?"""
+    return n_clusters < 31 and 2**n_clusters <= draws
 
 
 # --- both, for the effects table -------------------------------------------------------------------------

@@ -144,9 +144,9 @@ def polished(asymmetry, n=600, seed=3):
     polish = asymmetry + 0.5 * rng.normal(size=n)  # in the change from the first rewrite to the second
     d = polish + 0.2 * rng.normal(size=n)
     values = {}
-    texts = [[f"a{i}", f"b{i}", f"c{i}"] for i in range(n)]
-    for i, (first, second, third) in enumerate(texts):
-        values |= {first: 0.0, second: 0.0, third: float(sign[i] * polish[i])}
+    texts = [[f"a{i}", f"b{i}", f"c{i}", "a third rewrite, which is not measured"] for i in range(n)]
+    for i, (first, second, third, _) in enumerate(texts):
+        values |= {first: 0.0, second: float(i % 7), third: i % 7 + float(sign[i] * polish[i])}
     frame = pd.DataFrame({
         "prompt_id": np.arange(n).astype(str), "prompt": "p", "response": [t[0] for t in texts],
         "rewrites": [t[1:] for t in texts], "attribute": "x", "treated": w,

@@ -198,6 +198,9 @@ def test_what_cannot_be_had_is_said():
     found = rk.reach(an_audit(), policy(0, prompts=4, m=4))
     assert "best of 8: no two prompts have 8 responses" in found.left_out
     assert set(found.table["best_of"]) == {2, 4}
+    assert set(zip(found.table["best_of"], found.table["kl"], strict=True)) == {
+        (2, math.log(2) - 1 / 2), (4, math.log(4) - 3 / 4)
+    }  # fmt: skip
     assert "best of 8" in repr(found)
     lost = policy(0, prompts=5, m=4)
     lost.loc[0, "reward/before"] = None

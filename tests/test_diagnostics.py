@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import math
 import re
 
 import numpy as np
 import pandas as pd
 import pytest
+from rapidfuzz import fuzz
 from scipy import stats
 
 import ratekit as rk
 from ratekit.diagnostics.contrasts import _equal, _Pair
+from ratekit.diagnostics.evidence import shared_words
 from ratekit.diagnostics.spillover import _through, _untold
 from ratekit.estimators import Rows, clustered_mean, effects, pooled_sd, row_values, t_interval
 from ratekit.intervals import Regression
@@ -76,6 +79,12 @@ def test_drift_dose_and_compliance_are_the_plain_means_of_the_texts():
     assert checks.loc[("dose", "treated, rewrite 2"), "value"] == pytest.approx((n[w, 2] - n[w, 1]).mean())
     share = (n[w, 1] < n[w, 0]).mean()
     assert checks.loc[("compliance", "treated, rewrite 1"), "value"] == pytest.approx(share)
+    assert math.isnan(checks.loc[("compliance", "treated, rewrite 1"), "se"])  # all comply
+    kept = [shared_words(r, more[0]) for r, more, of in zip(ds["response"], ds["rewrites"], w, strict=True) if of]
+    content = checks.loc[("content", "treated, rewrite 1")]
+    assert (content["value"], content["se"]) == pytest.approx((np.mean(kept), stats.sem(kept)))
+    alike = [fuzz.ratio(r, more[1]) / 100 for r, more, of in zip(ds["response"], ds["rewrites"], w, strict=True) if of]
+    assert checks.loc[("similarity", "treated"), "value"] == pytest.approx(np.mean(alike))
     d = n[~w, 3] - n[~w, 1]
     assert checks.loc[("drift", "untreated"), "p_value"] == pytest.approx(stats.ttest_1samp(d, 0).pvalue)
     texts = zip(ds["response"], ds["rewrites"], strict=True)
@@ -143,14 +152,15 @@ def test_failed_rewrites_are_counted_and_all_failed_is_not_trusted():
     ds = CLEAN.sample(60, seed=1).dataset(depth=2)
     broken = ds.map(
         lambda row, i: {
-            "rewrites": [None, None] if i % 2 else row["rewrites"],
-            "rewrite_status": ["refused", "not_attempted"] if i % 2 else ["ok", "ok"],
+            "rewrites": row["rewrites"] if i % 2 else [None, None],
+            "rewrite_status": ["ok", "ok"] if i % 2 else ["refused", "not_attempted"],
         },
         with_indices=True,
     )
     checks = rk.diagnose(broken)
     status = checks[checks["check"] == "status"].set_index("group")["value"]
     assert status["rewrite 1"] == status["rewrite 1, refused"] == 0.5
+    assert [k for k in status.index if "rewrite 1" in k] == ["rewrite 1", "rewrite 1, refused"]
     assert "50% of the rewrites succeeded" in verdict(checks)[1]
     none = ds.map(lambda row: {"rewrites": [None, None], "rewrite_status": ["refused", "not_attempted"]})
     word, because = verdict(rk.diagnose(none))
@@ -760,6 +770,10 @@ def test_warranted_takes_treated_rows_the_other_way_round_and_ties_by_half():
     ds = frame({"rm": rewards}, [True, False, True], human_preference=["tie", "untreated", None])
     row = rk.warranted(ds).iloc[0]
     assert (row["model_rate"], row["human_rate"], row["n"], row["n_ties"], row["n_dropped"]) == (0.5, 0.25, 2, 1, 1)
+    most = ds.assign(human_preference=0.6, **{"reward/rm": [[0, 1.0, 2.0]] * 3})  # the model: twice the treated one
+    assert rk.warranted(most).iloc[0]["miscalibration"] == pytest.approx(1 / 3)
+    row = rk.warranted(most.assign(human_preference=[0.4, 0.6, 0.4])).iloc[0]  # at odds in all, twice towards treated
+    assert (row["towards_treated"], row["towards_p"]) == (pytest.approx(2 / 3), 1.0)
     ds["human_preference"] = ["longer", "tie", "tie"]
     with pytest.raises(rk.InputError, match="row 1"):
         rk.warranted(ds)

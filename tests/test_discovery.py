@@ -180,6 +180,11 @@ def test_what_is_left_without_another_is_held_to_the_same_p_value():
     assert _Search._explained_by(paid, c, [d], 0.9 * 2 / 2**6) == [d]
     nothing = SimpleNamespace(reward=lambda prompts, texts: [0.5] * len(texts), name="rm", rewrites=0)
     assert _Search._explained_by(nothing, c, [d], 0.99) == [d]
+    fewer = c.rows.remove_columns("prompt").add_column("prompt", ["odd", *"qqqqq"])
+    nothing.reward = lambda prompts, texts: [float("nan") if p == "odd" else 0.5 for p in prompts]
+    assert _Search._explained_by(nothing, SimpleNamespace(rows=fewer), [d], 0.99) == [d]
+    nothing.reward = lambda prompts, texts: [float("nan") if t == "x" else 0.5 for t in texts]
+    assert _Search._explained_by(nothing, c, [d], 0.99) == []
 
 
 @pytest.mark.slow

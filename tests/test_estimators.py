@@ -627,6 +627,15 @@ def test_one_cluster_of_all_rows_is_no_cluster_of_the_treated():
         assert why[0].startswith(said)
 
 
+def test_an_sd_to_which_all_rows_add_the_same_has_no_error():
+    w, codes, p = np.arange(16) % 2 == 0, np.arange(16), np.repeat([0.0, 1.0], 8)
+    scale = RewardScale(np.tile([-1.0, -1.0, 1.0, 1.0], 4), w, codes, 16)
+    part = Rows(np.ones(16, bool), codes, 16).parts(p, 0.0, False)["att"]
+    sd, se = math.sqrt(16 / 14), math.sqrt(0.25 / 15)
+    half = stats.t.ppf(0.975, 15) * se
+    assert scale.divide(part, 0.95) == pytest.approx(np.array([0.5, se, 0.5 - half, 0.5 + half]) / sd)
+
+
 def test_rewards_are_put_in_their_own_sds_however_small():
     rows = {"estimate": [3.0] * 2, "se": [1.0] * 2, "ci_low": [1.0] * 2, "ci_high": [5.0] * 2, "reward_sd": [0.5, 0.0]}
     assert rk.standardize(pd.DataFrame(rows))["estimate"].tolist() == pytest.approx([6.0, math.nan], nan_ok=True)

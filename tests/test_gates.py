@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT
 
 import ratekit as rk
-from ratekit.gates import SMALL, TOO_BIG, UNTOLD, _needed, _sd_of, _Seen, _what_would_tell
+from ratekit.gates import SMALL, TOO_BIG, UNTOLD, _needed, _sd_of, _Seen, _what_would_tell, outcome_of
 from ratekit.simulate import NumericWorld
 
 sys.path.insert(0, str(ROOT / "experiments"))
@@ -91,6 +91,8 @@ def test_small_too_big_and_untold_with_the_rows_that_would_tell():
     assert needed > 60
     assert f"about {needed:,} would tell" in few.bounds[0].text
     assert "no number of rows" not in few.bounds[0].text
+    for low, high, said in ((-0.1, 0.0, UNTOLD), (0.0, 0.1, UNTOLD), (0.1, 0.2, UNTOLD), (-0.2, -0.1, UNTOLD)):
+        assert outcome_of(low, high, 0.1) == said  # an end at the limit itself shows neither
 
 
 def test_the_rows_that_would_tell_do_tell():

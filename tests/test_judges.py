@@ -11,6 +11,7 @@ import sys
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 from rewriting_support import ROOT, Server, environment
 
@@ -231,6 +232,20 @@ def test_the_place_has_an_effect_of_its_own_and_the_reward_is_free_of_it(server,
         rk.position(ds.remove_columns("reward/p/shown_second"))
     with pytest.raises(InputError, match="no reward has both orders"):
         rk.position(rk.score(ds.remove_columns([c for c in ds.column_names if "reward/" in c]), words, name="w"))
+
+
+def test_the_error_of_a_place_by_hand():
+    ds = pd.DataFrame({"prompt_id": list("abcd"), "attribute": "length", "treated": [True, False] * 2})
+    ds["reward/j"], ds["reward/j/shown_second"] = [[0.1], [0.2]] * 2, [[0.0]] * 4
+    for first, estimate, se in (
+        ([1.0, 0.0, 1.0, 0.0], 0.5, math.sqrt(0.25 / 3)),
+        ([0.5] * 4, 0.5, math.nan),
+        ([1000 + k * 2**-14 for k in range(4)], 1000, math.nan),  # of float32, whose rounding they differ by
+    ):
+        for one, other, sign in (("first", "second", 1), ("second", "first", -1)):
+            both = {f"reward/j/shown_{one}": [[x] for x in first], f"reward/j/shown_{other}": [[0.0]] * 4}
+            row = rk.position(ds.assign(**both)).iloc[0]
+            assert (row.estimate, row.se) == pytest.approx((sign * estimate, se), nan_ok=True)
 
 
 def test_the_budget_is_kept_and_what_it_left_out_is_null(server, tmp_path):

@@ -145,6 +145,10 @@ def test_over_rewriters_the_estimate_is_the_mean_of_theirs_in_sds_of_the_origina
             assert found.loc[estimand, "estimate"] == pytest.approx(of[column].mean())
             assert found.loc[estimand, "n"] == of["n"].sum()
         assert found.loc["ate", "n"] == 119
+    refused = table.assign(**{"reward/m": [r[:1] if int(i) < 10 else r for i, r in zip(
+        table["prompt_id"], table["reward/m"], strict=True)]}).query("rewriter != 'r2'")  # fmt: skip
+    found = rk.across_rewriters(refused, unit="sd").iloc[0]  # 30 rewritten prompts tell of the gap, 40 of the SD
+    assert found.q_p_value == pytest.approx(stats.f.sf(found.q, 1, 29))
 
 
 def test_quantiles_and_p_values_by_hand():

@@ -80,6 +80,8 @@ def test_a_hair_on_each_side_of_every_number(name):
             assert rule.word(bound, bound + out, bound + out) == (BAD, capped(NO))
             low, high = sorted((bound - out, bound + out))
             assert rule.word(bound, low, high) == (FEW, capped(CANNOT))
+            low, high = sorted((bound, bound + out))
+            assert rule.word(bound, low, high) == (FEW, capped(CANNOT))
     assert rule.word(0.0, math.nan, math.nan) == (FEW, capped(CANNOT))
 
 
@@ -192,11 +194,13 @@ def test_a_share_that_varies_from_text_to_text_has_an_interval():
 @pytest.mark.parametrize(("sds", "word"), [(0.9, TRUST), (-1.01, CARE), (9.0, CARE), (9.9, CANNOT)])
 def test_a_place_that_drowns_the_text(sds, word):
     seen, r = clean()
-    half = sds * pooled_sd(r[:, 0], seen.treated) / 2
+    half = sds * pooled_sd(r[:, 0], seen.treated) / 2 * np.array([1, 0, 0, 0])  # of the originals
     verdict = judged(seen, r, {"shown_first": r + half, "shown_second": r - half})
     assert verdict.word == word
     assert (f"being shown first is worth {sds:+.3g} SDs" in verdict.reason) == (word != TRUST)
-    check = next(c for c in verdict.checks if c.name == "position")  # the SD of 400 originals is known to 3.5 %
+    check = next(c for c in verdict.checks if c.name == "position")
+    assert check.value == pytest.approx(sds)
+    # the SD of 400 originals is known to 3.5 %
     assert (check.high - check.low) / 2 == pytest.approx(1.97 * abs(sds) * 0.04, rel=0.25)
     nothing = np.zeros(r.shape)  # the same answer to everything: no SD
     read = {"shown_first": nothing + 1, "shown_second": nothing - 1}
@@ -343,6 +347,9 @@ def test_what_another_measure_explains_is_said_beside_the_effect():
     assert (row["explained_by"], row["explained"]) == ("words", pytest.approx(0.4 * d.mean()))
     assert f"; of the {row['estimate_sd']:+.2f} SD for x, words alone explains +0." in verdict.sentence
     assert "explains" not in judged(seen, r).sentence
+    dumb = np.where(np.arange(len(r)) == 0, np.nan, 1.0)[:, None] * seen.others["other"]  # nothing is known of a row
+    both = dataclasses.replace(seen, others={"words": words, "dumb": dumb})
+    assert judged(both, r + 0.4 * words).estimate["explained"] == pytest.approx(0.4 * d[1:].mean())
 
 
 def test_the_price_is_that_of_least_squares_with_an_intercept():
@@ -685,6 +692,7 @@ def test_content_is_what_a_rewrite_shares_with_its_source():
     assert math.isnan(shared_words(source, None))
     assert shared_words("good lid", "lid good") == 1.0  # of short texts the words, or the letters where those are more
     assert shared_words("walking", "walked") == pytest.approx(2 * 4 / 13)
+    assert shared_words("walking", "walked up to the sea") == pytest.approx(2 * 4 / 27)  # one of them short is enough
 
 
 def test_a_rewriter_that_answers_or_repeats_is_not_trusted():

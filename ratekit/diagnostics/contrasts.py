@@ -287,11 +287,11 @@ def sensitivity(table: pd.DataFrame) -> pd.DataFrame:
         if column not in table:
             raise InputError(f"sensitivity: the table has no column {column!r}; give one that `estimate` made")
     out, per_sd = table.copy(), standardize(table)  # its intervals count the SD's own error where the table does
-    towards = np.where(out["estimate"] > 0, 1.0, -1.0)
-    near = np.where(towards > 0, per_sd["ci_low"], -per_sd["ci_high"])
+    up = out["estimate"] > 0
+    near = np.where(up, per_sd["ci_low"], -per_sd["ci_high"])
     out["tips_significance"] = np.clip(near, 0, None)
     out["tips_sign"] = per_sd["estimate"].abs()
-    out["tips_certainly"] = np.where(towards > 0, per_sd["ci_high"], -per_sd["ci_low"])
+    out["tips_certainly"] = np.where(up, per_sd["ci_high"], -per_sd["ci_low"])
     if "estimator" in out:  # naive has no rewriter to be wrong
         out.loc[out["estimator"] == "naive", ["tips_significance", "tips_sign", "tips_certainly"]] = np.nan
     if {"estimator", "estimand", "se"} <= set(out.columns) and (out["estimator"] == "rate_late").any():
