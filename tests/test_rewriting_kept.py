@@ -101,6 +101,10 @@ def test_words_for_the_end_of_a_reply():
     assert [ending(w) for w in ("eos", "STOP", "COMPLETE", "Max_Tokens", "SAFETY")] == ["stop"] * 3 + [
         "length", "content_filter",
     ]  # fmt: skip
+    assert [ending(w) for w in ("FinishReason.STOP", "end-of-text", "finish_reason_safety")] == [
+        "stop", "stop", "content_filter",
+    ]  # fmt: skip
+    assert replies.read_reply(0, body("Hi.", {"type": "stop", "matched": 7})).finish_reason == "stop"
     assert ending(None) == ending(" ") == ""
     assert ending("tool_calls") == "tool_calls"
 

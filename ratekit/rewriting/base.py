@@ -93,12 +93,12 @@ UNREADABLE = "unreadable"  # a whole answer in which no text can be found; it ma
 ERROR = "error"  # no answer at all, or one that says so
 
 _ENDINGS = {
-    STOP: ("eos", "eos_token", "end", "end_turn", "stop_sequence", "stop_token", "complete", "completed", "done",
-           "finished", "finish_reason_stop"),
-    LENGTH: ("max_tokens", "max_length", "model_length", "max_output_tokens", "token_limit",
-             "finish_reason_max_tokens"),
+    STOP: ("eos", "eos_token", "end", "end_turn", "end_of_text", "endoftext", "stop_sequence", "stop_token",
+           "stop_word", "complete", "completed", "done", "finished", "finish_reason_stop"),
+    LENGTH: ("max_tokens", "max_length", "max_new_tokens", "model_length", "context_length", "max_output_tokens",
+             "token_limit", "finish_reason_max_tokens"),
     FILTERED: ("safety", "recitation", "blocklist", "prohibited_content", "spii", "refusal", "sensitive",
-               "error_toxic", "content_filtered", "guardrail_intervened"),
+               "error_toxic", "content_filtered", "guardrail_intervened", "finish_reason_safety"),
 }  # fmt: skip
 _ENDING = {word: ending for ending, words in _ENDINGS.items() for word in (ending, *words)}
 
@@ -108,8 +108,8 @@ def ending(finish_reason: str | None) -> str:
 
     Examples
     --------
-    >>> ending("STOP"), ending("eos"), ending("MAX_TOKENS"), ending("tool_calls")
+    >>> ending("STOP"), ending("FinishReason.STOP"), ending("Max-Tokens"), ending("tool_calls")
     ('stop', 'stop', 'length', 'tool_calls')
     """
     word = (finish_reason or "").strip()
-    return _ENDING.get(word.lower(), word)
+    return _ENDING.get(word.lower().replace("-", "_").rpartition(".")[2], word)

@@ -121,6 +121,7 @@ def reply_of(index: int, data: Any, raw: str = "") -> Reply:
     except (LookupError, TypeError, AttributeError, ValueError):
         return Reply(index, raw[:KEPT_RAW], UNREADABLE, usage_of(data))
     reason = choice.get("finish_reason")
+    reason = reason.get("type") if isinstance(reason, Mapping) else reason  # of SGLang
     if message.get("refusal"):
         reason = "content_filter"
     if not isinstance(reason, str) or reason == UNREADABLE:  # a word of our own
