@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -384,6 +385,16 @@ def test_the_interval_of_priced_shifts_allows_for_one_large_prompt():
         bias = _Priced(y + own + x[:, 0], x, own, clusters, list("abc")).bias(np.ones(190, bool))
         hits += bias.low <= 1 <= bias.high
     assert hits >= 176  # of 200
+
+
+def test_priced_shifts_of_many_prompts_are_held_in_little():
+    x, y = np.random.default_rng(0).normal(size=(2, 3000, 1))
+    tracemalloc.start()
+    priced = _Priced(y[:, 0], x, np.zeros(3000), np.arange(3000), ["a"])
+    priced.bias(np.ones(3000, bool))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10e6  # 3,000 by 3,000 numbers are 72 MB
 
 
 def test_a_measure_that_moves_as_the_attributes_own_has_no_price():

@@ -489,7 +489,8 @@ class _Priced:
         sizes, g = Sizes(np.bincount(codes, minlength=len(of_prices)).astype(float)), len(of_prices)
         of_shift = np.stack([sizes.scores(cluster_sums(c, codes, g)) for c in (x - shift).T])
         together = of_prices + self.fit.coefficients[:p] @ of_shift
-        product = float(np.square(self.fit.scores[:p].T @ of_shift).sum())  # tr(variance of prices x that of shifts)
+        prices = self.fit.scores[:p]
+        product = float(((prices @ prices.T) * (of_shift @ of_shift.T)).sum())
         se = math.sqrt(float(together @ together) + product)
         low, high, _ = t_interval(value, se, min(df, sizes.df) if of_prices.any() else sizes.df)
         return Interval(value, *((low, high) if se else (value, value)), n)
