@@ -876,6 +876,7 @@ def test_a_strangers_dataset_runs_nothing():
         (["--out", ""], "--out: its value is empty"),
         (["--out="], "--out: its value is empty"),
         (["--seed", "-1"], "'--seed'"),
+        (["--label-column", "kind\udcff"], r"the argument 'kind\udcff' is not UTF-8; rename what it names"),
         (["--seed", "1", "--seed", "2"], "--seed is given twice"),
         (["--label-column", "nope"], "unknown label column 'nope'"),
         (

@@ -66,12 +66,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _refuse_unclear(command: Any, arguments: Sequence[str]) -> None:
-    """Raise InputError for an option whose value is empty, and for one given twice of which one value counts."""
+    """Raise InputError for an empty value, an option given twice of which one counts, and bytes that are no text."""
     from ratekit.errors import InputError
 
     options: dict[str, Any] = {}
     given: set[str] = set()
     for before, argument in zip(["", *arguments], arguments, strict=False):
+        if argument.encode(errors="ignore").decode() != argument:
+            raise InputError(f"the argument {argument!a} is not UTF-8; rename what it names")
         name, equals, value = argument.partition("=")
         if (argument == "" and before.startswith("-")) or (name.startswith("--") and equals and not value):
             raise InputError(
