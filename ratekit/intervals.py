@@ -191,18 +191,11 @@ class Regression:
         if self.exact:
             beta[np.abs(beta) <= least] = 0.0
             left = np.full(len(y), 0.0 if len(y) > z.shape[1] else np.nan)
-        codes = np.unique(clusters, return_inverse=True)[1]
-        g, k = int(codes.max(initial=-1)) + 1, z.shape[1]
-        self._grams = np.empty((g, k, k))
-        for i, j in itertools.combinations_with_replacement(range(k), 2):
-            self._grams[:, i, j] = self._grams[:, j, i] = cluster_sums(z[:, i] * z[:, j], codes, g)
-        shares, turned = np.linalg.eigh(self._grams)
-        rest = 1 - shares
-        factor = np.where(rest > _TIED, 1 / np.sqrt(np.maximum(rest, _TIED)), 0.0)
-        self._adjusted = (turned * factor[:, None, :]) @ turned.transpose(0, 2, 1)
-        sums = np.stack([np.zeros(g), *(cluster_sums(z[:, j] * left, codes, g) for j in range(k))])[1:]
+        self._codes = np.unique(clusters, return_inverse=True)[1]
+        self._z, self._adjusted = z, _cr2_adjusted(z, self._codes)
+        sums = self._by_cluster(self._adjusted * left[:, None])
         self.coefficients = size * self._unit * beta
-        self.scores = size * self._unit[:, None] * (self._root @ np.einsum("jg,gji->ig", sums, self._adjusted))
+        self.scores = size * self._unit[:, None] * (self._root @ sums)
 
     def of(self, weights: Floats) -> tuple[float, Floats, float]:
         """A weighted sum of the coefficients, its scores by cluster (G,), whose squares add to its variance, its df.
@@ -214,12 +207,37 @@ class Regression:
         if weights[self._unit == 0].any() or np.linalg.norm(untold) > 1e-6 * np.linalg.norm(scaled):
             return math.nan, np.full(self.scores.shape[1], np.nan), math.nan
         own = self._adjusted @ (self._root.T @ scaled)
-        through = np.einsum("gij,gj->gi", self._grams, own)
-        alone, shared = (own * through).sum(axis=1), (through**2).sum(axis=1)
+        alone = cluster_sums(own**2, self._codes)
+        through = self._by_cluster(self._z * own[:, None])
+        shared = (through**2).sum(axis=0)
         trace = float(alone.sum() - shared.sum())  # of P, the covariance of the scores under independent rows
-        squares = float((alone**2).sum() - 2 * (alone * shared).sum() + ((through.T @ through) ** 2).sum())
+        squares = float((alone**2).sum() - 2 * (alone * shared).sum() + ((through @ through.T) ** 2).sum())
         df = trace**2 / squares if trace > _TIED * float(alone.sum()) and squares > 0 else math.nan
         return float(weights @ self.coefficients), weights @ self.scores, df
+
+    def _by_cluster(self, rows: Floats) -> Floats:
+        """Sums of the rows (n, k) by cluster, (k, G)."""
+        sums = [cluster_sums(column, self._codes) for column in rows.T]
+        return np.stack(sums) if sums else np.empty((0, int(self._codes.max(initial=-1)) + 1))
+
+
+def _cr2_adjusted(z: Floats, codes: Ints) -> Floats:
+    """The rows of orthonormal columns z (n, k), of each cluster times (I - z z')^(-1/2), its pseudoinverse."""
+
+    def turned(rest: Floats) -> Floats:
+        return np.where(rest > _TIED, 1 / np.sqrt(np.maximum(rest, _TIED)), 0.0)
+
+    out = z * turned(1 - (z**2).sum(axis=1))[:, None]  # a row that is a cluster by itself
+    several = np.flatnonzero((np.bincount(codes) > 1)[codes])
+    rows, own = z[several], np.unique(codes[several], return_inverse=True)[1]
+    k, g = z.shape[1], int(own.max(initial=-1)) + 1
+    grams = np.empty((g, k, k))
+    for i, j in itertools.product(range(k), repeat=2):
+        grams[:, i, j] = cluster_sums(rows[:, i] * rows[:, j], own, g)
+    shares, directions = np.linalg.eigh(grams)
+    factors = (directions * turned(1 - shares)[:, None, :]) @ directions.transpose(0, 2, 1)
+    out[several] = sum((rows[:, j, None] * factors[own, j] for j in range(k)), np.zeros_like(rows))
+    return out
 
 
 def outside(values: Floats, clusters: Ints) -> Interval | None:
