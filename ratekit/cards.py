@@ -264,7 +264,7 @@ class Card:
         return "\n".join([*parts, "", *map(visible, self.notes)])
 
     def _repr_html_(self) -> str:
-        return self.html
+        return self.html.partition("<main>")[2].partition("</main>")[0]  # the page's own rules are none of a notebook's
 
 
 _READ = (
@@ -272,22 +272,26 @@ _READ = (
     "Hochberg), and a finding is below 5 %. What is not shown may be there: an effect of the size under 'would have "
     "been seen' is found in 80 % of such samples."
 )
-_STYLE = """
+_PAGE = """
 html { color-scheme: light dark; }
-body { margin: 0; color: #1c1c1c; background: #fff; font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: break-word; }
+body { margin: 0; color: #1c1c1c; background: #fff; }
 main { max-width: 76rem; margin: 0 auto; padding: 1.5rem; }
-div { overflow-x: auto; }
-h2 { margin-top: 2rem; }
-table { border-collapse: collapse; width: 100%; font-size: .85rem; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; vertical-align: top; padding: .3rem .7rem .3rem 0; border-bottom: 1px solid #ddd; }
-th, td { max-width: 16rem; }
-td[data-name=why] { min-width: 12rem; max-width: none; }
-td[data-name="finding"], td[data-name="effect (SD)"], td[data-name="difference (SD)"], td.n { white-space: nowrap; }
-th { color: #555; }
-.n { text-align: right; }
-summary { cursor: pointer; }
-@media (prefers-color-scheme: dark) {
-  body { color: #e6e6e3; background: #171717; } th { color: #a8a8a4; } th, td { border-color: #3c3c3a; } }
+@media (prefers-color-scheme: dark) { body { color: #e6e6e3; background: #171717; } }
+"""
+_STYLE = """
+.rk-card { font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: break-word; }
+.rk-card > div { overflow-x: auto; }
+.rk-card h2 { margin-top: 2rem; }
+.rk-card table { border-collapse: collapse; table-layout: auto; width: 100%; font-size: .85rem;
+  font-variant-numeric: tabular-nums; }
+.rk-card table :is(th, td) { text-align: left; vertical-align: top; padding: .3rem .7rem .3rem 0; max-width: 16rem;
+  border-bottom: 1px solid rgba(127,127,127,.4); }
+.rk-card td[data-name=why] { min-width: 12rem; max-width: none; }
+.rk-card td:is([data-name="finding"], [data-name="effect (SD)"], [data-name="difference (SD)"], .n) {
+  white-space: nowrap; }
+.rk-card th { opacity: .75; }
+.rk-card table :is(th, td).n { text-align: right; }
+.rk-card summary { cursor: pointer; }
 """
 
 
@@ -597,5 +601,6 @@ def _page(title: str, body: str) -> str:
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-        f"<title>{title}</title><style>{_STYLE}</style><main><h1>{title}</h1>{body}</main></html>\n"
+        f"<title>{title}</title><style>{_PAGE}</style><main><style>{_STYLE}</style>"
+        f'<div class="rk-card"><h1>{title}</h1>{body}</div></main></html>\n'
     )

@@ -103,6 +103,15 @@ def test_the_audit_the_card_and_the_leaderboard(found, tmp_path):
     assert not IN_MARKDOWN.search(card.markdown)
 
 
+def test_a_notebook_gets_no_rule_of_style_for_anything_but_what_it_shows(found):
+    for html in (found._repr_html_(), Card(found)._repr_html_()):
+        rules = re.findall(r"([^{}]+)\{", "".join(re.findall(r"<style>(.*?)</style>", html, re.DOTALL)))
+        assert rules
+        assert all(rule.strip().startswith((".ratekit-audit", ".rk-card")) for rule in rules), rules
+    reasons = [line for line in repr(found).split("\n\n")[2].split("\n")]
+    assert reasons[0].strip() in Runs(found._repr_html_()).said
+
+
 def test_the_widgets(found):
     from ratekit import widgets
     from ratekit.widgets import explorer_html

@@ -17,44 +17,49 @@ from ratekit.tables import Table, as_text, table_html
 
 _Audit = Any  # ratekit.audits.results.Audit, which imports this module
 WIDTH, LINES = 100, 25
-_COLUMNS = ["attribute", "reward", "RATE effect (SD)", "n", "verdict", "why"]
+_COLUMNS = ["attribute", "reward", "RATE effect (SD)", "n", "verdict"]
+_STYLE = """
+.ratekit-audit { overflow-x: auto; }
+.ratekit-audit table { table-layout: auto; }
+.ratekit-audit table :is(th, td) { text-align: left; vertical-align: top; white-space: nowrap; }
+.ratekit-audit table :is([data-name=attribute], [data-name=reward]) { white-space: normal; }
+.ratekit-audit table :is(th, td).n { text-align: right; }
+"""
 
 
 def as_screen(audit: _Audit) -> str:
     """The audit as text: at most 25 lines of 100 characters; a line for each attribute and reward, then the reasons."""
     below = _fitted([visible(line) for line in remarks(audit)], 6)
     below = below[:6] + ([f"... {len(below) - 6} more remarks in .provenance"] if len(below) > 6 else [])
-    rows = [row[:-1] for row in _summary(audit)]
+    rows = _summary(audit)
     kept = LINES - 4 - len(below) - bool(below)
     if len(rows) > kept:
         rows, more = rows[: kept - 1], [f"... {len(rows) - kept + 1} more in .verdicts and .effects"]
     else:
         more = []
     room = WIDTH - sum(
-        2 + max(map(len, column)) for column in zip(_COLUMNS[2:-1], *(row[2:] for row in rows), strict=True)
+        2 + max(map(len, column)) for column in zip(_COLUMNS[2:], *(row[2:] for row in rows), strict=True)
     )
     for column, width in ((0, 26), (1, 30)):
         short = distinct({row[column]: visible(row[column]) for row in rows}, max(min(width, room // 2 - 1), 12))
         for row in rows:
             row[column] = short[row[column]]
-    table = as_text(Table(_COLUMNS[:-1], [False, False, False, True, False], rows), WIDTH).split("\n")
-    why = _reasons(audit, kept - len(rows) - len(more) - 1)
-    return "\n".join(
-        [shorten(visible(headline(audit)), WIDTH), "", *table, *more, *why, *([""] if below else []), *below]
-    )
+    table = as_text(Table(_COLUMNS, [False, False, False, True, False], rows), WIDTH).split("\n")
+    room = kept - len(rows) - len(more) - 1
+    why = _fitted(_reasons(audit), room)
+    if len(why) > room:
+        why = [*why[: max(room - 1, 0)], *(["... more reasons in .verdicts"] if room > 0 else [])]
+    parts = ([shorten(visible(headline(audit)), WIDTH)], [*table, *more], why, below)
+    return "\n\n".join("\n".join(part) for part in parts if part)
 
 
-def _reasons(audit: _Audit, room: int) -> list[str]:
-    """The gravest reason of each verdict on at most `room` lines; one that several rewards share stands once."""
+def _reasons(audit: _Audit) -> list[str]:
+    """The gravest reason of each verdict; one that several rewards share stands once."""
     rows = _summary(audit)
     said: dict[str, list[list[str]]] = {}
     for row, verdict in zip(rows, audit.verdicts, strict=True):
-        said.setdefault(_why(verdict, verdict.gravest), []).append(row)
-    texts = [f"{shorten(visible(_subjects(of, rows)), 40)}: {visible(why)}" for why, of in said.items()]
-    lines = _fitted(texts, room)
-    if len(lines) > room:
-        lines = [*lines[: max(room - 1, 0)], *(["... more reasons in .verdicts"] if room > 0 else [])]
-    return ["", *lines] if lines else []
+        said.setdefault(_why(verdict), []).append(row)
+    return [f"{shorten(visible(_subjects(of, rows)), 40)}: {visible(why)}" for why, of in said.items()]
 
 
 def _fitted(texts: list[str], room: int) -> list[str]:
@@ -67,10 +72,10 @@ def _summary(audit: _Audit) -> list[list[str]]:
     """The cells of `COLUMNS` for each verdict."""
     rows = []
     for verdict in audit.verdicts:
-        best, why = verdict.estimate, _why(verdict, verdict.reason)
+        best = verdict.estimate
         attribute = ", ".join([verdict.attribute, *(f"{k} {v}" for k, v in verdict.by.items())])
         n = f"{best['n']:,}" if "n" in best else "-"
-        rows.append([attribute, str(verdict.reward_model), estimate_words(best), n, verdict.word, why])
+        rows.append([attribute, str(verdict.reward_model), estimate_words(best), n, verdict.word])
     return rows
 
 
@@ -81,10 +86,11 @@ def _subjects(some: list[list[str]], rows: list[list[str]]) -> str:
     return ", ".join(dict.fromkeys(names))
 
 
-def _why(verdict: Verdict, reason: str) -> str:
-    """The reason; before it the estimator of the number, where that is not RATE."""
+def _why(verdict: Verdict) -> str:
+    """The gravest reason; before it the estimator of the number, where that is not RATE."""
     estimator = verdict.estimate.get("estimator", "rate")
-    return reason if estimator == "rate" else f"estimate by {estimator_label(str(estimator))}; {reason}"
+    said = verdict.gravest
+    return said if estimator == "rate" else f"estimate by {estimator_label(str(estimator))}; {said}"
 
 
 def estimate_words(row: Mapping[str, Any]) -> str:
@@ -178,10 +184,10 @@ def screen_html(audit: _Audit) -> str:
     edge = max([*finite, 1e-9])
     cells = [[*row[:2], bar(*value, edge), *row[2:]] for row, value in zip(rows, values, strict=True)]
     columns = [*_COLUMNS[:2], "", *_COLUMNS[2:]]
-    table = Table(columns, [False, False, False, False, True, False, False], cells)
-    below = "".join(f"<li>{escaped(line)}</li>" for line in remarks(audit))
+    table = Table(columns, [False, False, False, False, True, False], cells)
+    below = "".join(f"<li>{escaped(line)}</li>" for line in [*_reasons(audit), *remarks(audit)])
     return (
-        f'<div class="ratekit-audit" style="overflow-x:auto"><p>{escaped(headline(audit))}</p>'
+        f'<style>{_STYLE}</style><div class="ratekit-audit"><p>{escaped(headline(audit))}</p>'
         f"{table_html(table, raw=[''], label='effects and verdicts')}{f'<ul>{below}</ul>' if below else ''}</div>"
     )
 
@@ -198,6 +204,6 @@ def bar(value: float, low: float, high: float, edge: float) -> str:
     )  # fmt: skip
     dot = f'<circle cx="{x(value):.1f}" cy="8" r="4" fill="currentColor"/>' if math.isfinite(value) else ""
     return (
-        f'<svg width="160" height="16" role="img" aria-label="{value:+.2f}">'
+        f'<svg width="160" height="16" style="max-width:none" role="img" aria-label="{value:+.2f}">'
         f'<line x1="80" x2="80" y1="0" y2="16" stroke="currentColor" stroke-opacity="0.4"/>{whisker}{dot}</svg>'
     )
