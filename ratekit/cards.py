@@ -284,13 +284,13 @@ _STYLE = """
 .rk-card h2 { margin-top: 2rem; }
 .rk-card table { border-collapse: collapse; table-layout: auto; width: 100%; font-size: .85rem;
   font-variant-numeric: tabular-nums; }
-.rk-card table :is(th, td) { text-align: left; vertical-align: top; padding: .3rem .7rem .3rem 0; max-width: 16rem;
-  border-bottom: 1px solid rgba(127,127,127,.4); }
+.rk-card :is(th[scope], td[data-name]) { text-align: left; vertical-align: top; padding: .3rem .7rem .3rem 0;
+  max-width: 16rem; border-bottom: 1px solid rgba(127,127,127,.4); }
 .rk-card td[data-name=why] { min-width: 12rem; max-width: none; }
 .rk-card td:is([data-name="finding"], [data-name="effect (SD)"], [data-name="difference (SD)"], .n) {
   white-space: nowrap; }
 .rk-card th { opacity: .75; }
-.rk-card table :is(th, td).n { text-align: right; }
+.rk-card :is(th, td).n { text-align: right; }
 .rk-card summary { cursor: pointer; }
 """
 

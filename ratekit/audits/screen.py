@@ -21,9 +21,9 @@ _COLUMNS = ["attribute", "reward", "RATE effect (SD)", "n", "verdict"]
 _STYLE = """
 .ratekit-audit { overflow-x: auto; }
 .ratekit-audit table { table-layout: auto; }
-.ratekit-audit table :is(th, td) { text-align: left; vertical-align: top; white-space: nowrap; }
-.ratekit-audit table :is([data-name=attribute], [data-name=reward]) { white-space: normal; }
-.ratekit-audit table :is(th, td).n { text-align: right; }
+.ratekit-audit :is(th[scope], td[data-name]) { text-align: left; vertical-align: top; white-space: nowrap; }
+.ratekit-audit td:is([data-name=attribute], [data-name=reward]) { white-space: normal; }
+.ratekit-audit :is(th, td).n { text-align: right; }
 """
 
 
