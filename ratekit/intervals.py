@@ -179,15 +179,15 @@ class Regression:
     def __init__(self, y: Floats, x: Floats, clusters: Ints, rounding: float = 0.0) -> None:
         scale = np.sqrt((x**2).mean(axis=0))
         self._unit = 1 / np.where(scale > 0, scale, np.inf)
-        size = float(np.abs(y).max(initial=0)) or 1.0  # squares of rewards near 1e300 would overflow
+        size = float(np.abs(y).max()) or 1.0  # what is left over is held against it
         z, singular, directions = np.linalg.svd(x * self._unit, full_matrices=False)
-        free = singular > _TIED * singular.max(initial=0)
+        free = singular > _TIED * singular.max()
         z, self._directions = z[:, free], directions[free]
         self._root = self._directions.T / singular[free]
         y, least = y / size, max(_ROUNDING, rounding / size)
         beta = self._root @ (z.T @ y)
         left = y - z @ (z.T @ y)
-        self.exact = float(np.abs(left).max(initial=0)) <= least
+        self.exact = float(np.abs(left).max()) <= least
         if self.exact:
             beta[np.abs(beta) <= least] = 0.0
             left = np.full(len(y), 0.0 if len(y) > z.shape[1] else np.nan)
@@ -200,20 +200,24 @@ class Regression:
     def of(self, weights: Floats) -> tuple[float, Floats, float]:
         """A weighted sum of the coefficients, its scores by cluster (G,), whose squares add to its variance, its df.
 
-        NaN where the columns do not tell it apart.
+        NaN where the columns do not tell it apart. Where one cluster alone tells a part of it, there is no residual:
+        the error is as large as that of the rest says of independent rows, and 0, its df NaN, where nothing is left.
         """
         scaled = weights * self._unit
         untold = scaled - self._directions.T @ (self._directions @ scaled)
         if weights[self._unit == 0].any() or np.linalg.norm(untold) > 1e-6 * np.linalg.norm(scaled):
             return math.nan, np.full(self.scores.shape[1], np.nan), math.nan
-        own = self._adjusted @ (self._root.T @ scaled)
+        spread, scores = self._root.T @ scaled, weights @ self.scores
+        own = self._adjusted @ spread
         alone = cluster_sums(own**2, self._codes)
         through = self._by_cluster(self._z * own[:, None])
         shared = (through**2).sum(axis=0)
         trace = float(alone.sum() - shared.sum())  # of P, the covariance of the scores under independent rows
         squares = float((alone**2).sum() - 2 * (alone * shared).sum() + ((through @ through.T) ** 2).sum())
-        df = trace**2 / squares if trace > _TIED * float(alone.sum()) and squares > 0 else math.nan
-        return float(weights @ self.coefficients), weights @ self.scores, df
+        told = trace / float(spread @ spread) if spread.any() else 0.0  # the part of the variance that the scores hold
+        if not (told > _TIED and squares > 0):
+            return float(weights @ self.coefficients), 0 * scores, math.nan
+        return float(weights @ self.coefficients), scores / math.sqrt(told), trace**2 / squares
 
     def _by_cluster(self, rows: Floats) -> Floats:
         """Sums of the rows (n, k) by cluster, (k, G)."""

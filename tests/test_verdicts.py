@@ -201,6 +201,8 @@ def test_a_place_that_drowns_the_text(sds, word):
     assert (f"being shown first is worth {sds:+.3g} SDs" in verdict.reason) == (word != TRUST)
     check = next(c for c in verdict.checks if c.name == "position")
     assert check.value == pytest.approx(sds)
+    wide = judged(seen, r * np.array([1, 3, 3, 3]), {"shown_first": r + half, "shown_second": r - half})
+    assert next(c for c in wide.checks if c.name == "position").value == pytest.approx(sds)  # in SDs of the originals
     # the SD of 400 originals is known to 3.5 %
     assert (check.high - check.low) / 2 == pytest.approx(1.97 * abs(sds) * 0.04, rel=0.25)
     nothing = np.zeros(r.shape)  # the same answer to everything: no SD

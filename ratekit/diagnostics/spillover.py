@@ -120,6 +120,8 @@ def _untold(fit: Regression, x: Floats, names: Sequence[str]) -> str:
 def _through(fit: Regression, x: Floats, clusters: Ints, j: int, level: float) -> tuple[float, float, float]:
     """SE and interval of coefficient j times the mean of x_j: both vary (delta method), by the fewer df of the two."""
     beta, of_beta, beta_df = fit.of(np.eye(x.shape[1])[j])
+    if np.isnan(beta_df) and not fit.exact:  # nothing tells how the coefficient varies
+        return (float("nan"),) * 3
     mean, of_mean, mean_df = Regression(x[:, j], np.ones((len(x), 1)), clusters).of(np.ones(1))
     se = float(np.linalg.norm(mean * of_beta + beta * of_mean)) or float("nan")
     dfs = [df for varies, df in ((mean * of_beta, beta_df), (beta * of_mean, mean_df)) if varies.any()]
