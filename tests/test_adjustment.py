@@ -168,6 +168,12 @@ def test_adjustment_removes_an_asymmetry_that_a_measure_sees(monkeypatch):
     assert row["spillover"] == pytest.approx(row["rate"] - row["adjusted"])
     assert row["at_reliability"] == pytest.approx(row["rate"] - 2 * row["spillover"])
     assert row["share"] == pytest.approx(row["spillover"] / row["rate"])
+    dumb = {
+        "dumb": lambda given: [
+            np.nan if t == "c0" else len(t) + values for t, values in zip(given, measures["polish"](given), strict=True)
+        ]
+    }
+    assert rk.adjusted(frame, measures=measures | dumb).query("estimand == 'ate'")["n"].item() == len(d) - 1
     with pytest.raises(rk.InputError, match="reliability=0"):
         rk.adjusted(frame, reliability=0)
 
@@ -191,6 +197,8 @@ def test_an_intercept_needs_more_rows_than_slopes_and_measures_that_differ():
         assert math.isfinite(_intercept(d[:n], x[:n], np.arange(n), 1.0, 0.95)["adjusted"]) == told
     twice = np.column_stack([x, x[:, 0] + x[:, 1]])
     assert math.isnan(_intercept(d, twice, np.arange(6), 1.0, 0.95)["adjusted"])
+    x[0] = 0.0
+    assert math.isfinite(_intercept(d, x, np.arange(6), 1.0, 0.95)["adjusted"])
     assert _intercept(d, twice, np.arange(6), 1.0, 0.95)["rate"] == pytest.approx(d.mean())
 
 
@@ -241,6 +249,14 @@ def test_bounds_hold_what_refused_rows_hide():
     whole = rk.refusal_bounds(frame[~refused]).iloc[0]
     assert whole["bound_low"] == pytest.approx(whole["bound_high"])
     assert whole["bound_low"] == pytest.approx(whole["estimate"])
+    both = pd.DataFrame({
+        "prompt_id": list("abcdef"), "attribute": "x", "treated": [True] * 3 + [False] * 3,
+        "reward/rm": [[0, 0, 1.0], [0, 0, 3.0], [0.0, None, None], [0, 0, 5.0], [0, 0, 7.0], [0, 0, 9.0]],
+    })  # fmt: skip
+    by_class = rk.refusal_bounds(both).set_index("estimand")  # untreated differences are -5, -7, -9
+    assert by_class["bound_low"].to_dict() == pytest.approx({"ate": -16 / 6, "att": 5 / 3, "atu": -7})
+    assert by_class["bound_high"].to_dict() == pytest.approx({"ate": -14 / 6, "att": 7 / 3, "atu": -7})
+    assert by_class["n_dropped"].to_dict() == {"ate": 1, "att": 1, "atu": 0}
     with pytest.raises(rk.InputError, match="naive"):
         rk.refusal_bounds(frame, estimator="naive")
 

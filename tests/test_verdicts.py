@@ -303,6 +303,10 @@ def test_nothing_is_said_of_a_measure_that_the_rows_do_not_show():
     assert moves.text.startswith("whether the rewrites towards")
     assert "is not shown to tell the classes apart, so the dose has no gap to compare with" in dose.text
     assert "nan" not in one.reason
+    half = judged(dataclasses.replace(seen, clusters=np.where(seen.treated, np.arange(60), 1)), r)  # one class alone
+    assert outcome(half, "moves")[0] == FEW
+    pair = judged(dataclasses.replace(seen, clusters=np.arange(60) // 30), r)
+    assert next(c for c in pair.checks if c.name == "clusters").text.startswith("there are only 2 clusters")
     step = np.where(np.arange(60) % 4 < 2, 1.0, -1.0)[:, None] * np.array([0, 1, 0, 0])
     paired = dataclasses.replace(seen, own=0 * seen.own + step, clusters=np.arange(60) // 4)  # 1 up, 1 down, by prompt
     moves = next(c for c in judged(paired, r).checks if c.name == "moves")
@@ -533,6 +537,9 @@ def test_the_worst_pass_is_named():
     ok[:10, 1] = False
     checks = {c.name: c for c in judged(dataclasses.replace(seen, kept=kept, repeated=repeated, ok=ok), r).checks}
     assert [checks[name].value for name in ("content", "repeated", "succeeded")] == [0.25, 0.5, 0.75]
+    kept[-1], repeated[-1] = np.nan, np.nan  # one row without texts to compare
+    some = {c.name: c for c in judged(dataclasses.replace(seen, kept=kept, repeated=repeated, ok=ok), r).checks}
+    assert [some[name].text[:9] for name in ("content", "repeated")] == ["in pass 2", "in pass 3"]
     assert checks["content"].text.startswith("in pass 2 only 25%")
     assert checks["repeated"].text.startswith("in pass 3 50%")
 
@@ -556,6 +563,9 @@ def test_where_nothing_is_scored_other_measures_are_judged_in_sds_of_the_origina
     m[w, 3] -= 3
     m[~w, 3] -= 4
     assert checks(m)["drift of a measure"].value == pytest.approx((m[~w, 3] - m[~w, 1]).mean() / sd)
+    some = np.where(np.arange(40)[:, None] * np.arange(4) == 2, np.nan, m)  # two rows lack a rewrite's measure
+    moved = s * (some[:, 2] - some[:, 1])
+    assert checks(some)["shift"].value == pytest.approx(np.nanmean(moved) / sd)
     assert {"shift"} == {"shift", "drift of a measure"} & set(checks(m[:, :3]))
     assert not {"shift", "drift of a measure"} & set(checks(m[:, :2]))
 
@@ -571,6 +581,9 @@ def test_the_class_that_is_worse_is_told(worse):
     moved, size = r[:, 1] - r[:, 3], effect_size(r, seen.treated)
     s = np.where(seen.treated, 1.0, -1.0)
     assert drift["drift"] == pytest.approx(np.nanmean(s * moved) / size)
+    first = np.where(np.arange(40) == 2, np.nan, r[:, 1])  # and one without a first
+    ((late),) = [c for c in _drift(seen, np.column_stack([r[:, 0], first, r[:, 2:]]), "rate_late", 100.0)][:1]
+    assert (late.name, late.value) == ("correction", pytest.approx(np.nanmean(s * (first - r[:, 3])) / 100))
     found = list(_drift(seen, r, "rate", 100.0))[1]
     sides = [mean_interval(v[np.isfinite(v)], np.arange(np.isfinite(v).sum()))
              for v in (s[side] * moved[side] for side in (of, ~of))]  # fmt: skip
