@@ -191,7 +191,8 @@ class Regression:
         if self.exact:
             beta[np.abs(beta) <= least] = 0.0
             left = np.full(len(y), 0.0 if len(y) > z.shape[1] else np.nan)
-        self._codes = np.unique(clusters, return_inverse=True)[1]
+        names, self._codes = np.unique(clusters, return_inverse=True)
+        self._g = len(names)
         self._z, self._adjusted = z, _cr2_adjusted(z, self._codes)
         sums = self._by_cluster(self._adjusted * left[:, None])
         self.coefficients = size * self._unit * beta
@@ -214,15 +215,15 @@ class Regression:
         shared = (through**2).sum(axis=0)
         trace = float(alone.sum() - shared.sum())  # of P, the covariance of the scores under independent rows
         squares = float((alone**2).sum() - 2 * (alone * shared).sum() + ((through @ through.T) ** 2).sum())
-        told = trace / float(spread @ spread) if spread.any() else 0.0  # the part of the variance that the scores hold
-        if not (told > _TIED and squares > 0):
+        whole = float(spread @ spread)  # the variance, of which the scores hold `trace`
+        if not (trace > _TIED * whole and squares > 0):
             return float(weights @ self.coefficients), 0 * scores, math.nan
-        return float(weights @ self.coefficients), scores / math.sqrt(told), trace**2 / squares
+        return float(weights @ self.coefficients), math.sqrt(whole / trace) * scores, trace**2 / squares
 
     def _by_cluster(self, rows: Floats) -> Floats:
         """Sums of the rows (n, k) by cluster, (k, G)."""
         sums = [cluster_sums(column, self._codes) for column in rows.T]
-        return np.stack(sums) if sums else np.empty((0, int(self._codes.max(initial=-1)) + 1))
+        return np.array(sums).reshape(len(sums), self._g)
 
 
 def _cr2_adjusted(z: Floats, codes: Ints) -> Floats:
@@ -233,8 +234,8 @@ def _cr2_adjusted(z: Floats, codes: Ints) -> Floats:
 
     out = z * turned(1 - (z**2).sum(axis=1))[:, None]  # a row that is a cluster by itself
     several = np.flatnonzero((np.bincount(codes) > 1)[codes])
-    rows, own = z[several], np.unique(codes[several], return_inverse=True)[1]
-    k, g = z.shape[1], int(own.max(initial=-1)) + 1
+    names, own = np.unique(codes[several], return_inverse=True)
+    rows, k, g = z[several], z.shape[1], len(names)
     grams = np.empty((g, k, k))
     for i, j in itertools.product(range(k), repeat=2):
         grams[:, i, j] = cluster_sums(rows[:, i] * rows[:, j], own, g)

@@ -554,6 +554,7 @@ def test_a_regression_over_clusters_is_the_papers():
     for j in range(3):
         value, scores, df = fit.of(np.eye(3)[j])
         assert (value / 1e200, np.linalg.norm(scores / 1e200), df) == pytest.approx(by_brute_force(y, x, clusters, j))
+        assert fit.scores[j] / 1e200 == pytest.approx(scores / 1e200)
     value, scores, df = Regression(y, np.ones((60, 1)), clusters).of(np.ones(1))
     mean = clustered_mean(y, clusters)
     assert (value, np.linalg.norm(scores), df) == pytest.approx((mean.value, mean.se, mean.df))
@@ -631,6 +632,8 @@ def test_spillover_says_nothing_more_sure_than_it_is():
     assert np.isnan(full.scores).all()
     still = Regression(y, 0 * dose[:, :1], own)
     assert still.coefficients.tolist() == [0.0]
+    assert np.isnan(_through(still, 0 * dose[:, :1], own, 0, 0.95)).all()
+    assert still.scores.shape == (1, 4)
     assert (_untold(still, 0 * dose[:, :1], ["a"]), np.isnan(still.of(np.ones(1))[0])) == ("nothing moved", True)
 
 
