@@ -121,8 +121,9 @@ def spillover(data: given.Rows, format: given.TableFormat = Format.table) -> Non
 
     table = spilt(data)
     if format is Format.table:
-        kept = ["attribute", "measure", "shift", "se", "p_value", "shift_sd", "reward_model", "through", "through_se"]
-        table = table[[c for c in [*kept, "n"] if c in table]]
+        kept = ["attribute", "measure", "shift", "se", "p_value", "shift_sd", "reward_model", "through", "through_low",
+                "through_high", "n"]  # fmt: skip
+        table = table[[c for c in kept if c in table]]
     show(table, format)
 
 
