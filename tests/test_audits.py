@@ -14,6 +14,7 @@ from deaths import DEATH
 
 import ratekit as rk
 from ratekit import files
+from ratekit.audits.screen import headline
 from ratekit.errors import InputError, WorkError
 
 
@@ -73,6 +74,9 @@ def test_it_fits_on_a_screen_whatever_it_holds(frame):
 def test_the_screen_says_each_reason_whole_and_once(frame):
     found = small(frame, ["words", "vader"], ["length", "starts-with-vowel"])
     shown = " ".join(repr(found).split())
+    head = headline(found)
+    assert len(head) > 100  # two lines
+    assert head in shown
     for verdict in found.verdicts:
         assert shown.count(" ".join(verdict.gravest.split())) == 1
     of_vader = found.effects.reward_model == "vader"

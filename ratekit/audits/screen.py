@@ -29,10 +29,11 @@ _STYLE = """
 
 def as_screen(audit: _Audit) -> str:
     """The audit as text: at most 25 lines of 100 characters; a line for each attribute and reward, then the reasons."""
+    head = _fitted([visible(headline(audit))], 2)
     below = _fitted([visible(line) for line in remarks(audit)], 6)
     below = below[:6] + ([f"... {len(below) - 6} more remarks in .provenance"] if len(below) > 6 else [])
     rows = _summary(audit)
-    kept = LINES - 4 - len(below) - bool(below)
+    kept = LINES - 3 - len(head) - len(below) - bool(below)
     if len(rows) > kept:
         rows, more = rows[: kept - 1], [f"... {len(rows) - kept + 1} more in .verdicts and .effects"]
     else:
@@ -49,7 +50,7 @@ def as_screen(audit: _Audit) -> str:
     why = _fitted(_reasons(audit), room)
     if len(why) > room:
         why = [*why[: max(room - 1, 0)], *(["... more reasons in .verdicts"] if room > 0 else [])]
-    parts = ([shorten(visible(headline(audit)), WIDTH)], [*table, *more], why, below)
+    parts = (head, [*table, *more], why, below)
     return "\n\n".join("\n".join(part) for part in parts if part)
 
 

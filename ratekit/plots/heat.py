@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+_THROUGH = ("through", "through_low", "through_high")
 LEAST_SD = 0.2  # an SD scale reaches at least so far: next to nothing shall not look like much
 
 
@@ -140,7 +141,7 @@ def spillover(
     Returns
     -------
     Axes
-        In bold: told from 0 at 5 %.
+        In bold: told from 0 at 5 %; with "through", where its interval leaves 0 out.
 
     Raises
     ------
@@ -156,7 +157,7 @@ def spillover(
     """
     if value not in ("shift_sd", "through"):
         raise unknown("value", value, ["shift_sd", "through"])
-    need(table, ("attribute", "measure", "shift_sd", "p_value", *(("through_low",) if value == "through" else ())),
+    need(table, ("attribute", "measure", "shift_sd", "p_value", *(_THROUGH if value == "through" else ())),
          "rk.spillover")  # fmt: skip
     rows = table
     models = list(dict.fromkeys(table["reward_model"].dropna())) if "reward_model" in table else []
@@ -169,13 +170,14 @@ def spillover(
     if value == "through":
         sure = (rows["through_low"] > 0) | (rows["through_high"] < 0)
         title = f"Effect on the reward through each measure\n({plain(reward_model or models[0])}, reward units)"
+        bold = "the interval leaves out 0"
     else:
         sure = rows["p_value"] < 0.05
-        title = "How far the rewrites move each measure\n(SDs of the originals)"
+        title, bold = "How far the rewrites move each measure\n(SDs of the originals)", "told from 0 at 5 %"
     least = LEAST_SD if value == "shift_sd" else 0.0
     rows, said_top = _top(rows.assign(_sure=sure), "attribute", value, top)
     ax = _matrix(rows, "attribute", "measure", value, "_sure", ax, least)
-    axis_names(ax, x="measure", y="rewritten", title=f"{title}{said_top}{_bold(rows, 'told from 0 at 5 %')}")
+    axis_names(ax, x="measure", y="rewritten", title=f"{title}{said_top}{_bold(rows, bold)}")
     return finish(ax)
 
 
