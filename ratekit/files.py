@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import codecs
 import contextlib
-import csv
 import errno
 import gzip
 import hashlib
@@ -506,20 +505,23 @@ def _csv(path: Path, separator: str, columns: Mapping[str, str] | None) -> pa.Ta
     """Every cell as text first; then each column by its name, the new one where it is renamed."""
     import pyarrow as pa
 
-    raw = _whole(path)
-    _refuse_other_letters(path, raw)
-    names = _header(path, raw, separator)
-    _refuse_quotes(path, raw, separator)
-    raw, stands_for = _without_returns(raw)
-    cells = _cells(
-        path, raw, separator, len(names), na=_QUOTED_NAMES.match(raw.removeprefix(codecs.BOM_UTF8)) is not None
-    )
+    text = _whole(path).decode("utf-8")
+    rows = _csv_rows(path, text, separator)
+    names = [name or "" for name in next(rows)[1]]
+    bounded(len(names), str(path))
+    check_names(names, str(path))
+    cells: list[list[str | None]] = [[] for _ in names]
+    for start, row in rows:
+        if len(row) != len(names):
+            raise InputError(
+                f"{path}, line {_line(text, start)}: {len(row)} cells where the first line names {len(names)} columns "
+                "(a comma too many, or a quotation mark that is not closed?): "
+                f"{shorten(text[start : start + 1000].partition(chr(10))[0])}"
+            )
+        for values, cell in zip(cells, row, strict=True):
+            values.append(cell)
     kept: dict[str, Any] = {}
-    for index, name in enumerate(names):
-        values = cells.column(index).to_pylist()[1:]
-        values = [v or None for v in values]
-        if stands_for:
-            values = [None if v is None else v.replace(stands_for, "\r") for v in values]
+    for index, (name, values) in enumerate(zip(names, cells, strict=True)):
         if not name:  # a comma at the end of each line, or the row numbers that pandas and R write
             if all(v is None for v in values) or values == [str(i) for i in range(len(values))]:
                 continue
@@ -527,8 +529,6 @@ def _csv(path: Path, separator: str, columns: Mapping[str, str] | None) -> pa.Ta
                 log.info("%s: the first column, row numbers without a name, is left out", path)
                 continue
             raise InputError(f"{path}: column {index + 1} has no name in the first line; give it one")
-        if name in kept:
-            raise InputError(f"{path}: two columns are called {shorten(name)!r}; rename one")
         kept[name] = values
     new = renaming(list(kept), columns, str(path))
     typed = {new.get(n, n): values for n, values in kept.items() if n in new or n not in new.values()}
@@ -536,117 +536,62 @@ def _csv(path: Path, separator: str, columns: Mapping[str, str] | None) -> pa.Ta
 
 
 _ROW_NUMBER = re.compile(r"0|[1-9]\d{0,17}")
-_QUOTED_NAMES = re.compile(rb'"[^"\r\n]*"(?:[,\t]"[^"\r\n]*")*\r?\n')  # every text is quoted, as R writes them
+_QUOTED_NAMES = re.compile(r'"[^"\r\n]*"(?:[,\t]"[^"\r\n]*")*\r?\n')  # every text is quoted, as R writes them
+_FEEDS = re.compile(r'(?:[^"\r\n]++|"[^"]*")*+\r?\n')  # the first line ends in a line feed
 
 
-def _header(path: Path, raw: bytes, separator: str) -> list[str]:
-    """The names in the first line, which is bounded."""
-    end = raw.find(b"\n", 0, 1 << 22)
-    if end < 0 and len(raw) > 1 << 22:
-        raise InputError(f"{path}: the first line, which names the columns, is longer than 4 MiB")
-    head = raw[: 1 << 22].decode("utf-8", errors="ignore")
-    try:
-        names = next(csv.reader(io.StringIO(head, newline=""), delimiter=separator), [])
-    except csv.Error as e:
-        raise InputError(f"{path}: the first line, which names the columns, cannot be read ({e})") from None
-    if not names:
+def _csv_rows(path: Path, text: str, separator: str) -> Iterator[tuple[int, list[str | None]]]:
+    r"""The rows, and where each begins: an empty cell is null, a blank line is passed over.
+
+    A carriage return that stands alone ends a line only where no line feed ends the first one: pandas writes one within
+    a text without quotation marks. Where every text is quoted, as R does it, an NA without the marks is null.
+
+    Raises
+    ------
+    InputError
+        The first line is blank or has another separator, or a quoted cell does not end with its closing mark: others
+        would be read into one text.
+
+    >>> list(_csv_rows(Path("x.csv"), 'a,"b ""c"", d"\n,5" d\n', ","))
+    [(0, ['a', 'b "c", d']), (15, [None, '5" d'])]
+    """
+    head = re.split("[\r\n]", text, maxsplit=1)[0]
+    if not head:
         raise InputError(f"{path}: cannot be read as csv: no first line that names the columns")
-    bounded(len(names), str(path))
-    check_names(names, str(path))
-    if len(names) == 1 and (other := next((s for s in ",;\t|" if s != separator and s in names[0]), "")):
+    if separator not in head and (other := next((s for s in ",;\t|" if s in head), "")):
         raise InputError(
             f"{path}: the first line has no {separator!r} and parts its names by {other!r}; save it with commas as "
             ".csv, or with tabs as .tsv"
         )
-    return names
+    within = rf"[^{separator}\r\n]*+"
+    ends, plain = r"\r\n?|\n", within
+    if _FEEDS.match(text):
+        ends, plain = r"\r?\n", rf"{within}(?:\r(?!\n){within})*+"
+    quoted = r'"((?:[^"]++|"")*+)"( *+)'
+    na = "NA" if _QUOTED_NAMES.match(text) else ""
+    start = at = 0
+    row: list[str | None] = []
+    for cell in re.finditer(rf'(?:{quoted}|(?!")({plain}))({separator}|{ends}|\Z)', text):
+        if cell.start() != at:
+            break
+        at = cell.end()
+        inside, spaces, bare, end = cell.groups()
+        value = inside.replace('""', '"') + spaces if bare is None else bare
+        row.append(None if bare == na else value or None)
+        if end != separator:
+            if len(row) > 1 or bare != "":
+                yield start, row
+            start, row = at, []
+    if at < len(text):
+        closed = re.compile(quoted).match(text, at)
+        said = "a quotation mark within a quoted cell is not doubled; write it twice, without a backslash"
+        if closed is None:
+            said = "a quotation mark opens a cell and none closes it; is the file whole?"
+        raise InputError(f"{path}, line {_line(text, closed.end() if closed else at)}: {said}")
 
 
-def _refuse_other_letters(path: Path, raw: bytes) -> None:
-    """Raise for bytes that are not UTF-8, before Arrow splits them into lines."""
-    import pyarrow as pa
-
-    try:
-        pa.array([raw], pa.binary()).cast(pa.string())
-    except pa.ArrowException:
-        raw.decode("utf-8")  # says where
-        raise
-
-
-def _refuse_quotes(path: Path, raw: bytes, separator: str) -> None:
-    r"""Raise InputError where a quoted cell does not end with its closing mark: others are read into one text.
-
-    Looked for where the marks are an odd number, or one stands within a text and is not doubled: \".
-    """
-    by, raw = separator.encode(), raw.removeprefix(codecs.BOM_UTF8)
-    if not raw.count(b'"') % 2 and not re.search(rb'"(?:(?<=\\")|(?<=[^%b\r\n"]")(?=[^%b\r\n"]))' % (by, by), raw):
-        return
-    quoted = rb'"(?:[^"]++|"")*+" *+'
-    cell = rb'(?:%b|[^"%b\r\n][^%b\r\n]*+|)(?:%b|\r?\n|\r|\Z)' % (quoted, by, by, by)
-    cells = re.compile(rb"(?:%b)*+" % cell).match(raw)
-    if cells is None or cells.end() == len(raw):
-        return
-    closed = re.compile(quoted).match(raw, cells.end())
-    line = raw.count(b"\n", 0, closed.end() if closed else cells.end()) + 1
-    said = "a quotation mark within a quoted cell is not doubled; write it twice, without a backslash"
-    if closed is None:
-        said = "a quotation mark opens a cell and none closes it; is the file whole?"
-    raise InputError(f"{path}, line {line}: {said}")
-
-
-_LONE_RETURN = re.compile(rb"\r(?!\n)")
-
-
-def _without_returns(raw: bytes) -> tuple[bytes, str]:
-    """The bytes with another letter for each carriage return within a text, and that letter; "" without any.
-
-    pandas writes a return that stands alone without quotation marks. It ends no line where the first one ends in a line
-    feed.
-    """
-    first = re.match(rb'(?:[^"\r\n]|"[^"]*")*(\r?\n)', raw)
-    if first is None or not _LONE_RETURN.search(raw):
-        return raw, ""
-    letter = next(c for c in map(chr, range(0xE000, 0xF8FF)) if c.encode() not in raw)
-    return _LONE_RETURN.sub(letter.encode(), raw), letter
-
-
-def _cells(path: Path, raw: bytes, separator: str, n_columns: int, na: bool) -> pa.Table:
-    """The cells as text, an empty one as null, and with `na` an unquoted NA; the first row holds the names."""
-    import pyarrow as pa
-    import pyarrow.csv as pa_csv
-
-    wrong: list[Any] = []
-
-    def refuse(row: Any) -> str:
-        wrong.append(row)
-        return "error"
-
-    try:
-        return pa_csv.read_csv(
-            pa.BufferReader(raw),
-            read_options=pa_csv.ReadOptions(
-                autogenerate_column_names=True, use_threads=False, block_size=max(1 << 20, min(len(raw) + 1, 2**31 - 2))
-            ),
-            parse_options=pa_csv.ParseOptions(
-                delimiter=separator, newlines_in_values=True, invalid_row_handler=refuse
-            ),
-            convert_options=pa_csv.ConvertOptions(
-                column_types={f"f{i}": pa.string() for i in range(n_columns)},
-                strings_can_be_null=True,
-                null_values=["", "NA"] if na else [""],
-                quoted_strings_can_be_null=not na,
-            ),
-        )  # fmt: skip
-    except pa.ArrowException as e:
-        if "Empty CSV" in str(e):
-            raise InputError(f"{path}: the table is empty (0 rows)") from None
-        if wrong:
-            row = wrong[0]
-            raise InputError(
-                f"{path}, line {row.number}: {row.actual_columns} cells where the first line names "
-                f"{row.expected_columns} columns (a comma too many, or a quotation mark that is not closed?): "
-                f"{shorten(row.text[:1000])}"
-            ) from None
-        raise
+def _line(text: str, place: int) -> int:
+    return text.count("\n", 0, place) + 1
 
 
 # --- replacing -------------------------------------------------------------------------------------------
