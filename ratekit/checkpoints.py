@@ -11,7 +11,6 @@ code of the model's own are left alone, and a file that is damaged, endless or o
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import re
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ratekit.errors import InputError, WorkError, shorten
-from ratekit.files import no_bars, read_object
+from ratekit.files import MAX_SMALL, no_bars, read_object
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,7 +49,6 @@ TOKENIZER = (
 )  # fmt: skip
 BESIDE = (CONFIG, "generation_config.json", *TOKENIZER)  # all that is ever copied beside weights
 QUANTISED = ("quantize_config.json", "quant_config.json", "hf_quant_config.json")
-SMALL = 1 << 28  # bytes: no config or tokenizer is larger
 _MOST = 100_000  # layers, labels, experts: lists of that length are made when a config is read
 
 
@@ -88,19 +86,31 @@ def file_in(folder: Path, name: str) -> Path | None:
 
 def read_json(folder: Path, name: str) -> dict[str, Any] | None:
     """The object in a JSON file of a model folder; None where there is none. InputError where it is no object."""
-    path = file_in(folder, name)
-    if path is None:
-        return None
-    size = path.stat().st_size
-    if size > SMALL:
-        raise InputError(f"{folder / name} has {size:,} bytes, more than the {SMALL:,} that are read of such a file")
+    return None if file_in(folder, name) is None else read_object(folder / name)
+
+
+def tensors_in(path: Path) -> dict[str, tuple[Shape, str]]:
+    """Shape and dtype of each tensor in a file of weights, of which only the header is read.
+
+    Raises
+    ------
+    InputError
+        It cannot be read as safetensors, or holds more tensors than a model has.
+    """
+    from safetensors import SafetensorError, safe_open
+
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as e:
-        raise InputError(f"{folder / name} is not readable ({shorten(e, 80) or type(e).__name__})") from None
-    if not isinstance(found, dict):
-        raise InputError(f"{folder / name} holds {shorten(found)}; an object was expected")
-    return found
+        with safe_open(path, framework="pt") as f:
+            names = list(f.keys())
+            if len(names) > _MOST:
+                raise InputError(
+                    f"{path} holds {len(names):,} tensors, more than the {_MOST:,} that are taken for a model"
+                )
+            parts = {name: f.get_slice(name) for name in names}
+            kinds = {name: part.get_dtype() for name, part in parts.items()}
+            return {n: (tuple(part.get_shape()), DTYPES.get(kinds[n], kinds[n].lower())) for n, part in parts.items()}
+    except (SafetensorError, OSError) as e:
+        raise InputError(f"{path} is not readable as safetensors ({shorten(e, 100)})") from None
 
 
 class Folder(Mapping[str, "Tensor"]):
@@ -123,8 +133,6 @@ class Folder(Mapping[str, "Tensor"]):
     """
 
     def __init__(self, folder: str | Path, weights: str | None = None) -> None:
-        from safetensors import SafetensorError, safe_open
-
         self.path = Path(folder).expanduser()
         if not self.path.is_dir():
             what = "is a file; give the folder it is in" if self.path.is_file() else "is not there"
@@ -141,20 +149,11 @@ class Folder(Mapping[str, "Tensor"]):
                     f"{self.path} lacks {shard}"
                     + (f", which {INDEX} lists" if listed else f"; it{self._pickled()}" if self._pickled() else "")
                 )
-        held: dict[str, list[str]] = {}
+        held = {shard: tensors_in(self.path / shard) for shard in files}
         for shard, file in files.items():
             assert file is not None
-            try:
-                with safe_open(file, framework="pt") as f:
-                    held[shard] = list(f.keys())
-                    check_count(self.path / shard, len(held[shard]))
-                    for name in held[shard]:
-                        part = f.get_slice(name)
-                        kind = part.get_dtype()
-                        self._where[name] = file
-                        self._described[name] = (tuple(part.get_shape()), DTYPES.get(kind, kind.lower()))
-            except (SafetensorError, OSError) as e:
-                raise InputError(f"{self.path / shard} is not readable as safetensors ({shorten(e, 100)})") from None
+            self._described |= held[shard]
+            self._where |= dict.fromkeys(held[shard], file)
         check_index(self.path, listed, held)
         self._check_plain()
 
@@ -250,12 +249,6 @@ def check_index(folder: Path, listed: Mapping[str, str], held: Mapping[str, Iter
         raise InputError(f"{folder}: {INDEX} puts {absent} into {listed[absent]}, which does not hold it")
 
 
-def check_count(where: object, n: int) -> None:
-    """Raise InputError for more tensors than a model has."""
-    if n > _MOST:
-        raise InputError(f"{where} holds {n:,} tensors, more than the {_MOST:,} that are taken for a model")
-
-
 def check_folder(name: str | Path) -> None:
     """Raise InputError for a model folder that cannot be read in bounded time and memory, or reads what is not its own.
 
@@ -265,31 +258,21 @@ def check_folder(name: str | Path) -> None:
     file's text can come out of them), a config that asks for lists without end, weights whose headers are none, and
     shards that hold other tensors than their index says.
     """
-    from safetensors import SafetensorError, safe_open
-
-    folder, held = Path(name).expanduser(), dict[str, list[str]]()
+    folder, held = Path(name).expanduser(), dict[str, Iterable[str]]()
     if not folder.is_dir():
         return
     for path in sorted(folder.iterdir()):
-        if path.name not in (*BESIDE, INDEX) and path.suffix != ".safetensors":
-            continue
         if path.suffix == ".safetensors":
             if not path.is_file():
                 raise InputError(f"{path} is no ordinary file")
-        elif file_in(folder, path.name) and path.stat().st_size > SMALL:
-            raise InputError(f"{path} has {path.stat().st_size:,} bytes, more than the {SMALL:,} that are read of it")
-        if path.suffix == ".safetensors":
-            try:
-                with safe_open(path, framework="pt") as f:
-                    held[path.name] = list(f.keys())
-                    check_count(path, len(held[path.name]))
-            except (SafetensorError, OSError) as e:
-                raise InputError(f"{path} is not readable as safetensors ({shorten(e, 100)})") from None
-    listed = listed_in(folder, read_object(folder / INDEX) if (folder / INDEX).exists() else None)
+            held[path.name] = tensors_in(path)
+        elif path.name in (*BESIDE, INDEX) and file_in(folder, path.name) and path.stat().st_size > MAX_SMALL:
+            raise InputError(
+                f"{path} has {path.stat().st_size:,} bytes, more than the {MAX_SMALL:,} that are read of it"
+            )
+    listed = listed_in(folder, read_json(folder, INDEX))
     check_index(folder, listed, {shard: held.get(shard, []) for shard in listed.values()})
-    if (folder / CONFIG).exists():
-        config = read_object(folder / CONFIG)
-        check_config(config, folder)
+    check_config(read_json(folder, CONFIG) or {}, folder)
 
 
 def quantised(where: object, what: str) -> InputError:
