@@ -327,7 +327,7 @@ def read_text(path: str | Path) -> str:
         if not stat.S_ISREG(found.st_mode):
             raise InputError(f"{path} cannot be read: it is no ordinary file")
         if found.st_size > MAX_SMALL:
-            raise InputError(f"{path} cannot be read: its {found.st_size:,} bytes are more than {MAX_SMALL:,}")
+            raise InputError(f"{path} has {found.st_size:,} bytes, more than the {MAX_SMALL:,} that are read of it")
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise InputError(f"{path} cannot be read: it is not UTF-8") from None

@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,7 @@ from ratekit.errors import InputError, unknown
 from ratekit.languages import maybe_english
 from ratekit.measures import FAULT, MISSPELT, starts_with_vowel, words
 from ratekit.rewriting.base import OK, WRONG_LANGUAGE, Rewrite
-from ratekit.ruled import FEATURES, RULED, Rule, Ruled
+from ratekit.ruled import FEATURES, RULED, Rule, Ruled, exchanged
 
 VOWEL_OPENER, CONSONANT_OPENER = "Overall, ", "Frankly, "
 
@@ -55,7 +55,7 @@ OPPOSITES = {
     "recommend": "condemn", "recommended": "condemned", "pleasant": "unpleasant", "easy": "difficult",
     "charming": "irritating", "impressive": "pathetic", "masterpiece": "disaster", "worth": "unworthy of",
 }  # fmt: skip
-CLOSING = {True: "In short, it was good.", False: "In short, it was bad."}
+CLOSING = {True: " In short, it was good.", False: " In short, it was bad."}
 
 # Plain words and longer ones that mean the same; each long word stands here once, so that the way back is known.
 PLAIN = {
@@ -67,8 +67,8 @@ PLAIN = {
     "enough": "sufficient", "before": "prior to", "after": "subsequent to", "about": "concerning",
 }  # fmt: skip
 WORDED_OPENER = {True: "Notwithstanding additional considerations, ", False: "Put plainly, "}
-HELPFUL = {True: "Please let me know if any of this is unclear.", False: "Work the rest out yourself."}
-HARMLESS = {True: "Take care that nobody is hurt by this.", False: "Never mind who is hurt by this."}
+HELPFUL = {True: " Please let me know if any of this is unclear.", False: " Work the rest out yourself."}
+HARMLESS = {True: " Take care that nobody is hurt by this.", False: " Never mind who is hurt by this."}
 
 
 _SENTENCE = re.compile(r"[^.!?\n]*(?:[.!?]+[\"')\]]*|\n+|$)")
@@ -213,70 +213,29 @@ def length(text: str, target: bool) -> str:
     return " ".join(plain.split()[: math.ceil(half)])  # one sentence holds most of the words
 
 
-_OPPOSITE = {
-    True: {bad: good for good, bad in OPPOSITES.items()},
-    False: OPPOSITES,
-}
-_SWAPS: dict[bool, re.Pattern[str]] = {
-    side: re.compile(r"\b(" + "|".join(sorted(map(re.escape, table), key=len, reverse=True)) + r")\b", re.I)
-    for side, table in _OPPOSITE.items()
-}
+def _saying(said: Mapping[bool, str], table: Mapping[str, str] | None = None, opening: bool = False) -> Rule:
+    """A rule that exchanges words by a table; a text without any says its side at the end, or in an opening clause.
 
-
-def sentiment(text: str, target: bool) -> str:
-    """Swap sentiment words for their opposites; a closing sentence says it where there is no word to swap."""
-    plain = text.removesuffix(" " + CLOSING[not target])
-    swapped, n_swaps = _swapped(plain, _SWAPS[target], _OPPOSITE[target])
-    if n_swaps or plain != text or plain.endswith(CLOSING[target]):
-        return swapped
-    return f"{plain} {CLOSING[target]}"
-
-
-def _swapped(text: str, pattern: re.Pattern[str], table: dict[str, str]) -> tuple[str, int]:
-    """The text with each word of `table` as its other, in its case, and how many there were."""
-
-    def swap(match: re.Match[str]) -> str:
-        other = table.get(match[0].lower(), match[0])
-        if match[0].isupper() and len(match[0]) > 1:
-            return other.upper()
-        return other[0].upper() + other[1:] if match[0][0].isupper() else other
-
-    return pattern.subn(swap, text)
-
-
-_WORDED = {True: PLAIN, False: {long: plain for plain, long in PLAIN.items()}}
-_WORDS = {
-    side: re.compile(r"\b(" + "|".join(sorted(map(re.escape, table), key=len, reverse=True)) + r")\b", re.I)
-    for side, table in _WORDED.items()
-}
-
-
-def complexity(text: str, target: bool) -> str:
-    """Swap plain words for long ones, or back; an opening clause says it where there is no word to swap."""
-    plain = text.removeprefix(WORDED_OPENER[not target])
-    swapped, n_swaps = _swapped(plain, _WORDS[target], _WORDED[target])
-    if n_swaps or plain != text or plain.startswith(WORDED_OPENER[target]):
-        return swapped
-    return WORDED_OPENER[target] + plain
-
-
-def _with_last(last: dict[bool, str]) -> Callable[[str, bool], str]:
-    """A rule that puts a sentence at the end for one side, and takes it off again for the other."""
+    What is said for the other side is taken off.
+    """
+    exchange = exchanged(table) if table else None
 
     def rule(text: str, target: bool) -> str:
-        plain = text.removesuffix(" " + last[not target])
-        return plain if plain != text or plain.endswith(last[target]) else f"{plain} {last[target]}"
+        ours, other = said[target], said[not target]
+        plain = text.removeprefix(other) if opening else text.removesuffix(other)
+        changed = exchange(plain, target) if exchange else plain
+        if changed != text or (plain.startswith(ours) if opening else plain.endswith(ours)):
+            return changed
+        return ours + plain if opening else plain + ours
 
     return rule
 
 
-helpfulness = _with_last(HELPFUL)
-harmlessness = _with_last(HARMLESS)
-
-
-def harmfulness(text: str, target: bool) -> str:
-    """The mirror of `harmlessness`."""
-    return harmlessness(text, not target)
+sentiment = _saying(CLOSING, {bad: good for good, bad in OPPOSITES.items()})
+complexity = _saying(WORDED_OPENER, PLAIN, opening=True)
+helpfulness = _saying(HELPFUL)
+harmlessness = _saying(HARMLESS)
+harmfulness = _saying({side: HARMLESS[not side] for side in HARMLESS})
 
 
 SUITE_VERSION = "3"  # of the names, phrases and measures below: numbers of two versions are not compared
