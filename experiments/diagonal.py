@@ -190,7 +190,7 @@ def picture(cells: pd.DataFrame, seeds: int, path: Path) -> None:
                 linecolor="#e8e8e8", cbar_kws={"label": "share of draws that find it", "shrink": 0.7})  # fmt: skip
     for r in cells[~cells["null"] & (cells["pays"] != cells["varied"])].itertuples():
         at = (ATTRIBUTES.index(r.varied), ATTRIBUTES.index(r.pays))
-        ax.add_patch(plt.Rectangle(at, 1, 1, fill=False, edgecolor="#b35806", linewidth=1.5))
+        ax.add_patch(plt.Rectangle(at, 1, 1, fill=False, edgecolor="0.1", linewidth=1.5))
     ax.set(xlabel="attribute varied", ylabel=f"what the reward model pays for, {SIZE} SD")
     ax.set_title(f"Found on the card, in % of {seeds} draws (framed: a true spillover)", fontsize=11, loc="left")
     figure.savefig(path, dpi=110)

@@ -223,6 +223,15 @@ def test_the_densities_stand_on_the_rewards_themselves(scored):
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["longer", "shorter"]
 
 
+def test_no_density_is_cut_off():
+    for rewards in ([0.0, 1.0] * 20, [0.0] * 39 + [5.0]):
+        ds = pd.DataFrame({"attribute": "a", "treated": True, "reward/r": [[r, r, r] for r in rewards]})
+        for line in plots.densities(ds).lines:
+            y = line.get_ydata()
+            if len(y) == 200:
+                assert max(abs(y[0] - y.max()), abs(y[-1] - y.max())) < 0.02 * np.ptp(y)
+
+
 def test_densities_take_rows_without_rewards_and_rewards_that_do_not_vary():
     rows = {"attribute": "x", "treated": [True, True, False, False], "reward/r": [[1.0, 1.0, 1.0]] * 3 + [[1.0, None]]}
     ax = plots.densities(pd.DataFrame(rows))
@@ -497,6 +506,7 @@ def test_every_plot_draws_into_the_axes_it_is_given_and_gives_them_back(name):
 def test_every_public_plot_is_among_these_figures():
     functions = {name for name in plots.__all__ if name.islower()}
     assert functions == set(FIGURES)
+    assert all(f"`{name}`" in (ROOT / "README.md").read_text() for name in functions)
 
 
 def test_a_text_outside_is_seen_by_this_test():
@@ -674,6 +684,10 @@ def test_a_shade_and_a_weight_are_said_in_the_figure_where_they_are_seen():
     assert "grey" not in plots.merges(merged).get_xlabel()  # the members are equal: there is nothing between them
     between = plots.merges(merged.assign(length=[0.1, 0.5, 0.3, 0.3])).get_xlabel()
     assert "; grey: between the members" in " ".join(between.split())
+    close = plots.merges(merged.assign(length=[0.1, 0.1001, 0.3, 0.3]))
+    band = max(close.patches, key=lambda area: area.get_linewidth())
+    assert band.get_linewidth() > close.xaxis.get_gridlines()[0].get_linewidth()  # no line of the grid
+    assert band.get_x() + band.get_width() == pytest.approx(0.1001)
     table = effects_of(["m"])
     assert "bold: the interval leaves out 0" in plots.heatmap(table).get_title(loc="left")
     assert "bold" not in plots.heatmap(table.assign(ci_low=-9.0, ci_high=9.0)).get_title(loc="left")
@@ -694,6 +708,21 @@ def test_each_colour_has_one_meaning():
     assert len(set(meanings)) == len(meanings)
     assert {style.TREATED, style.UNTREATED} <= set(re.findall("#[0-9A-F]{6}", EXPLORER_STYLE))
     assert not {e.color.lower() for e in ESTIMATORS.values()} & set(re.findall("#[0-9a-f]{6}", EXPLORER_STYLE.lower()))
+    scripts = [*(ROOT / "experiments").rglob("*.py"), *(ROOT / "notebooks").glob("*.ipynb")]
+    named = {(p.name, hue) for p in scripts for hue in re.findall("#[0-9a-fA-F]{6}", p.read_text(encoding="utf-8"))}
+    assert not {(name, hue) for name, hue in named if len({hue[i : i + 2] for i in (1, 3, 5)}) > 1}  # but greys
+
+
+@pytest.mark.slow
+def test_a_sweep_beside_the_published_one_has_each_estimators_look(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "experiments" / "real"))
+    from studies import beside_published
+
+    ours = pd.read_csv(ROOT / "experiments" / "real" / "results" / "sweep.csv").query("estimand == 'ate'")
+    for ax in beside_published(ours[ours.estimator.isin(["naive", "rate"])]).axes:
+        looks = {line.get_label(): (line.get_color(), line.get_marker()) for line in ax.lines}
+        for name in ("naive", "rate"):
+            assert looks[plots.MARKS[name].label] == (plots.MARKS[name].color, plots.MARKS[name].marker)
 
 
 def test_an_estimator_that_is_added_is_drawn_by_every_plot(monkeypatch):

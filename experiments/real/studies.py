@@ -424,13 +424,17 @@ def beside_published(ours: pd.DataFrame) -> Any:
     """The sweep beside the published one, in mean reward SDs of each."""
     import matplotlib.pyplot as plt
 
+    from ratekit.plots.style import MARKS, styled
+
     theirs = rk.published("sweeps").query("experiment == 'sweep-imdb' and estimand == 'ate'")
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), sharey=True, layout="constrained")
     for ax, table, title in zip(axes, (theirs, ours), ("published: GPT-4o, DistilBERT", "SmolLM2-135M, MiniLM"),
                                 strict=True):  # fmt: skip
-        for name, rows in table.groupby("estimator"):
-            rows = rows.sort_values("step")
-            ax.plot(rows["step"], rows["estimate"] / table["reward_sd"].mean(), marker="o", ms=3, label=name)
+        for name, mark in MARKS.items():
+            rows = table[table["estimator"] == name].sort_values("step")
+            if len(rows):
+                effect = rows["estimate"] / table["reward_sd"].mean()
+                ax.plot(rows["step"], effect, label=mark.label, **styled(ax, mark, line=True))
         ax.axhline(0, color="0.6", lw=0.8)
         ax.set(title=title, xlabel="correlation of length and sentiment")
     axes[0].set_ylabel("effect of length (reward SDs)")

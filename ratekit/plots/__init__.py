@@ -1,6 +1,7 @@
 """Pictures of tables: a DataFrame in, a `matplotlib` Axes out; each takes `ax` and gives it back.
 
-Nothing is estimated here.
+Nothing is estimated here. Pictures follow matplotlib's style, on a dark page too: after
+``plt.style.use("dark_background")`` the same call draws on black.
 
 forest.py         `effects`: the forest of all estimators; `naive_vs_rate`
 heat.py           `heatmap`: attributes by reward models; `spillover`: attributes by measures

@@ -92,8 +92,10 @@ def merges(
     labels = [folded(f"{short[m]}{b}", letters(ax, 0.36)) for m, b in zip(rows["model"], barriers, strict=True)]
     ax = canvas(ax, 1.1 + lane_height(ax, labels) * len(rows))
     lanes(ax, labels, [0] * len(rows))
+    between = about != ACCURACY and members.nunique() > 1
+    if between:
+        ax.axvspan(members.min(), members.max(), color=ink(ax, 0.08), lw=3, zorder=0)  # seen where they are close
     if about != ACCURACY:
-        ax.axvspan(members.min(), members.max(), color=ink(ax, 0.08), lw=0, zorder=0)
         zero(ax)
     for place, row in rows.iterrows():
         interval(ax, row[about], place, row[f"{about}_ci_low"], row[f"{about}_ci_high"], KINDS[row["kind"]])
@@ -101,7 +103,7 @@ def merges(
     estimand = next(iter(rows[f"{about}_estimand"].dropna()), "ate") if f"{about}_estimand" in rows else "ate"
     on = "" if estimand == "ate" else f"{estimand.upper()}, "
     said = f"; {len(rows)} of {n_rows} models" if len(rows) < n_rows else ""
-    said += "; grey: between the members" if about != ACCURACY and members.nunique() > 1 else ""
+    said += "; grey: between the members" if between else ""
     what = "accuracy on pairs" if about == ACCURACY else f"effect of {plain(about, 24)} ({on}{UNITS[unit]})"
     axis_names(ax, x=f"{what}{said}")
     key(ax, [mark for kind, mark in KINDS.items() if (rows["kind"] == kind).any()])

@@ -118,9 +118,10 @@ def _ridge(ax: Axes, rewards: Any, floor: float, color: Any, height: float = 0.7
 
     low, high = float(rewards.min()), float(rewards.max())
     if len(rewards) > 2 and high - low > 1e-9 * max(abs(low), abs(high), 1e-300):
-        margin = 0.12 * (high - low)
+        density = gaussian_kde(rewards)
+        margin = 3 * float(density.covariance[0, 0]) ** 0.5  # so that no hump is cut off
         x = np.linspace(low - margin, high + margin, 200)
-        y = gaussian_kde(rewards)(x)
+        y = density(x)
         ax.fill_between(x, floor, floor - height * y / y.max(), color=color, alpha=0.55, lw=0)
         ax.plot(x, floor - height * y / y.max(), color=color, lw=1.2)
     if len(rewards) <= STRIPS_UP_TO:
