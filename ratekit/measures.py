@@ -206,7 +206,7 @@ FAULT = re.compile(
     r"(?P<block>[ \t]*(?:<(?:br\s*/?|/?p)\s*>\s*)+)|(?P<inline></?(?:i|b|em|strong)>)"
     r"|(?P<space>(?<=\S)[ \t]{2,}(?=\S))"
     r"|(?P<marks>[!?.]{4,}|[!?]{2,3})"
-    r"|\b(?P<word>" + "|".join(MISSPELT) + r")\b(?!['’])",
+    r"|\b(?P<word>(?-i:i)|" + "|".join(word for word in MISSPELT if word != "i") + r")\b(?!['’]|\.\w)",  # not "I"
     re.IGNORECASE,
 )
 
@@ -219,7 +219,7 @@ def faults(texts: Sequence[str]) -> NDArray[np.float64]:
     >>> faults(["Teh plot is thin!!! avoid it.", "The plot is thin. Avoid it."])
     array([50.,  0.])
     """
-    small = re.compile(r"(?:^|[.!?]\s+)[a-z]")
+    small = re.compile(r"(?:^|(?<!\.\w)[.!?]\s+)[a-z]")  # not after "i.e."
     found = _of_english(texts, lambda t: len(FAULT.findall(t)) + len(small.findall(t)))
     return 100.0 * found / np.maximum(words(texts), 1.0)
 

@@ -197,6 +197,8 @@ def test_own_measures_count_as_the_attributes_or_as_others():
 def test_faults_counts_what_rewriters_mend():
     assert faults(["Teh plot <br/><br/> is thin!!!", ""]).tolist() == [60.0, 0.0]
     assert faults(["A clean text. It has no fault."])[0] == 0
+    assert faults(["I think so, and so do I.", "It works, i.e. it is on."]).tolist() == [0.0, 0.0]
+    assert faults(["And so do i."]).tolist() == [25.0]
 
 
 # --- contrast --------------------------------------------------------------------------------------------
