@@ -73,8 +73,19 @@ class Exercise:
 
 
 def number(right: float, within: float) -> Callable[[Any], bool]:
-    """Right if it is a number at most `within` away."""
-    return lambda answer: abs(one_number(answer) - right) <= within
+    """Right if it is a number at most `within` away; one that is so but for its sign, or in per cent, is told."""
+
+    def is_right(answer: Any) -> bool:
+        found = one_number(answer)
+        if abs(found - right) <= within:
+            return True
+        if right and abs(found + right) <= within:
+            raise Unfit("Mind the sign.")
+        if right and abs(found / 100 - right) <= within:
+            raise Unfit("This is in per cent; a plain number was expected.")
+        return False
+
+    return is_right
 
 
 def p_value(right: float) -> Callable[[Any], bool]:
@@ -117,7 +128,7 @@ def function(signature: str, reference: Callable[..., Any], *cases: tuple[Any, .
 
     def agrees(answer: Callable[..., Any], arguments: tuple[Any, ...]) -> bool:
         try:
-            found = answer(*copy.deepcopy(arguments))
+            found = answer(*map(_given, arguments))
         except (Exception, SystemExit) as e:
             raise Unfit(f"Called as {signature}, it raises {type(e).__name__}: {shorten(e, 100)}") from None
         expected = reference(*arguments)
@@ -135,12 +146,24 @@ def function(signature: str, reference: Callable[..., Any], *cases: tuple[Any, .
     return is_right
 
 
+def _given(argument: Any) -> Any:
+    """An argument for the answer to do with as it likes; the entries of a state dict are tensors."""
+    if not isinstance(argument, dict):
+        return copy.deepcopy(argument)
+    import torch
+
+    return {name: torch.tensor(entry) for name, entry in argument.items()}
+
+
 def one_number(answer: Any, expected: str = "A number was expected; this is") -> float:
     """The answer as a number; raises `Unfit`, with what it is instead."""
     value = answer.item() if getattr(answer, "ndim", None) == 0 else answer
     if not isinstance(value, (numbers.Real, Decimal)) or isinstance(value, bool) or np.ma.is_masked(answer):
         typed = " Leave out the quotation marks." if isinstance(value, str) and isinstance(_typed(value), float) else ""
-        raise Unfit(f"{expected} {_described(answer)}.{typed}")
+        of_one = (
+            " Take its one entry, with .item()." if getattr(value, "size", 0) == 1 and hasattr(value, "item") else ""
+        )
+        raise Unfit(f"{expected} {_described(answer)}.{typed}{of_one}")
     try:
         found = float(value)
     except (OverflowError, ValueError):
@@ -212,7 +235,7 @@ _WEIGHTS = [({"w": np.array([0.0, 2.0])}, {"w": np.array([4.0, 0.0])}, t) for t 
 
 EXERCISES: dict[str, Exercise] = {
     "01.1": Exercise(choice("sentiment", "length"), "Compare the grey squares with the blue dots."),
-    "01.2": Exercise(number(87.275, 0.5), "rk.estimate(counted): estimator rate, estimand ate."),
+    "01.2": Exercise(number(87.275, 0.5), "One row of rk.estimate(counted): RATE's ATE, in words."),
     "02.1": Exercise(number(1.0, 0.02), "What is the mean sentiment reward of the long reviews? Of the short ones?"),
     "02.2": Exercise(function("f(rewards, treated)", _gap, *((r[:, 0], w) for r, w, _ in _DRAWN)),
                      "The mean over one class minus the mean over the other."),
@@ -225,7 +248,7 @@ EXERCISES: dict[str, Exercise] = {
     "03.4": Exercise(number(0.1, 0.03), "Half of the texts on one side of the comparison are worth 0.2 more."),
     "04.1": Exercise(number(0.5, 0.05), "Try rho = 0.25, 0.5 and 0.75 in the playground."),
     "04.2": Exercise(number(0.0, 0.02),
-                     "If nothing is mended, what differs between a response and its rewrite besides W?"),
+                     "If nothing is mended, what differs between a response and its rewrite besides the attribute?"),
     "04.3": Exercise(function("f(m)", lambda m: (m[1] - m[3]) / (m[0] - m[2]),
                               (np.array([1.0, 2.25, 1.5, 2.5]),), (np.array([0.5, 1.0, 1.25, 1.6]),)),
                      "Two texts on the same side differ by what was mended between them."),
@@ -233,13 +256,14 @@ EXERCISES: dict[str, Exercise] = {
                      "A longer review has longer sentences. What does that move?"),
     "05.2": Exercise(number(0, 0), "Shortened and made longer again: would you write the same words?"),
     "05.3": Exercise(number(3, 0), "Attribute: any. The count stands above the list."),
-    "06.1": Exercise(number(-0.2, 0.01), "It stands in the definition of `strict`; mind the sign."),
+    "06.1": Exercise(number(-0.2, 0.01), "It stands in the definition of `strict`."),
     "06.2": Exercise(_keeps_mistakes, 'Both phrases have to speak of mistakes, and only the first of "hedged".'),
     "06.3": Exercise(choice("single_rewrite", "rate"), "Which compares a text with mistakes and one without?"),
     "07.1": Exercise(number(1.788, 0.02), "One attribute, one estimator, one estimand: the column estimate_sd."),
-    "07.2": Exercise(p_value(2.15e-35), "The row of length and ate. The exponent counts, not the decimals."),
+    "07.2": Exercise(p_value(2.15e-35),
+                     "The column p_value, the row of length and ate. The exponent counts, not the decimals."),
     "07.3": Exercise(number(5456, 0), "rk.plan(ds, se=0.02) has a column n_more."),
-    "08.1": Exercise(number(-0.01298, 0.0003), "Divide the estimate by reward_sd of the same row."),
+    "08.1": Exercise(number(-0.01298, 0.003), "RATE's ATE, and reward_sd of the same row."),
     "08.2": Exercise(number(-7.1, 0.1), "Which rows of by_source are ArmoRM's? The estimate is the pooled table's."),
     "08.3": Exercise(number(0, 0), "Compare the signs of the two columns of a pivot table."),
     "08.4": Exercise(number(0.03, 0.002), "An SE r times too wide is that of r**2 times fewer rows."),
@@ -249,7 +273,7 @@ EXERCISES: dict[str, Exercise] = {
         "(1 - t) of one and t of the other, tensor by tensor: {name: ... for name in a}."),
     "09.3": Exercise(choice("neuron alignment", "ensembling", "weight aggregation"),
                      "What was the matter with unit 7?"),
-    "09.4": Exercise(number(-1.0, 0.15),
+    "09.4": Exercise(number(-1.0, 0.1),
                      "zero_effect along rk.merging.direction(models['complex'], models['complex'], base)."),
     "10.1": Exercise(number(30.8, 0.3), "Each sentence ends its estimate with: for a change of ... in words."),
 }  # fmt: skip
@@ -281,7 +305,7 @@ def check(exercise: str, answer: object) -> Grade:
     >>> _ = check("01.1", "Sentiment")
     01.1: Right.
     >>> _ = check("07.2", 0.019)
-    07.2: Not yet. The row of length and ate. The exponent counts, not the decimals.
+    07.2: Not yet. The column p_value, the row of length and ate. The exponent counts, not the decimals.
     """
     if not isinstance(exercise, str) or exercise not in EXERCISES:
         raise unknown("exercise", exercise, EXERCISES)
@@ -366,7 +390,7 @@ ABOUT = {
     "naive": "The attribute's true effect in this world is {effect:g}. By how much is the naive estimate off in these "
     "rows, estimate minus truth?",
     "rate": "What does RATE estimate as the effect on the {side} rows?",
-    "convergence": "Which share of the rewriter's flaws survives a pass, estimated from the {side} rows?",
+    "convergence": "Which share of the flaws survives a pass of the rewriter, estimated from the {side} rows?",
 }
 
 

@@ -10,6 +10,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import ROOT
 
 import ratekit as rk
@@ -27,8 +28,8 @@ def sign(w):
 # exercise: (right answers, wrong answers of the right kind)
 TABLE = {
     "01.1": (["sentiment", "Sentiment", " SENTIMENT "], ["length"]),
-    "01.2": ([87.27, 87.3, 87, np.float64(87.275), np.array(87.3), Decimal("87.3")], [66.0, -87.3, 0.87]),
-    "02.1": ([1, 1.0, 0.5 - -0.5, Fraction(1, 1)], [0.5, -1, 2]),
+    "01.2": ([87.27, 87.3, 87, np.float64(87.275), np.array(87.3), Decimal("87.3")], [66.0, 47.7, 84.3, 0.87]),
+    "02.1": ([1, 1.0, 0.5 - -0.5, Fraction(1, 1)], [0.5, 0, 2]),
     "02.2": (
         [lambda r, w: r[w].mean() - r[~w].mean()],
         [
@@ -50,14 +51,14 @@ TABLE = {
     ),
     "03.2": ([lambda r, w: (sign(w) * (r[:, 2] - r[:, 1])).mean()], [lambda r, w: (r[:, 2] - r[:, 1]).mean()]),
     "03.3": (["ate", "ATE"], ["att", "atu"]),
-    "03.4": ([0.1, 0.097], [0.2, 0.3, -0.1, 0]),
+    "03.4": ([0.1, 0.097], [0.2, 0.3, 0]),
     "04.1": ([0.5, 0.48], [0, 1, 0.25]),
     "04.2": ([0, 0.0, -0.0], [0.5, 1]),
     "04.3": ([lambda m: (m[1] - m[3]) / (m[0] - m[2])], [lambda m: m[3] / m[1], lambda m: m[2] - m[0], lambda m: 0.5]),
     "05.1": (["readability"], ["faults", "sentiment"]),
     "05.2": ([0, np.int64(0)], [1, 160, 0.5]),
     "05.3": ([3], [2, 6]),
-    "06.1": ([-0.2], [0.2, 0, -0.1]),
+    "06.1": ([-0.2], [0, -0.1, -0.58]),
     "06.2": (
         [("more hedged, with every mistake kept", "more certain, with every mistake kept")],
         [("more hedged", "more certain"), ("more certain, keeping mistakes", "more hedged, keeping mistakes")],
@@ -66,15 +67,18 @@ TABLE = {
     "07.1": ([1.79, 1.788], [0.2, 1.5, 8.1]),
     "07.2": ([2.15e-35, 2.1514e-35, 1.5e-35, 3e-35], [0.019, 1.7e-23, 1.0, 7e-36, 7e-35]),
     "07.3": ([5456], [5616, 5455, 3252]),
-    "08.1": ([-0.013, -0.01298], [0.013, -0.0003, 0]),
-    "08.2": ([-7.1, -7.06], [-2.0, 7.1, -14]),
+    "08.1": ([-0.013, -0.01298, -0.01], [0.337, -0.0003, 0]),
+    "08.2": ([-7.1, -7.06], [-2.0, -3.55, -14]),
     "08.3": ([0], [1, 2, 3]),
     "08.4": ([0.03, 0.02996], [0.17, 5.8, 0.97, 33]),
     "09.1": ([0.3, 0.9 / 3], [0.9, 0.45, 0]),
-    "09.2": ([line], [lambda a, b, t: line(b, a, t), lambda a, b, t: a]),
+    "09.2": (
+        [line, lambda a, b, t: {name: torch.lerp(a[name], b[name], t) for name in a}],
+        [lambda a, b, t: line(b, a, t), lambda a, b, t: a],
+    ),
     "09.3": (["neuron alignment", "Neuron Alignment", "neuron-alignment"], ["weight aggregation"]),
-    "09.4": ([-1, -1.04], [1, 0, -2]),
-    "10.1": ([30.8, 30.79], [0.05, -30.8, 0.99]),
+    "09.4": ([-1, -1.04, -0.996], [-0.863, 0, -2]),
+    "10.1": ([30.8, 30.79], [0.05, 0.99]),
 }  # fmt: skip
 
 
@@ -97,6 +101,31 @@ def test_right_answers_are_right_and_wrong_ones_get_a_hint(exercise, capsys):
         assert said(capsys, exercise, answer) == f"{exercise}: Right.\n", answer
     for answer in wrong:
         assert said(capsys, exercise, answer) == f"{exercise}: Not yet. {EXERCISES[exercise].hint}\n", answer
+
+
+SLIPS = {
+    "01.2": -87.3, "02.1": -1, "03.4": -0.1, "06.1": 0.2, "07.1": -1.79, "08.1": 0.013, "08.2": 7.1, "08.4": -0.03,
+    "09.4": 1, "10.1": -30.8,
+}  # fmt: skip
+PER_CENT = {"03.4": 10, "04.1": 50, "07.1": 179, "08.4": 3.0, "09.1": 30}
+
+
+@pytest.mark.parametrize("exercise", SLIPS)
+def test_a_number_of_the_other_sign_is_told_so(exercise, capsys):
+    assert said(capsys, exercise, SLIPS[exercise]) == f"{exercise}: Not yet. Mind the sign.\n"
+
+
+@pytest.mark.parametrize("exercise", PER_CENT)
+def test_a_number_in_per_cent_is_told_so(exercise, capsys):
+    words = "This is in per cent; a plain number was expected."
+    assert said(capsys, exercise, PER_CENT[exercise]) == f"{exercise}: Not yet. {words}\n"
+
+
+def test_a_table_of_one_entry_is_told_how_to_take_it_out(capsys):
+    assert said(capsys, "01.2", pd.Series([87.275])) == (
+        "01.2: Not yet. A number was expected; this is a Series of shape (1,). Take its one entry, with .item().\n"
+    )
+    assert ".item()" not in said(capsys, "01.2", pd.Series([87.275, 1.0]))
 
 
 class Odd:

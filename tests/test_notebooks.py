@@ -81,7 +81,7 @@ SOLVED = {
         "effect_of_the_average": "(0.9 + 0 + 0) / 3",
         "my_line": "lambda a, b, t: {name: (1 - t) * a[name] + t * b[name] for name in a}",
         "which_class": "'neuron alignment'",
-        "multiple": "-1",
+        "t_of_zero": "-1",
     },
     "10_audit_a_judge.ipynb": {"dose_in_words": "found.verdicts[0].estimate['dose']"},
 }
@@ -111,6 +111,7 @@ CLAIMS = {
     "06_prototype_an_attribute.ipynb": (
         "(row := lab.versions[0].tried[1]) and (seen := faults([row['response'], *row['rewrites']]))[1] < seen[0] / 2",
         "abs(seen[2] - seen[1]) < 0.1 * seen[0]",
+        "abs(before - after).max() < 1e-9",
     ),
     "07_audit_a_reward_model.ipynb": (
         "(of := table.query(\"attribute == 'sentiment' and reward_model == 'demo-rm' and estimand == 'ate'\")"
