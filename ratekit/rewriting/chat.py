@@ -13,16 +13,15 @@ from ratekit.attributes import find_attribute
 from ratekit.errors import InputError
 from ratekit.labellers import Attribute
 from ratekit.rewriting.base import Chat, Reply, Rewrite, ending
-from ratekit.rewriting.cache import Cache, fingerprint_of, key_of, record_of
+from ratekit.rewriting.cache import Cache
 from ratekit.rewriting.judge import judge
-from ratekit.rewriting.prompts import messages, needs_prompt, template_of
-from ratekit.rewriting.prompts import template_hash as hash_of
-from ratekit.rewriting.stream import ChainRow, ask_chains
+from ratekit.rewriting.prompts import messages, needs_prompt, template_hash, template_of
+from ratekit.rewriting.stream import Asks, ChainRow, ask_chains
 from ratekit.schema import Conversation
 
 
 @dataclass
-class ChatRewriter:
+class ChatRewriter(Asks):
     """A rewriter that asks a chat, one message per text, with the attribute's phrase for the target side.
 
     Parameters
@@ -53,28 +52,7 @@ class ChatRewriter:
     def __post_init__(self) -> None:
         self.attribute = find_attribute(self.attribute)
         self.template = template_of(self.attribute, self.template)
-
-    @property
-    def template_hash(self) -> str:
-        """Eight digits that tell this template from others."""
-        return hash_of(self.template)
-
-    @property
-    def fingerprint(self) -> str:
-        """What a reply depends on besides the messages: the model and its parameters."""
-        if self.params:
-            return f"{self.model}|{self.params}"
-        return fingerprint_of(self.chat)
-
-    @property
-    def model(self) -> str:
-        """The model's name."""
-        return str(getattr(self.chat, "model", None) or fingerprint_of(self.chat))
-
-    @property
-    def params(self) -> str:
-        """The model's parameters; "" for a chat that says nothing of them."""
-        return str(getattr(self.chat, "params", ""))
+        self.template_hash = template_hash(self.template)
 
     @property
     def needs_prompt(self) -> bool:
@@ -85,27 +63,13 @@ class ChatRewriter:
         """What the chat is asked."""
         return messages(self.template, self.attribute.phrase(target), text, prompt)
 
-    def key(self, conversation: Conversation) -> str:
-        """The reply's address in the cache."""
-        return key_of(self.fingerprint, conversation)
-
     def judge(self, reply: Reply, source: str) -> Rewrite:
         """The rewrite in a reply to `source`, or why there is none."""
         return judge(replace(reply, finish_reason=ending(reply.finish_reason)), source, self.template)
 
-    def record(self, conversation: Conversation, target: bool, reply: Reply) -> dict[str, Any]:
-        """What is stored of a reply."""
-        return record_of(
-            model=self.model,
-            params=self.params,
-            template=self.template_hash,
-            attribute=self.attribute.name,
-            phrase=self.attribute.phrase(target),
-            messages=conversation,
-            text=reply.text,
-            finish_reason=reply.finish_reason,
-            usage=reply.usage,
-        )
+    def named(self, target: bool) -> tuple[str, str]:
+        """The attribute, and its phrase for the side."""
+        return self.attribute.name, self.attribute.phrase(target)
 
     def __call__(
         self, texts: Sequence[str], targets: Sequence[bool], prompts: Sequence[Any] | None = None

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any
 
 from ratekit.errors import InputError, WorkError, shorten, terminable
 from ratekit.redaction import redact
@@ -31,7 +31,7 @@ from ratekit.rewriting.base import (
     Rewrite,
     ending,
 )  # fmt: skip
-from ratekit.rewriting.cache import Cache, reply_in, spent_on
+from ratekit.rewriting.cache import Cache, fingerprint_of, key_of, record_of, reply_in, spent_on
 from ratekit.rewriting.cost import CHARACTERS_PER_TOKEN, CostPlan, Meter, Pending, Prices, cost_plan
 from ratekit.schema import Conversation
 from ratekit.store import short
@@ -43,25 +43,53 @@ _POLL = 0.1  # seconds between looks at what another process is asking for
 TRIES = 3  # unreadable answers to one request after which it is not asked again
 
 
-class Asks(Protocol):
-    """What a rewriter that asks a chat has to say of itself; `ChatRewriter` is one."""
+class Asks:
+    """What asks a chat: a rewriter, or a judge. What it asks, reads and stores is its own; its names are told here."""
+
+    chat: Any
+    cache: Cache | None
+    retry_failed: bool
+    template_hash: str
 
     @property
-    def chat(self) -> Any: ...  # noqa: D102
+    def model(self) -> str:
+        """The model's name."""
+        return str(getattr(self.chat, "model", None) or fingerprint_of(self.chat))
+
     @property
-    def cache(self) -> Cache | None: ...  # noqa: D102
+    def params(self) -> str:
+        """The model's parameters; "" for a chat that says nothing of them."""
+        return str(getattr(self.chat, "params", ""))
+
     @property
-    def retry_failed(self) -> bool: ...  # noqa: D102
-    @property
-    def model(self) -> str: ...  # noqa: D102
-    @property
-    def params(self) -> str: ...  # noqa: D102
-    @property
-    def template_hash(self) -> str: ...  # noqa: D102
-    def conversation(self, text: str, target: bool, prompt: Any = None) -> Conversation: ...  # noqa: D102
-    def key(self, conversation: Conversation) -> str: ...  # noqa: D102
-    def judge(self, reply: Reply, source: str) -> Rewrite: ...  # noqa: D102
-    def record(self, conversation: Conversation, target: bool, reply: Reply) -> dict[str, Any]: ...  # noqa: D102
+    def fingerprint(self) -> str:
+        """What a reply depends on besides the messages: the model and its parameters."""
+        return f"{self.model}|{self.params}" if self.params else fingerprint_of(self.chat)
+
+    def key(self, conversation: Conversation) -> str:
+        """The reply's address in the cache."""
+        return key_of(self.fingerprint, conversation)
+
+    def conversation(self, text: str, target: bool, prompt: Any = None) -> Conversation:
+        """What the chat is asked."""
+        raise NotImplementedError
+
+    def judge(self, reply: Reply, source: str) -> Rewrite:
+        """What a reply to `source` holds, or why it holds nothing."""
+        raise NotImplementedError
+
+    def named(self, target: bool) -> tuple[str, str]:
+        """What is varied or asked about, and the phrase for it."""
+        raise NotImplementedError
+
+    def record(self, conversation: Conversation, target: bool, reply: Reply) -> dict[str, Any]:
+        """What is stored of a reply."""
+        attribute, phrase = self.named(target)
+        return record_of(
+            model=self.model, params=self.params, template=self.template_hash, attribute=attribute, phrase=phrase,
+            messages=conversation, text=reply.text, finish_reason=reply.finish_reason, usage=reply.usage,
+            logprobs=reply.logprobs,
+        )  # fmt: skip
 
 
 @dataclass(slots=True)

@@ -26,10 +26,10 @@ from ratekit.errors import InputError, shorten, unknown
 from ratekit.redaction import redact
 from ratekit.rewriting import base as replies
 from ratekit.rewriting.base import FILTERED, LENGTH, STOP, Chat, Reply, Rewrite, ending
-from ratekit.rewriting.cache import Cache, default_cache, fingerprint_of, key_of, record_of, spent_on
+from ratekit.rewriting.cache import Cache, default_cache, fingerprint_of, spent_on
 from ratekit.rewriting.cost import Meter, Prices
 from ratekit.rewriting.options import Limits, Sampling
-from ratekit.rewriting.stream import ChainRow, ask_chains
+from ratekit.rewriting.stream import Asks, ChainRow, ask_chains
 from ratekit.schema import SHOWN_FIRST, SHOWN_SECOND, Conversation
 from ratekit.scoring.base import (
     EMPTY,
@@ -51,7 +51,7 @@ _BLOCK = 20_000  # texts that a judge is handed at once
 
 
 @dataclass
-class _Asking:
+class _Asking(Asks):
     """One round of questions to a judge, as the client of rewriting asks them; its replies are read at once."""
 
     chat: Chat
@@ -65,19 +65,12 @@ class _Asking:
     said: dict[str, str] | None = None  # status -> the first such reply
 
     @property
-    def model(self) -> str:
-        return str(getattr(self.chat, "model", None) or fingerprint_of(self.chat))
-
-    @property
-    def params(self) -> str:
-        return str(getattr(self.chat, "params", ""))
+    def fingerprint(self) -> str:
+        """That of the chat, and which round it is."""
+        return super().fingerprint + (f"|round={self.round}" if self.round else "")
 
     def conversation(self, text: str, target: bool, prompt: Any = None) -> Conversation:
         return list(self.ask(text, prompt))
-
-    def key(self, conversation: Conversation) -> str:
-        own = f"{self.model}|{self.params}" if self.params else fingerprint_of(self.chat)
-        return key_of(own + (f"|round={self.round}" if self.round else ""), conversation)
 
     def judge(self, reply: Reply, source: str) -> Rewrite:
         """What a reply says, as JSON; or why nothing can be read in it."""
@@ -94,12 +87,8 @@ class _Asking:
             return Rewrite(None, UNPARSABLE)
         return Rewrite(json.dumps(read), OK)
 
-    def record(self, conversation: Conversation, target: bool, reply: Reply) -> dict[str, Any]:
-        return record_of(
-            model=self.model, params=self.params, template=self.template_hash, attribute="judge", phrase=self.scale,
-            messages=conversation, text=reply.text, finish_reason=reply.finish_reason, usage=reply.usage,
-            logprobs=reply.logprobs,
-        )  # fmt: skip
+    def named(self, target: bool) -> tuple[str, str]:
+        return "judge", self.scale
 
     def answers(self, texts: Sequence[Any], prompts: Sequence[Any], meter: Meter) -> list[tuple[Any, str]]:
         """What was read for each text and its status; the cache's replies first."""
