@@ -7,6 +7,7 @@ that hold them and sends only what is in none.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -29,7 +30,6 @@ from ratekit.rewriting.replies import (
     FILTER_REFUSED,
     PARAMETER,
     RETRY,
-    Fault,
     fault_of,
     fault_of_status,
     read_reply,
@@ -141,13 +141,14 @@ class _Work:
         while self.wanted:
             held = {key for batch in under_way for key in batch.keys}
             under_way += self._submit([key for key in self.wanted if key not in held])
-            got, changed = 0, False
+            got, names = 0, dict(self.parameters.names)
             for batch in self._ended(under_way):
-                names = dict(self.parameters.names)
                 for reply in self._collect(batch):
                     got += 1
                     yield reply
-                changed |= names != self.parameters.names
+                for name, theirs in self.parameters.names.items():
+                    if theirs != names[name]:
+                        self.journal.note("", "parameter", model=self.chat.model, name=name, theirs=theirs)
                 self.journal.note(batch.token, "done", made=self.made)
             under_way = []
             if self.failures:
@@ -157,7 +158,7 @@ class _Work:
                 if not self.made:
                     raise WorkError(f"batch: the server rejects the requests ({self.rejected[0]})")
                 self.rejected = []
-            fruitless = 0 if got or changed else fruitless + 1
+            fruitless = 0 if got or names != self.parameters.names else fruitless + 1
             if fruitless >= _FRUITLESS:
                 raise WorkError(
                     f"{_FRUITLESS} rounds of batches gave no reply for the last {len(self.wanted)} requests"
@@ -350,50 +351,32 @@ class _Work:
         if fault.kind == RETRY or error.get("code") in ("batch_expired", "batch_cancelled"):
             self.said = fault.message
             return None
-        if fault.kind == PARAMETER and self._adapt(fault):
+        if fault.kind == PARAMETER and self.parameters.adapt(fault):
             return None
         if fault.kind == FILTER_REFUSED:
             return Reply(0, None, FILTERED, {"prompt": 0, "completion": 0})
         self.rejected.append(fault.message)
         return Reply(0, None, ERROR)
 
-    def _adapt(self, fault: Fault) -> bool:
-        before = dict(self.parameters.names)
-        if not self.parameters.adapt(fault):
-            return False
-        for name, theirs in self.parameters.names.items():
-            if before[name] != theirs:
-                self.journal.note("", "parameter", model=self.chat.model, name=name, theirs=theirs)
-        return True
-
-    def _asking(self) -> _Asking:
-        return _Asking(self.chat)
-
-
-class _Later(Exception):
-    """The server, or the way to it, failed for now."""
-
-
-class _Asking:
-    """Turns what the client raises into one line that says what is wrong and that the journal has the rest."""
-
-    def __init__(self, chat: BatchChat) -> None:
-        self.chat = chat
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+    @contextlib.contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Turn what the client raises into one line that says what is wrong and that the journal has the rest."""
         import openai
 
-        if isinstance(error, openai.OpenAIError):
-            fault = fault_of(error, self.chat.model, self.chat.online.url)
+        try:
+            yield
+        except openai.OpenAIError as e:
+            fault = fault_of(e, self.chat.model, self.online.url)
             message = fault.message.replace("has no chat completions", "has no Batch API")
             if fault.kind == FATAL:
                 raise WorkError(f"batch: {message}") from None
             raise WorkError(
                 f"batch: {message}; what is under way is in the journal, run the same command again to go on"
             ) from (None if fault.kind != RETRY else _Later())
+
+
+class _Later(Exception):
+    """The server, or the way to it, failed for now."""
 
 
 def _lines(parts: Iterable[bytes]) -> Iterator[bytes]:
