@@ -226,10 +226,10 @@ def _null_within(value: Any) -> Any:
     ]
 
 
-def conversations(where: str, name: str, values: Sequence[Any]) -> list[Any]:
-    """Turns with nothing but role and content; the row of one that cannot be read is named."""
+def conversations(where: str, name: str, values: Sequence[Any], before: int = 0) -> list[Any]:
+    """Turns with nothing but role and content; the row of one that cannot be read is named, `before` rows on."""
     found: list[Any] = []
-    for number, value in enumerate(values, 1):
+    for number, value in enumerate(values, 1 + before):
         if isinstance(value, str) and name != PROMPT:
             raise InputError(f"{where}: column {name!r} holds turns in some rows and text in others (row {number})")
         try:

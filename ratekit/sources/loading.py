@@ -431,9 +431,8 @@ def _reader(name: str) -> Any:
         return _treated
     if name in (PROMPT_ID, ATTRIBUTE, RESPONSE):
         return _texts
-    if name in (REWRITES, REWRITE_STATUS):
-        return _lists_of_text
-    return _lists_of_numbers if name.startswith((REWARD_PREFIX, MEASURE_PREFIX)) else None
+    lists = name in (REWRITES, REWRITE_STATUS) or name.startswith((REWARD_PREFIX, MEASURE_PREFIX))
+    return _lists if lists else None
 
 
 def _is_typed(ds: Dataset, name: str) -> bool:
@@ -484,62 +483,41 @@ def _texts(where: str, name: str, values: list[Any]) -> Any:
     return pa.array([str(v).strip() if name == ATTRIBUTE else str(v) for v in values], pa.string())
 
 
-def _prompts(where: str, values: list[Any]) -> list[Any]:
-    found = []
-    for number, value in enumerate(values, 1):
-        try:
-            found.append(as_conversation("" if value is None else value))
-        except InputError as e:
-            raise InputError(f"{where}, row {number}: {e}") from None
-    return found
-
-
 def _conversations(where: str, prompts: Any) -> Any:
-    """A column of prompts as turns, a block of rows at a time; one that does not fit is named by its row."""
+    """A column of prompts as turns, a block of rows at a time; none is an empty one."""
     import pyarrow as pa
 
     schema = pa.schema({PROMPT: pa.list_(pa.struct({"role": pa.string(), "content": pa.string()}))})
-    found = (
-        pa.record_batch([pa.array(_prompts(where, block.to_pylist()), schema.types[0])], schema)
-        for block in _blocks(prompts)
+    turns = (
+        arrow_columns.conversations(where, PROMPT, ["" if p is None else p for p in block], start)
+        for start, block in _blocks(prompts)
     )
-    try:
-        large = prompts.nbytes > files.LARGE
-        return (files.spooled(schema, found) if large else pa.Table.from_batches(found, schema))[PROMPT]
-    except (InputError, pa.ArrowException, ValueError):
-        return arrow_columns.column(where, PROMPT, _prompts(where, prompts.to_pylist()))
+    batches = (pa.record_batch([pa.array(block, schema.types[0])], schema) for block in turns)
+    large = prompts.nbytes > files.LARGE
+    return (files.spooled(schema, batches) if large else pa.Table.from_batches(batches, schema))[PROMPT]
 
 
-def _blocks(column: Any) -> Iterator[Any]:
-    """A column of Arrow in pieces."""
+def _blocks(column: Any) -> Iterator[tuple[int, list[Any]]]:
+    """A column of Arrow in pieces, and how many rows stand before each."""
     for start in range(0, len(column), BLOCK):
-        yield column.slice(start, BLOCK)
+        yield start, column.slice(start, BLOCK).to_pylist()
 
 
-def _lists_of_text(where: str, name: str, values: list[Any]) -> Any:
+def _lists(where: str, name: str, values: list[Any]) -> Any:
+    """Lists of texts or of rewards; a list that is written as a text is read."""
     import pyarrow as pa
 
+    texts = name in (REWRITES, REWRITE_STATUS)
+    wanted = "a list of texts" if texts else "a list of rewards"
+    more = "" if texts else ", one for the response and one for each rewrite"
     found = [arrow_columns.lists(where, name, i, v) for i, v in enumerate(values, 1)]
     for number, value in enumerate(found, 1):
-        wrong = value is not None and (
-            not isinstance(value, list) or any(v is not None and not isinstance(v, str) for v in value)
-        )
-        if wrong:
+        sound = value is None or isinstance(value, list)
+        if not sound or (texts and not all(isinstance(v, str | None) for v in value or ())):
             raise InputError(
-                f"{where}, row {number}: column {name!r} holds {shorten(value)!r}; a list of texts was expected"
+                f"{where}, row {number}: column {name!r} holds {shorten(value)!r}; {wanted} was expected{more}"
             )
-    return pa.array(found, pa.list_(pa.string()))
-
-
-def _lists_of_numbers(where: str, name: str, values: list[Any]) -> Any:
-    found = [arrow_columns.lists(where, name, i, v) for i, v in enumerate(values, 1)]
-    for number, value in enumerate(found, 1):
-        if value is not None and not isinstance(value, list):
-            raise InputError(
-                f"{where}, row {number}: column {name!r} holds {shorten(value)!r}; a list of rewards was expected, "
-                "one for the response and one for each rewrite"
-            )
-    return arrow_columns.column(where, name, found)
+    return pa.array(found, pa.list_(pa.string())) if texts else arrow_columns.column(where, name, found)
 
 
 def _asked(ds: Dataset, new: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -556,7 +534,7 @@ def _asked(ds: Dataset, new: Mapping[str, Any], where: str) -> dict[str, Any]:
     elif PROMPT_ID not in have:
         prompts = new[PROMPT] if PROMPT in new else ds.with_format("arrow")[:][PROMPT]
         made[PROMPT_ID] = pa.chunked_array(
-            [[prompt_key(p) for p in block.to_pylist()] for block in _blocks(prompts)], pa.string()
+            [[prompt_key(p) for p in block] for _, block in _blocks(prompts)], pa.string()
         )
     return made
 
@@ -566,11 +544,10 @@ def _refuse_blank(ds: Dataset, where: str) -> None:
     import pyarrow.compute as pc
 
     column = ds.data.column(RESPONSE)
-    if kind_of(column.type) != "text" or not pc.any(pc.equal(pc.utf8_trim_whitespace(column), "")).as_py():
-        return
-    for number, text in enumerate(ds[RESPONSE][:], 1):
-        if not text.strip():
-            raise InputError(f"{where}, row {number}: the response is empty; remove the row or fill it in")
+    if kind_of(column.type) == "text":
+        first = pc.index(pc.equal(pc.utf8_trim_whitespace(column), ""), True).as_py()
+        if first >= 0:
+            raise InputError(f"{where}, row {first + 1}: the response is empty; remove the row or fill it in")
 
 
 # --- a study's rows ---------------------------------------------------------------------------------------
