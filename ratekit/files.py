@@ -444,20 +444,11 @@ def _json_row(path: Path, text: str, where: str) -> dict[str, Any]:
 
 
 def _parquet(path: Path) -> Dataset:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     bounded(len(pq.read_schema(path)), str(path))
     with pq.ParquetFile(path) as file:
-        batches = _believable(path, file.iter_batches(batch_size=256))
-        held, size = [], 0
-        for batch in batches:
-            held.append(batch)
-            if (size := size + batch.nbytes) > LARGE:
-                table = spooled(file.schema_arrow, itertools.chain(held, batches))
-                break
-        else:
-            table = pa.Table.from_batches(held, file.schema_arrow)
+        table = gathered(file.schema_arrow, _believable(path, file.iter_batches(batch_size=256)))
     return dataset(table.drop_columns([c for c in table.column_names if _INDEX.fullmatch(c)]), where=str(path))
 
 
@@ -477,25 +468,70 @@ def _believable(path: Path, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Re
 LARGE = 16 << 20  # bytes of a table that are not held in memory where it can be helped
 
 
-def spooled(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> pa.Table:
-    """The batches as a table in a nameless temporary file, read through a memory map: the system keeps what it can.
+class Spool:
+    """Batches in a nameless file, read back through a memory map: the system keeps what it can, a kill leaves nothing.
+
+    Parameters
+    ----------
+    schema : pyarrow.Schema
+        Of the batches.
+    folder : Path, optional
+        On whose disk the file lies; where it is read-only, and by default, with the system's temporary files.
 
     Examples
     --------
     >>> import pyarrow as pa
     >>> batch = pa.record_batch({"response": ["a"]})
-    >>> spooled(batch.schema, [batch, batch]).to_pydict()
-    {'response': ['a', 'a']}
+    >>> spool = Spool(batch.schema)
+    >>> spool.write(batch)
+    >>> spool.table().to_pydict()
+    {'response': ['a']}
     """
+
+    def __init__(self, schema: pa.Schema, folder: Path | None = None) -> None:
+        import pyarrow as pa
+
+        try:
+            self.file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (the table keeps it)
+        except OSError:
+            self.file = tempfile.TemporaryFile()  # noqa: SIM115
+        self.stream = pa.ipc.new_stream(self.file, schema)
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Append a batch. Raises WorkError where the disk is full."""
+        try:
+            self.stream.write_batch(batch)
+            self.file.flush()
+        except OSError as e:
+            raise WorkError(
+                f"the rows cannot be written to disk: {shorten(e, 100)}; what a cache holds is kept"
+            ) from None
+
+    def table(self) -> pa.Table:
+        """All batches; the file lives as long as the table does."""
+        import pyarrow as pa
+
+        self.stream.close()
+        self.file.flush()
+        with self.file as file:
+            held = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return pa.ipc.open_stream(pa.py_buffer(held)).read_all()
+
+
+def gathered(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> pa.Table:
+    """The batches as a table, which lies in a `Spool` where they are more than `LARGE` bytes."""
     import pyarrow as pa
 
-    with tempfile.TemporaryFile() as file:
-        with pa.ipc.new_stream(file, schema) as stream:
-            for batch in batches:
-                stream.write_batch(batch)
-        file.flush()
-        held = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    return pa.ipc.open_stream(pa.py_buffer(held)).read_all()
+    batches, held, size = iter(batches), [], 0
+    for batch in batches:
+        held.append(batch)
+        size += batch.nbytes
+        if size > LARGE:
+            spool = Spool(schema)
+            for one in itertools.chain(held, batches):
+                spool.write(one)
+            return spool.table()
+    return pa.Table.from_batches(held, schema)
 
 
 _INDEX = re.compile(r"__index_level_\d+__")  # what pandas calls an index without a name in a Parquet file
@@ -930,8 +966,5 @@ def _inert(file: Path) -> bool:
 
 
 def _hash_of(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as f:
-        while part := f.read(1 << 20):
-            digest.update(part)
-    return digest.hexdigest()
+        return hashlib.file_digest(f, "sha256").hexdigest()

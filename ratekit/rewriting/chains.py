@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import mmap
-import tempfile
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ratekit.errors import InputError, WorkError, shorten
+from ratekit import files
+from ratekit.errors import InputError, WorkError
 from ratekit.labellers import Attribute
 from ratekit.rewriting.base import (
     EMPTY,
@@ -57,22 +56,14 @@ def rows_of(ds: Dataset, with_prompt: bool) -> Iterator[ChainRow]:
             yield ChainRow(text, not treated, prompt)
 
 
-class Spool:
-    """Chains written to a nameless file as they come, and read back through a memory map; a kill leaves nothing of it.
-
-    The file lies on the disk of `folder`, which has room for what is rewritten, or where it is read-only with the
-    system's temporary files.
-    """
+class Spool(files.Spool):
+    """Chains as the two columns, written to a file without a name as they come."""
 
     def __init__(self, folder: Path | None = None) -> None:
         import pyarrow as pa
 
         self.schema = pa.schema([(REWRITES, pa.list_(pa.string())), (REWRITE_STATUS, pa.list_(pa.string()))])
-        try:
-            self.file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (the table keeps it)
-        except OSError:
-            self.file = tempfile.TemporaryFile()  # noqa: SIM115
-        self.stream = pa.ipc.new_stream(self.file, self.schema)
+        super().__init__(self.schema, folder)
         self.rows: list[Chain] = []
 
     def add(self, chain: Chain) -> None:
@@ -84,32 +75,22 @@ class Spool:
     def _write(self) -> None:
         import pyarrow as pa
 
-        rewrites, statuses = [r for r, _ in self.rows], [s for _, s in self.rows]
-        columns = [pa.array(c, t) for c, t in zip((rewrites, statuses), self.schema.types, strict=True)]
-        try:
-            self.stream.write_batch(pa.record_batch(columns, schema=self.schema))
-            self.file.flush()
-        except OSError as e:
-            raise WorkError(f"the rows cannot be written to disk: {shorten(e, 100)}; every reply is kept") from None
+        columns = [pa.array([row[k] for row in self.rows], kind) for k, kind in enumerate(self.schema.types)]
+        self.write(pa.record_batch(columns, schema=self.schema))
         self.rows = []
 
     def table(self) -> pa.Table:
-        """All rows; the file lives as long as the table does."""
-        import pyarrow as pa
-
+        """All rows."""
         self._write()
-        self.stream.close()
-        self.file.flush()
-        return pa.ipc.open_stream(pa.py_buffer(mmap.mmap(self.file.fileno(), 0, access=mmap.ACCESS_READ))).read_all()
+        return super().table()
 
 
-def chain_table(chains: Sequence[Chain]) -> pa.Table:
+def chain_table(chains: Iterable[Chain], folder: Path | None = None) -> pa.Table:
     """Chains as the two columns."""
-    import pyarrow as pa
-
-    kind = pa.list_(pa.string())
-    columns = [pa.array([c[k] for c in chains], kind) for k in (0, 1)]
-    return pa.table(dict(zip((REWRITES, REWRITE_STATUS), columns, strict=True)))
+    spool = Spool(folder)
+    for chain in chains:
+        spool.add(chain)
+    return spool.table()
 
 
 def status_counts(table: pa.Table) -> Counter[str]:
@@ -226,10 +207,7 @@ def _by_blocks(
                 bar.update(k * len(ds) + len(found.of_row) - bar.n)
             found.close()
             passes.append(found)
-    spool = Spool(folder)
-    for chain in zip(*passes, strict=True):
-        spool.add(([r.text for r in chain], [r.status for r in chain]))
-    return spool.table()
+    return chain_table((([r.text for r in row], [r.status for r in row]) for row in zip(*passes, strict=True)), folder)
 
 
 def _blocks(ds: Dataset, passes: list[_Results], found: _Results) -> Iterator[list[tuple[str, bool]]]:

@@ -493,8 +493,7 @@ def _conversations(where: str, prompts: Any) -> Any:
         for start, block in _blocks(prompts)
     )
     batches = (pa.record_batch([pa.array(block, schema.types[0])], schema) for block in turns)
-    large = prompts.nbytes > files.LARGE
-    return (files.spooled(schema, batches) if large else pa.Table.from_batches(batches, schema))[PROMPT]
+    return files.gathered(schema, batches)[PROMPT]
 
 
 def _blocks(column: Any) -> Iterator[tuple[int, list[Any]]]:
