@@ -405,16 +405,17 @@ def nested(text: str) -> Any:
     except (ValueError, RecursionError):
         pass
     value, end = _entry(text, _skip(text, 0), 0)
-    if _skip(text, end) != len(text):
+    if end != len(text):
         raise ValueError("text after the list")
     return value
 
 
 _SPACE = re.compile(r"\s*")
-_STRING = re.compile(r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')""", re.DOTALL)
-_WORD = re.compile(r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[A-Za-z_]+)")
+_STRING = re.compile(r"""("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')\s*""", re.DOTALL)
+_WORD = re.compile(r"([+-]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[A-Za-z_]+))\s*")
 _CALL = re.compile(r"(?:array|np\.\w+)\(\s*")  # numpy's own values within a list or a record
-_CALL_END = re.compile(r"\s*(?:,\s*dtype=[\w.']+\s*)?\)")
+_CALL_END = re.compile(r"(?:,\s*dtype=[\w.']+\s*)?\)\s*")
+_CLOSES = {"[": "]", "(": ")", "{": "}"}
 _WORDS = {"None": None, "null": None, "nan": None, "NaN": None, "True": True, "true": True, "False": False,
           "false": False}  # fmt: skip
 
@@ -425,29 +426,48 @@ def _skip(text: str, at: int) -> int:
 
 
 def _entry(text: str, at: int, level: int) -> tuple[Any, int]:
-    """The value that begins at a place of the text, and where it ends. Raises ValueError."""
+    """The value that begins at a place of the text, and where what follows it begins. Raises ValueError.
+
+    The entries of a list are all parted by commas or all by white space, those of a record by commas.
+    """
     if level > MAX_DEPTH:
         raise ValueError("nested too deep")
     if found := _CALL.match(text, at):
-        value, end = _entry(text, found.end(), level + 1)
-        close = _CALL_END.match(text, end)
-        if not close:
+        value, at = _entry(text, found.end(), level + 1)
+        if not (found := _CALL_END.match(text, at)):
             raise ValueError("an array without its end")
-        return value, close.end()
-    opening = text[at : at + 1]
-    if opening in ("[", "("):
-        return _sequence(text, at, level)
-    if opening == "{":
-        return _record(text, at, level)
+        return value, found.end()
     if found := _STRING.match(text, at):
         try:
-            return ast.literal_eval(found[0]), found.end()
+            return ast.literal_eval(found[1]), found.end()
         except (SyntaxError, ValueError):
             raise ValueError("not a text") from None
     if found := _WORD.match(text, at):
-        word = found[0]
-        return _number(word), found.end()
-    raise ValueError("no value")
+        return _number(found[1]), found.end()
+    if not (close := _CLOSES.get(text[at : at + 1])):
+        raise ValueError("no value")
+    keys: list[Any] = []
+    values: list[Any] = []
+    commas: set[bool] = set()
+    at = _skip(text, at + 1)
+    while text[at : at + 1] != close:
+        value, at = _entry(text, at, level + 1)
+        if close == "}":
+            if not isinstance(value, str) or text[at : at + 1] != ":":
+                raise ValueError("not a record")
+            keys.append(value)
+            value, at = _entry(text, _skip(text, at + 1), level + 1)
+        values.append(value)
+        if text[at : at + 1] == ",":
+            at = _skip(text, at + 1)
+            commas.add(True)
+        elif text[at : at + 1] != close:
+            if close == "}" or not text[at - 1].isspace():
+                raise ValueError("two entries with nothing between them")
+            commas.add(False)
+        if len(commas) > 1:
+            raise ValueError("entries parted by commas here and by spaces there")
+    return dict(zip(keys, values, strict=True)) if close == "}" else values, _skip(text, at + 1)
 
 
 def _number(word: str) -> Any:
@@ -455,45 +475,6 @@ def _number(word: str) -> Any:
     if word in _WORDS:
         return _WORDS[word]
     return int(word) if re.fullmatch(r"[+-]?\d{1,400}", word) else float(word)
-
-
-def _sequence(text: str, at: int, level: int) -> tuple[list[Any], int]:
-    """A list, its entries all parted by commas or all by white space."""
-    close = {"[": "]", "(": ")"}[text[at]]
-    values: list[Any] = []
-    commas: set[bool] = set()
-    at = _skip(text, at + 1)
-    while text[at : at + 1] != close:
-        value, end = _entry(text, at, level + 1)
-        values.append(value)
-        at = _skip(text, end)
-        if text[at : at + 1] == ",":
-            commas.add(True)
-            at = _skip(text, at + 1)
-        elif text[at : at + 1] != close:
-            if at == end:
-                raise ValueError("two entries with nothing between them")
-            commas.add(False)
-        if len(commas) > 1:
-            raise ValueError("entries parted by commas here and by spaces there")
-    return values, at + 1
-
-
-def _record(text: str, at: int, level: int) -> tuple[dict[str, Any], int]:
-    record: dict[str, Any] = {}
-    at = _skip(text, at + 1)
-    while text[at : at + 1] != "}":
-        key, end = _entry(text, at, level + 1)
-        at = _skip(text, end)
-        if not isinstance(key, str) or text[at : at + 1] != ":":
-            raise ValueError("not a record")
-        record[key], end = _entry(text, _skip(text, at + 1), level + 1)
-        at = _skip(text, end)
-        if text[at : at + 1] == ",":
-            at = _skip(text, at + 1)
-        elif text[at : at + 1] != "}":
-            raise ValueError("not a record")
-    return record, at + 1
 
 
 def renaming(names: Sequence[str], columns: Mapping[str, str] | None, where: str) -> dict[str, str]:
