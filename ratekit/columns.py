@@ -160,10 +160,9 @@ def bounded(n_columns: int, where: str) -> None:
 def column(where: str, name: str, values: Sequence[Any]) -> Any:
     """One column as an Arrow array. Raises InputError that names the first row that does not fit."""
     import pyarrow as pa
-    from pandas import NA, NaT
 
     plain = set(map(type, values)) <= _PLAIN
-    values = list(values) if plain else [None if v is NA or v is NaT else without_arrays(v) for v in values]
+    values = list(values) if plain else [without_arrays(v) for v in values]
     if any(isinstance(v, str | bool | list | dict) for v in values):  # NaN is how pandas writes a missing text
         values = [None if isinstance(v, float) and math.isnan(v) else v for v in values]
     for number, value in enumerate(values, 1):
@@ -181,7 +180,7 @@ def column(where: str, name: str, values: Sequence[Any]) -> Any:
         if isinstance(e, pa.ArrowException) and _all_integers(values):
             return _large(where, name, values)
         with contextlib.suppress(pa.ArrowException, UnicodeEncodeError, TypeError, ValueError, OverflowError):
-            return pa.array([_null_within(v) for v in values])
+            return pa.array([without_arrays(v) for v in values])
         raise _not_one_type(where, name, values, e) from None
 
 
@@ -189,7 +188,7 @@ _PLAIN = {str, bool, int, float, list, tuple, type(None)}
 
 
 def without_arrays(value: Any) -> Any:
-    """numpy's arrays as lists, at any depth, NaN in them as null: they cannot hold a null otherwise.
+    """numpy's arrays as lists, at any depth, and what is missing as null: pandas' own, NaN in an array or beside texts.
 
     Examples
     --------
@@ -198,7 +197,10 @@ def without_arrays(value: Any) -> Any:
     ({'a': [1.0, None]}, [1.0, nan])
     """
     import numpy as np
+    from pandas import NA, NaT
 
+    if value is NA or value is NaT:
+        return None
     if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "mM":
         return value  # times, which Arrow reads itself
     if isinstance(value, np.ndarray):
@@ -208,22 +210,10 @@ def without_arrays(value: Any) -> Any:
         return [None if isinstance(v, float) and v != v else without_arrays(v) for v in values]
     if isinstance(value, dict):
         return {k: without_arrays(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [without_arrays(v) for v in value]
+    if isinstance(value, list | tuple):
+        texts = any(isinstance(v, str) for v in value)
+        return [None if texts and isinstance(v, float) and v != v else without_arrays(v) for v in value]
     return value.item() if isinstance(value, np.generic) else value
-
-
-def _null_within(value: Any) -> Any:
-    """A list whose missing entries are null: pandas' own, and NaN beside texts."""
-    from pandas import NA, NaT
-
-    if not isinstance(value, list | tuple):
-        return value
-    texts = any(isinstance(v, str) for v in value)
-    return [
-        None if v is NA or v is NaT or (texts and isinstance(v, float) and math.isnan(v)) else _null_within(v)
-        for v in value
-    ]
 
 
 def conversations(where: str, name: str, values: Sequence[Any], before: int = 0) -> list[Any]:

@@ -26,7 +26,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ratekit.columns import bounded, check_names, dataset, from_text, renaming, table
 from ratekit.errors import InputError, WorkError, shorten
@@ -34,9 +34,11 @@ from ratekit.schema import RESPONSE, TREATED, listed
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from datasets import Dataset, DatasetDict
+    from datasets import Dataset
 
 log = logging.getLogger("ratekit")
+
+_T = TypeVar("_T")
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 
@@ -127,7 +129,7 @@ def _check_saved(path: Path) -> None:
                 raise InputError(f"{path}: {file.name} names {shorten(outside)!r}, which is not in that folder")
 
 
-def of_split(ds: Dataset | DatasetDict, split: str | None, where: str) -> Dataset:
+def of_split(ds: _T | dict[str, _T], split: str | None, where: str) -> _T:
     """The split that is asked for, or the only one; a table without splits has none. Raises InputError."""
     if not isinstance(ds, dict):
         if split is not None and str(getattr(ds, "split", None)) != split:
@@ -166,11 +168,8 @@ def _read_shards(path: Path, split: str | None, columns: Mapping[str, str] | Non
     for shard in shards:
         name = _SHARD.match(shard.name.split(".")[0])
         splits.setdefault(name["split"] if name else shard.stem, []).append(shard)
-    if split is None and len(splits) > 1 and any("-of-" in p.name for p in shards):
-        raise InputError(f"{path} holds the splits {listed(list(splits))}; choose one with split= (--split)")
-    if split is not None and split not in splits:
-        raise InputError(f"{path} holds no split {split!r}; it holds {listed(list(splits))}")
-    parts = splits[split] if split is not None else shards
+    of_one = split is not None or any("-of-" in p.name for p in shards)
+    parts: list[Path] = of_split(splits, split, str(path)) if of_one else shards
     log.info("%s is read as one table: %s", path, listed([str(p.relative_to(path)) for p in parts], most=5))
     return read_all(parts, None, columns)
 

@@ -427,10 +427,8 @@ def _featured(table: Any, ds: Dataset, new: Collection[str], where: str) -> Data
 
 def _reader(name: str) -> Any:
     """What reads a column of that name, (where, name, values) -> Arrow array; None for a column of the user's own."""
-    if name == TREATED:
-        return _treated
-    if name in (PROMPT_ID, ATTRIBUTE, RESPONSE):
-        return _texts
+    if name in _SCALARS:
+        return _treated if name == TREATED else _texts
     lists = name in (REWRITES, REWRITE_STATUS) or name.startswith((REWARD_PREFIX, MEASURE_PREFIX))
     return _lists if lists else None
 
@@ -442,22 +440,21 @@ def _is_typed(ds: Dataset, name: str) -> bool:
 
     column = ds.data.column(name)
     kind = kind_of(column.type)
+    if name in _SCALARS:
+        sound = kind == _SCALARS[name] and column.null_count == 0
+        return sound and (name != ATTRIBUTE or column.equals(pc.utf8_trim_whitespace(column)))
     if name == PROMPT:
         if kind != "turns" or column.null_count or {f.name for f in column.type.value_type} != {"role", "content"}:
             return False
         turns = [chunk.flatten() for chunk in column.chunks]
         fields = [field for chunk in turns for field in chunk.flatten()]
-        return all(kind_of(f.type) == "text" and f.null_count == 0 for f in [*fields]) and not any(
-            chunk.null_count for chunk in turns
-        )
-    if name == TREATED:
-        return kind == "bool" and column.null_count == 0
-    if name in (PROMPT_ID, ATTRIBUTE, RESPONSE):
-        plain = kind == "text" and column.null_count == 0
-        return plain and (name != ATTRIBUTE or column.equals(pc.utf8_trim_whitespace(column)))
+        return all(kind_of(f.type) == "text" for f in fields) and not any(f.null_count for f in [*turns, *fields])
     if name in (REWRITES, REWRITE_STATUS):
         return kind in ("texts", "nothing") or (kind == "list" and pa.types.is_null(column.type.value_type))
     return kind in ("list", "nothing")
+
+
+_SCALARS = {TREATED: "bool", PROMPT_ID: "text", ATTRIBUTE: "text", RESPONSE: "text"}
 
 
 def _treated(where: str, name: str, values: list[Any]) -> Any:
