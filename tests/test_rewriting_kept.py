@@ -18,7 +18,7 @@ from ratekit.cli import main
 from ratekit.rewriting import Options, archive, replies
 from ratekit.rewriting.base import STOP, Reply, ending
 from ratekit.rewriting.cache import Cache, fault_of_record, record_of, reply_in
-from ratekit.rewriting.chains import Spool
+from ratekit.rewriting.chains import ChainSpool
 from ratekit.rewriting.cost import Meter, Prices
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -322,7 +322,7 @@ def test_a_cache_that_can_only_be_read_gives_what_it_holds(tmp_path, monkeypatch
 
 def test_a_killed_run_leaves_nothing_beside_its_replies(tmp_path):
     """The rows so far lie in a file without a name."""
-    spool = Spool(tmp_path)
+    spool = ChainSpool(tmp_path)
     spool.add((["a"], ["ok"]))
     assert list(tmp_path.iterdir()) == []
     assert spool.table().to_pylist() == [{"rewrites": ["a"], "rewrite_status": ["ok"]}]

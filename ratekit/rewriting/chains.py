@@ -56,7 +56,7 @@ def rows_of(ds: Dataset, with_prompt: bool) -> Iterator[ChainRow]:
             yield ChainRow(text, not treated, prompt)
 
 
-class Spool(files.Spool):
+class ChainSpool(files.Spool):
     """Chains as the two columns, written to a file without a name as they come."""
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -87,7 +87,7 @@ class Spool(files.Spool):
 
 def chain_table(chains: Iterable[Chain], folder: Path | None = None) -> pa.Table:
     """Chains as the two columns."""
-    spool = Spool(folder)
+    spool = ChainSpool(folder)
     for chain in chains:
         spool.add(chain)
     return spool.table()
@@ -136,7 +136,7 @@ def rewrite_chains(
 def _by_chat(ds: Dataset, rewriter: ChatRewriter, depth: int, progress: bool, meter: Meter) -> pa.Table:
     from tqdm.auto import tqdm
 
-    spool = Spool(rewriter.cache.folder if rewriter.cache is not None else None)
+    spool = ChainSpool(rewriter.cache.folder if rewriter.cache is not None else None)
     name = f"rewrite {rewriter.attribute.name}"
     with tqdm(total=len(ds), desc=name, unit="row", disable=not progress, delay=1) as bar:
 
@@ -153,7 +153,7 @@ class _Results:
     """The rewrites of one pass on disk: of each distinct (text, side) one, and which of them each row has."""
 
     def __init__(self, folder: Path | None) -> None:
-        self.spool, self.of_row = Spool(folder), array("q")
+        self.spool, self.of_row = ChainSpool(folder), array("q")
         self._number: dict[bytes, int] = {}
         self._block: tuple[int, list[str | None], list[str]] = (-1, [], [])
 
