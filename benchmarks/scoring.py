@@ -5,7 +5,7 @@
     python benchmarks/scoring.py --growth        # cost against attributes and prompt share, with a picture
     python benchmarks/scoring.py --errors        # bfloat16 against float64, over five draws of texts
     python benchmarks/scoring.py --parts         # what the pruned layer and shared beginnings are worth
-    python benchmarks/scoring.py --device cuda --rounds 2 --prompts 40    # on a GPU, in three minutes
+    python benchmarks/scoring.py --device cuda --rounds 2 --prompts 40    # on a GPU, in six minutes
     python benchmarks/scoring.py --models FOLDER ... --data hh-rlhf.jsonl.gz    # models and texts of your own
 
 one by one   one text per forward pass, each tokenised by itself, as the reference implementation does
