@@ -18,7 +18,7 @@ from matplotlib.transforms import Bbox
 
 import ratekit as rk
 from ratekit import plots
-from ratekit.plots.style import TREATED, UNTREATED
+from ratekit.plots.style import TREATED, UNTREATED, saving
 
 
 @pytest.fixture(scope="module")
@@ -591,6 +591,25 @@ def test_vector_pictures_are_whole(kind, tmp_path):
     assert (tmp_path / f"x.{kind}").stat().st_size > 5000
 
 
+def test_characters_that_the_font_lacks_are_said_in_one_line(tmp_path):
+    from ratekit.audits.folder import write_picture
+
+    table = effects_of(["回答长度"])
+    table.to_csv(tmp_path / "effects.csv", index=False)
+    for made in (
+        lambda: write_picture(tmp_path / "x.png", plots.effects(table).figure),
+        lambda: rk.report(tmp_path / "effects.csv"),
+    ):
+        with pytest.warns(UserWarning, match="the font") as heard:
+            made()
+        assert [str(w.message).split(";")[1] for w in heard] == [
+            " font.family in a matplotlibrc file names another font"
+        ]
+    with pytest.warns(UserWarning, match="something else") as heard, saving():
+        warnings.warn("something else", stacklevel=1)
+    assert len(heard) == 1
+
+
 MANY = [f"lab/model-{i}B" for i in range(30)]
 TWELVE = [f"attribute {i}" for i in range(12)]
 PAGES = {
@@ -708,7 +727,7 @@ def test_each_colour_has_one_meaning():
     assert len(set(meanings)) == len(meanings)
     assert {style.TREATED, style.UNTREATED} <= set(re.findall("#[0-9A-F]{6}", EXPLORER_STYLE))
     assert not {e.color.lower() for e in ESTIMATORS.values()} & set(re.findall("#[0-9a-f]{6}", EXPLORER_STYLE.lower()))
-    scripts = [*(ROOT / "experiments").rglob("*.py"), *(ROOT / "notebooks").glob("*.ipynb")]
+    scripts = (ROOT / "experiments").rglob("*.py")
     named = {(p.name, hue) for p in scripts for hue in re.findall("#[0-9a-fA-F]{6}", p.read_text(encoding="utf-8"))}
     assert not {(name, hue) for name, hue in named if len({hue[i : i + 2] for i in (1, 3, 5)}) > 1}  # but greys
 

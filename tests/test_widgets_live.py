@@ -217,6 +217,21 @@ def test_the_explorer_shows_hostile_rows_as_text():
     assert_only_shows(explorer.static())
     for label, _ in explorer.listed.options:
         assert "\u202e" not in label
+        assert label.endswith("<u>length</u>")  # what may be long is last, and cuts off no number
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_dashboard_says_nothing_of_a_character_that_its_font_lacks(scored):
+    EffectsDashboard(rk.estimate(scored).replace({"attribute": {"length": "\U0001f389 长度"}}))
+
+
+def test_the_rows_of_a_lab_are_those_of_the_attribute_that_it_begins_with(scored):
+    few = scored.select([*range(160), *range(160, 170)])  # 160 rows for sentiment, ten for length
+    lab = AttributeLab(few, "rules", "vader", attribute="hedging")
+    assert "10 repeated responses" in lab.labels_said.value
+    lab.base.value = "length"
+    assert "repeated" not in lab.labels_said.value
+    assert all(0 <= int(place) < 10 for place in lab.rows.value.split(","))
 
 
 def test_the_explorer_takes_rows_of_any_stage():

@@ -123,8 +123,11 @@ def write_picture(path: Path, figure: Any) -> Path:
     """A figure as PNG, which closes it."""
     import matplotlib.pyplot as plt
 
+    from ratekit.plots.style import saving
+
     try:
-        return files.replace_file(path, lambda new: figure.savefig(new, dpi=150, format="png"))
+        with saving():
+            return files.replace_file(path, lambda new: figure.savefig(new, dpi=150, format="png"))
     finally:
         plt.close(figure)
 

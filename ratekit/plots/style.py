@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -379,6 +380,20 @@ def finish(ax: Axes) -> Axes:
             f"{math.ceil(10 * height) / 10:g} inches", stacklevel=3,
         )  # fmt: skip
     return ax
+
+
+@contextmanager
+def saving() -> Iterator[None]:
+    """While figures are saved: characters that their font lacks are said in one line, and not in one each."""
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        yield
+    others = [w for w in heard if not str(w.message).startswith("Glyph ")]
+    for w in others:
+        warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
+    if len(others) < len(heard):
+        said = "the font of the pictures lacks characters of a name, and boxes stand for them"
+        warnings.warn(f"{said}; font.family in a matplotlibrc file names another font", stacklevel=3)
 
 
 def _enough(ax: Axes, missing: Any) -> Any:

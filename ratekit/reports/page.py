@@ -19,6 +19,7 @@ from ratekit.errors import InputError
 from ratekit.escaping import as_html, visible
 from ratekit.files import replace_file
 from ratekit.plots.names import distinct
+from ratekit.plots.style import saving
 from ratekit.reports.contents import Contents, gather
 from ratekit.reports.examples import examples
 from ratekit.reports.figures import check_figures, effects_figures, png, reward_figures
@@ -95,7 +96,8 @@ def page_html(found: Contents) -> str:
     environment.filters["text"] = lambda text, limit=20_000: Markup(as_html(str(text), limit))
     environment.filters["table"] = lambda found: Markup(table_html(found, limit=300))
     environment.filters["made"] = Markup  # for what ratekit itself has made of a text, escaped
-    return environment.get_template("page.html.j2").render(**_parts(found))
+    with saving():
+        return environment.get_template("page.html.j2").render(**_parts(found))
 
 
 def _parts(found: Contents) -> dict[str, Any]:

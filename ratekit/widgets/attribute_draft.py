@@ -207,7 +207,7 @@ def read_places(text: str, n: int) -> list[int]:
             raise InputError(f"rows: {part!r} is no row number; write them as in 0-5, 12")
         first, last = int(found[1]), int(found[2] or found[1])
         if last >= n or first > last:
-            raise InputError(f"rows: {part!r} is not within 0 to {n - 1}")
+            raise InputError(f"rows: {part!r} is not within 0 to {n - 1}, the rows for this attribute")
         places += range(first, last + 1)
     if not places:
         raise InputError("rows: none is chosen; write them as in 0-5, 12")

@@ -127,7 +127,6 @@ class AttributeLab(StaticView):
             self.tabs,
         ])  # fmt: skip
         self.base.value = attribute or _first_of(ds)
-        self._pick_rows()
         self._show_versions()
 
     # --- controls ---
@@ -374,6 +373,7 @@ class AttributeLab(StaticView):
         self.name.value, self.treated.value, self.untreated.value = draft.name, draft.treated, draft.untreated
         self.measure.value, self.rules.value = draft.measure, draft.rules
         self.mentioned.value = self.mentioned.value or draft.mentioned
+        self._pick_rows()
 
     def _show_mentioned(self, change: object = None) -> None:
         self.mentioned.layout.display = "" if self.measure.value == MENTIONS else "none"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -64,7 +65,9 @@ def forest(
     FigureCanvasAgg(figure)
     plots.effects(table, estimand=estimand, unit=unit, estimators=estimators, ax=figure.subplots())
     png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=130)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph ")  # that its font lacks: the menus beside it have the names
+        figure.savefig(png, format="png", dpi=130)
     return png.getvalue()
 
 

@@ -201,12 +201,13 @@ class Explorer(StaticView):
         """A row in the list: plain text, so no escaping, but nothing in it may hide."""
         facts_of = self.table.iloc[place]
         side = {True: "treated", False: "untreated"}.get(facts_of[TREATED], "")
-        parts = [str(place), visible(str(facts_of[ATTRIBUTE]))[:24], side]
+        parts = [str(place), side]
         column = f"effect/{self.reward_model.value}"
         if column in self.table and np.isfinite(facts_of[column]):
             parts.append(f"{facts_of[column]:+.3g}")
         if facts_of["status"] not in ("ok", "not rewritten"):
             parts.append(visible(str(facts_of["status"])))
+        parts.append(visible(str(facts_of[ATTRIBUTE]))[:24])  # last, where the list cuts off what is too long
         return ("✓ " if place in self._marks else "") + " · ".join(p for p in parts if p)
 
     def _show(self, change: object = None) -> None:
