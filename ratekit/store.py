@@ -256,9 +256,8 @@ class Store:
     def put(self, key: str, record: dict[str, Any]) -> None:
         """Append a record; when this returns it is in the file, and a kill of the process cannot take it back."""
         line = line_of({"key": key, **record})
+        self.prepare()
         try:
-            if self._file is None:
-                self._open_shard()
             self._append(line)
         except OSError as e:
             if e.errno not in (errno.ENOSPC, errno.EDQUOT) or not self._reserve.exists():
