@@ -406,6 +406,8 @@ def estimate(
     """
     import pandas as pd
 
+    from ratekit.effects_table import EffectsTable
+
     if isinstance(ds, pd.DataFrame) and not _is_written(ds):
         require(ds, "estimate")  # read as it is: a million rows need no second copy, and no `datasets`
     else:
@@ -456,7 +458,7 @@ def estimate(
         log.info(note)
     if not rows:
         raise InputError("nothing can be estimated: " + "; ".join(notes))
-    table = pd.DataFrame(rows)
+    table = EffectsTable(rows)
     table.attrs["level"] = float(level)
     table.attrs["notes"] = notes
     table.attrs["left_out"] = [

@@ -142,7 +142,9 @@ def test_by_gives_each_group_its_own_rows():
     ds = scored("length", words=words)
     table = rk.estimate(ds, by="style")
     tidy = rk.estimate(ds.filter(lambda row: row["style"] == "tidy"))
-    pd.testing.assert_frame_equal(table[table["style"] == "tidy"].drop(columns="style").reset_index(drop=True), tidy)
+    pd.testing.assert_frame_equal(
+        table[table["style"] == "tidy"].drop(columns="style").reset_index(drop=True), tidy.copy()
+    )
     with pytest.raises(InputError, match="did you mean 'style'"):
         rk.estimate(ds, by="stile")
 

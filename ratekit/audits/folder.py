@@ -152,11 +152,13 @@ def read_effects(folder: Path, record: Mapping[str, Any], dataset: str) -> pd.Da
     """effects.csv where it is whole and of the rows with this fingerprint; else None."""
     import pandas as pd
 
+    from ratekit.effects_table import EffectsTable
+
     path = folder / EFFECTS
     small = path.is_file() and path.stat().st_size <= files.MAX_SMALL
     if not small or record.get("dataset") != dataset or record.get("effects") != files.fingerprint(path):
         return None
-    table = unquoted(pd.read_csv(path, keep_default_na=False, na_values=[""]))
+    table = EffectsTable(unquoted(pd.read_csv(path, keep_default_na=False, na_values=[""])))
     for column in {"reason", "dose_unit"} & set(table):
         table[column] = table[column].fillna("")
     table.attrs["notes"] = list(record.get("notes") or [])

@@ -289,14 +289,11 @@ def show_audit(found: Audit, how: Format, full: bool, written: Sequence[Path], f
 
 
 def compact(table: pd.DataFrame) -> pd.DataFrame:
-    """The table for a terminal: rounded numbers, the interval in one column."""
-    shown = table.copy()
-    bounds = zip(table["ci_low"], table["ci_high"], strict=True)
-    interval = ["-" if low != low else f"[{low:.4g}, {high:.4g}]" for low, high in bounds]
-    shown.insert(list(shown.columns).index("ci_low"), "interval", interval)
-    left = ["ci_low", "ci_high", "n_treated", "n_untreated", "df", "se_sd", "ci_low_sd", "ci_high_sd", "reason",
-            "dose_low", "dose_high"]  # fmt: skip
-    return shown.drop(columns=[c for c in left if c in shown])
+    """The table for a terminal: the interval in one column, and no column of detail."""
+    from ratekit.effects_table import bounds_as_text
+
+    left = ["n_treated", "n_untreated", "df", "se_sd", "ci_low_sd", "ci_high_sd", "reason", "dose_low", "dose_high"]
+    return bounds_as_text(table).drop(columns=left, errors="ignore")
 
 
 def say_paths(written: Sequence[Path], stream: TextIO | None = None) -> None:

@@ -1,0 +1,51 @@
+"""The table of effects as it is printed: each estimate beside its interval."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from ratekit.escaping import visible
+from ratekit.tables import as_text, table_of
+
+LONGEST = 60  # rows that are printed
+
+
+class EffectsTable(pd.DataFrame):
+    """A DataFrame that prints what a reader looks for first and says how much more it holds.
+
+    Examples
+    --------
+    >>> columns = {"attribute": "length", "reward_model": "rm", "estimator": ["naive", "rate"], "estimand": "ate"}
+    >>> numbers = {"estimate": [2.0, 1.5], "ci_low": [1.0, 1.25], "ci_high": [3.0, 1.75], "n": 40}
+    >>> EffectsTable({**columns, **numbers, "recommended": [False, True]})
+    length, rm
+    estimator  estimand  estimate  interval       n  recommended
+    naive      ate              2  [1, 3]        40
+    rate       ate            1.5  [1.25, 1.75]  40  yes
+    [2 rows x 9 columns; .to_string() shows all]
+    """
+
+    def __repr__(self) -> str:
+        """Each estimate with its interval, and which one to read first; another frame's text where columns are gone."""
+        shown = ["estimator", "estimand", "estimate", "interval", "n", "recommended"]
+        if not {"ci_low", "ci_high", *shown} - {"interval"} <= set(self) or not len(self):
+            return super().__repr__()
+        table = bounds_as_text(self.head(LONGEST))
+        table["recommended"] = ["yes" if first else "" for first in table["recommended"]]
+        whose = list(table)[: list(table).index("estimator")]
+        many = [c for c in whose if self[c].nunique() > 1]
+        of_all = ", ".join(str(self[c].iloc[0]) for c in whose if c not in many)
+        size = f"[{len(self)} rows x {len(self.columns)} columns; .to_string() shows all]"
+        more = f"... {len(self) - LONGEST} more" if len(self) > LONGEST else ""
+        return "\n".join(
+            line for line in (visible(of_all), as_text(table_of(table[[*many, *shown]])), more, size) if line
+        )
+
+
+def bounds_as_text(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with ci_low and ci_high as one column of texts."""
+    shown = pd.DataFrame(table)
+    at = shown.columns.get_loc("ci_low")
+    bounds = zip(shown.pop("ci_low"), shown.pop("ci_high"), strict=True)
+    shown.insert(at, "interval", ["-" if low != low else f"[{low:.4g}, {high:.4g}]" for low, high in bounds])
+    return shown
