@@ -23,20 +23,24 @@ def test_the_printed_row_of_an_estimate_holds_its_interval(table):
     rate = table[(table["estimator"] == "rate") & (table["estimand"] == "ate")].iloc[0]
     (line,) = [line for line in lines if line.split()[:2] == ["rate", "ate"]]
     assert line.split()[2:] == f"{rate.estimate:.4g} [{rate.ci_low:.4g}, {rate.ci_high:.4g}] 40 yes".split()
-    assert sum(line.endswith("yes") for line in lines) == 1 and max(map(len, lines)) <= 80
+    assert sum(line.endswith("yes") for line in lines) == 1
+    assert max(map(len, lines)) <= 80
     assert lines[-1].startswith(f"[{len(table)} rows x {table.shape[1]} columns")
 
 
 def test_a_name_that_differs_between_rows_is_a_column_and_markup_is_harmless(table):
     two = EffectsTable(pd.concat([table, table.assign(reward_model="other\x1b[2J")], ignore_index=True))
     lines = str(two).splitlines()
-    assert lines[0] == "length" and lines[1].split()[0] == "reward_model"
-    assert "\x1b" not in str(two) and "\x1b" not in str(EffectsTable(two.tail(3)))
+    assert lines[0] == "length"
+    assert lines[1].split()[0] == "reward_model"
+    assert "\x1b" not in str(two)
+    assert "\x1b" not in str(EffectsTable(two.tail(3)))
 
 
 def test_a_long_table_says_how_many_rows_there_are_more(table):
     many = EffectsTable(pd.concat([table] * 30, ignore_index=True))
-    assert f"... {len(many) - 60} more" in str(many) and len(str(many).splitlines()) < 66
+    assert f"... {len(many) - 60} more" in str(many)
+    assert len(str(many).splitlines()) < 66
 
 
 def test_what_is_cut_out_of_a_table_is_a_plain_frame_and_prints_as_one(table):
@@ -48,4 +52,5 @@ def test_what_is_cut_out_of_a_table_is_a_plain_frame_and_prints_as_one(table):
 def test_a_saved_audit_prints_its_effects_in_the_same_way(tmp_path):
     found = rk.audit("reviews", "words", "length", n=40)
     kept = rk.Audit.load(found.save(tmp_path / "audit"))
-    assert str(kept.effects) == str(found.effects) and str(found.effects).startswith("length, words\n")
+    assert str(kept.effects) == str(found.effects)
+    assert str(found.effects).startswith("length, words\n")
