@@ -7,7 +7,7 @@ import pandas as pd
 from ratekit.escaping import visible
 from ratekit.tables import as_text, table_of
 
-LONGEST = 60  # rows that are printed
+PRINTED_ROWS = 60  # rows that are printed
 
 
 class EffectsTable(pd.DataFrame):
@@ -30,13 +30,13 @@ class EffectsTable(pd.DataFrame):
         shown = ["estimator", "estimand", "estimate", "interval", "n", "recommended"]
         if not {"ci_low", "ci_high", *shown} - {"interval"} <= set(self) or not len(self):
             return super().__repr__()
-        table = bounds_as_text(self.head(LONGEST))
+        table = bounds_as_text(self.head(PRINTED_ROWS))
         table["recommended"] = ["yes" if first else "" for first in table["recommended"]]
         whose = list(table)[: list(table).index("estimator")]
         many = [c for c in whose if self[c].nunique() > 1]
         of_all = ", ".join(str(self[c].iloc[0]) for c in whose if c not in many)
         size = f"[{len(self)} rows x {len(self.columns)} columns; .to_string() shows all]"
-        more = f"... {len(self) - LONGEST} more" if len(self) > LONGEST else ""
+        more = f"... {len(self) - PRINTED_ROWS} more" if len(self) > PRINTED_ROWS else ""
         return "\n".join(
             line for line in (visible(of_all), as_text(table_of(table[[*many, *shown]])), more, size) if line
         )
