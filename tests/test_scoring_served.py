@@ -97,6 +97,15 @@ def test_a_key_comes_from_the_environment_and_is_in_no_name(base, monkeypatch):
     assert "key-of-the-test" not in str(reward.fingerprint) + reward.name
 
 
+def test_a_line_break_behind_the_key_is_left_out_and_what_is_no_key_is_refused(base, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "key-of-the-test\n")
+    assert make_reward(f"served:{base}/score")(["Why?"], ["So."]) == [reward_of("Why?", "So.")]
+    assert Server.seen[-1][2] == "Bearer key-of-the-test"
+    monkeypatch.setenv("OPENAI_API_KEY", "two words")
+    with pytest.raises(InputError, match="OPENAI_API_KEY holds a space"):
+        make_reward(f"served:{base}/score")(["Why?"], ["So."])
+
+
 def test_what_fails_is_null_and_the_rest_is_scored(base):
     scores = make_reward(f"served:{base}/score")
     got = scores.scores(["Why?"] * 4, ["So.", "lost", "  ", "nan"])

@@ -10,13 +10,11 @@ from ratekit.plots.style import (
     INK,
     Mark,
     axis_names,
-    canvas,
     color_on,
     finish,
     interval,
     key,
-    lane_height,
-    lanes,
+    lane_axes,
     letters,
     need,
     only,
@@ -75,8 +73,7 @@ def before_after(
     styles = (Mark(labels[0], INK, "o", hollow=True), Mark(labels[1], INK, "o"))
     short = names(pairs)
     said = [folded(short[label], letters(ax, 0.36)) for label in pairs]
-    ax = canvas(ax, 1.3 + lane_height(ax, said, 3) * len(pairs))
-    lanes(ax, said)
+    ax = lane_axes(ax, said, 3, beside=1.3)
     for place, models in enumerate(pairs.values()):
         for k, (model, mark) in enumerate(zip(models, styles, strict=True)):
             if model not in rows.index:

@@ -14,13 +14,11 @@ from ratekit.plots.style import (
     TOP,
     axis_names,
     beside_lane,
-    canvas,
     finish,
     ink,
     interval,
     key,
-    lane_height,
-    lanes,
+    lane_axes,
     largest,
     letters,
     need,
@@ -112,8 +110,7 @@ def _moves(checks: pd.DataFrame, check: str, xlabel: str, top: int | None, ax: A
     places = [sizes.index[i] for i in largest(list(sizes), top)]
     short = names(about for _, about in places)
     labels = [folded(_name(short[about]), letters(ax, 0.36)) for _, about in places]
-    ax = canvas(ax, 1.1 + lane_height(ax, labels, 2) * len(places))
-    lanes(ax, labels, [attribute for attribute, _ in places])
+    ax = lane_axes(ax, labels, 2, [attribute for attribute, _ in places])
     zero(ax)
     bands = [_band(check, str(about)) for _, about in places]
     for y, width in enumerate(bands):

@@ -14,15 +14,13 @@ from ratekit.plots.style import (
     TOP,
     Mark,
     axis_names,
-    canvas,
     finish,
     grouping,
     in_unit,
     ink,
     interval,
     key,
-    lane_height,
-    lanes,
+    lane_axes,
     largest,
     letters,
     marks_of,
@@ -107,10 +105,8 @@ def effects(
     groups = _groups(rows, letters(ax, 0.4))
     kept = largest([float(g.loc[g["estimator"] == drawn[-1], "estimate"].abs().max()) for _, g in groups], top)
     shown = [groups[i] for i in kept]
-    pitch = lane_height(ax, [label for label, _ in shown], len(drawn))
-    ax = canvas(ax, 1.1 + len(shown) * pitch)
+    ax = lane_axes(ax, [label for label, _ in shown], len(drawn))
     step = 0.75 / max(len(drawn), 1)
-    lanes(ax, [label for label, _ in shown])
     zero(ax)
     for place, (_, group) in enumerate(shown):
         for k, name in enumerate(drawn):
@@ -176,9 +172,7 @@ def naive_vs_rate(table: pd.DataFrame, *, unit: str = "sd", top: int | None = TO
         raise InputError("no attribute and reward model has both a naive and a RATE estimate of the ATE")
     pairs.sort(key=lambda pair: -abs(pair[1].estimate - pair[2].estimate))
     shown = pairs[:top]
-    pitch = lane_height(ax, [label for label, _, _ in shown], 2)
-    ax = canvas(ax, 1.1 + pitch * len(shown))
-    lanes(ax, [label for label, _, _ in shown])
+    ax = lane_axes(ax, [label for label, _, _ in shown], 2)
     zero(ax)
     for y, (_, naive, rate) in enumerate(shown):
         ax.annotate("", (rate.estimate, y), (naive.estimate, y), zorder=2,

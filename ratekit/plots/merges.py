@@ -14,13 +14,11 @@ from ratekit.plots.style import (
     UNITS,
     Mark,
     axis_names,
-    canvas,
     finish,
     ink,
     interval,
     key,
-    lane_height,
-    lanes,
+    lane_axes,
     largest,
     letters,
     need,
@@ -90,8 +88,7 @@ def merges(
     short = names(rows["model"])
     barriers = [f" (barrier\u00a0{b:.3f})" if np.isfinite(b) else "" for b in rows["barrier"]]
     labels = [folded(f"{short[m]}{b}", letters(ax, 0.36)) for m, b in zip(rows["model"], barriers, strict=True)]
-    ax = canvas(ax, 1.1 + lane_height(ax, labels) * len(rows))
-    lanes(ax, labels, [0] * len(rows))
+    ax = lane_axes(ax, labels, groups=[0] * len(rows))
     between = about != ACCURACY and members.nunique() > 1
     if between:
         ax.axvspan(members.min(), members.max(), color=ink(ax, 0.08), lw=3, zorder=0)  # seen where they are close

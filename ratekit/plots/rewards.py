@@ -24,8 +24,7 @@ from ratekit.plots.style import (
     ink,
     interval,
     key,
-    lane_height,
-    lanes,
+    lane_axes,
     letters,
     need,
     only,
@@ -95,8 +94,7 @@ def densities(
     if not sides:
         raise InputError(f"densities: no row of {name} has all {depth + 1} rewards by {column}")
     labels = [folded(PASSES[k], letters(ax, 0.3)) for _ in sides for k in range(depth + 1)]
-    ax = canvas(ax, 1.2 + max(0.5, lane_height(ax, labels)) * len(labels))
-    lanes(ax, labels, [side for side in sides for _ in range(depth + 1)])
+    ax = lane_axes(ax, labels, groups=[side for side in sides for _ in range(depth + 1)], least=0.5, beside=1.2)
     for block, side in enumerate(sides):
         rows = rewards[used & (treated == side)]
         top = block * (depth + 1)

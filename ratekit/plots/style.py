@@ -237,12 +237,6 @@ def letters(ax: Axes | None, share: float) -> int:
     return max(int(share * width_of(ax) * 72 / (0.6 * points(ax))), 8)
 
 
-def lane_height(ax: Axes | None, labels: Sequence[str], marks: int = 1) -> float:
-    """Inches for each lane: enough for its label's lines, and for so many marks below each other."""
-    lines = max(label.count("\n") + 1 for label in labels)
-    return max(lines * 1.25 * points(ax) / 72 + 0.1, 0.14 + 0.13 * marks)
-
-
 def canvas(ax: Axes | None, height: float) -> Axes:
     """`ax`, or the axes of a new figure: of this height in inches, and as wide as `rcParams["figure.figsize"]`."""
     import matplotlib.pyplot as plt
@@ -265,8 +259,17 @@ def tidy(ax: Axes, along: str = "x", spines: Sequence[str] = ("bottom",)) -> Non
         ax.spines[side].set_color(ink(ax, 0.75))
 
 
-def lanes(ax: Axes, labels: Sequence[str], groups: Sequence[object] | None = None) -> None:
-    """One horizontal lane for each label, the first on top; every other one (or group of them) is shaded."""
+def lane_axes(
+    ax: Axes | None, labels: Sequence[str], marks: int = 1, groups: Sequence[object] | None = None, *,
+    least: float = 0.0, beside: float = 1.1,
+) -> Axes:  # fmt: skip
+    """A horizontal lane for each label, the first on top; every other one (or group of them) is shaded.
+
+    marks: below each other in a lane; least: inches of a lane; beside: inches for what is above and below the lanes.
+    """
+    lines = max(label.count("\n") + 1 for label in labels)
+    height = max(lines * 1.25 * points(ax) / 72 + 0.1, 0.14 + 0.13 * marks, least)
+    ax = canvas(ax, beside + height * len(labels))
     groups = range(len(labels)) if groups is None else groups
     order = {group: i for i, group in enumerate(dict.fromkeys(groups))}
     for place, group in enumerate(groups):
@@ -275,6 +278,7 @@ def lanes(ax: Axes, labels: Sequence[str], groups: Sequence[object] | None = Non
     ax.set_yticks(range(len(labels)), labels)
     ax.set_ylim(len(labels) - 0.5, -0.5)
     ax.tick_params(axis="y", length=0)
+    return ax
 
 
 def beside_lane(ax: Axes, text: str, y: float, width: int = 12) -> None:

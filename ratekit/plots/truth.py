@@ -18,8 +18,7 @@ from ratekit.plots.style import (
     finish,
     in_unit,
     key,
-    lane_height,
-    lanes,
+    lane_axes,
     largest,
     letters,
     marks_of,
@@ -138,9 +137,8 @@ def coverage(table: pd.DataFrame, *, level: float = 0.95, top: int | None = TOP,
     drawn = marks_of(table)
     short = names((about for _, about, _ in worlds), 60)
     labels = [folded(f"{short[about]}, n\u00a0=\u00a0{n:,}", letters(ax, 0.4)) for _, about, n in worlds]
-    ax = canvas(ax, 1.1 + lane_height(ax, labels) * len(worlds))
+    ax = lane_axes(ax, labels, groups=[world for world, _, _ in worlds])
     ax.axvline(100 * level, color=color_on(ax, INK), lw=0.9, zorder=1)
-    lanes(ax, labels, [world for world, _, _ in worlds])
     for place, (world, about, n) in enumerate(worlds):
         for name in drawn:
             of = table[(table["world"] == world) & (table["about"] == about) & (table["n"] == n)]

@@ -309,14 +309,13 @@ class Run:
 
     def stop(self) -> int:
         """Begin nothing new; how many requests are under way, which are waited for."""
-        n, self.stopping = len(self.posting), True
-        self._in_loop(self._stop)
+        n = len(self.posting)
+        self._stop_in_loop()
         return n
 
     def cut(self) -> None:
         """End it now, if it has not ended; what arrived was given."""
-        self.stopping = True
-        self._in_loop(self._cut)
+        self._stop_in_loop(cut=True)
         self.finished.wait()
 
     def check(self) -> None:
@@ -324,10 +323,11 @@ class Run:
         if self.error is not None:
             raise self.error
 
-    def _in_loop(self, call: Callable[[], None]) -> None:
+    def _stop_in_loop(self, cut: bool = False) -> None:
+        self.stopping = True
         if not self.finished.is_set() and self.loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop closed in the meantime
-                self.loop.call_soon_threadsafe(call)
+                self.loop.call_soon_threadsafe(self._stop, None, cut)
 
     # --- in the loop ---
 
@@ -402,17 +402,11 @@ class Run:
             self._stop(error)
         self.changed.set()
 
-    def _stop(self, error: BaseException | None = None) -> None:
-        """Begin nothing new; those that wait for a retry, a slot or their time are given up, those asked are not."""
+    def _stop(self, error: BaseException | None = None, cut: bool = False) -> None:
+        """Begin nothing new; what waits for a retry, a slot or its time is given up, what is asked where it is cut."""
         self.error = self.error or error
-        self.stopping = True
-        for task in {self.taking, *self.tasks} - self.posting - {asyncio.current_task()}:
-            task.cancel()
-        self.changed.set()
-
-    def _cut(self) -> None:
-        self.stopping = self.ended = True
-        for task in (self.taking, *self.tasks):
+        self.stopping, self.ended = True, self.ended or cut
+        for task in {self.taking, *self.tasks} - (set() if cut else self.posting) - {asyncio.current_task()}:
             task.cancel()
         self.changed.set()
 

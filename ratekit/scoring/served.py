@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from ratekit.checkpoints import check_folder, check_template
 from ratekit.errors import InputError, WorkError, shorten
 from ratekit.redaction import redact
+from ratekit.rewriting.options import key_from_environment
 from ratekit.schema import Conversation, as_conversation, prompt_text
 from ratekit.scoring.adapters import NEGATIVE_LABELS, POSITIVE_LABELS
 from ratekit.scoring.base import EMPTY, FAILED, NOT_ATTEMPTED, NOT_FINITE, NOT_TEXT, OK, Scores
@@ -291,16 +292,10 @@ class ServedReward:
         }
 
     def _client(self, base: str) -> Any:
-        import os
-
         import openai
 
-        return openai.OpenAI(
-            api_key=os.environ.get("OPENAI_API_KEY") or "none",
-            base_url=base,
-            timeout=self.timeout,
-            max_retries=self.max_retries,
-        )
+        key = key_from_environment() or "none"
+        return openai.OpenAI(api_key=key, base_url=base, timeout=self.timeout, max_retries=self.max_retries)
 
     @cached_property
     def _template(self) -> Any:
