@@ -149,10 +149,10 @@ def table_html(table: Table, *, limit: int = 400, raw: Sequence[str] = (), label
     kept = [c in raw for c in table.columns]
     said = [not r and any(len(row[i]) > 60 and " " in row[i] for row in table.rows) for i, r in enumerate(kept)]
     kinds = [' class="n"' if n else ' class="words"' if w else "" for n, w in zip(table.numeric, said, strict=True)]
-    head = "".join(f'<th scope="col"{k}>{_text(c, limit)}</th>' for c, k in zip(table.columns, kinds, strict=True))
+    head = "".join(f'<th scope="col"{k}>{cell_html(c, limit)}</th>' for c, k in zip(table.columns, kinds, strict=True))
     body = "".join(
         "<tr>" + "".join(
-            f'<td data-name="{html.escape(name[:120])}"{k}>{c if r else _text(c, limit)}</td>'
+            f'<td data-name="{html.escape(name[:120])}"{k}>{c if r else cell_html(c, limit)}</td>'
             for name, c, k, r in zip(table.columns, row, kinds, kept, strict=True)
         ) + "</tr>" for row in table.rows
     )  # fmt: skip
@@ -160,7 +160,14 @@ def table_html(table: Table, *, limit: int = 400, raw: Sequence[str] = (), label
     return f"<table{named}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _text(text: str, limit: int) -> str:
+def cell_html(text: str, limit: int = 400) -> str:
+    """A text as the HTML of a cell: shown as it is, cut at `limit`, and in lines where a word has no end.
+
+    Examples
+    --------
+    >>> cell_html("a" * 26)
+    'aaaaaaaaaaaaaaaaaaaaaaaa<wbr>aa'
+    """
     plain = text.isascii() and text.isprintable() and len(text) <= limit
     return _ENDLESS.sub(r"\g<0><wbr>", escaped(text) if plain else as_html(text, limit))
 

@@ -60,6 +60,7 @@ def nasty_rows():
 OURS = {
     "div", "span", "b", "p", "bdi", "del", "ins", "table", "thead", "tbody", "tr", "th", "td", "br", "i", "u", "style",
     "pre", "svg", "g", "rect", "line", "text", "circle", "polygon", "title", "img",
+    "wbr",
 }  # fmt: skip
 
 
@@ -334,7 +335,7 @@ def test_words_and_table_say_what_is_missed():
 @pytest.mark.parametrize(
     "draft",
     [
-        attribute_draft.Draft("length", "longer", "much shorter", base="length"),
+        attribute_draft.Draft("length", "longer", "much shorter", base=rk.ATTRIBUTES["length"]),
         attribute_draft.Draft('it\'s a "name"', "kinder\n", "ruder", measure="sentiment"),
         attribute_draft.Draft(
             "thanks", "more grateful", "less so", measure=attribute_draft.MENTIONS, mentioned="thank you, thanks"
@@ -433,18 +434,19 @@ def test_what_is_no_attribute_is_said():
         attribute_draft.draft_labelled(bare, attribute_draft.Draft("x", "a", "b").attribute())
     for text in ("a", "7-3", "10", ""):
         with pytest.raises(rk.InputError, match="rows"):
-            attribute_draft.read_places(text, 10)
+            attribute_draft.read_places(text, range(10))
 
 
 def test_labels_for_a_new_attribute_are_by_its_measure_and_each_response_is_there_once():
     ds = rk.load("reviews")
-    rows = attribute_draft.draft_labelled(
+    rows, places = attribute_draft.draft_labelled(
         ds, attribute_draft.Draft("words", "wordier", "terser", measure="words").attribute()
     )
     assert len(rows) == len({(p, r) for p, r in zip(ds["prompt_id"], ds["response"], strict=True)})
     counts = np.array([len(t.split()) for t in rows["response"]])
     assert set(rows["treated"][i] for i in np.flatnonzero(counts > np.median(counts))) == {True}
-    own = attribute_draft.draft_labelled(ds, rk.ATTRIBUTES["length"])
+    assert rows["response"][:] == [ds[i]["response"] for i in places]
+    own, _ = attribute_draft.draft_labelled(ds, rk.ATTRIBUTES["length"])
     assert set(own["attribute"]) == {"length"}
     assert own["treated"] == ds.filter(lambda a: a == "length", input_columns="attribute")["treated"]
 
@@ -521,7 +523,7 @@ def test_what_was_rewritten_before_a_stop_is_not_asked_for_again(kind, tmp_path)
 
 def test_versions_stand_side_by_side_and_hostile_phrases_are_text():
     attribute = attribute_draft.Draft("<b>x</b>", "<script>1</script>", "less \u202e", measure="words").attribute()
-    ds = attribute_draft.draft_labelled(rk.load("reviews"), attribute)
+    ds, _ = attribute_draft.draft_labelled(rk.load("reviews"), attribute)
     places = attribute_draft.handful(ds, 6)
     found = attribute_trials.audited(
         explorer_rows.taken(ds, places), attribute, rk.RuleRewriter("length"), "words", "words", 2, None,
@@ -539,6 +541,9 @@ def test_versions_stand_side_by_side_and_hostile_phrases_are_text():
     grounds = "a reason that goes on, " * 60 + "to its end"
     long = replace(version, verdict=replace(version.verdict, checks=(), reason=grounds))
     assert grounds in assert_only_shows(attribute_trials.comparison([long])).text
+    endless = replace(version, attribute=replace(attribute, treated="x" * 120))
+    assert "x" * 25 not in attribute_trials.comparison([endless])  # so that its column is no wider than a word
+    assert "x" * 120 in assert_only_shows(attribute_trials.comparison([endless])).text
     assert "No version yet" in attribute_trials.comparison([])
 
 

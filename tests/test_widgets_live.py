@@ -231,7 +231,7 @@ def test_the_rows_of_a_lab_are_those_of_the_attribute_that_it_begins_with(scored
     assert "10 repeated responses" in lab.labels_said.value
     lab.base.value = "length"
     assert "repeated" not in lab.labels_said.value
-    assert all(0 <= int(place) < 10 for place in lab.rows.value.split(","))
+    assert all(160 <= int(place) < 170 for place in lab.rows.value.split(","))
 
 
 def test_the_explorer_takes_rows_of_any_stage():
@@ -337,8 +337,8 @@ def test_the_lab_says_what_is_wrong_and_goes_on(scored):
     lab.rows.value = "0-999"
     with pytest.raises(rk.InputError, match="not within"):
         lab.try_it()
-    assert "not within" in lab.worker.said.value
-    lab.rows.value = "0-3"
+    assert "not within the 160 rows for this attribute (160 to 319)" in lab.worker.said.value
+    lab.rows.value = "160-163"
     lab.treated.value = ""
     press(lab.try_button)
     assert "treated is missing" in lab.worker.said.value
@@ -385,7 +385,7 @@ def test_a_lab_that_is_cancelled_keeps_what_it_has(scored, tmp_path):
 
     slow.fingerprint = "slow"
     lab = AttributeLab(scored, slow, "words", attribute="length", cache=tmp_path)
-    lab.rows.value = "0-79"
+    lab.rows.value = "160-239"
     press(lab.try_button)
     while not asked:
         time.sleep(0.005)
@@ -430,6 +430,61 @@ def test_a_lab_of_rules_works_at_once_and_its_code_runs(name, scored):
     assert [a.name for a in made] == [name]
     rewritten = lab.version.tried["rewrites"][0][0]
     assert list(made[0].measure([rewritten])) == list(lab.attribute.measure([rewritten]))
+
+
+def shouts(texts):
+    return [text.count("!") for text in texts]
+
+
+SHORT = lambda rows: [None if i % 4 == 3 else len(text) < 300 for i, text in enumerate(rows["response"])]  # noqa: E731
+
+
+@pytest.mark.parametrize("label", [None, SHORT])
+def test_a_lab_begins_with_an_attribute_of_the_users_own(label, scored, monkeypatch):
+    monkeypatch.setattr(shouts, "__module__", "__main__")  # as it is in a notebook
+    own = rk.Attribute("loudness", "louder", "calmer", label=label, measure=shouts, needs_prompt=True)
+    bare = scored.select_columns(["prompt_id", "prompt", "response"]).select(range(40))
+    lab = AttributeLab(bare, rk.RuleRewriter("exclamation"), "words", attribute=own)
+    assert (lab.base.value, lab.name.value, lab.treated.value) == ("loudness", "loudness", "louder")
+    lab.try_it()
+    assert lab.attribute == own  # with its label, its measure and all else
+    assert "shouts" in Page(lab.compared.value).text
+    space: dict = {"__name__": "elsewhere"}
+    exec(lab.code, space)
+    made = space["loudness"]
+    assert (made.name, made.treated, made.untreated, made.needs_prompt) == ("loudness", "louder", "calmer", True)
+    assert list(made.measure(["!!", "."])) == [2, 0]
+    assert made.labels(bare) == own.labels(bare)
+
+
+def test_code_of_two_functions_whose_names_clash_leaves_the_second_to_be_written(scored):
+    def at_least(k):
+        return lambda rows: [len(text) > k for text in rows["response"]], lambda texts: [
+            len(text) / k for text in texts
+        ]
+
+    own = rk.Attribute("size", "larger", "smaller", label=at_least(300)[0], measure=at_least(2)[1])
+    lab = AttributeLab(scored.select_columns(["prompt_id", "response"]), "rules:", "words", attribute=own)
+    space: dict = {}
+    exec(lab.draft.code(), space)
+    assert space["size"].labels(scored) == own.labels(scored)
+    with pytest.raises(NotImplementedError, match="write the measure"):
+        space["size"].measure(["a"])  # rather than one of another k
+
+
+def test_row_numbers_are_those_of_the_data_whatever_the_attribute(scored):
+    lab = AttributeLab(scored, "rules", "words", attribute="hedging")
+    lab.try_it()
+    lab.name.value = "length"  # which the data are labelled for, in other rows than those that were picked
+    numbers = [int(n) for n in lab.rows.value.split(", ")]
+    assert {scored[n]["attribute"] for n in numbers} == {"length"}
+    lab.base.value = "length"
+    lab.rows.value = str(numbers[0])
+    lab.try_it()
+    for version in lab.versions:
+        assert version.tried["response"][:] == [scored[n]["response"] for n in version.places]
+    lab.name.value = "wordiness"  # a new name: rows of their own again
+    assert lab.rows.value != str(numbers[0])
 
 
 @pytest.mark.parametrize("begin", [None, "a new one"])

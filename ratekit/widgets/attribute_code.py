@@ -9,7 +9,7 @@ import keyword
 import linecache
 import re
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 _CONSTANTS = (str, bytes, int, float, complex, bool, type(None), tuple, list, dict, set, frozenset)
@@ -32,46 +32,64 @@ def identifier(name: str) -> str:
     return f"{found}_" if keyword.iskeyword(found) else found
 
 
-def as_code(function: Callable[..., Any], name: str) -> tuple[str, str]:
-    """What has to stand before an expression, and the expression, that together give the function.
+def as_code(functions: Mapping[str, tuple[str, Callable[..., Any]]]) -> tuple[str, dict[str, str]]:
+    """What has to stand before a call, and an expression for each argument, that together give the functions.
 
     Parameters
     ----------
-    function : callable
-        A function, a lambda, or anything that can be called.
-    name : str
-        What it is called where it has no name of its own.
+    functions : mapping of str to (str, callable)
+        The argument ("measure" or "label"): what the function is called where it has no name of its own; a function, a
+        lambda, or anything that can be called.
 
     Returns
     -------
-    tuple of str
-        Lines (an import; the source, with the imports and constants that it needs; or a stub that raises an error when
-        it is called, where no source is known) and the name to write where the function is wanted.
+    tuple
+        Lines (imports; sources, with the imports and constants that they need; or a stub that raises an error when it
+        is called, where no source is known, or where it would change another's), and by argument the name to write.
 
     Examples
     --------
     >>> import statistics
-    >>> as_code(statistics.mean, "average")
-    ('from statistics import mean', 'mean')
-    >>> print(as_code(len.__call__, "count")[0].splitlines()[1])
+    >>> as_code({"measure": ("average", statistics.mean)})
+    ('from statistics import mean', {'measure': 'mean'})
+    >>> print(as_code({"measure": ("count", len.__call__)})[0].splitlines()[1])
     def count(texts):
     """
-    try:
-        return _imported(function)
-    except _Unknown:
-        pass
+    lines: dict[str, str] = {}
+    names: dict[str, str] = {}
+    for argument, (name, function) in functions.items():
+        try:
+            own, names[argument] = _found(function, identifier(name))
+            if any(lines.get(used, line) != line for used, line in own.items()):
+                raise _Unknown("it names something that another function names too")
+        except _Unknown as why:
+            names[argument] = stub = identifier(name)
+            takes, gives = _STUBS[argument]
+            own = {
+                stub: f"def {stub}({takes}):\n    # Write your {argument} here: {gives} ({why}).\n"
+                f'    raise NotImplementedError("write the {argument} {stub} first")'
+            }
+        lines |= own
+    imports = [line for line in lines.values() if line.startswith(("import ", "from "))]
+    defined = [line for line in lines.values() if line and line not in imports]
+    return "\n".join([*imports, *(f"\n{line}\n" for line in defined)]), names
+
+
+_STUBS = {
+    "measure": ("texts", "a number for each text, that grows with the attribute"),
+    "label": ("rows", "True, False or None for each row; the texts are rows['response']"),
+}
+
+
+def _found(function: Any, name: str) -> tuple[dict[str, str], str]:
+    """Lines by the name that each defines, and the function's own name there."""
     lines: dict[str, str] = {}
     try:
-        expression = _written(function, identifier(name), lines)
-    except _Unknown as why:
-        expression = identifier(name)
-        lines = {
-            expression: f"def {expression}(texts):\n"
-            f"    # Write your measure here: a number for each text, that grows with the attribute ({why}).\n"
-            f'    raise NotImplementedError("write the measure {expression} first")'
-        }
-    imports = [line for line in lines.values() if line.startswith(("import ", "from "))]
-    return "\n".join([*imports, *(f"\n{line}\n" for line in lines.values() if line not in imports)]), expression
+        line, name = _imported(function)
+        lines[name] = line
+    except _Unknown:
+        name = _written(function, name, lines)
+    return lines, name
 
 
 def _imported(thing: Any) -> tuple[str, str]:

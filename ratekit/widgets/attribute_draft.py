@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ratekit.attributes import ATTRIBUTES
-from ratekit.errors import InputError, unknown
+from ratekit.errors import InputError
 from ratekit.labellers import Attribute
 from ratekit.measures import Measure, formality, mentions, readability, starts_with_vowel, vader, values_of, words
 from ratekit.rewriting.rules import RULES
@@ -40,8 +40,8 @@ MEASURE_CHOICES: dict[str, tuple[Measure, str]] = {
 
 @dataclass(frozen=True)
 class Draft:
-    """What is typed: a name, two phrases, the attribute it began as ("" for a new one), what it is measured by, and the
-    rules that rewrite it where no language model does.
+    """What is typed: a name, two phrases, the attribute it began as (None for a new one), what it is measured by, and
+    the rules that rewrite it where no language model does.
 
     Examples
     --------
@@ -52,7 +52,7 @@ class Draft:
     name: str
     treated: str
     untreated: str
-    base: str = ""
+    base: Attribute | None = None
     measure: str = OWN
     mentioned: str = ""
     rules: tuple[str, ...] = ()
@@ -67,7 +67,7 @@ class Draft:
         if treated == untreated:
             raise InputError(f"both phrases are {treated!r}, so the two sides would be the same")
         if self.base and self.measure == OWN:
-            return replace(ATTRIBUTES[self.base], name=name, treated=treated, untreated=untreated)
+            return replace(self.base, name=name, treated=treated, untreated=untreated)
         return Attribute(name, treated, untreated, measure=self._measure(measures or {}))
 
     def _measure(self, measures: Mapping[str, Measure]) -> Measure | None:
@@ -104,26 +104,34 @@ class Draft:
         )
         """
         self.attribute(measures)  # what is no attribute is no code either
-        fields = {"name": self.name.strip(), "treated": self.treated.strip(), "untreated": self.untreated.strip()}
-        lines = [f"    {field}={value!r}," for field, value in fields.items()]
-        variable, imports, before = identifier(fields["name"]), ["import ratekit as rk"], ""
-        made = "rk.Attribute("
+        phrases = {"name": self.name.strip(), "treated": self.treated.strip(), "untreated": self.untreated.strip()}
+        lines = [f"    {field}={value!r}," for field, value in phrases.items()]
+        variable, imports, made = identifier(phrases["name"]), ["import ratekit as rk"], "rk.Attribute("
+        own: dict[str, tuple[str, Any]] = {}
         if self.base and self.measure == OWN:
-            imports.insert(0, "from dataclasses import replace\n")
-            lines.insert(0, f"    rk.ATTRIBUTES[{self.base!r}],  # its label and measure")
-            made = "replace("
+            if ATTRIBUTES.get(self.base.name) is self.base:
+                imports.insert(0, "from dataclasses import replace\n")
+                lines.insert(0, f"    rk.ATTRIBUTES[{self.base.name!r}],  # its label and measure")
+                made = "replace("
+            else:
+                more = {f.name: getattr(self.base, f.name) for f in fields(self.base) if f.name not in phrases}
+                own = {field: (field, value) for field, value in more.items() if callable(value)}
+                lines += [
+                    f"    {f}={v!r}," for f, v in more.items() if f not in own and v is not None and v is not False
+                ]
         elif self.measure == MENTIONS:
             sought = [w.strip() for w in self.mentioned.split(",") if w.strip()]
             lines.append(f"    measure=rk.measures.mentions({', '.join(map(repr, sought))}),")
         elif self.measure in (measures or {}):
-            before, measure = as_code((measures or {})[self.measure], self.measure)
-            before = "\n".join(line for line in before.split("\n") if line != imports[0]).strip("\n")
-            lines.append(f"    measure={measure},")
-            variable += "_attribute" if f"def {variable}(" in before or f"\n{variable} = " in f"\n{before}" else ""
+            own = {"measure": (self.measure, (measures or {})[self.measure])}
         elif self.measure in MEASURE_CHOICES:
             lines.append(f"    measure={MEASURE_CHOICES[self.measure][1]},")
+        before, names = as_code(own)
+        before = "\n".join(line for line in before.split("\n") if line != imports[0]).strip("\n")
+        lines += [f"    {field}={name}," for field, name in names.items()]
+        variable += "_attribute" if f"def {variable}(" in before or f"\n{variable} = " in f"\n{before}" else ""
         after = ""
-        if self.rules and self.rules != (fields["name"],):
+        if self.rules and self.rules != (phrases["name"],):
             rules = ", ".join(f"RULES[{name!r}]" for name in self.rules)
             after = (
                 f"\n\nrule = composed({rules})\n\n\ndef rewriter(texts, targets):\n"
@@ -136,10 +144,11 @@ class Draft:
         return "\n".join([*imports, source, f"{variable} = {made}", *lines, ")"]) + after
 
 
-def draft_labelled(ds: Dataset, attribute: Attribute) -> Dataset:
-    """The rows with their labels: the data's own where they are for this attribute, else by its label or measure.
+def draft_labelled(ds: Dataset, attribute: Attribute) -> tuple[Dataset, list[int]]:
+    """The rows with their labels, and where they stand in `ds`.
 
-    Where the measure is 0 for every response, all are untreated.
+    The labels are the data's own where they are for this attribute, else by its label or measure. Where the measure is
+    0 for every response, all are untreated.
 
     Raises
     ------
@@ -151,10 +160,11 @@ def draft_labelled(ds: Dataset, attribute: Attribute) -> Dataset:
     if {ATTRIBUTE, TREATED} <= set(have):
         own = [i for i, name in enumerate(ds[ATTRIBUTE]) if name == attribute.name]
         if own:
-            return taken(ds, own) if len(own) < len(ds) else ds
+            return (taken(ds, own) if len(own) < len(ds) else ds), own
     gone = ("reward/", "reward_status/", "measure/")
     bare = [c for c in have if c in (ATTRIBUTE, TREATED, "rewrites", "rewrite_status") or c.startswith(gone)]
-    ds = without_duplicates(ds.remove_columns(bare), "label", "drop")  # each response once, whatever it was made for
+    ds = ds.remove_columns(bare).add_column(_PLACE, list(range(len(ds))))
+    ds = without_duplicates(ds, "label", "drop")  # each response once, whatever it was made for
     if attribute.label is None and attribute.measure is None:
         raise InputError(
             f"nothing says which responses are {attribute.name!r}: choose what it is measured by (above the median is "
@@ -163,13 +173,16 @@ def draft_labelled(ds: Dataset, attribute: Attribute) -> Dataset:
     if attribute.label is None and attribute.measure is not None:
         values = values_of(attribute.measure, list(ds["response"]), attribute.name)
         if not np.any(values):  # nobody has it: then the effect on the untreated is there to be seen
-            nobody = replace(attribute, label=lambda rows: [False] * len(rows), one_class=True)
-            return label(ds, nobody)
-    return label(ds, attribute)
+            attribute = replace(attribute, label=lambda rows: [False] * len(rows), one_class=True)
+    ds = label(ds, attribute)
+    return ds.remove_columns(_PLACE), list(ds[_PLACE])
+
+
+_PLACE = "place in the data"
 
 
 def handful(ds: Dataset, k: int, seed: int = 0) -> list[int]:
-    """About `k` places, as many treated as untreated, at random.
+    """About `k` places of `ds`, as many treated as untreated, at random.
 
     Examples
     --------
@@ -187,18 +200,18 @@ def handful(ds: Dataset, k: int, seed: int = 0) -> list[int]:
     return sorted(chosen)
 
 
-def read_places(text: str, n: int) -> list[int]:
-    """Places as people write them.
+def read_places(text: str, rows: Sequence[int]) -> list[int]:
+    """Rows as people write them: their places among `rows`, which are numbers of rows of the data.
 
     Raises
     ------
     InputError
-        For what is no place of n rows.
+        For what is none of these rows.
 
     Examples
     --------
-    >>> read_places("0-2, 7", n=10)
-    [0, 1, 2, 7]
+    >>> read_places("0-2, 7", rows=[1, 2, 5, 7])
+    [0, 1, 3]
     """
     places: list[int] = []
     for part in filter(None, re.split(r"[,;\s]+", text.strip())):
@@ -206,17 +219,19 @@ def read_places(text: str, n: int) -> list[int]:
         if not found:
             raise InputError(f"rows: {part!r} is no row number; write them as in 0-5, 12")
         first, last = int(found[1]), int(found[2] or found[1])
-        if last >= n or first > last:
-            raise InputError(f"rows: {part!r} is not within 0 to {n - 1}, the rows for this attribute")
-        places += range(first, last + 1)
+        meant = [i for i, row in enumerate(rows) if first <= row <= last]
+        if not meant or last > max(rows):
+            raise InputError(
+                f"rows: {part!r} is not within the {len(rows)} rows for this attribute ({min(rows)} to {max(rows)}); "
+                "'Other rows' picks some"
+            )
+        places += meant
     if not places:
         raise InputError("rows: none is chosen; write them as in 0-5, 12")
     return list(dict.fromkeys(places))
 
 
-def base_of(name: str) -> Draft:
-    """The draft that an attribute of `ATTRIBUTES` begins as."""
-    if name not in ATTRIBUTES:
-        raise unknown("attribute", name, ATTRIBUTES)
-    known = ATTRIBUTES[name]
-    return Draft(known.name, known.treated, known.untreated, base=name, rules=(name,) if name in RULES else ())
+def base_of(known: Attribute) -> Draft:
+    """The draft that an attribute begins as."""
+    rules = (known.name,) if known.name in RULES else ()
+    return Draft(known.name, known.treated, known.untreated, base=known, rules=rules)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 
-from ratekit.attributes import ATTRIBUTES
-from ratekit.errors import InputError, unknown
+from ratekit.attributes import ATTRIBUTES, find_attribute
+from ratekit.errors import InputError
 from ratekit.escaping import as_html, escaped
 from ratekit.labellers import Attribute
 from ratekit.measures import Measure
@@ -22,7 +22,7 @@ from ratekit.rewriting.chat import ChatRewriter
 from ratekit.rewriting.cost import Prices
 from ratekit.rewriting.replay import Replay
 from ratekit.rewriting.rules import RULES
-from ratekit.schema import ATTRIBUTE, RESPONSE, columns_of
+from ratekit.schema import ATTRIBUTE, RESPONSE, TREATED, columns_of
 from ratekit.scoring import RewardLike, read_reward, read_rewards
 from ratekit.sources.loading import rows_for
 from ratekit.widgets import attribute_draft, attribute_trials, dashboard_html, explorer_html, explorer_rows
@@ -58,7 +58,7 @@ class AttributeLab(StaticView):
     reward
         as in `rk.score`; `reward_name` names it where it has no name of its own
     attribute
-        of `rk.ATTRIBUTES` to begin with
+        to begin with: a name of `rk.ATTRIBUTES`, or an `rk.Attribute`
     measures
         {name: texts -> numbers} of your own, to choose as the attribute's measure and to watch off target
     cache
@@ -90,7 +90,7 @@ class AttributeLab(StaticView):
         rewriter: str | Rewriter | Replay,
         reward: RewardLike,
         *,
-        attribute: str | None = None,
+        attribute: str | Attribute | None = None,
         measures: Mapping[str, Measure] | None = None,
         reward_name: str | None = None,
         cache: str | Path | None = None,
@@ -98,8 +98,8 @@ class AttributeLab(StaticView):
         options: Options | None = None,
     ) -> None:
         ds = rows_for("explore", ds, [RESPONSE])
-        if attribute is not None and attribute not in ATTRIBUTES:
-            raise unknown("attribute", attribute, ATTRIBUTES)
+        begin = None if attribute is None else find_attribute(attribute)
+        self.bases = ATTRIBUTES if begin is None else {**ATTRIBUTES, begin.name: begin}
         # a misspelt reward is better known before any rewriting
         if reward_name is None and not read_reward(reward).column:
             raise InputError("this reward has no name of its own; give one with reward_name='...'")
@@ -115,6 +115,7 @@ class AttributeLab(StaticView):
         self.versions: list[Version] = []
         self.worker = Worker()
         self._seed = 0
+        self._labelled_for = set(ds[ATTRIBUTE]) if {ATTRIBUTE, TREATED} <= set(columns_of(ds)) else set()
         self._make_draft()
         self._make_tabs()
         super().__init__([
@@ -126,13 +127,13 @@ class AttributeLab(StaticView):
             self.worker,
             self.tabs,
         ])  # fmt: skip
-        self.base.value = attribute or _first_of(ds)
+        self.base.value = begin.name if begin else _first_of(ds)
         self._show_versions()
 
     # --- controls ---
 
     def _make_draft(self) -> None:
-        self.base = menu("Begin with", [NEW, *ATTRIBUTES])
+        self.base = menu("Begin with", [NEW, *self.bases])
         self.name = _field("Name", "politeness", "200px")
         self.treated = _field("treated", "more polite", "380px")
         self.untreated = _field("untreated", "less polite", "380px")
@@ -151,6 +152,7 @@ class AttributeLab(StaticView):
             description="Try", button_style="primary", tooltip="Rewrite these rows with these phrases"
         )
         self.base.observe(self._begin_with, names="value")
+        self.name.observe(self._renamed, names="value")
         self.measure.observe(self._show_mentioned, names="value")
         self.others.on_click(lambda _: self._pick_rows(again=True))
         self.try_button.on_click(lambda _: self._start_trying())
@@ -187,9 +189,9 @@ class AttributeLab(StaticView):
     @property
     def draft(self) -> Draft:
         """What is typed at the moment."""
-        base = "" if self.base.value == NEW else self.base.value
         return Draft(
-            self.name.value, self.treated.value, self.untreated.value, base, self.measure.value, self.mentioned.value,
+            self.name.value, self.treated.value, self.untreated.value, self.bases.get(self.base.value),
+            self.measure.value, self.mentioned.value,
             tuple(self.rules.value) if attribute_trials.is_rules(self.rewriter) else (),
         )  # fmt: skip
 
@@ -231,11 +233,11 @@ class AttributeLab(StaticView):
             parts.append(self.picture.value)
         return "".join(parts)
 
-    def _labelled(self, attribute: Attribute) -> Dataset:
+    def _labelled(self, attribute: Attribute) -> tuple[Dataset, list[int]]:
         with Heard() as lines:
-            ds = attribute_draft.draft_labelled(self.ds, attribute)
+            found = attribute_draft.draft_labelled(self.ds, attribute)
         self.labels_said.value = block("".join(f"<p>{as_html(line, 300)}</p>" for line in lines), "rk-labels")
-        return ds
+        return found
 
     # --- trying ---
 
@@ -243,8 +245,8 @@ class AttributeLab(StaticView):
         try:
             draft = self.draft
             attribute = draft.attribute(self.measures)
-            ds = self._labelled(attribute)
-            places = attribute_draft.read_places(self.rows.value, len(ds))
+            ds, rows = self._labelled(attribute)
+            places = attribute_draft.read_places(self.rows.value, rows)
             rewriter = self._rewriter_for(attribute, draft)
         except InputError as e:
             self.worker.fault = e
@@ -252,20 +254,27 @@ class AttributeLab(StaticView):
             return
         depth = self.depth.value
         self.worker.start(
-            lambda progress: self._tried(draft, attribute, ds, places, rewriter, depth, progress),
+            lambda progress: self._tried(
+                draft,
+                attribute,
+                explorer_rows.taken(ds, places),
+                tuple(rows[i] for i in places),
+                rewriter,
+                depth,
+                progress,
+            ),
             then=self._add,
             name=f"rewrite {len(places)} rows {depth} times:",
             cancelled=_KEPT,
         )
 
     def _tried(
-        self, draft: Draft, attribute: Attribute, ds: Dataset, places: list[int], rewriter: Any, depth: int,
+        self, draft: Draft, attribute: Attribute, ds: Dataset, places: tuple[int, ...], rewriter: Any, depth: int,
         progress: Progress,
     ) -> Version:  # fmt: skip
-        rows = explorer_rows.taken(ds, places)
-        audit, checks, verdict = self._audited(rows, attribute, rewriter, depth, None, progress)
+        audit, checks, verdict = self._audited(ds, attribute, rewriter, depth, None, progress)
         name = f"v{len(self.versions) + 1}"
-        return Version(name, draft, attribute, audit, checks, verdict, audit.dataset, tuple(places))
+        return Version(name, draft, attribute, audit, checks, verdict, audit.dataset, places)
 
     def _audited(
         self, ds: Dataset, attribute: Attribute, rewriter: Any, depth: int, n: int | None, progress: Progress
@@ -310,7 +319,7 @@ class AttributeLab(StaticView):
         if not self.versions:
             return
         try:
-            ds = self._labelled(self.attribute)
+            ds, _ = self._labelled(self.attribute)
             rewriter = self._rewriter_for(self.attribute, self.version.draft)
             said = attribute_trials.cost_in_words(ds, rewriter, self.n.value, self.depth.value, self.prices)
         except InputError as e:
@@ -322,7 +331,7 @@ class AttributeLab(StaticView):
     def _start_estimating(self) -> None:
         try:
             version = self.version
-            ds = self._labelled(version.attribute)
+            ds, _ = self._labelled(version.attribute)
             rewriter = self._rewriter_for(version.attribute, version.draft)
         except InputError as e:
             self.worker.fault = e
@@ -369,7 +378,8 @@ class AttributeLab(StaticView):
         return self.cache or (Path(self._folder.name) if self._folder else None)
 
     def _begin_with(self, change: object = None) -> None:
-        draft = EXAMPLE if self.base.value == NEW else attribute_draft.base_of(self.base.value)
+        base = self.bases.get(self.base.value)
+        draft = attribute_draft.base_of(base) if base else EXAMPLE
         self.name.value, self.treated.value, self.untreated.value = draft.name, draft.treated, draft.untreated
         self.measure.value, self.rules.value = draft.measure, draft.rules
         self.mentioned.value = self.mentioned.value or draft.mentioned
@@ -378,11 +388,17 @@ class AttributeLab(StaticView):
     def _show_mentioned(self, change: object = None) -> None:
         self.mentioned.layout.display = "" if self.measure.value == MENTIONS else "none"
 
+    def _renamed(self, change: Any) -> None:
+        """The rows of a name that the data are labelled for are others than those of a new one."""
+        if {change["old"], change["new"]} & self._labelled_for:
+            self._pick_rows()
+
     def _pick_rows(self, again: bool = False) -> None:
         self._seed += again
         try:
-            ds = self._labelled(self.draft.attribute(self.measures))
-            self.rows.value = ", ".join(map(str, attribute_draft.handful(ds, HANDFUL, self._seed)))
+            ds, rows = self._labelled(self.draft.attribute(self.measures))
+            chosen = attribute_draft.handful(ds, HANDFUL, self._seed)
+            self.rows.value = ", ".join(str(rows[i]) for i in chosen)
         except InputError:  # nothing typed yet: then the first rows will do
             self.rows.value = f"0-{min(HANDFUL, len(self.ds)) - 1}"
 

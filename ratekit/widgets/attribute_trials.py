@@ -16,7 +16,7 @@ from ratekit.audits.screen import estimate_words
 from ratekit.conclusions import Verdict, estimator_label
 from ratekit.diagnostics.diagnose import examine
 from ratekit.errors import InputError, WorkError
-from ratekit.escaping import as_html, escaped
+from ratekit.escaping import escaped
 from ratekit.labellers import Attribute
 from ratekit.measures import Measure, name_of
 from ratekit.rewriting import Options, make_rewriter
@@ -32,7 +32,7 @@ from ratekit.rewriting.stream import plan_chains
 from ratekit.ruled import composed
 from ratekit.scoring import NamedReward
 from ratekit.sources.loading import sample
-from ratekit.tables import Table, table_html
+from ratekit.tables import Table, cell_html, table_html
 from ratekit.widgets import explorer_html
 from ratekit.widgets.attribute_draft import Draft
 from ratekit.widgets.progress import Cancelled, Progress
@@ -258,22 +258,26 @@ def comparison(versions: Sequence[Version]) -> str:
         return "<p>No version yet: write two phrases and try them.</p>"
     names = list(dict.fromkeys(about for v in versions for about in _balance(v)))
     lines: list[tuple[str, list[str]]] = [
-        ("towards treated", [as_html(v.attribute.treated, 200) for v in versions]),
-        ("towards untreated", [as_html(v.attribute.untreated, 200) for v in versions]),
-        ("measured by", [as_html(name_of(v.attribute.measure) if v.attribute.measure else "–", 80) for v in versions]),
+        ("towards treated", [cell_html(v.attribute.treated, 200) for v in versions]),
+        ("towards untreated", [cell_html(v.attribute.untreated, 200) for v in versions]),
+        ("measured by", [cell_html(measured, 80) for measured in map(_measured, versions)]),
         ("rows", [str(v.n or len(v.tried)) for v in versions]),
         ("rewrites that succeeded", [_status(v) for v in versions]),
         ("moved towards treated when asked", [_compliance(v, "towards treated") for v in versions]),
         ("moved towards untreated when asked", [_compliance(v, "towards untreated") for v in versions]),
         ("second rewrite like the response", [_similarity(v) for v in versions]),
-        *((f"off target: {as_html(n, 60)}", [_balance(v).get(n, "–") for v in versions]) for n in names),
+        *((f"off target: {cell_html(n, 60)}", [_balance(v).get(n, "–") for v in versions]) for n in names),
         ("verdict", [f"<b>{escaped(v.verdict.word)}</b>" for v in versions]),
-        ("why", [escaped(v.verdict.grounds) for v in versions]),
+        ("why", [cell_html(v.verdict.grounds, 20_000) for v in versions]),
         ("effect in reward SDs", [_effect(v) for v in versions]),
     ]  # fmt: skip
     columns = ["", *(v.name for v in versions)]
     table = Table(columns, [False] * len(columns), [[name, *cells] for name, cells in lines])
     return f'<div class="rk-wide rk-texts">{table_html(table, raw=columns, label="versions")}</div>'
+
+
+def _measured(version: Version) -> str:
+    return name_of(version.attribute.measure) if version.attribute.measure else "–"
 
 
 def _of(version: Version, check: str) -> pd.DataFrame:
