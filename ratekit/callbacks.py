@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from transformers import TrainerCallback
 
 from ratekit.diagnostics import contrast
-from ratekit.errors import InputError, WorkError, unknown
+from ratekit.errors import InputError, WorkError, require_whole, unknown
 from ratekit.gates import TOO_BIG, outcome_of
 from ratekit.schema import ATTRIBUTE, REWARD_PREFIX, REWRITES, columns_of, reward_columns
 from ratekit.scoring.adapters import CHAT, PAIR, Adapter, find_adapter
@@ -90,8 +90,10 @@ class AuditCallback(TrainerCallback):
         seed: int = 0,
     ) -> None:
         ds = rows_for("diagnose", rows)
-        if every < 1 or (n is not None and n < 2):
-            raise InputError(f"AuditCallback: every={every}, n={n}: at least 1 and 2 were expected")
+        require_whole("every", every, 1)
+        require_whole("seed", seed)
+        if n is not None:
+            require_whole("n", n, 2)
         names = np.asarray(ds[ATTRIBUTE], dtype=object)
         attributes = list(dict.fromkeys(names))
         for name in limits or {}:

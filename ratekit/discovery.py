@@ -30,7 +30,7 @@ import numpy as np
 from ratekit import files
 from ratekit.attributes import ATTRIBUTES, describe
 from ratekit.audits.results import Audit
-from ratekit.errors import InputError, WorkError, shorten
+from ratekit.errors import InputError, WorkError, require_whole, shorten
 from ratekit.escaping import visible
 from ratekit.estimators import Floats, Ints, clustered_mean, rounding_of
 from ratekit.groups import plain_columns, reward_matrix
@@ -289,8 +289,13 @@ def discover(
     >>> rk.discover(shouts, data, rounds=1).confirmed
     ['exclamation']
     """
-    if rounds < 1 or per_round < 1 or n_screen < 8 or n_confirm < 8 or not 0 < fdr < 1:
-        raise InputError("discover: rounds and per_round from 1, n_screen and n_confirm from 8, fdr in (0, 1)")
+    require_whole("rounds", rounds, 1)
+    require_whole("per_round", per_round, 1)
+    require_whole("n_screen", n_screen, 8)
+    require_whole("n_confirm", n_confirm, 8)
+    require_whole("seed", seed)
+    if not 0 < fdr < 1:
+        raise InputError(f"fdr={fdr}: a number between 0 and 1 was expected, as in 0.1")
     if budget is not None and budget < 4 * n_screen:
         raise InputError(f"discover: a budget of {budget} rewrites; one candidate takes {4 * n_screen} at the least")
     folder = None if out is None else Path(out)

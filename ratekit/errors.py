@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import math
 import signal
 import threading
 from collections.abc import Iterable, Iterator
+from numbers import Integral
+from typing import cast
 
 from ratekit.redaction import redact
 
@@ -56,6 +59,22 @@ def terminable() -> Iterator[threading.Event]:
         yield terminated
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def require_whole(name: str, value: object, least: int = 0, most: int | None = None, why: str = "") -> None:
+    """Raise `InputError` where a count or a seed is no whole number from `least` (to `most`).
+
+    Examples
+    --------
+    >>> require_whole("depth", 2, 1)
+    >>> require_whole("n", 2.5, 1)
+    Traceback (most recent call last):
+    ratekit.errors.InputError: n=2.5: a whole number from 1 on was expected
+    """
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or not least <= cast(int, value) <= (math.inf if most is None else most):
+        span = f"{least} on" if most is None else f"{least} to {most}"
+        raise InputError(f"{name}={value!r}: a whole number from {span} was expected{'; ' + why if why else ''}")
 
 
 def unknown(kind: str, name: object, known: Iterable[str], hint: str = "") -> InputError:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ratekit.errors import InputError, shorten, unknown
+from ratekit.errors import InputError, require_whole, shorten, unknown
 from ratekit.estimators import convergence, effects
 from ratekit.simulate import Imperfections, NumericWorld
 
@@ -422,8 +422,7 @@ def question(seed: int, about: str = "rate") -> Question:
 
     if about not in ABOUT:
         raise unknown("question", about, ABOUT)
-    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or seed < 0:
-        raise InputError(f"seed={seed!r}: a whole number from 0 on was expected")
+    require_whole("seed", seed)
     rng = np.random.default_rng(int(seed))
     effect, rho = round(float(rng.uniform(0.2, 0.8)), 2), float(rng.uniform(0.3, 0.6))
     world = NumericWorld(

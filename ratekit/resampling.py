@@ -9,14 +9,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from ratekit.errors import InputError
+from ratekit.errors import InputError, require_whole
 from ratekit.estimators import (
     ESTIMATORS,
     Bools,
@@ -46,10 +45,8 @@ UNCERTAINTIES = {
 
 def refuse_draws(draws: int, seed: int) -> None:
     """Raise InputError for a number of draws, or a seed, that is none."""
-    if not (isinstance(draws, Integral) and draws >= 1):
-        raise InputError(f"draws={draws!r}: a whole number of at least 1 was expected")
-    if not (isinstance(seed, Integral) and seed >= 0):
-        raise InputError(f"seed={seed!r}: a whole number of at least 0 was expected")
+    require_whole("draws", draws, 1)
+    require_whole("seed", seed)
 
 
 # --- the cluster bootstrap: weights as a matrix, in blocks, times sums per cluster -------------------------
@@ -551,8 +548,7 @@ def confidence_sequence(
     codes = np.arange(len(v)) if clusters is None else np.asarray(clusters)
     if len(v) != len(codes):
         raise InputError(f"{len(v)} values and {len(codes)} clusters; one each was expected")
-    if not tuned_for >= 1:
-        raise InputError(f"tuned_for={tuned_for}: a number of clusters was expected")
+    require_whole("tuned_for", tuned_for, 1)
     if len(v) == 0:
         return np.empty(0), np.empty(0), np.empty(0)
     refuse_huge(v, "values")

@@ -19,7 +19,7 @@ import numpy as np
 
 from ratekit.attributes import find_attribute, measure_of
 from ratekit.columns import dataset
-from ratekit.errors import InputError, NoRewriteError, unknown
+from ratekit.errors import InputError, NoRewriteError, require_whole, unknown
 from ratekit.estimators import ESTIMATORS, Effect, Effects, Floats, Ints, LeftOut, effects, part_of, refuse_level
 from ratekit.groups import Group, chains_of, groups, original_features, plain_columns, reward_matrix
 from ratekit.intervals import Interval, interval_of
@@ -147,8 +147,7 @@ def rewrite(
     others = sorted(set(ds[ATTRIBUTE]) - {attribute.name})
     if others:
         raise InputError(f"rewrite: the rows are labelled for {', '.join(others)}, not for {attribute.name}")
-    if depth < 1:
-        raise InputError(f"depth={depth}: at least one rewrite is needed")
+    require_whole("depth", depth, 1)
     options = replace(options or Options(), base_url=base_url or (options.base_url if options else None))
     table = _table(ds, attribute, rewriter, depth, cache, options, meter or Meter(), progress, {OK})
     gone = [c for c in columns_of(ds) if c.startswith((REWARD_STATUS_PREFIX, MEASURE_PREFIX))]

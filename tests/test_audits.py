@@ -117,7 +117,9 @@ def test_in_two_phases_a_part_is_rewritten_and_the_originals_of_all_are_used(tmp
     (tmp_path / "80" / "effects.csv").unlink()
     pd.testing.assert_frame_equal(rk.Audit.load(tmp_path / "80").effects, some.effects)
     assert [v.word for v in again.verdicts] == [v.word for v in some.verdicts]
-    with pytest.raises(rk.InputError, match="two_phase=30: at least 40 rewritten rows"):
+    with pytest.raises(
+        rk.InputError, match="two_phase=30: a whole number from 40 on was expected; fewer rewritten rows"
+    ):
         rk.audit(frame, "words", "length", rewriter=longer, two_phase=30, progress=False)
 
 

@@ -268,7 +268,7 @@ def test_the_budget_is_kept_and_what_it_left_out_is_null(server, tmp_path):
      ("judge:openai:m,scale=bad=nan+good=2", "a finite number"),
      ("judge:openai:m,scale=bad=1+good=1", "fewer than two"), ("judge:openai:m,rubric=nowhere.txt", "cannot be read"),
      ("judge:openai:m,rubrik=a.txt", "rubric"), ("judge:openai:m,repeats=few", "not a number"),
-     ("judge:openai:m,repeats=0", "at least one"), ("judge:openai:m,budget=1", "prices"),
+     ("judge:openai:m,repeats=0", "repeats=0: a whole number from 1 on"), ("judge:openai:m,budget=1", "prices"),
      ("judge:openai:m,criteria=a+A", "a name of its own"), ("pairwise:openai:m", "file of reference responses"),
      ("judge:openai:m,base_url=http://me:secret@h/v1", "no password")],
 )  # fmt: skip

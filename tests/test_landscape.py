@@ -218,7 +218,7 @@ def test_what_does_not_fit_is_named():
         direction(a, tuned=a, base=at(1.0))
     with pytest.raises(rk.InputError, match="in increasing order"):
         profile(line(a, a), {"h": height}, ts=[1.0, 0.0])
-    with pytest.raises(rk.InputError, match="three points"):
+    with pytest.raises(rk.InputError, match="a whole number from 3 on"):
         barrier(a, a, height, n=2)
     with pytest.raises(rk.InputError, match="1 models"):
         convexity([a], height)

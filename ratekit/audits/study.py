@@ -18,7 +18,7 @@ from ratekit.audits.inputs import attribute_print, changed, data_print, reward_p
 from ratekit.audits.results import Audit, effects_of
 from ratekit.augmentation import LEAST
 from ratekit.diagnostics.rewriters import disagreement
-from ratekit.errors import InputError
+from ratekit.errors import InputError, require_whole
 from ratekit.labellers import Attribute
 from ratekit.redaction import redact
 from ratekit.rewriting import Options, make_rewriter
@@ -88,6 +88,15 @@ class Settings:
     labeller: str | None = None
     turn: int | None = None
     two_phase: int | None = None
+
+    def __post_init__(self) -> None:
+        require_whole("seed", self.seed)
+        if self.n is not None:
+            require_whole("n", self.n, 1)
+        if self.depth is not None:
+            require_whole("depth", self.depth, 1)
+        if self.two_phase is not None:
+            require_whole("two_phase", self.two_phase, 2 * LEAST, why="fewer rewritten rows cannot predict the others")
 
     def record(self) -> dict[str, Any]:
         """The settings as JSON can hold them; what is in memory by what it is."""
@@ -474,10 +483,6 @@ def some(rows: Dataset, settings: Settings) -> list[int] | None:
     """The places of the rows that are rewritten in two phases; more of them hold the fewer."""
     if settings.two_phase is None or settings.two_phase >= len(rows):
         return None
-    if settings.two_phase < 2 * LEAST:
-        raise InputError(
-            f"two_phase={settings.two_phase}: at least {2 * LEAST} rewritten rows are needed to predict the others from"
-        )
     places = rows.select_columns(PROMPT_ID).add_column("place", list(range(len(rows))))
     return list(sample(places, settings.two_phase, settings.seed + 1)["place"])
 

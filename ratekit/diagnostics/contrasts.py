@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import special, stats
 
-from ratekit.errors import InputError, unknown
+from ratekit.errors import InputError, require_whole, unknown
 from ratekit.estimators import (
     ESTIMATORS,
     Bools,
@@ -87,6 +87,7 @@ def contrast(
         raise unknown("estimator", estimator, ESTIMATORS)
     if unit not in ("sd", "reward"):
         raise unknown("unit", unit, ["sd", "reward"])
+    require_whole("sd_pass", sd_pass)
     parts = list(groups(ds, by))
     a, b = (reward_matrix(ds, find_reward(ds, name)) for name in (first, second))
     how = ESTIMATORS[estimator]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ratekit.attributes import measure_of
-from ratekit.errors import InputError, shorten
+from ratekit.errors import InputError, require_whole, shorten
 from ratekit.estimators import Floats, Ints, clustered_mean, pooled_sd, rounding_of, t_interval
 from ratekit.groups import chains, groups, reward_matrix
 from ratekit.intervals import Regression, ratio_interval
@@ -179,8 +179,7 @@ def dose_response(
     import pandas as pd
 
     ds = rows_for("diagnose", ds)
-    if bins < 1:
-        raise InputError(f"bins={bins}: at least one was expected")
+    require_whole("bins", bins, 1)
     texts = chains(ds)
     columns = [find_reward(ds, r) for r in rewards] if rewards else reward_columns(columns_of(ds))
     if not columns:

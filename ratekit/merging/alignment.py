@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratekit.checkpoints import Model, State, open_state
-from ratekit.errors import InputError
+from ratekit.errors import require_whole
 from ratekit.merging.states import check_states, line_state
 from ratekit.merging.symmetries import Symmetries, permuted, reordered, symmetries_of
 
@@ -94,8 +94,8 @@ def align(
     >>> align(net, shuffled(net, symmetries_of(net), seed=1)).distance
     0.0
     """
-    if restarts < 1:
-        raise InputError(f"restarts={restarts}: at least one is needed")
+    require_whole("restarts", restarts, 1)
+    require_whole("seed", seed)
     heads = heads or heads_of(reference) or heads_of(model)
     reference, model = open_state(reference), open_state(model)
     check_states({"reference": reference, "model": model})

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ratekit.checkpoints import Model, State
-from ratekit.errors import InputError, WorkError
+from ratekit.errors import InputError, WorkError, require_whole
 from ratekit.merging.metrics import Estimate, Instrument, Metric
 from ratekit.merging.states import check_states, combine, load_state
 
@@ -121,6 +121,8 @@ def bezier(
     """
     import torch
 
+    require_whole("steps", steps, 1)
+    require_whole("seed", seed)
     ends = line(start, end)
     bend = {k: t.detach().clone().requires_grad_(t.is_floating_point()) for k, t in ends(0.5).items()}
     trained = [t for t in bend.values() if t.requires_grad]
@@ -251,7 +253,6 @@ def nonlinearity(start: Model, end: Model, metric: Metric, n: int = POINTS, path
 
 
 def _along(path: Callable[[float], State], metric: Metric, n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    if n < 3:
-        raise InputError(f"n={n}: a path needs three points at least, the two ends and one between")
+    require_whole("n", n, 3, why="the two ends and one between")
     ts = np.linspace(0.0, 1.0, n)
     return ts, np.array([estimate_of(metric, path(float(t))).value for t in ts])

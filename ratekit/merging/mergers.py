@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from ratekit import files
 from ratekit.checkpoints import Folder, Model, State, check_loads
-from ratekit.errors import InputError, WorkError, shorten
+from ratekit.errors import InputError, WorkError, require_whole, shorten
 from ratekit.lora import open_model
 from ratekit.merging.folders import check_folders
 from ratekit.merging.methods import Method, checked_parameters, find_method
@@ -136,6 +136,7 @@ class MergePlan:
         given, base = _arranged(self.method, given, base)
         self.names = list(given)
         self.params = checked_parameters(self.method, params or {}, self.names)
+        require_whole("seed", seed)
         if not memory > 0:
             raise InputError(f"memory={memory}: GiB above 0 were expected")
         self.seed, self.memory, self.dtype = seed, memory, dtype

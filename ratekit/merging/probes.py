@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratekit.checkpoints import Model, State
-from ratekit.errors import InputError
+from ratekit.errors import InputError, require_whole
 from ratekit.merging.alignment import align, heads_of
 from ratekit.merging.landscape import POINTS, Path, barrier, bezier, line
 from ratekit.merging.metrics import Metric
@@ -55,8 +55,10 @@ def convexity(models: Sequence[Model], loss: Metric, *, n: int = 30, seed: int =
     True
     """
     states = _states(models)
-    if len(states) < 2 or n < 1:
-        raise InputError(f"convexity: {len(states)} models and n={n}; two models and one mix at least")
+    require_whole("n", n, 1)
+    require_whole("seed", seed)
+    if len(states) < 2:
+        raise InputError(f"convexity: two models at least are needed, not {len(states)}")
     weights = np.random.default_rng(seed).dirichlet(np.ones(len(states)), n)
     losses = np.array([float(loss(state)) for state in states])
     gaps = np.array([float(loss(combine(states, list(map(float, w))))) for w in weights]) - weights @ losses
@@ -182,8 +184,10 @@ def directedness(
     import torch
 
     named = dict(models) if isinstance(models, Mapping) else {f"model {i + 1}": m for i, m in enumerate(models)}
-    if len(named) < 2 or n < 1:
-        raise InputError(f"directedness: {len(named)} models and n={n}; two models and one random direction at least")
+    require_whole("n", n, 1)
+    require_whole("seed", seed)
+    if len(named) < 2:
+        raise InputError(f"directedness: two models at least are needed, not {len(named)}")
     root, *states = _states([base, *named.values()])
     vectors = [_difference(state, root) for state in states]
     flat = torch.stack([torch.cat([t.flatten() for t in v.values()]) for v in vectors])

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ratekit.checkpoints import State
-from ratekit.errors import InputError
+from ratekit.errors import InputError, require_whole
 from ratekit.merging.landscape import estimate_of
 from ratekit.merging.metrics import Estimate, Metric
 
@@ -125,8 +125,9 @@ def zero_effect(
     low, high = map(float, within)
     if not (np.isfinite([low, high]).all() and low < high):
         raise InputError(f"within={within}: two numbers, the lower first, were expected")
-    if grid < 3 or not tolerance > 0:
-        raise InputError(f"grid={grid}, tolerance={tolerance}: three points at least and a tolerance above 0")
+    require_whole("grid", grid, 3)
+    if not tolerance > 0:
+        raise InputError(f"tolerance={tolerance}: a number above 0 was expected")
     seen: dict[float, Estimate] = {}
 
     def at(t: float) -> Estimate:

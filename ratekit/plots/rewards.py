@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ratekit.attributes import ATTRIBUTES
-from ratekit.errors import InputError
+from ratekit.errors import InputError, require_whole
 from ratekit.groups import plain_columns, reward_matrix, treated_bools
 from ratekit.plots.names import folded, plain, written
 from ratekit.plots.style import (
@@ -84,8 +84,7 @@ def densities(
     frame = plain_columns(ds, [ATTRIBUTE, TREATED_COLUMN])
     name = only("attribute", attribute, frame[ATTRIBUTE])
     rewards = reward_matrix(ds, find_reward(ds, column))
-    if not 1 <= depth < len(PASSES):
-        raise InputError(f"depth={depth}: from 1 to {len(PASSES) - 1} rewrites can be drawn")
+    require_whole("depth", depth, 1, len(PASSES) - 1)
     if rewards.shape[1] <= depth:
         raise InputError(f"densities: {column} has rewards of {max(rewards.shape[1] - 1, 0)} rewrites, not of {depth}")
     treated = treated_bools(frame[TREATED_COLUMN])

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ratekit.errors import InputError, unknown
+from ratekit.errors import InputError, require_whole, unknown
 from ratekit.estimators import ESTIMATORS, SAMPLE_SD, standardize
 from ratekit.plots.names import cleaned, distinct, folded
 
@@ -145,10 +145,12 @@ def largest(sizes: Sequence[float], top: int | None) -> list[int]:
     >>> largest([0.1, 0.3, float("nan"), 0.2], 2)
     [1, 3]
     """
+    if top is not None:
+        require_whole("top", top, 1)
     if top is None or len(sizes) <= top:
         return list(range(len(sizes)))
     order = sorted(range(len(sizes)), key=lambda i: -sizes[i] if sizes[i] == sizes[i] else math.inf)
-    return sorted(order[: max(top, 1)])
+    return sorted(order[:top])
 
 
 def marks_of(table: pd.DataFrame, among: Iterable[str] = MARKS) -> list[str]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from ratekit.errors import WorkError, shorten
+from ratekit.errors import WorkError, require_whole, shorten
 from ratekit.redaction import Address, redact
 from ratekit.rewriting.base import ERROR, FILTERED, Reply
 from ratekit.rewriting.cache import key_of
@@ -95,7 +95,9 @@ class BatchChat(Sampling):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_positive(self, "poll", "max_requests", "max_bytes")
+        require_positive(self, "poll")
+        require_whole("max_requests", self.max_requests, 1)
+        require_whole("max_bytes", self.max_bytes, 1)
         if self.base_url is not None:
             object.__setattr__(self, "base_url", Address(self.base_url))
         _ = self.online  # checks the address

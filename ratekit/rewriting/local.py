@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ratekit.checkpoints import check_folder, check_template
-from ratekit.errors import InputError, WorkError, shorten
+from ratekit.errors import InputError, WorkError, shorten, require_whole
 from ratekit.rewriting.base import Reply
 from ratekit.rewriting.slots import fits, generate
 from ratekit.schema import Conversation
@@ -74,6 +74,12 @@ class LocalChat:
     at_once: int = field(default=256, repr=False)  # texts taken from the run at a time, so that processes can share
 
     paid = True  # not in money, but in hours
+
+    def __post_init__(self) -> None:
+        for name, least in {"max_tokens": 1, "seed": 0, "at_once": 1}.items():
+            require_whole(name, getattr(self, name), least)
+        if self.batch_tokens is not None:
+            require_whole("batch_tokens", self.batch_tokens, 1)
 
     @property
     def params(self) -> str:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
-from ratekit.errors import InputError, WorkError
+from ratekit.errors import InputError, WorkError, require_whole
 from ratekit.redaction import Address, redact
 from ratekit.rewriting.base import ERROR, FILTERED, UNREADABLE, Reply
 from ratekit.rewriting.cost import CHARACTERS_PER_TOKEN, Meter
@@ -102,6 +102,7 @@ class OpenAIChat(Sampling, Limits):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_limits()
+        require_whole("max_retries", self.max_retries)
         if self.base_url is not None:
             object.__setattr__(self, "base_url", Address(self.base_url))
         try:

@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from ratekit.errors import InputError
+from ratekit.errors import InputError, require_whole
 from ratekit.redaction import Address
 
 
@@ -53,7 +53,10 @@ class Sampling:
     )
 
     def __post_init__(self) -> None:
-        require_positive(self, "max_tokens")
+        if self.max_tokens is not None:
+            require_whole("max_tokens", self.max_tokens, 1)
+        if self.seed is not None:
+            require_whole("seed", self.seed)
         if self.temperature is not None and not 0 <= self.temperature <= 100:
             raise InputError(f"temperature={self.temperature}: a number from 0 was expected")
         if self.top_p is not None and not 0 < self.top_p <= 1:
@@ -95,7 +98,8 @@ class Limits:
 
     def check_limits(self) -> None:
         """Raise InputError where a number is out of its range."""
-        require_positive(self, "concurrency", "rpm", "tpm", "timeout")
+        require_whole("concurrency", self.concurrency, 1)
+        require_positive(self, "rpm", "tpm", "timeout")
         if self.grace < 0:
             raise InputError(f"grace={self.grace}: a number of seconds from 0 was expected")
 

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from ratekit.attributes import ATTRIBUTES
-from ratekit.errors import InputError, unknown
+from ratekit.errors import InputError, require_whole, unknown
 from ratekit.languages import maybe_english
 from ratekit.measures import FAULT, MISSPELT, starts_with_vowel, words
 from ratekit.rewriting.base import OK, WRONG_LANGUAGE, Rewrite
@@ -103,6 +103,7 @@ class RuleRewriter:
                 f"no rules rewrite {self.attribute!r}, only {', '.join(RULES)}; take a language model "
                 "(openai:MODEL) or the data's own rewrites (replay)"
             )
+        require_whole("seed", self.seed)
         if not 0 <= self.mend <= 1:
             raise InputError(f"mend={self.mend}: a share between 0 and 1 was expected")
 

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, get_type_hints
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ratekit.errors import InputError, shorten, unknown
+from ratekit.errors import InputError, require_whole, shorten, unknown
 from ratekit.redaction import redact
 from ratekit.rewriting import base as replies
 from ratekit.rewriting.base import FILTERED, LENGTH, STOP, Chat, Reply, Rewrite, ending
@@ -222,8 +222,7 @@ class LLMJudge:
         meter: Meter | None = None,
         name: str | None = None,
     ) -> None:
-        if repeats < 1:
-            raise InputError(f"repeats={repeats}: at least one was expected")
+        require_whole("repeats", repeats, 1)
         self.chat, self.rubric, self.repeats = chat, rubric or Rubric(), repeats
         self.cache, self.meter = cache, meter or Meter()
         self.name = name or f"judge:{getattr(chat, 'model', 'chat')}"
@@ -337,8 +336,7 @@ class PairwiseLLMJudge:
         meter: Meter | None = None,
         name: str | None = None,
     ) -> None:
-        if repeats < 1:
-            raise InputError(f"repeats={repeats}: at least one was expected")
+        require_whole("repeats", repeats, 1)
         self.chat, self.references, self.question = chat, references_of(references), question or PairQuestion()
         self.repeats, self.cache, self.meter = repeats, cache, meter or Meter()
         self.name = name or f"pairwise:{getattr(chat, 'model', 'chat')}"

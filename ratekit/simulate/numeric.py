@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ratekit.errors import InputError
+from ratekit.errors import InputError, require_whole
 from ratekit.estimators import Floats
 
 
@@ -175,8 +175,8 @@ class NumericWorld:
         >>> NumericWorld().sample(4, seed=1).rewards.shape
         (4, 4)
         """
-        if n < 1 or depth < 0:
-            raise InputError(f"n={n}, depth={depth}: at least one row and depth 0 were expected")
+        require_whole("n", n, 1)
+        require_whole("depth", depth)
         rng = np.random.default_rng(seed)
         clusters = self._clusters(n, rng)
         n_clusters = int(clusters[-1]) + 1

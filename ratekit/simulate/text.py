@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ratekit.errors import InputError, unknown
+from ratekit.errors import InputError, require_whole, unknown
 from ratekit.schema import Conversation
 from ratekit.simulate.numeric import Imperfections
 
@@ -125,8 +125,8 @@ class TextWorld:
 
     def sample(self, n: int, seed: int = 0) -> TextSample:
         """`n` reviews with their twins and their rewriter."""
-        if n < 2:
-            raise InputError(f"n={n}: at least two reviews are needed")
+        require_whole("n", n, 2)
+        require_whole("seed", seed)
         rng = np.random.default_rng(seed)
         # Drawn first and always in full, so that worlds that differ in one rate share all else: a sweep compares
         # the same reviews.
@@ -250,8 +250,7 @@ class TextSample:
 
     def chains(self, depth: int = 3) -> list[list[str]]:
         """The rewrites of each review: to the other side, back, and so on."""
-        if not 1 <= depth <= 7:
-            raise InputError(f"depth={depth}: a text world has draws for 1 to 7 passes")
+        require_whole("depth", depth, 1, 7)
         chains = []
         for x, treated in zip(self.latents, self.treated, strict=True):
             chain, target = [], bool(treated)

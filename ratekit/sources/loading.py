@@ -19,7 +19,7 @@ import numpy as np
 from ratekit import columns as arrow_columns
 from ratekit import files
 from ratekit.attributes import ATTRIBUTES, find_attribute
-from ratekit.errors import InputError, WorkError, shorten, unknown
+from ratekit.errors import InputError, WorkError, require_whole, shorten, unknown
 from ratekit.groups import treated_bools
 from ratekit.labellers import Attribute, by_name
 from ratekit.measures import BLOCK
@@ -618,10 +618,10 @@ def load(
     >>> load("hh-rlhf", data_files="hh_rlhf.jsonl.gz", n=500)  # doctest: +SKIP
     >>> load("mine.csv", columns={"response": "answer", "prompt": "question"})  # doctest: +SKIP
     """
-    if n is not None and n < 1:
-        raise InputError(f"n={n}: a sample needs at least one row")
-    if seed < 0:
-        raise InputError(f"seed={seed}: a seed is 0 or above")
+    if n is not None:
+        require_whole("n", n, 1)
+    require_whole("seed", seed)
+    require_whole("max_characters", max_characters, 1)
     ds, where, own = _read(source, columns, data_files, split, None, turn)
     if RESPONSE not in columns_of(ds):
         raise InputError(f"{where}: no column 'response' (columns: {', '.join(columns_of(ds)[:20])})")
