@@ -220,7 +220,7 @@ def test_what_does_not_fit_is_named():
         profile(line(a, a), {"h": height}, ts=[1.0, 0.0])
     with pytest.raises(rk.InputError, match="a whole number from 3 on"):
         barrier(a, a, height, n=2)
-    with pytest.raises(rk.InputError, match="1 models"):
+    with pytest.raises(rk.InputError, match="two models at least are needed, not 1"):
         convexity([a], height)
     with pytest.raises(rk.InputError, match="two runs"):
         determinism(lambda step, seed: a, [0], height, runs=[0])

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ratekit.checkpoints import check_folder, check_template
-from ratekit.errors import InputError, WorkError, shorten, require_whole
+from ratekit.errors import InputError, WorkError, require_whole, shorten
 from ratekit.rewriting.base import Reply
 from ratekit.rewriting.slots import fits, generate
 from ratekit.schema import Conversation
