@@ -106,7 +106,7 @@ def test_the_interval_is_named_by_its_level():
         table = rk.estimate(ds, level=level)
         assert column in summary_table(list(unchecked(table)), table).columns
         assert f"each bar its {column};" in next(effects_figures(table)).caption
-        assert f"<th>{column}</th>" in dashboard_html.behind(table)
+        assert f">{column}</th>" in dashboard_html.behind(table)
     none = dict.fromkeys(["se", "ci_low", "ci_high", "se_sd", "ci_low_sd", "ci_high_sd"], np.nan)
     flat = table.assign(reward_model="flat", estimate=0.0, estimate_sd=0.0, **none)
     read = pd.concat([flat, table], ignore_index=True)  # a table from a file knows the level by its intervals alone

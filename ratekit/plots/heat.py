@@ -16,13 +16,10 @@ from ratekit.plots.names import folded, names, plain, written
 from ratekit.plots.style import (
     ESTIMAND_TITLES,
     LEAST_POINTS,
-    LOWERS,
     MARKS,
-    RAISES,
     TOP,
     axis_names,
     canvas,
-    contrast_ratio,
     finish,
     grouping,
     in_unit,
@@ -32,6 +29,8 @@ from ratekit.plots.style import (
     need,
     of_estimator,
     points,
+    scale_of_effects,
+    told_on,
     unit_words,
     width_of,
 )
@@ -201,7 +200,7 @@ def _matrix(
 
     least: the scale reaches at least so far; own: the side whose entries have units, and so scales, of their own.
     """
-    from matplotlib.colors import LinearSegmentedColormap, to_hex
+    from matplotlib.colors import to_hex
 
     repeated = rows.duplicated([down, across])
     if repeated.any():
@@ -233,14 +232,13 @@ def _matrix(
     if size < LEAST_POINTS:
         least = math.ceil(10 * width_of(ax) * LEAST_POINTS / size) / 10
         warnings.warn(f"the figure is too small for its numbers; it takes {least:g} inches across", stacklevel=3)
-    colours = LinearSegmentedColormap.from_list("ratekit", [LOWERS, to_hex(ink(ax, 0.03)), RAISES])
+    colours = scale_of_effects(to_hex(ink(ax, 0.03)))
     edges = [np.arange(size_ + 1) - 0.5 for size_ in (len(acrosses), len(downs))]
     ax.pcolormesh(*edges, values / tops, cmap=colours, vmin=-1, vmax=1, edgecolors=[ink(ax, 0.0)], linewidth=1.5)
     ax.set_ylim(len(downs) - 0.5, -0.5)
     for (i, j), number in np.ndenumerate(values):
         known = bool(np.isfinite(number))
-        fill = colours(0.5 + 0.5 * (number / tops[i, j] if known else 0.0))
-        color = max(("white", "black"), key=lambda c: contrast_ratio(c, fill))
+        color = told_on(colours(0.5 + 0.5 * (number / tops[i, j] if known else 0.0)))
         ax.text(j, i, texts[i][j], ha="center", va="center", color=color, weight="bold" if bold[i, j] else "normal",
                 fontsize=max(size, LEAST_POINTS), gid="cell")  # fmt: skip
     ax.set_yticks(range(len(downs)), below)

@@ -186,6 +186,18 @@ def contrast_ratio(one: Any, other: Any) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
+def told_on(fill: Any) -> str:
+    """Black or white, whichever is told better from this colour."""
+    return max(("#ffffff", "#000000"), key=lambda c: contrast_ratio(c, fill))
+
+
+def scale_of_effects(middle: str) -> Any:
+    """Colours from -1 (at 0.0) to 1 (at 1.0), what lowers to what raises, with `middle` for 0."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("ratekit", [LOWERS, middle, RAISES])
+
+
 def ink(ax: Axes, strength: float = 1.0) -> tuple[float, float, float]:
     """Ink for this background: 1 is black on white (white on black), 0 the background itself."""
     face = _background(ax)

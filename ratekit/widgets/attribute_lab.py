@@ -29,7 +29,20 @@ from ratekit.widgets import attribute_draft, attribute_trials, dashboard_html, e
 from ratekit.widgets.attribute_draft import MENTIONS, OWN, Draft
 from ratekit.widgets.attribute_trials import Version
 from ratekit.widgets.progress import Progress
-from ratekit.widgets.shared import Heard, StaticView, Worker, block, embedded, menu, row, style, text
+from ratekit.widgets.shared import (
+    Heard,
+    StaticView,
+    Worker,
+    block,
+    button,
+    embedded,
+    follow,
+    menu,
+    row,
+    style,
+    text,
+    text_field,
+)
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -121,7 +134,8 @@ class AttributeLab(StaticView):
         super().__init__([
             style(explorer_html.EXPLORER_STYLE),
             row(self.base, self.name),
-            row(text_of("Adjust this response so it's ..."), self.treated, text_of("or"), self.untreated),
+            row(ipywidgets.Label("Adjust this response so it's ..."), self.treated, ipywidgets.Label("or"),
+                self.untreated),
             row(self.measure, self.mentioned, self.rules),
             row(self.rows, self.others, self.depth, self.try_button), self.labels_said,
             self.worker,
@@ -134,28 +148,24 @@ class AttributeLab(StaticView):
 
     def _make_draft(self) -> None:
         self.base = menu("Begin with", [NEW, *self.bases])
-        self.name = _field("Name", "politeness", "200px")
-        self.treated = _field("treated", "more polite", "380px")
-        self.untreated = _field("untreated", "less polite", "380px")
+        self.name = text_field("Name", "politeness", "200px")
+        self.treated = text_field("treated", "more polite", "380px")
+        self.untreated = text_field("untreated", "less polite", "380px")
         self.measure = menu("Measured by", [OWN, MENTIONS, *self.measures, *attribute_draft.MEASURE_CHOICES])
-        self.mentioned = _field("words", "please, thank you", "300px")
+        self.mentioned = text_field("words", "please, thank you", "300px")
         self.rules = ipywidgets.SelectMultiple(
             options=list(RULES), description="Rewritten by rules", rows=5, tooltip="Several: Ctrl or Shift and a click",
             style={"description_width": "initial"}, layout={"width": "330px", "max_width": "100%"},
         )  # fmt: skip
         self.rules.layout.display = "" if attribute_trials.is_rules(self.rewriter) else "none"
-        self.rows = _field("Rows", "0-5, 12", "260px")
+        self.rows = text_field("Rows", "0-5, 12", "260px")
         self.labels_said = text()
-        self.others = ipywidgets.Button(description="Other rows", tooltip="Another handful at random")
+        self.others = button("Other rows", "Another handful at random", lambda: self._pick_rows(again=True))
         self.depth = menu("Rewrites", [("2: there and back", 2), ("3: and there again", 3)])
-        self.try_button = ipywidgets.Button(
-            description="Try", button_style="primary", tooltip="Rewrite these rows with these phrases"
-        )
-        self.base.observe(self._begin_with, names="value")
+        self.try_button = button("Try", "Rewrite these rows with these phrases", self._start_trying, primary=True)
+        follow(self._begin_with, self.base)
+        follow(self._show_mentioned, self.measure)
         self.name.observe(self._renamed, names="value")
-        self.measure.observe(self._show_mentioned, names="value")
-        self.others.on_click(lambda _: self._pick_rows(again=True))
-        self.try_button.on_click(lambda _: self._start_trying())
         self._show_mentioned()
 
     def _make_tabs(self) -> None:
@@ -166,15 +176,12 @@ class AttributeLab(StaticView):
             value=min(60, len(self.ds)), min=min(10, len(self.ds)), max=len(self.ds), description="Rows n",
             continuous_update=False, layout={"width": "420px", "max_width": "100%"},
         )  # fmt: skip
-        self.estimate_button = ipywidgets.Button(
-            description="Estimate", button_style="primary", disabled=True, tooltip="At the cost that is shown"
-        )
+        self.estimate_button = button("Estimate", "At the cost that is shown", self._start_estimating, primary=True)
+        self.estimate_button.disabled = True
         self.code_shown = text()
-        for control in (self.left, self.right, self.row_shown):
-            control.observe(self._side_by_side, names="value")
-        self.chosen.observe(self._choose, names="value")
-        self.n.observe(self._show_cost, names="value")
-        self.estimate_button.on_click(lambda _: self._start_estimating())
+        follow(self._side_by_side, self.left, self.right, self.row_shown)
+        follow(self._choose, self.chosen)
+        follow(self._show_cost, self.n)
         self.tabs = ipywidgets.Tab(
             [
                 ipywidgets.VBox([self.compared, row(self.left, self.right, self.row_shown), self.texts]),
@@ -301,7 +308,7 @@ class AttributeLab(StaticView):
     def _show_versions(self) -> None:
         self.compared.value = block(attribute_trials.comparison(self.versions), "rk-versions")
 
-    def _side_by_side(self, change: object = None) -> None:
+    def _side_by_side(self) -> None:
         wanted = dict.fromkeys([self.left.value, self.right.value])
         shown = [v for name in wanted for v in self.versions if v.name == name]
         if shown and isinstance(self.row_shown.value, int):
@@ -309,13 +316,13 @@ class AttributeLab(StaticView):
 
     # --- estimating ---
 
-    def _choose(self, change: object = None) -> None:
+    def _choose(self) -> None:
         if any(v.name == self.chosen.value for v in self.versions):
             self.code_shown.value = block(f"<pre>{html.escape(self.code)}</pre>", "rk-code")
             self._show_result()
             self._show_cost()
 
-    def _show_cost(self, change: object = None) -> None:
+    def _show_cost(self) -> None:
         if not self.versions:
             return
         try:
@@ -377,7 +384,7 @@ class AttributeLab(StaticView):
     def _own_cache(self) -> Path | None:
         return self.cache or (Path(self._folder.name) if self._folder else None)
 
-    def _begin_with(self, change: object = None) -> None:
+    def _begin_with(self) -> None:
         base = self.bases.get(self.base.value)
         draft = attribute_draft.base_of(base) if base else EXAMPLE
         self.name.value, self.treated.value, self.untreated.value = draft.name, draft.treated, draft.untreated
@@ -385,7 +392,7 @@ class AttributeLab(StaticView):
         self.mentioned.value = self.mentioned.value or draft.mentioned
         self._pick_rows()
 
-    def _show_mentioned(self, change: object = None) -> None:
+    def _show_mentioned(self) -> None:
         self.mentioned.layout.display = "" if self.measure.value == MENTIONS else "none"
 
     def _renamed(self, change: Any) -> None:
@@ -407,15 +414,3 @@ def _first_of(ds: Any) -> str:
     """What the lab begins with: an attribute that the data are labelled for, else one whose words nobody lacks."""
     labelled = ds[ATTRIBUTE] if ATTRIBUTE in columns_of(ds) else []
     return next((name for name in labelled if name in ATTRIBUTES), "politeness")
-
-
-def _field(name: str, example: str, width: str) -> ipywidgets.Text:
-    return ipywidgets.Text(
-        description=name, placeholder=example, style={"description_width": "initial"},
-        layout={"width": width, "max_width": "100%"},
-    )  # fmt: skip
-
-
-def text_of(words: str) -> ipywidgets.Label:
-    """Words between controls."""
-    return ipywidgets.Label(words)

@@ -11,7 +11,7 @@ from ratekit.escaping import as_html, escaped, visible
 from ratekit.plots.style import ESTIMAND_LABELS, UNITS
 from ratekit.widgets import dashboard_html
 from ratekit.widgets.dashboard_html import ALL
-from ratekit.widgets.shared import StaticView, block, embedded, menu, row, style, text
+from ratekit.widgets.shared import StaticView, block, embedded, follow, menu, row, style, text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,8 +78,7 @@ class EffectsDashboard(StaticView):
         self.picture.layout = ipywidgets.Layout(flex="1 1 420px", min_width="0", max_width="780px")
         self.heat = ipywidgets.GridBox()
         self.rows = ipywidgets.VBox()
-        for control in (self.attribute, self.reward_model, self.estimand, self.unit, self.estimators, self.estimator):
-            control.observe(self._draw, names="value")
+        follow(self._draw, self.attribute, self.reward_model, self.estimand, self.unit, self.estimators, self.estimator)
         super().__init__([
             style(_STYLE),
             row(self.attribute, self.reward_model, self.estimand, self.unit),
@@ -100,7 +99,7 @@ class EffectsDashboard(StaticView):
             f"{self.title.value}{self.picture.value}{self._heat_html()}"
         )
 
-    def _draw(self, change: Any = None) -> None:
+    def _draw(self) -> None:
         rows = dashboard_html.select(self.table, self.attribute.value, self.reward_model.value)
         try:
             forest = dashboard_html.forest(
@@ -112,7 +111,7 @@ class EffectsDashboard(StaticView):
         shown = f"Attribute: {self.attribute.value}; reward model: {self.reward_model.value}{fault}"
         self.title.value = block(f"<b>{escaped(shown)}</b>", "rk-shown")
         self._draw_heat()
-        self._draw_rows(change)
+        self._draw_rows()
         self.leave()
 
     def _cells(self) -> list[dashboard_html.Cell]:
@@ -138,7 +137,7 @@ class EffectsDashboard(StaticView):
             max_width="100%", overflow="auto",
         )  # fmt: skip
 
-    def _draw_rows(self, change: Any) -> None:
+    def _draw_rows(self) -> None:
         attribute, model = self.attribute.value, self.reward_model.value
         if ALL in (attribute, model):
             words = (
@@ -173,7 +172,7 @@ class EffectsDashboard(StaticView):
                 f'<td style="background:{c.color};color:{c.ink};padding:2px 10px">{c.words}</td>'
                 for c in found[i : i + len(models)]
             )
-            lines.append(f'<tr><th class="rk-name">{as_html(found[i].attribute, 60)}</th>{cells}</tr>')
+            lines.append(f"<tr><th>{as_html(found[i].attribute, 60)}</th>{cells}</tr>")
         head = "".join(f"<th>{as_html(name, 60)}</th>" for name in models)
         return f"<table><tr><th></th>{head}</tr>{''.join(lines)}</table>"
 

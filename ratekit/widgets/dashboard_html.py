@@ -11,15 +11,14 @@ import numpy as np
 
 from ratekit import plots
 from ratekit.conclusions import interval_words, levels_of
-from ratekit.escaping import escaped
 from ratekit.estimators import ESTIMATORS, standardize
-from ratekit.plots.style import ESTIMAND_LABELS, LOWERS, RAISES, TOP, unit_words
+from ratekit.plots.style import ESTIMAND_LABELS, TOP, scale_of_effects, told_on, unit_words
+from ratekit.tables import Table, table_html
 
 if TYPE_CHECKING:
     import pandas as pd
 
 ALL = "all"
-_ZERO = (245, 245, 245)  # pale near 0; the sign is written too
 
 
 def select(table: pd.DataFrame, attribute: str = ALL, reward_model: str = ALL) -> pd.DataFrame:
@@ -95,69 +94,52 @@ def cells(table: pd.DataFrame, *, estimator: str = "rate", estimand: str = "ate"
     >>> [cell.words for cell in cells(table)]
     ['+0.00', '+7.93*']
     """
+    from matplotlib.colors import to_hex
+
     rows = standardize(table) if unit == "sd" else table
     estimand = "ate" if estimator == "naive" else estimand
     rows = rows[(rows["estimator"] == estimator) & (rows["estimand"] == estimand)]
     known = rows["estimate"].abs()
     largest = float(known[np.isfinite(known)].max()) if np.isfinite(known).any() else 1.0
+    colours = scale_of_effects("#f5f5f5")  # pale near 0; the sign is written too
     found = []
     for attribute in dict.fromkeys(table["attribute"]):
         for model in dict.fromkeys(table["reward_model"]):
             of = rows[(rows["attribute"] == attribute) & (rows["reward_model"] == model)]
             value = float(of["estimate"].iloc[0]) if len(of) else float("nan")
+            share = value / largest if largest and np.isfinite(value) else 0.0
+            fill = to_hex(colours(0.5 + 0.5 * share))
             if not np.isfinite(value):
                 none = f"no estimate in {unit_words(rows, unit)}"
-                found.append(Cell(attribute, model, "–", _hex(_ZERO), "#1a1a1a", none))
+                found.append(Cell(attribute, model, "–", fill, told_on(fill), none))
                 continue
             low, high, p = (float(of[c].iloc[0]) for c in ("ci_low", "ci_high", "p_value"))
-            share = value / largest if largest else 0.0
-            color = _mixed(share)
             words = f"{value:+.2f}{'*' if p < 0.05 else ''}" if abs(value) < 1000 else f"{value:+.3g}"
             interval = f", interval {low:+.3g} to {high:+.3g}" if np.isfinite(low) else ""
             effect = f"{value:+.3g} {unit_words(rows, unit)}{interval}"
             tooltip = f"{attribute}, {model}: {effect}; click for the rows behind it"
-            found.append(Cell(attribute, model, words, _hex(color), _ink(color), tooltip))
+            found.append(Cell(attribute, model, words, fill, told_on(fill), tooltip))
     return found
-
-
-def _mixed(share: float) -> tuple[int, int, int]:
-    color = RAISES if share > 0 else LOWERS
-    end = tuple(int(color[k : k + 2], 16) for k in (1, 3, 5))
-    a, b, c = (round(z + (e - z) * min(abs(share), 1.0)) for z, e in zip(_ZERO, end, strict=True))
-    return a, b, c
-
-
-def _ink(color: tuple[int, int, int]) -> str:
-    red, green, blue = color
-    return "#1a1a1a" if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else "#ffffff"
-
-
-def _hex(color: tuple[int, int, int]) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*color)
 
 
 def behind(table: pd.DataFrame, *, estimand: str = "ate", unit: str = "sd") -> str:
     """Every estimator of one attribute and reward model with all that stands behind it: an HTML table."""
     rows = standardize(table) if unit == "sd" else table
-    level = interval_words(levels_of(table))
-    columns = ("estimate", "SE", level, "p", "rows", "treated", "untreated", "prompts", "dropped")
-    head = "".join(f"<th>{name}</th>" for name in columns)
+    columns = [
+        unit_words(rows, unit), "estimate", "SE", interval_words(levels_of(table)), "p", "rows", "treated", "untreated",
+        "prompts", "dropped",
+    ]  # fmt: skip
     lines = []
     for row in rows.itertuples():
         if row.estimand != ("ate" if row.estimator == "naive" else estimand):
             continue
         interval = f"[{row.ci_low:+.3g}, {row.ci_high:+.3g}]" if np.isfinite(row.ci_low) else "none"
-        numbers = [
-            f"{row.estimate:+.3g}", _or_none(row.se, ".2g"), interval, _or_none(row.p_value, ".2g"), f"{row.n:,}",
-            f"{row.n_treated:,}", f"{row.n_untreated:,}", f"{row.n_clusters:,}", f"{row.n_dropped:,}",
-        ]  # fmt: skip
-        label = ESTIMATORS[str(row.estimator)].label
-        cells_of = "".join(f"<td>{number}</td>" for number in numbers)
-        lines.append(f'<tr><td class="rk-name">{escaped(label)}</td>{cells_of}</tr>')
-    return (
-        f'<div class="rk-wide"><table><thead><tr><th class="rk-name">{unit_words(rows, unit)}</th>{head}</tr></thead>'
-        f"<tbody>{''.join(lines)}</tbody></table></div>"
-    )
+        lines.append([
+            ESTIMATORS[str(row.estimator)].label, f"{row.estimate:+.3g}", _or_none(row.se, ".2g"), interval,
+            _or_none(row.p_value, ".2g"), *(f"{n:,}" for n in (row.n, row.n_treated, row.n_untreated, row.n_clusters)),
+            f"{row.n_dropped:,}",
+        ])  # fmt: skip
+    return f'<div class="rk-wide">{table_html(Table(columns, [c != columns[0] for c in columns], lines))}</div>'
 
 
 def _or_none(value: float, form: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets
@@ -15,7 +15,7 @@ from ratekit.measures import Measure
 from ratekit.schema import ATTRIBUTE, RESPONSE, REWRITES, TREATED, columns_of, reward_columns, reward_name
 from ratekit.sources.loading import rows_for
 from ratekit.widgets import explorer_html, explorer_rows
-from ratekit.widgets.shared import StaticView, Worker, block, menu, row, style, text
+from ratekit.widgets.shared import StaticView, Worker, block, button, follow, menu, row, style, text, text_field
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -92,10 +92,7 @@ class Explorer(StaticView):
         self.side = menu("Class", [explorer_rows.ANY, "treated", "untreated"])
         self.status = menu("Status", [explorer_rows.ANY, *dict.fromkeys(t["status"])])
         self.mark_filter = menu("Marks", [explorer_rows.ANY, "marked", "not marked"])
-        self.search = ipywidgets.Text(
-            placeholder="words in prompt, response or rewrites", description="Search", continuous_update=False,
-            style={"description_width": "initial"}, layout={"width": "320px", "max_width": "100%"},
-        )  # fmt: skip
+        self.search = text_field("Search", "words in prompt, response or rewrites", "320px", at_once=False)
         models = [c.removeprefix("effect/") for c in t if str(c).startswith("effect/")]
         self.reward_model = menu("Effect on", models or [("no reward yet", "")])
         self.effect = menu("Effect", SHARES)
@@ -107,28 +104,21 @@ class Explorer(StaticView):
             rows=10, description="Rows", style={"description_width": "initial"}, layout={"width": "290px"}
         )
         # JupyterLab keeps the arrow keys to itself, so there are buttons for the keyboard too.
-        self.previous = _step("Previous", lambda: self._go(-1))
-        self.next = _step("Next", lambda: self._go(+1))
+        self.previous = button("Previous", "Previous row of the list", lambda: self._go(-1), width="120px")
+        self.next = button("Next", "Next row of the list", lambda: self._go(+1), width="120px")
         self.verdict = menu("Verdict", [UNMARKED, *explorer_rows.PERSON_VERDICTS])
-        self.note = ipywidgets.Text(
-            placeholder="a note (Enter keeps it)", description="Note", continuous_update=False,
-            style={"description_width": "initial"}, layout={"width": "320px", "max_width": "100%"},
-        )  # fmt: skip
+        self.note = text_field("Note", "a note (Enter keeps it)", "320px", at_once=False)
         self.title, self.body = text(), text()
         self.page = ipywidgets.VBox(
             [self.title, row(self.verdict, self.note), self.body],
             layout={"flex": "1 1 440px", "min_width": "0", "margin": "0 0 0 8px"},
         )
-        filters = (
-            self.attribute, self.side, self.status, self.mark_filter, self.search, self.reward_model, self.effect,
-            self.off_target_filter, self.order,
+        follow(
+            lambda: self._refresh(chosen=True), self.attribute, self.side, self.status, self.mark_filter, self.search,
+            self.reward_model, self.effect, self.off_target_filter, self.order,
         )  # fmt: skip
-        for control in filters:
-            control.observe(self._refresh, names="value")
-        self.listed.observe(self._show, names="value")
-        self.against.observe(self._show, names="value")
-        self.verdict.observe(self._marked, names="value")
-        self.note.observe(self._marked, names="value")
+        follow(self._show, self.listed, self.against)
+        follow(self._marked, self.verdict, self.note)
 
     # --- what others ask of it ---
 
@@ -172,7 +162,7 @@ class Explorer(StaticView):
 
     # --- how it follows its controls ---
 
-    def _refresh(self, change: object = None) -> None:
+    def _refresh(self, chosen: bool = False) -> None:
         wanted = explorer_rows.Wanted(
             attribute=self.attribute.value, treated=_SIDES.get(self.side.value), status=self.status.value,
             reward_model=self.reward_model.value or "", effect=self.effect.value,
@@ -183,7 +173,7 @@ class Explorer(StaticView):
             self._places = explorer_rows.choose(
                 self.table, wanted, off_target=self.off_target, marks=self._marks, ds=self.ds
             )
-            before = self.listed.value if change is None else None  # another choice of rows begins at its first
+            before = None if chosen else self.listed.value  # another choice of rows begins at its first
             options = [(self._line(int(i)), int(i)) for i in self._places[:LISTED]]
             self._showing = True
             self.listed.options = options
@@ -210,7 +200,7 @@ class Explorer(StaticView):
         parts.append(visible(str(facts_of[ATTRIBUTE]))[:24])  # last, where the list cuts off what is too long
         return ("✓ " if place in self._marks else "") + " · ".join(p for p in parts if p)
 
-    def _show(self, change: object = None) -> None:
+    def _show(self) -> None:
         if self._showing:
             return
         place = self.listed.value
@@ -236,7 +226,7 @@ class Explorer(StaticView):
         if self.listed.value in listed:
             self.listed.value = listed[max(0, min(len(listed) - 1, listed.index(self.listed.value) + by))]
 
-    def _marked(self, change: object = None) -> None:
+    def _marked(self) -> None:
         if self._showing or self.listed.value is None:
             return
         verdict = "" if self.verdict.value == UNMARKED else self.verdict.value
@@ -245,9 +235,3 @@ class Explorer(StaticView):
     def _measured(self, found: explorer_rows.OffTarget) -> None:
         self.off_target = found
         self._refresh()
-
-
-def _step(name: str, go: Callable[[], None]) -> ipywidgets.Button:
-    button = ipywidgets.Button(description=name, tooltip=f"{name} row of the list", layout={"width": "120px"})
-    button.on_click(lambda _: go())
-    return button

@@ -26,6 +26,7 @@ from ratekit.schema import (
     reward_columns,
     reward_name,
 )
+from ratekit.tables import Table, table_html
 from ratekit.textdiff import changed_share, differences_html
 from ratekit.widgets.explorer_rows import OffTarget
 
@@ -209,24 +210,17 @@ def measures_table(found: OffTarget, place: int, attribute: str, length: int) ->
     names = [name for name in found.values if (attribute, name) in found.sd]
     if not names:
         return ""
-    head = "".join(f"<th>{escaped(_name_of(k))}</th>" for k in range(length))
+    said_move = "rewrite to its rewrite" if length > 2 else "response to rewrite"
     rows = []
     for name in names:
-        cells = "".join(
-            f"<td>{'–' if np.isnan(v) else f'{v:.3g}'}</td>" for v in found.values[name][place][:length].tolist()
-        )
+        cells = ["–" if np.isnan(v) else f"{v:.3g}" for v in found.values[name][place][:length].tolist()]
         moved = _move(found, place, attribute, name)
         largest = name == found.measure[place]
         said = "–" if moved is None else f"{moved:+.2f} SD"
-        rows.append(
-            f'<tr><td class="rk-name">{escaped(name)}</td>{cells}'
-            f"<td>{f'<b>{said} ◀ largest</b>' if largest else said}</td></tr>"
-        )
-    return (
-        '<div class="rk-wide"><table><thead><tr><th class="rk-name">should not move</th>'
-        f"{head}<th>{'rewrite to its rewrite' if length > 2 else 'response to rewrite'}</th></tr></thead>"
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-    )
+        rows.append([name, *cells, f"<b>{said} ◀ largest</b>" if largest else said])
+    columns = ["should not move", *map(_name_of, range(length)), said_move]
+    table = Table(columns, [c != columns[0] for c in columns], rows)
+    return f'<div class="rk-wide">{table_html(table, raw=[said_move])}</div>'
 
 
 def _move(found: OffTarget, place: int, attribute: str, name: str) -> float | None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
 
 import ipywidgets
 
 from ratekit.plots.style import ESTIMAND_LABELS
 from ratekit.widgets import playground_figure, playground_world
-from ratekit.widgets.shared import StaticView, block, menu, row, style, text
+from ratekit.widgets.shared import StaticView, block, button, follow, menu, row, style, text
 
 _N = (50, 100, 200, 500, 1000, 2000, 5000, 10000)
 
@@ -64,16 +63,14 @@ class Playground(StaticView):
             options=sorted({*_N, n}), value=n, description="Responses n", style=_LABEL, layout=_WIDE
         )
         self.estimand = menu("Effect on", [(words, name) for name, words in ESTIMAND_LABELS.items()])
-        self.again = ipywidgets.Button(description="Draw again", tooltip="New responses from the same world")
+        self.again = button("Draw again", "New responses from the same world", self._draw_again)
         self.picture, self.words, self.table = text(), text(), text()
-        for control in (self.confounding, self.rho, self.asymmetry, self.interaction, self.n, self.estimand):
-            control.observe(self._follow, names="value")
-        self.again.on_click(self._draw_again)
+        follow(self._play, self.confounding, self.rho, self.asymmetry, self.interaction, self.n, self.estimand)
         super().__init__([
             style(), row(self.confounding, self.rho), row(self.asymmetry, self.interaction),
             row(self.n, self.estimand, self.again), self.picture, self.words, self.table,
         ])  # fmt: skip
-        self._follow()
+        self._play()
 
     @property
     def scene(self) -> playground_world.Scene:
@@ -91,7 +88,7 @@ class Playground(StaticView):
             f"{playground_figure.images(self.played, self.estimand.value)}{self.words.value}{self.table.value}"
         )
 
-    def _follow(self, change: Any = None) -> None:
+    def _play(self) -> None:
         self.played = playground_world.play(self.scene)
         estimand = self.estimand.value
         self.picture.value = playground_figure.draw(self.played, estimand)
@@ -99,9 +96,9 @@ class Playground(StaticView):
         self.words.value = block(sentences, "rk-words")
         self.table.value = block(playground_world.world_html(self.played, estimand), "rk-table")
 
-    def _draw_again(self, button: Any) -> None:
+    def _draw_again(self) -> None:
         self.seed += 1
-        self._follow()
+        self._play()
 
 
 _LABEL = {"description_width": "150px"}

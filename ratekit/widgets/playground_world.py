@@ -14,6 +14,7 @@ from ratekit.plots import MARKS
 from ratekit.plots.style import ESTIMAND_LABELS
 from ratekit.simulate import Imperfections, NumericWorld, Sample
 from ratekit.simulate.grading import covers
+from ratekit.tables import Table, table_html
 
 EFFECT = 0.5
 SHOWN_ESTIMATORS = ("naive", "single_rewrite", "rate", "rate_extrapolated")
@@ -157,11 +158,9 @@ def world_html(played: Played, estimand: str = "ate") -> str:
             continue
         verdict = "misses it" if misses(played, name, estimand) else "covers the truth"
         note = " (ATE)" if name == "naive" and estimand != "ate" else ""
-        rows.append(
-            f'<tr><td class="rk-name">{MARKS[name].label}{note}</td><td>{e.estimate:+.3f}</td>'
-            f"<td>[{e.ci_low:+.3f}, {e.ci_high:+.3f}]</td><td>{e.estimate - truth:+.3f}</td><td>{verdict}</td></tr>"
-        )
-    return (
-        '<table><thead><tr><th class="rk-name">estimator</th><th>estimate</th><th>95 % interval</th>'
-        f"<th>off by</th><th>truth {truth:+.3f}</th></tr></thead><tbody>{''.join(rows)}</tbody></table>"
-    )
+        rows.append([
+            f"{MARKS[name].label}{note}", f"{e.estimate:+.3f}", f"[{e.ci_low:+.3f}, {e.ci_high:+.3f}]",
+            f"{e.estimate - truth:+.3f}", verdict,
+        ])  # fmt: skip
+    columns = ["estimator", "estimate", "95 % interval", "off by", f"truth {truth:+.3f}"]
+    return table_html(Table(columns, [c != columns[0] for c in columns], rows))

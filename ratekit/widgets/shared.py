@@ -45,7 +45,7 @@ _STYLE = """
 .rk p { margin: 0 0 6px; }
 .rk table { border-collapse: collapse; margin: 4px 0; font-size: 12.5px; overflow-wrap: normal; }
 .rk th, .rk td { padding: 2px 10px 2px 0; text-align: right; font-variant-numeric: tabular-nums; vertical-align: top; }
-.rk th { font-weight: 600; } .rk th.rk-name, .rk td.rk-name { text-align: left; }
+.rk th { font-weight: 600; } .rk :is(th, td):first-child { text-align: left; }
 .rk thead th { border-bottom: 1px solid rgba(127,127,127,.45); }
 .rk-faint { opacity: .72; }
 .rk-fault { border-left: 4px solid #D55E00; padding: 2px 8px; margin: 4px 0; }
@@ -70,6 +70,28 @@ def menu(description: str, options: Sequence[Any], value: Any = None, *, width: 
 def row(*children: ipywidgets.Widget) -> ipywidgets.HBox:
     """Controls side by side that go on in a new line where the page is narrow."""
     return ipywidgets.HBox(children, layout={"flex_flow": "row wrap", "align_items": "center"})
+
+
+def text_field(description: str, example: str, width: str, *, at_once: bool = True) -> ipywidgets.Text:
+    """A line to type into; its value follows each letter (`at_once`), or Enter and leaving it."""
+    return ipywidgets.Text(
+        placeholder=example, description=description, continuous_update=at_once,
+        style={"description_width": "initial"}, layout={"width": width, "max_width": "100%"},
+    )  # fmt: skip
+
+
+def button(name: str, tooltip: str, press: Callable[[], Any], *, width: str = "148px", primary: bool = False) -> Any:
+    """A button that calls `press`."""
+    look = "primary" if primary else ""
+    made = ipywidgets.Button(description=name, tooltip=tooltip, button_style=look, layout={"width": width})
+    made.on_click(lambda _: press())
+    return made
+
+
+def follow(do: Callable[[], Any], *controls: ipywidgets.Widget) -> None:
+    """Call `do` whenever the value of one of the controls changes."""
+    for control in controls:
+        control.observe(lambda _: do(), names="value")
 
 
 def block(inner: str = "", test_id: str = "") -> str:
@@ -169,10 +191,7 @@ class Worker(ipywidgets.VBox):
 
     def __init__(self) -> None:
         self.bar = ipywidgets.IntProgress(min=0, max=1, layout={"width": "180px"})
-        self.stop = ipywidgets.Button(
-            description="Cancel", tooltip="Stop; what is finished is kept", layout={"width": "80px"}
-        )
-        self.stop.on_click(lambda _: self.cancel())
+        self.stop = button("Cancel", "Stop; what is finished is kept", self.cancel, width="80px")
         self.doing = ipywidgets.HTML()
         self.said = ipywidgets.HTML(layout={"width": "100%"})
         self.fault: BaseException | None = None
