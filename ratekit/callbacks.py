@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from transformers import TrainerCallback
 
 from ratekit.diagnostics import contrast
-from ratekit.errors import InputError, WorkError, require_whole, unknown
+from ratekit.errors import InputError, WorkError, require_known, require_whole
 from ratekit.gates import TOO_BIG, outcome_of
 from ratekit.schema import ATTRIBUTE, REWARD_PREFIX, REWRITES, columns_of, reward_columns
 from ratekit.scoring.adapters import CHAT, PAIR, Adapter, find_adapter
@@ -97,8 +97,7 @@ class AuditCallback(TrainerCallback):
         names = np.asarray(ds[ATTRIBUTE], dtype=object)
         attributes = list(dict.fromkeys(names))
         for name in limits or {}:
-            if name not in attributes:
-                raise unknown("attribute of these rows", name, attributes)
+            require_known("attribute of these rows", name, attributes)
         rng = np.random.default_rng(seed)
         drawn = [np.flatnonzero(names == a) for a in attributes]
         drawn = [d if n is None or len(d) <= n else rng.choice(d, n, replace=False) for d in drawn]

@@ -12,7 +12,7 @@ import difflib
 import math
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from numbers import Integral
 from typing import cast
 
@@ -90,6 +90,17 @@ def unknown(kind: str, name: object, known: Iterable[str], hint: str = "") -> In
     did_you_mean = "; did you mean " + " or ".join(repr(n) for n in near) + "?" if near else "."
     listed = f" Known: {', '.join(names)}" if names else ""
     return InputError(f"unknown {kind} {shorten(name, 60)!r}{did_you_mean}{listed}{'. ' + hint if hint else ''}")
+
+
+def require_known(kind: str, name: object, known: Collection[str], hint: str = "") -> None:
+    """Raise the `unknown` name's `InputError` where it is none of the known ones.
+
+    Examples
+    --------
+    >>> require_known("unit", "sd", ["sd", "reward"])
+    """
+    if name not in known:
+        raise unknown(kind, name, known, hint)
 
 
 def shorten(text: object, width: int = 60) -> str:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ratekit.errors import InputError, require_whole, shorten, unknown
+from ratekit.errors import InputError, require_known, require_whole, shorten, unknown
 from ratekit.estimators import convergence, effects
 from ratekit.simulate import Imperfections, NumericWorld
 
@@ -420,8 +420,7 @@ def question(seed: int, about: str = "rate") -> Question:
     """
     import pandas as pd
 
-    if about not in ABOUT:
-        raise unknown("question", about, ABOUT)
+    require_known("question", about, ABOUT)
     require_whole("seed", seed)
     rng = np.random.default_rng(int(seed))
     effect, rho = round(float(rng.uniform(0.2, 0.8)), 2), float(rng.uniform(0.3, 0.6))

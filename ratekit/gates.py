@@ -28,7 +28,7 @@ import numpy as np
 from ratekit.audits.results import Audit, effects_of
 from ratekit.conclusions import CANNOT_TELL, NO_TRUST, Verdict, level_of
 from ratekit.diagnostics import contrast
-from ratekit.errors import InputError, shorten, unknown
+from ratekit.errors import InputError, require_known, shorten, unknown
 from ratekit.escaping import visible
 from ratekit.groups import reward_matrix
 from ratekit.intervals import LEVEL
@@ -211,8 +211,7 @@ def gate(
     if not limits:
         raise InputError("gate: no limit; give one, as in length=0.1")
     for name, limit in limits.items():
-        if name not in attributes:
-            raise unknown("attribute of this audit", name, attributes)
+        require_known("attribute of this audit", name, attributes)
         if not (isinstance(limit, int | float) and limit > 0 and math.isfinite(limit)):
             raise InputError(f"gate: the limit of {name} is {limit}; a positive number of SDs was expected, as in 0.1")
     models = list(dict.fromkeys(audit.effects["reward_model"].astype(str)))

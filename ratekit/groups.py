@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratekit.columns import column as as_column
-from ratekit.errors import InputError, shorten, unknown
+from ratekit.errors import InputError, require_known, shorten
 from ratekit.estimators import Bools, Floats, Ints
 from ratekit.measures import BLOCK, MEASURES, measured
 from ratekit.schema import (
@@ -160,8 +160,7 @@ def groups(ds: Any, by: str | Sequence[str] | None = None) -> Iterator[Group]:
 
     columns = [by] if isinstance(by, str) else list(by or [])
     for column in columns:
-        if column not in columns_of(ds):
-            raise unknown("column to group by", column, columns_of(ds))
+        require_known("column to group by", column, columns_of(ds))
     frame = plain_columns(ds, list(dict.fromkeys([PROMPT_ID, ATTRIBUTE, TREATED, *columns])))
     if len(frame) == 0:
         raise InputError("the dataset has no rows")

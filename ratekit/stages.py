@@ -19,7 +19,7 @@ import numpy as np
 
 from ratekit.attributes import find_attribute, measure_of
 from ratekit.columns import dataset
-from ratekit.errors import InputError, NoRewriteError, require_whole, unknown
+from ratekit.errors import InputError, NoRewriteError, require_known, require_whole
 from ratekit.estimators import ESTIMATORS, Effect, Effects, Floats, Ints, LeftOut, effects, part_of, refuse_level
 from ratekit.groups import Group, chains_of, groups, original_features, plain_columns, reward_matrix
 from ratekit.intervals import Interval, interval_of
@@ -411,12 +411,10 @@ def estimate(
         require(ds, "estimate")  # read as it is: a million rows need no second copy, and no `datasets`
     else:
         ds = rows_for("estimate", ds)
-    if uncertainty not in UNCERTAINTIES:
-        raise unknown("kind of uncertainty", uncertainty, UNCERTAINTIES)
+    require_known("kind of uncertainty", uncertainty, UNCERTAINTIES)
     refuse_draws(draws, seed)
     refuse_level(level)
-    if sample not in SAMPLES:
-        raise unknown("kind of sample", sample, SAMPLES)
+    require_known("kind of sample", sample, SAMPLES)
     if sample == "two-phase":
         require(ds, "estimate", [PROMPT, RESPONSE])
         if uncertainty != "analytic":

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ratekit.attributes import off_target
-from ratekit.errors import InputError
+from ratekit.errors import InputError, require_known
 from ratekit.estimators import (
     ESTIMANDS,
     ESTIMATORS,
@@ -190,12 +190,9 @@ def refusal_bounds(
     """
     import pandas as pd
 
-    from ratekit.errors import unknown
-
     ds = rows_for("estimate", ds)
     offered = [name for name, e in ESTIMATORS.items() if not e.classes]
-    if estimator not in offered:
-        raise unknown("estimator", estimator, offered)
+    require_known("estimator", estimator, offered)
     columns = [find_reward(ds, r) for r in rewards] if rewards else reward_columns(columns_of(ds))
     rows = []
     for column in columns:

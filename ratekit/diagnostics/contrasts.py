@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import special, stats
 
-from ratekit.errors import InputError, require_whole, unknown
+from ratekit.errors import InputError, require_known, require_whole
 from ratekit.estimators import (
     ESTIMATORS,
     Bools,
@@ -83,10 +83,8 @@ def contrast(
 
     ds = rows_for("estimate", ds)
     refuse_level(level)
-    if estimator not in ESTIMATORS:
-        raise unknown("estimator", estimator, ESTIMATORS)
-    if unit not in ("sd", "reward"):
-        raise unknown("unit", unit, ["sd", "reward"])
+    require_known("estimator", estimator, ESTIMATORS)
+    require_known("unit", unit, ("sd", "reward"))
     require_whole("sd_pass", sd_pass)
     parts = list(groups(ds, by))
     a, b = (reward_matrix(ds, find_reward(ds, name)) for name in (first, second))
@@ -213,8 +211,7 @@ def heterogeneity(
     import pandas as pd
 
     ds = rows_for("estimate", ds)
-    if estimator not in ESTIMATORS:
-        raise unknown("estimator", estimator, ESTIMATORS)
+    require_known("estimator", estimator, ESTIMATORS)
     columns = [find_reward(ds, r) for r in rewards] if rewards else reward_columns(columns_of(ds))
     found: dict[str, list[Group]] = {}
     for group in groups(ds, by):

@@ -11,7 +11,7 @@ from scipy import stats
 
 from ratekit.augmentation import LEAST, augmented
 from ratekit.diagnostics.contrasts import contrast
-from ratekit.errors import InputError, unknown
+from ratekit.errors import InputError, require_known
 from ratekit.estimators import (
     ESTIMANDS,
     ESTIMATORS,
@@ -82,12 +82,9 @@ def plan(
     import pandas as pd
 
     ds = rows_for("estimate", ds)
-    if estimator not in ESTIMATORS:
-        raise unknown("estimator", estimator, ESTIMATORS)
-    if estimand not in ESTIMATORS[estimator].estimands:
-        raise unknown(f"estimand of {estimator}", estimand, ESTIMATORS[estimator].estimands)
-    if unit not in ("sd", "reward"):
-        raise unknown("unit", unit, ["sd", "reward"])
+    require_known("estimator", estimator, ESTIMATORS)
+    require_known(f"estimand of {estimator}", estimand, ESTIMATORS[estimator].estimands)
+    require_known("unit", unit, ("sd", "reward"))
     if (se is None) == (apart is None):
         raise InputError("plan: give either se=0.02, the standard error wanted, or apart=('rm-a', 'rm-b')")
     refuse_level(level)
@@ -212,10 +209,8 @@ def sequential(
 
     ds = rows_for("estimate", ds)
     offered = [name for name, e in ESTIMATORS.items() if e.arms is not None]
-    if estimator not in offered:
-        raise unknown("estimator for sequential looks", estimator, offered)
-    if estimand not in ESTIMANDS:
-        raise unknown("estimand", estimand, ESTIMANDS)
+    require_known("estimator for sequential looks", estimator, offered)
+    require_known("estimand", estimand, ESTIMANDS)
     rows, left_out = [], list[str]()
     parts = list(groups(ds))
     notes = [note for group in parts if estimand == "ate" and (note := _sorted(group))]

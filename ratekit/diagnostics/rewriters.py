@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from scipy import special, stats
 
-from ratekit.errors import InputError, unknown
+from ratekit.errors import InputError, require_known
 from ratekit.estimators import (
     ESTIMATORS,
     Floats,
@@ -106,10 +106,8 @@ def across_rewriters(
 
     ds = rows_for("estimate", ds)
     refuse_level(level)
-    if estimator not in ESTIMATORS:
-        raise unknown("estimator", estimator, ESTIMATORS)
-    if unit not in ("sd", "reward"):
-        raise unknown("unit", unit, ["sd", "reward"])
+    require_known("estimator", estimator, ESTIMATORS)
+    require_known("unit", unit, ("sd", "reward"))
     columns = [find_reward(ds, r) for r in rewards] if rewards else reward_columns(columns_of(ds))
     found: dict[str, list[Group]] = {}
     for group in groups(ds, by):

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ratekit.errors import InputError, unknown
+from ratekit.errors import InputError, require_known
 
 Value = float | bool | None
 
@@ -140,8 +140,7 @@ def find_method(name: str) -> Method:
     >>> find_method("ties").base
     'needed'
     """
-    if name not in METHODS:
-        raise unknown("merge method", name, METHODS)
+    require_known("merge method", name, METHODS)
     return METHODS[name]
 
 
@@ -185,8 +184,7 @@ def checked_parameters(method: Method, given: Mapping[str, Any], names: Sequence
         For a parameter that the method does not have and for a value that it cannot have.
     """
     for key in given:
-        if key not in method.parameters:
-            raise unknown(f"parameter of {method.name}", key, method.parameters)
+        require_known(f"parameter of {method.name}", key, method.parameters)
     params: dict[str, Any] = {**method.parameters, **given}
     for key, value in params.items():
         default = method.parameters[key]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ratekit.checkpoints import State
-from ratekit.errors import InputError, WorkError, unknown
+from ratekit.errors import InputError, WorkError, require_known, unknown
 from ratekit.estimators import ESTIMANDS, ESTIMATORS, Floats, clustered_mean, effects
 from ratekit.groups import Group, groups, reward_matrix
 from ratekit.lora import Lora, is_adapter
@@ -110,14 +110,12 @@ class Instrument:
         estimand: str | None = None,
         unit: str = "sd",
     ) -> None:
-        if estimator not in ESTIMATORS:
-            raise unknown("estimator", estimator, ESTIMATORS)
+        require_known("estimator", estimator, ESTIMATORS)
         if estimand is not None and estimand not in ESTIMATORS[estimator].estimands:
             raise unknown(
                 "estimand", estimand, ESTIMANDS, f"{estimator} has {', '.join(ESTIMATORS[estimator].estimands)}"
             )
-        if unit not in ("sd", "reward"):
-            raise unknown("unit", unit, ["sd", "reward"])
+        require_known("unit", unit, ("sd", "reward"))
         if dataset is None and pairs is None:
             raise InputError("nothing to measure: give a dataset with rewrites, preference pairs, or both")
         self.reward_of = reward_from(reward_of) if isinstance(reward_of, str | Path) else reward_of
@@ -172,8 +170,7 @@ class Instrument:
 
     def metric(self, name: str) -> _Metric:
         """One of the quantities as a metric: scores only what it needs."""
-        if name not in self.names:
-            raise unknown("quantity", name, self.names)
+        require_known("quantity", name, self.names)
         return _Metric(self, name)
 
     def score(self, state: State, name: str = _NAME) -> Dataset:
@@ -291,8 +288,7 @@ def _rows_of(dataset: Any, attributes: Sequence[str] | None) -> Any:
     dataset = rows_for("merging", dataset, [PROMPT_ID, PROMPT, RESPONSE, ATTRIBUTE, TREATED, REWRITES])
     have = list(dict.fromkeys(dataset[ATTRIBUTE]))
     for name in attributes or []:
-        if name not in have:
-            raise unknown("attribute in the dataset", name, have)
+        require_known("attribute in the dataset", name, have)
     if attributes and set(attributes) != set(have):
         kept = [i for i, a in enumerate(dataset[ATTRIBUTE]) if a in attributes]
         dataset = dataset.select(kept)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ratekit.errors import InputError, unknown
+from ratekit.errors import InputError, require_known
 from ratekit.estimators import ESTIMATORS
 from ratekit.plots.names import folded, names
 from ratekit.plots.style import (
@@ -89,10 +89,8 @@ def effects(
     need(table, _COLUMNS, "rk.estimate")
     estimators = _shown(table) if estimators is None else tuple(estimators)
     for name in estimators:
-        if name not in MARKS:
-            raise unknown("estimator", name, MARKS)
-    if estimand not in ESTIMAND_TITLES:
-        raise unknown("estimand", estimand, ESTIMAND_TITLES)
+        require_known("estimator", name, MARKS)
+    require_known("estimand", estimand, ESTIMAND_TITLES)
     given = in_unit(table, unit)
     rows = given[given["estimator"].isin(estimators)]
     if rows.empty:

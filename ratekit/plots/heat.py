@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ratekit.errors import InputError, unknown
+from ratekit.errors import InputError, require_known, unknown
 from ratekit.plots.names import folded, names, plain, written
 from ratekit.plots.style import (
     ESTIMAND_TITLES,
@@ -154,8 +154,7 @@ def spillover(
     >>> [label.get_text() for label in ax.get_xticklabels()]
     ['words', 'sentiment', 'readability', 'faults']
     """
-    if value not in ("shift_sd", "through"):
-        raise unknown("value", value, ["shift_sd", "through"])
+    require_known("value", value, ("shift_sd", "through"))
     need(table, ("attribute", "measure", "shift_sd", "p_value", *(_THROUGH if value == "through" else ())),
          "rk.spillover")  # fmt: skip
     rows = table

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ratekit.errors import InputError, require_whole, unknown
+from ratekit.errors import InputError, require_known, require_whole
 from ratekit.estimators import ESTIMATORS, SAMPLE_SD, standardize
 from ratekit.plots.names import cleaned, distinct, folded
 
@@ -91,8 +91,7 @@ def only(what: str, given: str | None, known: Iterable[Any]) -> str:
     """The one that is meant: `given`, or the only one there is. Raises InputError."""
     names = list(dict.fromkeys(map(str, known)))
     if given is not None:
-        if given not in names:
-            raise unknown(what, given, names)
+        require_known(what, given, names)
         return given
     if len(names) != 1:
         listed = ", ".join(distinct({name: cleaned(name) for name in names}).values())
@@ -102,8 +101,7 @@ def only(what: str, given: str | None, known: Iterable[Any]) -> str:
 
 def in_unit(table: pd.DataFrame, unit: str) -> pd.DataFrame:
     """An effects table in reward SDs ("sd") or in the reward's own units ("reward"). Raises InputError."""
-    if unit not in UNITS:
-        raise unknown("unit", unit, UNITS)
+    require_known("unit", unit, UNITS)
     if unit == "reward":
         return table
     rows = standardize(table)
@@ -122,10 +120,8 @@ def unit_words(rows: pd.DataFrame, unit: str) -> str:
 
 def of_estimator(table: pd.DataFrame, estimator: str, estimand: str) -> pd.DataFrame:
     """The rows of one estimator and estimand. Raises InputError where the table holds none."""
-    if estimator not in MARKS:
-        raise unknown("estimator", estimator, MARKS)
-    if estimand not in ESTIMAND_TITLES:
-        raise unknown("estimand", estimand, ESTIMAND_TITLES)
+    require_known("estimator", estimator, MARKS)
+    require_known("estimand", estimand, ESTIMAND_TITLES)
     rows = table[(table["estimator"] == estimator) & (table["estimand"] == estimand)]
     if rows.empty:
         raise InputError(f"the table holds no {estimand.upper()} by {estimator}")

@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ratekit.errors import InputError, unknown
+from ratekit.errors import InputError, require_known
 from ratekit.labellers import Attribute
 from ratekit.schema import Conversation, prompt_text
 
@@ -63,8 +63,7 @@ def checked_template(template: str) -> str:
                 f"{'wish' if field == '{phrase}' else 'text'} goes: {template[:80]!r}"
             )
     for name in _ANY_FIELD.findall(template):
-        if name not in FIELDS:
-            raise unknown("field of the rewriting template", name, FIELDS)
+        require_known("field of the rewriting template", name, FIELDS)
     return template
 
 

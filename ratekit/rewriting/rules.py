@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from ratekit.attributes import ATTRIBUTES
-from ratekit.errors import InputError, require_whole, unknown
+from ratekit.errors import InputError, require_known, require_whole
 from ratekit.languages import maybe_english
 from ratekit.measures import FAULT, MISSPELT, starts_with_vowel, words
 from ratekit.rewriting.base import OK, WRONG_LANGUAGE, Rewrite
@@ -128,8 +128,7 @@ def rules_of(options: str, attribute: str) -> RuleRewriter:
     given: dict[str, Any] = {}
     for part in filter(None, options.split(",")):
         name, _, value = part.partition("=")
-        if name not in ("mend", "seed"):
-            raise unknown("option of rules", name, ["mend", "seed"])
+        require_known("option of rules", name, ("mend", "seed"))
         try:
             given[name] = float(value) if name == "mend" else int(value)
         except ValueError:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ratekit.errors import InputError, unknown
+from ratekit.errors import InputError, require_known
 
 log = logging.getLogger("ratekit")
 
@@ -160,8 +160,7 @@ def named_adapter(name: str) -> Adapter:
     kind, colon, token = name.partition(":")
     if kind == "token" and colon and token:
         return Adapter(name, "chat", "token", token=int(token) if token.isdecimal() else token)
-    if name not in ADAPTERS:
-        raise unknown("adapter", name, ADAPTERS, "or token:TOKEN, the logit of one token")
+    require_known("adapter", name, ADAPTERS, "or token:TOKEN, the logit of one token")
     return ADAPTERS[name]
 
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ratekit.checkpoints import check_template
-from ratekit.errors import InputError, shorten, unknown
+from ratekit.errors import InputError, require_known, shorten
 from ratekit.schema import Conversation, as_conversation, prompt_text
 from ratekit.scoring.adapters import Adapter
 from ratekit.scoring.base import EMPTY, FAILED, NOT_TEXT, OK, TEMPLATE_REFUSES, TOO_LONG, TRUNCATED
@@ -36,8 +36,7 @@ class Encoder:
     def __init__(
         self, tokenizer: Any, adapter: Adapter, name: str, max_length: int, truncation: str = "prompt"
     ) -> None:
-        if truncation not in TRUNCATIONS:
-            raise unknown("truncation", truncation, TRUNCATIONS)
+        require_known("truncation", truncation, TRUNCATIONS)
         self.tokenizer, self.adapter, self.name, self.max_length = tokenizer, adapter, name, max_length
         self.truncation = truncation
         self.templated = adapter.sees in ("chat", "question")

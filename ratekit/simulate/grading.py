@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ratekit.errors import unknown
+from ratekit.errors import require_known
 from ratekit.estimators import Floats, clustered_mean, effects, rounding_of, row_values
 from ratekit.scoring import RewardLike, read_rewards
 from ratekit.scoring.base import Reward
@@ -189,8 +189,7 @@ def sweep(
     import pandas as pd
 
     if isinstance(design, str):
-        if design not in DESIGNS:
-            raise unknown("sweep", design, DESIGNS)
+        require_known("sweep", design, DESIGNS)
         label, steps = design, DESIGNS[design]
     else:
         label, steps = design.about, design

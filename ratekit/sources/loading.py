@@ -19,7 +19,7 @@ import numpy as np
 from ratekit import columns as arrow_columns
 from ratekit import files
 from ratekit.attributes import ATTRIBUTES, find_attribute
-from ratekit.errors import InputError, WorkError, require_whole, shorten, unknown
+from ratekit.errors import InputError, WorkError, require_known, require_whole, shorten, unknown
 from ratekit.groups import treated_bools
 from ratekit.labellers import Attribute, by_name
 from ratekit.measures import BLOCK
@@ -681,8 +681,7 @@ def _refuse_long(ds: Dataset, where: str, max_characters: int) -> None:
 
 def without_duplicates(ds: Dataset, where: str, duplicates: str) -> Dataset:
     """Refuse ("error"), drop or keep rows that repeat a response under the same prompt and attribute."""
-    if duplicates not in ("error", "drop", "keep"):
-        raise unknown("value for duplicates", duplicates, ["error", "drop", "keep"])
+    require_known("value for duplicates", duplicates, ("error", "drop", "keep"))
     if duplicates == "keep" or RESPONSE not in columns_of(ds):
         return ds
     columns = [PROMPT if PROMPT in columns_of(ds) else PROMPT_ID, RESPONSE, ATTRIBUTE]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratekit.attributes import off_target
-from ratekit.errors import unknown
+from ratekit.errors import require_known
 from ratekit.estimators import ESTIMATORS, Floats, pooled_sd
 from ratekit.groups import groups, plain_columns, reward_matrix, treated_bools
 from ratekit.measures import Measure, measured
@@ -233,8 +233,7 @@ def choose(
     >>> ["battery" in str(ds[int(i)]).lower() for i in places]
     [True]
     """
-    if wanted.order not in ORDERS:
-        raise unknown("order", wanted.order, ORDERS)
+    require_known("order", wanted.order, ORDERS)
     keep = np.ones(len(table), bool)
     if wanted.attribute != ANY:
         keep &= (table[ATTRIBUTE] == wanted.attribute).to_numpy()
