@@ -12,11 +12,13 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import ROOT
 from datasets import Dataset
 
 import ratekit as rk
+from ratekit.plots.style import contrast_ratio
 from ratekit.rewriting.chat import ChatRewriter
 from ratekit.widgets import (
     attribute_draft,
@@ -580,6 +582,8 @@ def test_the_cells_are_the_estimates(scored):
     strongest = max(dashboard_html.cells(table), key=lambda c: float(c.words.rstrip("*")))
     assert strongest.color == "#01665e"
     assert strongest.ink == "#ffffff"
+    spread = pd.concat([table.head(1).assign(attribute=f"{k}", estimator="rate", estimate=k) for k in range(-50, 51)])
+    assert min(contrast_ratio(c.ink, c.color) for c in dashboard_html.cells(spread, unit="reward")) > 4.5
     few = table[(table.attribute == "length") | (table.reward_model == "vader")]
     assert [c.words for c in dashboard_html.cells(few)].count("–") == 1
 

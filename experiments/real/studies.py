@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pictures import PICTURES, save
 from train import Pair, fit, pairs_of, split
 
 import ratekit as rk
@@ -75,13 +76,9 @@ class Place:
         self.results.mkdir(parents=True, exist_ok=True)
         table.to_csv(self.results / f"{name}.csv", index=False, float_format="%.5g")
 
-    def draw(self, name: str, figure: Any) -> None:
-        """A picture of results."""
-        import matplotlib.pyplot as plt
-
-        self.results.mkdir(parents=True, exist_ok=True)
-        figure.savefig(self.results / f"{name}.png", dpi=110, bbox_inches="tight")
-        plt.close("all")
+    def draw(self, name: str, table: pd.DataFrame) -> None:
+        """The picture of a table of results."""
+        save(PICTURES[name](table), self.results, name)
 
 
 def verdict_table(audit: rk.Audit) -> pd.DataFrame:
@@ -132,7 +129,7 @@ def rewriter(place: Place) -> dict[str, Any]:
                 for name, n in Counter(chain[k] for chain in chains).most_common()
             ]
     place.write("rewriter_status", pd.DataFrame(status))
-    place.draw("rewriter_effects", audit.plot().figure)
+    place.draw("rewriter_effects", audit.effects)
     sample = random.Random(place.seed).sample(range(len(ds)), min(60, len(ds)))
     with (place.work / "rewriter_sample.jsonl").open("w", encoding="utf-8") as f:
         for i in sample:
@@ -177,7 +174,8 @@ def planted(place: Place) -> dict[str, Any]:
             found = rk.contrast(audit.dataset, "rm-length", "rm-helpful", unit=unit)
             contrasts.append(found.assign(rewrites=name, unit=unit))
         if not judged:
-            place.draw("planted_effects", audit.plot(estimators=("single_rewrite", "rate"), estimand="atu").figure)
+            drawn = audit.plot(estimators=("single_rewrite", "rate"), estimand="atu").figure
+            save(drawn, place.results, "planted_effects")
         else:
             audit.report()
     place.write("planted_quarters", quarters(audit.dataset))
@@ -284,7 +282,7 @@ def merging(place: Place) -> dict[str, Any]:
             barrier_points=1, progress=False, seed=place.seed,
         )  # fmt: skip
         place.write("merging_audit", table)
-        place.draw("merging_audit", rk.plots.merges(table, about="length").figure)
+        place.draw("merging_audit", table)
     return {"texts": len(table) * (3 * len(halves[0]) + 2 * len(pairs)), "rows": len(table)}
 
 
@@ -410,36 +408,13 @@ def sweep(place: Place) -> dict[str, Any]:
     )  # fmt: skip
     table = finished.table
     place.write("sweep", table)
-    shown = table[(table["estimand"] == "ate") & table["estimator"].isin(["naive", "single_rewrite", "rate"])]
-    place.draw("sweep", beside_published(shown))
+    place.draw("sweep", table)
     status = Counter(s for chain in finished.audit.dataset["rewrite_status"] for s in chain)
     used = finished.audit.provenance["rewriting"]
     return {
         "texts": used["replies"], "tokens": used["tokens_out"], "generation_seconds": used["seconds"],
         "status": dict(status),
     }  # fmt: skip
-
-
-def beside_published(ours: pd.DataFrame) -> Any:
-    """The sweep beside the published one, in mean reward SDs of each."""
-    import matplotlib.pyplot as plt
-
-    from ratekit.plots.style import MARKS, styled
-
-    theirs = rk.published("sweeps").query("experiment == 'sweep-imdb' and estimand == 'ate'")
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), sharey=True, layout="constrained")
-    for ax, table, title in zip(axes, (theirs, ours), ("published: GPT-4o, DistilBERT", "SmolLM2-135M, MiniLM"),
-                                strict=True):  # fmt: skip
-        for name, mark in MARKS.items():
-            rows = table[table["estimator"] == name].sort_values("step")
-            if len(rows):
-                effect = rows["estimate"] / table["reward_sd"].mean()
-                ax.plot(rows["step"], effect, label=mark.label, **styled(ax, mark, line=True))
-        ax.axhline(0, color="0.6", lw=0.8)
-        ax.set(title=title, xlabel="correlation of length and sentiment")
-    axes[0].set_ylabel("effect of length (reward SDs)")
-    axes[1].legend(frameon=False)
-    return figure
 
 
 STUDIES = {f.__name__: f for f in (rewriter, planted, truth, merging, zero, card, discover, judges, sweep)}

@@ -231,7 +231,8 @@ def _matrix(
     if size < LEAST_POINTS:
         least = math.ceil(10 * width_of(ax) * LEAST_POINTS / size) / 10
         warnings.warn(f"the figure is too small for its numbers; it takes {least:g} inches across", stacklevel=3)
-    colours = scale_of_effects(to_hex(ink(ax, 0.03)))
+    # next to black, what is next to nothing is a lighter cell
+    colours = scale_of_effects(to_hex(ink(ax, 0.2 if any(ink(ax)) else 0.03)))
     edges = [np.arange(size_ + 1) - 0.5 for size_ in (len(acrosses), len(downs))]
     ax.pcolormesh(*edges, values / tops, cmap=colours, vmin=-1, vmax=1, edgecolors=[ink(ax, 0.0)], linewidth=1.5)
     ax.set_ylim(len(downs) - 0.5, -0.5)

@@ -52,7 +52,7 @@ _STYLE = """
 .rk-wide { overflow-x: auto; }
 .rk .rk-texts th, .rk .rk-texts td { text-align: left; } .rk .rk-texts td:first-child { min-width: 15em; }
 :is([data-jp-theme-light="false"], .vscode-dark) :is(.rk-live, .rk-still) :is(img, svg) {
-  filter: invert(1) hue-rotate(180deg) brightness(1.25); }
+  filter: invert(.9) hue-rotate(180deg) brightness(1.25); }
 div.rk pre { font-family: var(--jp-code-font-family, monospace); white-space: pre-wrap; }
 """
 
