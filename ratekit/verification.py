@@ -17,6 +17,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ from ratekit import files
 from ratekit.attributes import find_attribute
 from ratekit.audits import folder as on_disk
 from ratekit.audits.inputs import changed
-from ratekit.audits.results import effects_of
+from ratekit.audits.results import Audit, effects_of
 from ratekit.audits.study import Labelled, Settings, dropped, labelled, notes_of, rewriters_of, rewritten, some
 from ratekit.cards import Card, suite
 from ratekit.columns import MAX_COLUMNS
@@ -53,6 +54,7 @@ from ratekit.stages import score
 from ratekit.tables import as_csv
 
 if TYPE_CHECKING:
+    import pandas as pd
     from datasets import Dataset
 
 _MOST = 20  # differences of one kind that are named
@@ -117,6 +119,7 @@ def verify(folder: str | Path, rewards: Mapping[str, Any] | None = None) -> Veri
         raise InputError(f"{folder} holds no audit: there is no {on_disk.DATASET}/ in it")
     record = on_disk.read_record(folder / on_disk.RECORD)
     found = _Found([], [], [])
+    effects = cache(lambda: effects_of(ds, record))  # estimated once, so that what it says is said once
     found.take("records and hashes", lambda: _records(folder, record))
     found.take("counts", lambda: _counts(ds, record))
     found.take("rows, labels and rewrites", lambda: _rows(ds, record, found.unchecked))
@@ -125,13 +128,13 @@ def verify(folder: str | Path, rewards: Mapping[str, Any] | None = None) -> Veri
     if (record.get("settings") or {}).get("experiment"):
         found.unchecked.append("effects.csv: an experiment of `ratekit reproduce` has a table of its own")
     else:
-        found.take(on_disk.EFFECTS, lambda: _effects(folder, ds, record))
+        found.take(on_disk.EFFECTS, lambda: _effects(folder, ds, record, effects()))
     if (folder / "rewrites").is_dir():
         found.take(
             "cached replies", lambda: iter(f"rewrites/: {line}" for line in shard_faults(folder / "rewrites")[1])
         )
     if (folder / "card.json").exists() or "suite" in record:
-        found.take("card", lambda: _card(folder, ds, record))
+        found.take("card", lambda: _card(folder, Audit(ds, effects(), record)))
     if (folder / REPORT).exists():
         found.take(REPORT, lambda: _report(folder))
     return Verification(tuple(found.differences), tuple(found.checked), tuple(found.unchecked))
@@ -323,10 +326,9 @@ def _report(folder: Path) -> Iterator[str]:
     yield from _lines(REPORT, lines(files.read_text(folder / REPORT)), lines(page_html(gather(folder))))
 
 
-def _effects(folder: Path, ds: Dataset, record: Mapping[str, Any]) -> Iterator[str]:
+def _effects(folder: Path, ds: Dataset, record: Mapping[str, Any], derived: pd.DataFrame) -> Iterator[str]:
     import pandas as pd
 
-    derived = effects_of(ds, record)
     if notes_of(ds, derived, record.get("by")) != record.get("notes"):
         yield f"{on_disk.RECORD}: the notes are not those of the estimates"
     kept = files.read_text(folder / on_disk.EFFECTS)
@@ -351,10 +353,8 @@ def _effects(folder: Path, ds: Dataset, record: Mapping[str, Any]) -> Iterator[s
                     yield f"{on_disk.EFFECTS}: row {i + 1} ({where}): {c} {_said(a[c])}, {_said(b[c])} derived"
 
 
-def _card(folder: Path, ds: Dataset, record: dict[str, Any]) -> Iterator[str]:
-    from ratekit.audits.results import Audit
-
-    for name, text in Card(Audit(ds, effects_of(ds, record), record)).texts.items():
+def _card(folder: Path, audit: Audit) -> Iterator[str]:
+    for name, text in Card(audit).texts.items():
         path = folder / f"card.{name}"
         if not path.exists():
             yield f"{path.name}: is missing"

@@ -161,8 +161,12 @@ CHANGES = {
 }  # fmt: skip
 
 
-def test_an_audit_as_it_was_written_has_no_difference(kept):
-    found = rk.verify(kept)
+def test_an_audit_as_it_was_written_has_no_difference_and_each_note_is_said_once(kept, caplog):
+    with caplog.at_level("INFO", "ratekit"):
+        found = rk.verify(kept)
+    said = [record.getMessage() for record in caplog.records]
+    assert any("no standard error" in line for line in said), said
+    assert sorted(said) == sorted(set(said))
     assert found.differences == ()
     assert "rows, labels and rewrites" in found.checked
     assert "card" in found.checked
