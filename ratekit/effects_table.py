@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
-from ratekit.escaping import visible
-from ratekit.tables import as_text, table_of
+from ratekit.escaping import escaped, visible
+from ratekit.tables import Table, as_text, table_html, table_of
 
 PRINTED_ROWS = 60  # rows that are printed
 
@@ -27,19 +29,31 @@ class EffectsTable(pd.DataFrame):
 
     def __repr__(self) -> str:
         """Each estimate with its interval, and which one to read first; another frame's text where columns are gone."""
+        if not (shown := self._shown()):
+            return super().__repr__()
+        of_all, table, size = shown
+        return "\n".join(line for line in (visible(of_all), as_text(table), size) if line)
+
+    def _repr_html_(self) -> Any:
+        """The same columns, for a notebook."""
+        if not (shown := self._shown()):
+            return super()._repr_html_()
+        of_all, table, size = shown
+        return f"<p>{escaped(of_all)}</p>{table_html(table, label='effects')}<p>{escaped(size)}</p>"
+
+    def _shown(self) -> tuple[str, Table, str] | None:
+        """What is alike in all rows, the columns that a reader looks for first, and how much more there is."""
         shown = ["estimator", "estimand", "estimate", "interval", "n", "recommended"]
         if not {"ci_low", "ci_high", *shown} - {"interval"} <= set(self) or not len(self):
-            return super().__repr__()
+            return None
         table = bounds_as_text(self.head(PRINTED_ROWS))
         table["recommended"] = ["yes" if first else "" for first in table["recommended"]]
         whose = list(table)[: list(table).index("estimator")]
         many = [c for c in whose if self[c].nunique() > 1]
         of_all = ", ".join(str(self[c].iloc[0]) for c in whose if c not in many)
-        size = f"[{len(self)} rows x {len(self.columns)} columns; .to_string() shows all]"
-        more = f"... {len(self) - PRINTED_ROWS} more" if len(self) > PRINTED_ROWS else ""
-        return "\n".join(
-            line for line in (visible(of_all), as_text(table_of(table[[*many, *shown]])), more, size) if line
-        )
+        more = f"... {len(self) - PRINTED_ROWS} more\n" if len(self) > PRINTED_ROWS else ""
+        size = f"{more}[{len(self)} rows x {len(self.columns)} columns; .to_string() shows all]"
+        return of_all, table_of(table[[*many, *shown]]), size
 
 
 def bounds_as_text(table: pd.DataFrame) -> pd.DataFrame:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pandas as pd
 import pytest
 
@@ -47,6 +49,19 @@ def test_what_is_cut_out_of_a_table_is_a_plain_frame_and_prints_as_one(table):
     assert type(table[["estimator", "estimate"]]) is type(table.copy()) is pd.DataFrame
     assert str(EffectsTable(table[["estimator", "estimate"]])) == str(table[["estimator", "estimate"]])
     assert "interval" not in str(EffectsTable(table.head(0)))
+
+
+def test_a_notebook_shows_the_same_columns_as_the_text_and_markup_as_text(table):
+    hostile = EffectsTable(pd.concat([table, table.assign(reward_model="<script>1</script>")], ignore_index=True))
+    html = hostile._repr_html_()
+    assert re.findall("<th [^>]*>(.*?)</th>", html) == str(hostile).splitlines()[1].split()
+    rate = table[(table["estimator"] == "rate") & (table["estimand"] == "ate")].iloc[0]
+    line = next(row for row in html.split("<tr>") if ">rate<" in row and ">ate<" in row)
+    assert f">{rate.estimate:.4g}<" in line
+    assert f">[{rate.ci_low:.4g}, {rate.ci_high:.4g}]<" in line
+    assert line.count(">yes<") == 1
+    assert "<script>" not in html
+    assert EffectsTable(table[["estimate"]])._repr_html_() == table[["estimate"]]._repr_html_()
 
 
 def test_a_saved_audit_prints_its_effects_in_the_same_way(tmp_path):
