@@ -83,14 +83,27 @@ def check_names(names: Iterable[Any], where: str) -> None:
     """
     seen: set[str] = set()
     for name in names:
-        if not isinstance(name, str):
-            raise InputError(f"{where}: the column name {shorten(name)!r} is no text")
+        check_name(name, f"{where}: the column name", " (is the file UTF-8?)")
         if name in seen:
             raise InputError(f"{where}: two columns are called {shorten(name)!r}; rename one")
         seen.add(name)
-        if "\0" in name or _SURROGATE.search(name):
-            what = "a NUL" if "\0" in name else "half of a surrogate pair"
-            raise InputError(f"{where}: the column name {shorten(name)!a} holds {what}; rename it (is the file UTF-8?)")
+
+
+def check_name(name: Any, whose: str, hint: str = "") -> None:
+    """Raise InputError for a name that no table can have.
+
+    Examples
+    --------
+    >>> check_name("a\\0b", "the reward's name")
+    Traceback (most recent call last):
+    ...
+    ratekit.errors.InputError: the reward's name 'a\\x00b' holds a NUL; rename it
+    """
+    if not isinstance(name, str):
+        raise InputError(f"{whose} {shorten(name)!r} is no text")
+    if "\0" in name or _SURROGATE.search(name):
+        what = "a NUL" if "\0" in name else "half of a surrogate pair"
+        raise InputError(f"{whose} {shorten(name)!a} holds {what}; rename it{hint}")
 
 
 _SURROGATE = re.compile("[\ud800-\udfff]")

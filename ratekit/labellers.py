@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ratekit.columns import check_name
 from ratekit.errors import InputError, shorten, unknown
 from ratekit.measures import BLOCK, Measure, name_of, values_of
 from ratekit.schema import NO, RESPONSE, YES, columns_of, listed, truth
@@ -340,6 +341,7 @@ class Attribute:
     one_class: bool = False
 
     def __post_init__(self) -> None:
+        check_name(self.name, "the attribute's name")
         if self.name != self.name.strip():
             raise InputError(f"the attribute's name {self.name!r} has spaces around it; write {self.name.strip()!r}")
 

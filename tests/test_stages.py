@@ -401,7 +401,7 @@ def test_rewrite_faults():
     ds = labelled()
     with pytest.raises(InputError, match="labelled for length, not for sentiment"):
         rk.rewrite(ds, "sentiment", marked)
-    with pytest.raises(InputError, match="at least one rewrite"):
+    with pytest.raises(InputError, match="depth=0: a whole number from 1 on"):
         rk.rewrite(ds, "length", marked, depth=0)
     with pytest.raises(InputError, match="unknown rewriter 'ruls'; did you mean 'rules'"):
         rk.rewrite(ds, "length", "ruls")

@@ -17,6 +17,7 @@ from ratekit.audits import folder as on_disk
 from ratekit.audits.inputs import attribute_print, changed, data_print, reward_print, rewriter_print
 from ratekit.audits.results import Audit, effects_of
 from ratekit.augmentation import LEAST
+from ratekit.columns import check_name
 from ratekit.diagnostics.rewriters import disagreement
 from ratekit.errors import InputError, require_whole
 from ratekit.labellers import Attribute
@@ -172,6 +173,8 @@ def rewriters_of(rewriter: Any) -> dict[str, Any]:
         found = dict(zip(names, rewriter, strict=True))
     else:
         return {"": rewriter}
+    for name in found:
+        check_name(name, "the rewriter's name")
     if not found or "" in found:
         raise InputError("rewriter: a rewriter, or several with a name each, was expected")
     return found

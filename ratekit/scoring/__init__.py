@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from ratekit.columns import check_name
 from ratekit.errors import InputError, unknown
 from ratekit.measures import vader, words
 from ratekit.redaction import redact
@@ -156,6 +157,7 @@ def read_rewards(rewards: Any, names: str | Sequence[str] | None = None, **optio
     if len(columns) != len(found):
         raise InputError(f"{len(columns)} names were given for {len(found)} rewards")
     for column in columns:
+        check_name(column, "the reward's name")
         if not column:
             raise InputError("this reward has no name of its own; give one with name='...', or as {'...': reward}")
         if columns.count(column) > 1:

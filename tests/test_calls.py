@@ -1,4 +1,4 @@
-"""A count or a seed that is none is refused by its name, wherever a public function takes one."""
+"""A count, a seed or a name that is none is refused by what it is called, wherever a public function takes one."""
 
 import inspect
 
@@ -88,3 +88,25 @@ def test_the_ends_are_counts():
     with pytest.raises(InputError, match=r"depth=8: a whole number from 1 to 7 was expected"):
         require_whole("depth", 8, 1, 7)
     assert inspect.signature(require_whole).parameters["least"].default == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "what"), [("a\0b", "holds a NUL"), ("\ud800", "holds half of a surrogate"), (5, "is no text")]
+)
+def test_a_name_that_no_table_can_have_is_refused_before_any_work(scored, name, what):
+    asked = []
+
+    def counting(prompts, responses):
+        asked.extend(responses)
+        return [0.0] * len(responses)
+
+    with pytest.raises(InputError, match=f"the reward's name .* {what}"):
+        rk.score(scored, {name: counting})
+    with pytest.raises(InputError, match=f"the reward's name .* {what}"):
+        rk.audit(scored, {name: counting})
+    with pytest.raises(InputError, match=f"the attribute's name .* {what}"):
+        rk.Attribute(name, "longer", "shorter")
+    if isinstance(name, str):
+        with pytest.raises(InputError, match=f"the rewriter's name .* {what}"):
+            rk.audit(scored, "words", "length", rewriter={name: "rules", "b": "rules:seed=1"})
+    assert not asked
