@@ -124,7 +124,6 @@ class Card:
         if not rows:
             raise InputError("card: nothing is scored; give rewards")
         table = adjust(pd.DataFrame(rows))
-        table.insert(list(table.columns).index("p_value") + 1, "p_adjusted", table.pop("p_adjusted"))
         sign = np.where(np.array(raw) > 0, RAISES, LOWERS)
         table["finding"] = np.where(table["p_adjusted"] < FDR, sign, NOT_SHOWN)
         told = table["p_adjusted"].notna() & (table["estimator"] != "naive")

@@ -799,7 +799,7 @@ def effects(
                 continue
             n1 = 0 if estimand == "atu" else rows.n_treated
             n0 = 0 if estimand == "att" else len(rows.w) - rows.n_treated
-            lacking = {"ate": ~complete, "att": ~complete & w, "atu": ~complete & ~w}[estimand]
+            lacking = ~complete & rows_about(w, estimand)
             low, high, p = t_interval(part.value, part.se, part.df, level)
             sd = scale.divide(part, level) if part.se > 0 else None
             if sd is None:
@@ -855,7 +855,7 @@ def row_values(
     values = how.values(rewards[used][:, : max(passes) + 1], w, codes)
     if how.classes:
         return _as_one_mean(values, w), codes
-    of = {"ate": np.ones(len(values), bool), "att": w, "atu": ~w}[estimand]
+    of = rows_about(w, estimand)
     return values[of], codes[of]
 
 
@@ -900,6 +900,17 @@ def rounding_of(numbers: Floats) -> float:
     (1e-06, 1e-15)
     """
     return precision_of(numbers) * float(np.nanmax(np.abs(numbers), initial=0))
+
+
+def rows_about(treated: Bools, estimand: str) -> Bools:
+    """Which rows an estimand is about, (n,): all, the treated or the untreated.
+
+    Examples
+    --------
+    >>> rows_about(np.array([True, False]), "atu").tolist()
+    [False, True]
+    """
+    return {"ate": np.ones(len(treated), bool), "att": treated, "atu": ~treated}[estimand]
 
 
 class Part(NamedTuple):
@@ -1016,7 +1027,7 @@ def _two_sample(r: Floats, w: Bools, estimator: Estimator, estimand: str) -> flo
     elif estimator.arms is None:
         return float("nan")
     else:
-        of = {"ate": np.ones(len(w), bool), "att": w, "atu": ~w}[estimand]
+        of = rows_about(w, estimand)
         same, other = r[of][:, estimator.arms[0]], r[of][:, estimator.arms[1]]
         groups = [np.where(w[of], same, other), np.where(w[of], other, same)]
     if min(map(len, groups)) < 2:
@@ -1063,6 +1074,11 @@ def standardize(table: pd.DataFrame) -> pd.DataFrame:
     out["reward_sd"] = sd / sd
     out.attrs["unit"] = "SD" if counted else out.attrs.get("unit", SAMPLE_SD)
     return out
+
+
+def shown_unit(table: pd.DataFrame) -> str:
+    """The unit to show an effects table in: "sd", or "reward" where no reward has an SD."""
+    return "sd" if table["reward_sd"].gt(0).any() else "reward"
 
 
 SAMPLE_SD = "SD of this sample"  # taken as known: its own error is not counted

@@ -40,8 +40,7 @@ from ratekit.schema import (
     REWRITES,
     TREATED,
     columns_of,
-    reward_columns,
-    reward_name,
+    reward_models,
 )
 from ratekit.tables import as_markdown, plain_markdown, table_of
 
@@ -385,7 +384,7 @@ def _changes(
 ) -> list[Bound]:
     """The change of each effect since a baseline, paired on the rows and rewrites that both share."""
     _refuse_others(audit, baseline)
-    ours, theirs = ([reward_name(c) for c in reward_columns(columns_of(a.dataset))] for a in (audit, baseline))
+    ours, theirs = (reward_models(a.dataset) for a in (audit, baseline))
     alone = len(ours) == len(theirs) == 1
     bounds = []
     for verdict in asked:

@@ -22,7 +22,10 @@ from ratekit.schema import (
     REWRITES,
     TREATED,
     columns_of,
+    find_reward,
     prompt_text,
+    reward_columns,
+    reward_name,
     truth,
 )
 
@@ -82,6 +85,12 @@ def reward_matrix(ds: Any, column: str) -> NDArray[np.float64]:
     starts = np.cumsum(lengths) - lengths
     matrix[row, np.arange(len(values)) - np.repeat(starts, lengths)] = values
     return matrix
+
+
+def rewards_of(ds: Any, names: Sequence[str] | None = None) -> Iterator[tuple[str, Floats]]:
+    """Each of these reward models, by default all of the data, with its `reward_matrix`. Raises InputError."""
+    columns = [find_reward(ds, name) for name in names] if names else reward_columns(columns_of(ds))
+    return ((reward_name(c), reward_matrix(ds, c)) for c in columns)
 
 
 def _is_number(kind: Any) -> bool:
@@ -179,8 +188,8 @@ def groups(ds: Any, by: str | Sequence[str] | None = None) -> Iterator[Group]:
         yield Group(dict(zip([*columns, ATTRIBUTE], key, strict=True)), index, treated[index], clusters[index])
 
 
-def original_features(ds: Any, r0: Floats) -> Floats:
-    """What is known of every original, (n, p): measures of the response, words of the prompt, its reward r0 (n,).
+def original_features(ds: Any) -> Floats:
+    """What is known of every original, (n, p): measures of the response, words of the prompt.
 
     A measure that says nothing of a text (of another language than its own) counts as its mean.
     """
@@ -189,7 +198,7 @@ def original_features(ds: Any, r0: Floats) -> Floats:
     prompts = [[prompt_text(p)] for p in frame[PROMPT]]
     columns = [measured(measure, responses, name)[:, 0] for name, measure in MEASURES.items()]
     columns = [np.where(np.isnan(c), np.nanmean(c) if np.isfinite(c).any() else 0.0, c) for c in columns]
-    return np.stack([*columns, measured(MEASURES["words"], prompts, "words")[:, 0], r0], axis=1)
+    return np.stack([*columns, measured(MEASURES["words"], prompts, "words")[:, 0]], axis=1)
 
 
 def chains(ds: Any) -> list[list[str | None]]:

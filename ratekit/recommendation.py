@@ -41,6 +41,7 @@ from ratekit.estimators import (
     late_convergence,
     pooled_sd,
     rounding_of,
+    rows_about,
     rows_used,
     wald,
     with_interval,
@@ -340,7 +341,7 @@ def _bound(rewards: Floats, treated: Bools, clusters: Ints, estimand: str) -> st
     """By how much drift may move `rate`: what passes 1 and 3 differ by bounds it, if the drift dies out."""
     if rewards.shape[1] < 4:
         return ""
-    of = {"ate": np.ones(len(treated), bool), "att": treated, "atu": ~treated}[estimand]
+    of = rows_about(treated, estimand)
     drift = np.where(treated[of], 1.0, -1.0) * (rewards[of, 1] - rewards[of, 3])
     found = _mean(drift, clusters[of], 0.0)
     if found is None or not np.isfinite(found.reach) or found.reach < 0:

@@ -496,7 +496,7 @@ def _spread(draws: Floats) -> float:
 
 
 def adjust(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with `p_adjusted`: p-values that control the false discovery rate over all its rows.
+    """The table with `p_adjusted` beside `p_value`: p-values that control the false discovery rate over all its rows.
 
     Benjamini and Hochberg 1995 (JRSS B 57:289), by `scipy.stats.false_discovery_control`. The family is the rows given:
     choose them first (one estimator, one estimand), for every row counts. Rows without a p-value have none adjusted.
@@ -511,13 +511,13 @@ def adjust(table: pd.DataFrame) -> pd.DataFrame:
 
     if "p_value" not in table:
         raise InputError("adjust: the table has no column 'p_value'; give one that `estimate` or `contrast` made")
-    out = table.copy()
+    out = table.drop(columns="p_adjusted", errors="ignore")
     p = out["p_value"].to_numpy(float)
     known = np.isfinite(p)
     adjusted = np.full(len(p), np.nan)
     if known.any():
         adjusted[known] = stats.false_discovery_control(p[known])
-    out["p_adjusted"] = adjusted
+    out.insert(list(out.columns).index("p_value") + 1, "p_adjusted", adjusted)
     return out
 
 

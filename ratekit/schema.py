@@ -106,6 +106,17 @@ def reward_columns(columns: Iterable[str], how_read: bool = False) -> list[str]:
     ]  # fmt: skip
 
 
+def reward_models(ds: Any) -> list[str]:
+    """The names of the reward models by which a dataset is scored, in their order."""
+    return [reward_name(c) for c in reward_columns(columns_of(ds))]
+
+
+def grouping(table: Any, before: str = ATTRIBUTE) -> list[str]:
+    """The columns of a table that stand before `before`: those that `by=` put there."""
+    columns = list(map(str, table.columns))
+    return columns[: columns.index(before)]
+
+
 def require(ds: Any, stage: str, columns: Sequence[str] | None = None) -> None:
     """Raise one clear `InputError` unless `ds` has the columns that `stage` reads.
 

@@ -21,7 +21,7 @@ from ratekit.attributes import find_attribute, measure_of
 from ratekit.columns import dataset
 from ratekit.errors import InputError, NoRewriteError, require_known, require_whole
 from ratekit.estimators import ESTIMATORS, Effect, Effects, Floats, Ints, LeftOut, effects, part_of, refuse_level
-from ratekit.groups import Group, chains_of, groups, original_features, plain_columns, reward_matrix
+from ratekit.groups import Group, chains_of, groups, original_features, plain_columns, rewards_of
 from ratekit.intervals import Interval, interval_of
 from ratekit.labellers import Attribute
 from ratekit.measures import Measure, measured, unit_of
@@ -44,10 +44,8 @@ from ratekit.schema import (
     REWRITES,
     TREATED,
     columns_of,
-    find_reward,
     require,
     reward_columns,
-    reward_name,
 )
 from ratekit.scoring import RewardLike, read_rewards
 from ratekit.scoring.base import Reward
@@ -419,7 +417,7 @@ def estimate(
         require(ds, "estimate", [PROMPT, RESPONSE])
         if uncertainty != "analytic":
             raise InputError(f"sample='two-phase' has analytic standard errors alone, not uncertainty={uncertainty!r}")
-    columns = [find_reward(ds, r) for r in rewards] if rewards else reward_columns(columns_of(ds))
+    matrices = rewards_of(ds, rewards)
     parts = list(groups(ds, by))
     lengths = _lengths(ds) if {RESPONSE, REWRITES} <= set(columns_of(ds)) else None
     doses = _own_measures(ds, parts, measures, texts=lengths is not None)
@@ -427,13 +425,15 @@ def estimate(
     rows: list[dict[str, Any]] = []
     left_out: dict[str, list[LeftOut]] = {}
     notes = _pooling(ds, [by] if isinstance(by, str) else list(by or []))
-    for column in columns:
-        matrix = reward_matrix(ds, column)
+    features = original_features(ds) if sample == "two-phase" else None
+    longest = 1
+    for name, matrix in matrices:
+        longest = max(longest, matrix.shape[1])
         if lengths is not None:
-            _refuse_more(matrix, lengths, column)
-        known = original_features(ds, matrix[:, 0]) if sample == "two-phase" and matrix.shape[1] else None
+            _refuse_more(matrix, lengths, REWARD_PREFIX + name)
+        known = None if features is None or not matrix.shape[1] else np.column_stack([features, matrix[:, 0]])
         for group, own in zip(parts, doses, strict=True):
-            labels = {**group.labels, "reward_model": reward_name(column)}
+            labels = {**group.labels, "reward_model": name}
             r, w, codes = matrix[group.rows], group.treated, group.clusters
             seen = None if known is None else known[group.rows]
             found = effects(r, w, codes, level, unpaired=se_unpaired, features=seen)
@@ -450,7 +450,7 @@ def estimate(
                 row |= _dose(own, r, group, e, level) if dosed else {}
                 rows.append({**row, "se_unpaired": e.se_unpaired} if se_unpaired else row)
             notes += _one_large_cluster(labels, found)
-    notes += _gathered(left_out, depth=max((reward_matrix(ds, c).shape[1] for c in columns), default=1) - 1)
+    notes += _gathered(left_out, depth=longest - 1)
     for note in notes:
         log.info(note)
     if not rows:

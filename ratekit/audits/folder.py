@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from ratekit import __version__, files
 from ratekit.errors import InputError, shorten
+from ratekit.estimators import shown_unit
 from ratekit.tables import as_csv, unquoted
 
 if TYPE_CHECKING:
@@ -115,8 +116,7 @@ def write_figure(path: Path, table: pd.DataFrame) -> Path:
     """The forest of effects as a picture."""
     from ratekit import plots
 
-    unit = "sd" if table["reward_sd"].gt(0).any() else "reward"
-    return write_picture(path, plots.effects(table, unit=unit).figure)
+    return write_picture(path, plots.effects(table, unit=shown_unit(table)).figure)
 
 
 def write_picture(path: Path, figure: Any) -> Path:

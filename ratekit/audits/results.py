@@ -18,7 +18,8 @@ from ratekit.conclusions import Verdict, unchecked
 from ratekit.diagnostics.diagnose import examine
 from ratekit.diagnostics.rewriters import across_rewriters
 from ratekit.errors import InputError
-from ratekit.schema import ATTRIBUTE, NEEDED_BY, REWRITE_STATUS, REWRITER, columns_of
+from ratekit.estimators import shown_unit
+from ratekit.schema import ATTRIBUTE, NEEDED_BY, REWRITE_STATUS, REWRITER, columns_of, grouping
 from ratekit.sources.loading import as_dataset
 from ratekit.stages import estimate
 
@@ -86,8 +87,7 @@ class Audit:
     @property
     def groups(self) -> list[str]:
         """The columns that the effects are grouped by, each group by itself."""
-        columns = [str(c) for c in self.effects.columns]
-        return [c for c in columns[: columns.index(ATTRIBUTE)] if c in columns_of(self.dataset)]
+        return [c for c in grouping(self.effects) if c in columns_of(self.dataset)]
 
     @property
     def across_rewriters(self) -> pd.DataFrame | None:
@@ -129,8 +129,7 @@ class Audit:
         """The forest of effects; `how` is that of `rk.plots.effects` (estimators, estimand, unit, ax)."""
         from ratekit import plots
 
-        unit = "sd" if self.effects["reward_sd"].gt(0).any() else "reward"
-        return plots.effects(self.effects, **{"unit": unit, **how})
+        return plots.effects(self.effects, **{"unit": shown_unit(self.effects), **how})
 
     def to_hub(self, model: str, repo: str, benchmark: str, *, dry_run: bool = True) -> dict[str, str]:
         """Say, or open a pull request with, what a model's repository on the hub should hold of this audit.

@@ -38,6 +38,7 @@ from ratekit.schema import (
     TREATED,
     columns_of,
     reward_columns,
+    reward_models,
     reward_name,
 )
 from ratekit.scoring import RewardLike, read_rewards
@@ -329,7 +330,7 @@ def carry_out(
             on_disk.begin(folder, record, [reward.spec for reward in named.values()])
         meter = meter or Meter()
         ds = rows(meter)
-        kept = [reward_name(c) for c in reward_columns(columns_of(ds))]
+        kept = reward_models(ds)
         record |= {
             "inputs": inputs, "n_rows": len(ds), "rewriting": meter.record(),
             "rewards": dict.fromkeys(kept, "carried by the data"), "reward_prints": {},

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ratekit.audits.screen import number_with_interval
 from ratekit.cli.help import Command, Group
 from ratekit.cli.options import FOLDER, Estimator, TableFormat, Unit
 from ratekit.cli.tables import Format, show
@@ -176,7 +177,6 @@ def methods(
 
 def compact(table: pd.DataFrame) -> pd.DataFrame:
     """The audit for a terminal: each effect and contrast with its interval in one column."""
-    import pandas as pd
 
     shown = table[["model"]].copy()
     if table["accuracy"].notna().any():
@@ -186,7 +186,7 @@ def compact(table: pd.DataFrame) -> pd.DataFrame:
     for column in table.columns:
         if f"{column}_ci_low" in table and column not in ("accuracy", "loss"):
             cells = zip(table[column], table[f"{column}_ci_low"], table[f"{column}_ci_high"], strict=True)
-            shown[column] = [f"{v:+.2f} [{low:+.2f}, {high:+.2f}]" if pd.notna(v) else "-" for v, low, high in cells]
+            shown[column] = [number_with_interval(*cell) for cell in cells]
     if (table["note"].fillna("") != "").any():
         shown["note"] = table["note"].fillna("")
     return shown

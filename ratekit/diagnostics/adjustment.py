@@ -21,13 +21,14 @@ from ratekit.estimators import (
     refuse_level,
     rounding_of,
     row_values,
+    rows_about,
     rows_used,
     t_interval,
 )
-from ratekit.groups import chains, groups, reward_matrix
+from ratekit.groups import chains, groups, rewards_of
 from ratekit.intervals import Regression
 from ratekit.measures import Measure, measured
-from ratekit.schema import ATTRIBUTE, columns_of, find_reward, reward_columns, reward_name
+from ratekit.schema import ATTRIBUTE
 from ratekit.sources.loading import rows_for
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def adjusted(
     if not 0 < reliability <= 1:
         raise InputError(f"reliability={reliability}: a number above 0 and up to 1 was expected")
     texts = chains(ds)
-    columns = [find_reward(ds, r) for r in rewards] if rewards else reward_columns(columns_of(ds))
+    matrices = dict(rewards_of(ds, rewards))
     rows = []
     for group in groups(ds):
         name = str(group.labels[ATTRIBUTE])
@@ -102,18 +103,18 @@ def adjusted(
             moved.append(sign * (m[:, 2] - m[:, 1]) if m.shape[1] > 2 else np.full(len(sign), np.nan))
         moved = [m for m in moved if np.isfinite(m).any()]  # a measure of another language says nothing
         x = np.stack(moved, axis=1) if moved else np.empty((len(sign), 0))
-        for column in columns:
-            r = reward_matrix(ds, column)[group.rows]
+        for model, matrix in matrices.items():
+            r = matrix[group.rows]
             _, used = rows_used(ESTIMATORS["rate"], r)
             used &= np.isfinite(x).all(axis=1)
             for estimand in ESTIMANDS:
-                of = used & {"ate": np.ones(len(sign), bool), "att": group.treated, "atu": ~group.treated}[estimand]
+                of = used & rows_about(group.treated, estimand)
                 both = group.treated[of].any() and not group.treated[of].all()
                 if not of.any() or (estimand == "ate" and not both):
                     continue
                 d = sign[of] * (r[of, 2] - r[of, 1])
                 row = _intercept(d, x[of], group.clusters[of], reliability, level, rounding_of(r[of, 1:3]))
-                rows.append({**group.labels, "reward_model": reward_name(column), "estimand": estimand, **row})
+                rows.append({**group.labels, "reward_model": model, "estimand": estimand, **row})
     if not rows:
         raise InputError("adjusted: no row has a first and a second rewrite with rewards of both")
     return pd.DataFrame(rows)
@@ -193,10 +194,8 @@ def refusal_bounds(
     ds = rows_for("estimate", ds)
     offered = [name for name, e in ESTIMATORS.items() if not e.classes]
     require_known("estimator", estimator, offered)
-    columns = [find_reward(ds, r) for r in rewards] if rewards else reward_columns(columns_of(ds))
     rows = []
-    for column in columns:
-        matrix = reward_matrix(ds, column)
+    for name, matrix in rewards_of(ds, rewards):
         for group in groups(ds):
             r, w = matrix[group.rows], group.treated
             passes, used = rows_used(ESTIMATORS[estimator], r)
@@ -210,13 +209,15 @@ def refusal_bounds(
                     ends[0][of & ~used] = np.nanmin(values[of])
                     ends[1][of & ~used] = np.nanmax(values[of])
             for estimand in ESTIMANDS:
-                of = {"ate": np.full(len(w), bool(w.any() and not w.all())), "att": w, "atu": ~w}[estimand]
+                of = rows_about(w, estimand)
+                if estimand == "ate" and (w.all() or not w.any()):
+                    continue
                 if not (of & used).any() or not np.isfinite(ends[0][of]).all():
                     continue
                 low, high = (clustered_mean(end[of], group.clusters[of], rounding) for end in ends)
                 dropped = int((of & ~used).sum())
                 rows.append({
-                    **group.labels, "reward_model": reward_name(column), "estimator": estimator, "estimand": estimand,
+                    **group.labels, "reward_model": name, "estimator": estimator, "estimand": estimand,
                     "estimate": float(values[of & used].mean()), "share_dropped": dropped / int(of.sum()),
                     "bound_low": low.value, "bound_high": high.value, "ci_low": low.interval(level)[0],
                     "ci_high": high.interval(level)[1], "n": int(of.sum()) - dropped, "n_dropped": dropped,

@@ -26,14 +26,15 @@ from ratekit.estimators import (
     refuse_level,
     rounding_of,
     row_values,
+    rows_about,
     rows_used,
     standardize,
     t_interval,
     wald,
 )
-from ratekit.groups import Group, groups, reward_matrix
+from ratekit.groups import Group, groups, reward_matrix, rewards_of
 from ratekit.resampling import adjust
-from ratekit.schema import ATTRIBUTE, columns_of, find_reward, reward_columns, reward_name
+from ratekit.schema import ATTRIBUTE, find_reward
 from ratekit.sources.loading import rows_for
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def contrast(
             if estimand not in pair.parts:
                 continue
             value, se, (low, high, p), one, two = pair.difference(estimand, level)
-            used = {"ate": np.ones(len(w), bool), "att": w, "atu": ~w}[estimand]
+            used = rows_about(w, estimand)
             n_clusters = len(np.unique(codes[used]))
             if np.isnan(se):
                 why = "one cluster" if n_clusters < 2 else "no two clusters differ"
@@ -129,9 +130,7 @@ def contrast(
         raise InputError(
             f"contrast: no row has the rewards that {estimator} needs from both {first} and {second}{hint}"
         )
-    table = pd.DataFrame(rows)
-    table.insert(list(table.columns).index("p_value") + 1, "p_adjusted", np.nan)
-    table = adjust(table)
+    table = adjust(pd.DataFrame(rows))
     table.attrs["notes"] = notes
     return table
 
@@ -212,23 +211,20 @@ def heterogeneity(
 
     ds = rows_for("estimate", ds)
     require_known("estimator", estimator, ESTIMATORS)
-    columns = [find_reward(ds, r) for r in rewards] if rewards else reward_columns(columns_of(ds))
+    matrices = rewards_of(ds, rewards)
     found: dict[str, list[Group]] = {}
     for group in groups(ds, by):
         found.setdefault(str(group.labels[ATTRIBUTE]), []).append(group)
     n_codes = 1 + max(int(g.clusters.max()) for parts in found.values() for g in parts)
     rows = []
-    for column in columns:
-        matrix = reward_matrix(ds, column)
+    for name, matrix in matrices:
         for attribute, parts in found.items():
             for estimand in ESTIMATORS[estimator].estimands:
                 of = [(matrix[g.rows], g.treated, g.clusters, estimator, estimand) for g in parts]
                 test = _equal([(part, row_values(*x)[1]) for x in of if (part := part_of(*x, n_codes)) is not None])
-                rows.append({ATTRIBUTE: attribute, "reward_model": reward_name(column), "estimator": estimator,
+                rows.append({ATTRIBUTE: attribute, "reward_model": name, "estimator": estimator,
                              "estimand": estimand, **test})  # fmt: skip
-    table = pd.DataFrame(rows)
-    table.insert(list(table.columns).index("p_value") + 1, "p_adjusted", np.nan)
-    return adjust(table)
+    return adjust(pd.DataFrame(rows))
 
 
 def _equal(parts: list[tuple[Part, Ints]]) -> dict[str, Any]:

@@ -17,11 +17,11 @@ from ratekit.conclusions import Verdict
 from ratekit.diagnostics.evidence import Evidence, evidence, statuses_of
 from ratekit.diagnostics.verdicts import judged, scale_of
 from ratekit.estimators import Bools, Floats, RewardScale, clustered_mean, convergence, rounding_of
-from ratekit.groups import SIDE, chains, reward_matrix
+from ratekit.groups import SIDE, chains, rewards_of
 from ratekit.intervals import sds_interval
 from ratekit.measures import Measure
 from ratekit.resampling import adjust
-from ratekit.schema import ATTRIBUTE, columns_of, reward_columns, reward_name
+from ratekit.schema import ATTRIBUTE
 from ratekit.sources.loading import rows_for
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def examine(
     import pandas as pd
 
     ds = rows_for("diagnose", ds)
-    rewards = {reward_name(c): reward_matrix(ds, c) for c in reward_columns(columns_of(ds))}
+    rewards = dict(rewards_of(ds))
     found = list(evidence(ds, measures, by))
     verdicts = judged(found, ds, table, by, measures)
     parts = []

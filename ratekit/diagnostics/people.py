@@ -22,7 +22,7 @@ from ratekit.estimators import (
     rows_used,
     t_interval,
 )
-from ratekit.groups import groups, plain_columns, reward_matrix
+from ratekit.groups import groups, plain_columns, reward_matrix, rewards_of
 from ratekit.intervals import share_interval
 from ratekit.resampling import adjust, sign_flip
 from ratekit.schema import (
@@ -32,10 +32,7 @@ from ratekit.schema import (
     REWARD_PREFIX,
     REWRITES,
     columns_of,
-    find_reward,
     require,
-    reward_columns,
-    reward_name,
 )
 from ratekit.scoring.base import Reward
 from ratekit.sources.labels import flattened, without
@@ -91,22 +88,18 @@ def warranted(
         raise InputError(f"warranted: no column {human!r} with people's choices (columns: {', '.join(columns_of(ds))})")
     parts = list(groups(ds))
     choice = _choices(plain_columns(ds, [human])[human], human)
-    columns = [find_reward(ds, r) for r in rewards] if rewards else reward_columns(columns_of(ds))
     rows = []
-    for column in columns:
-        matrix = reward_matrix(ds, column)
+    for name, matrix in rewards_of(ds, rewards):
         if matrix.shape[1] < 3:
-            raise InputError(f"warranted: {column} has no reward of the second rewrite; pairs need depth 2")
+            raise InputError(f"warranted: reward/{name} has no reward of the second rewrite; pairs need depth 2")
         for group in parts:
             gap = ESTIMATORS["rate"].values(matrix[group.rows], group.treated, group.clusters)
             people = choice[group.rows]
             used = np.isfinite(gap) & np.isfinite(people)
-            row = {**group.labels, "reward_model": reward_name(column)}
+            row = {**group.labels, "reward_model": name}
             rows.append({**row, **_compare(gap[used], people[used], group.clusters[used], level, draws, seed),
                          "n_dropped": int((~used).sum())})  # fmt: skip
-    table = pd.DataFrame(rows)
-    table.insert(list(table.columns).index("p_value") + 1, "p_adjusted", np.nan)
-    table = adjust(table)
+    table = adjust(pd.DataFrame(rows))
     table["words"] = [_words(row, level) for row in table.to_dict("records")]
     return table
 
@@ -235,11 +228,10 @@ def compare_counterfactuals(
     given = plain_columns(ds, [column])[column]
     if given.isna().all():
         raise InputError(f"compare_counterfactuals: column {column!r} is null in every row")
-    columns = [find_reward(ds, name) for name in rewards] if rewards else reward_columns(columns_of(ds))
+    matrices = dict(rewards_of(ds, list(rewards or ())))
     rows, notes = [], []
-    for of in columns:
-        name, matrix = reward_name(of), reward_matrix(ds, of)
-        human = _human_rewards(ds, given, column, name, rewards, len(columns))
+    for name, matrix in matrices.items():
+        human = _human_rewards(ds, given, column, name, rewards, len(matrices))
         for group in groups(ds):
             found = _beside_people(matrix[group.rows], human[group.rows], group.treated, group.clusters, level)
             rows += [{**group.labels, "reward_model": name, **row} for row in found]

@@ -21,9 +21,9 @@ from ratekit.estimators import (
     row_values,
     rows_used,
 )
-from ratekit.groups import Group, groups, original_features, reward_matrix
+from ratekit.groups import Group, groups, original_features, rewards_of
 from ratekit.resampling import TUNED_FOR, confidence_sequence
-from ratekit.schema import ATTRIBUTE, columns_of, reward_columns, reward_name
+from ratekit.schema import ATTRIBUTE, grouping
 from ratekit.sources.loading import rows_for
 
 if TYPE_CHECKING:
@@ -140,10 +140,9 @@ def _explained(known: Floats, r: Floats, group: Group, estimator: str, estimand:
 
 
 def _single(ds: Any, wanted: float, estimator: str, estimand: str, unit: str, two_phase: bool) -> list[dict[str, Any]]:
-    rows = []
-    for column in reward_columns(columns_of(ds)):
-        matrix = reward_matrix(ds, column)
-        known = original_features(ds, matrix[:, 0]) if two_phase and matrix.shape[1] else None
+    rows, features = [], original_features(ds) if two_phase else None
+    for name, matrix in rewards_of(ds):
+        known = None if features is None or not matrix.shape[1] else np.column_stack([features, matrix[:, 0]])
         for group in groups(ds):
             r = matrix[group.rows]
             found = effects(r, group.treated, group.clusters)
@@ -152,11 +151,11 @@ def _single(ds: Any, wanted: float, estimator: str, estimand: str, unit: str, tw
                 continue
             if unit == "sd" and not found.reward_sd > 0:
                 raise InputError(
-                    f"plan: {reward_name(column)} has no reward SD (its originals are not scored, or all alike); "
+                    f"plan: {name} has no reward SD (its originals are not scored, or all alike); "
                     "give se in its own units with unit='reward'"
                 )
             scale, se = (found.reward_sd, e.se_sd) if unit == "sd" else (1.0, e.se)
-            rows.append({**group.labels, "reward_model": reward_name(column), "estimator": estimator,
+            rows.append({**group.labels, "reward_model": name, "estimator": estimator,
                          "estimand": estimand, "se_now": se, "se_wanted": wanted, "n": e.n,
                          "n_clusters": e.n_clusters})  # fmt: skip
             if known is not None:
@@ -175,8 +174,7 @@ def _apart(
 ) -> list[dict[str, Any]]:  # fmt: skip
     table = contrast(ds, *apart, estimator=estimator, unit=unit)
     z = stats.norm.ppf(0.5 + level / 2) + stats.norm.ppf(power)
-    kept = [c for c in table.columns[: list(table.columns).index("estimate")]]
-    rows = []
+    rows, kept = [], grouping(table, "estimate")
     for row in table[table["estimand"] == estimand].to_dict("records"):
         rows.append({**{c: row[c] for c in kept}, "se_now": row["se"], "se_wanted": abs(difference) / z, "n": row["n"],
                      "n_clusters": row["n_clusters"]})  # fmt: skip
@@ -216,8 +214,7 @@ def sequential(
     notes = [note for group in parts if estimand == "ate" and (note := _sorted(group))]
     for note in notes:
         log.warning(note)
-    for column in reward_columns(columns_of(ds)):
-        matrix = reward_matrix(ds, column)
+    for name, matrix in rewards_of(ds):
         for group in parts:
             r, w = matrix[group.rows], group.treated
             of = w[rows_used(ESTIMATORS[estimator], r)[1]]
@@ -225,13 +222,13 @@ def sequential(
                 continue
             if estimand == "ate" and (of.all() or not of.any()):
                 side, other = ("treated", "att") if of.any() else ("untreated", "atu")
-                about = f"{group.labels[ATTRIBUTE]} / {reward_name(column)}"
+                about = f"{group.labels[ATTRIBUTE]} / {name}"
                 left_out.append(f"every row of {about} is {side}, so there is no ATE; give estimand={other!r}")
                 continue
             values, codes = row_values(r, w, group.clusters, estimator, estimand)
             mean, low, high = confidence_sequence(values, codes, level, tuned_for)
             out = (low > 0) | (high < 0)
-            rows.append({**group.labels, "reward_model": reward_name(column), "estimator": estimator,
+            rows.append({**group.labels, "reward_model": name, "estimator": estimator,
                          "estimand": estimand, "estimate": mean[-1], "ci_low": low[-1], "ci_high": high[-1],
                          "decided_at": int(np.argmax(out)) + 1 if out.any() else math.nan, "n": len(values),
                          "n_clusters": len(mean)})  # fmt: skip

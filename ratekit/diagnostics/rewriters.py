@@ -21,12 +21,13 @@ from ratekit.estimators import (
     ends_in_sds,
     refuse_level,
     rounding_of,
+    rows_about,
     rows_used,
     wald,
 )
-from ratekit.groups import Group, groups, reward_matrix
+from ratekit.groups import Group, groups, rewards_of
 from ratekit.resampling import adjust
-from ratekit.schema import ATTRIBUTE, REWRITER, columns_of, find_reward, reward_columns, reward_name
+from ratekit.schema import ATTRIBUTE, REWRITER
 from ratekit.sources.loading import rows_for
 
 if TYPE_CHECKING:
@@ -108,13 +109,12 @@ def across_rewriters(
     refuse_level(level)
     require_known("estimator", estimator, ESTIMATORS)
     require_known("unit", unit, ("sd", "reward"))
-    columns = [find_reward(ds, r) for r in rewards] if rewards else reward_columns(columns_of(ds))
+    matrices = rewards_of(ds, rewards)
     found: dict[str, list[Group]] = {}
     for group in groups(ds, by):
         found.setdefault(str(group.labels[ATTRIBUTE]), []).append(group)
     rows = []
-    for column in columns:
-        matrix = reward_matrix(ds, column)
+    for name, matrix in matrices:
         for attribute, parts in found.items():
             if len(parts) < 2:
                 raise InputError(f"across_rewriters: {attribute!r} has one {by} only; two or more are needed")
@@ -124,15 +124,13 @@ def across_rewriters(
                 if len(of) < 2:
                     continue
                 rows.append({
-                    ATTRIBUTE: attribute, "reward_model": reward_name(column), "estimator": estimator,
+                    ATTRIBUTE: attribute, "reward_model": name, "estimator": estimator,
                     "estimand": estimand, **_together(of, level), "n": sum(len(part.clusters) for part in of),
                     "n_clusters": len(np.unique(np.concatenate([part.clusters for part in of]))),
                 })  # fmt: skip
     if not rows:
         raise InputError(f"across_rewriters: under two rewriters have the rewards that {estimator} needs")
-    table = pd.DataFrame(rows)
-    table.insert(list(table.columns).index("p_value") + 1, "p_adjusted", np.nan)
-    return adjust(table)
+    return adjust(pd.DataFrame(rows))
 
 
 def disagreement(ds: Any) -> list[str]:
@@ -183,7 +181,7 @@ def _parts(r: Floats, group: Group, estimator: str, unit: str) -> dict[str, _Par
     values = how.values(r[used][:, : max(passes) + 1], w, codes) / sd
     rounding, found = rounding_of(r[used][:, passes]) / sd, {}
     for estimand, part in Rows(w, codes, n_codes).parts(values, rounding, how.classes).items():
-        of = {"ate": codes, "att": codes[w], "atu": codes[~w]}[estimand]
+        of = codes[rows_about(w, estimand)]
         scores = part.scores if part.se != 0 else np.zeros(n_codes)
         found[estimand] = _Part(part.value, scores, part.df, rounding, of, of_sd, df_sd)
     return found

@@ -10,10 +10,10 @@ import numpy as np
 from ratekit.attributes import measure_of
 from ratekit.errors import InputError, require_whole, shorten
 from ratekit.estimators import Floats, Ints, clustered_mean, pooled_sd, rounding_of, t_interval
-from ratekit.groups import chains, groups, reward_matrix
+from ratekit.groups import chains, groups, rewards_of
 from ratekit.intervals import Regression, ratio_interval
 from ratekit.measures import MEASURES, Measure, measured
-from ratekit.schema import ATTRIBUTE, columns_of, find_reward, reward_columns, reward_name
+from ratekit.schema import ATTRIBUTE
 from ratekit.sources.loading import rows_for
 
 if TYPE_CHECKING:
@@ -57,8 +57,7 @@ def spillover(
     if not used:
         raise InputError("spillover: no measures; give {name: texts -> numbers}")
     texts = chains(ds)
-    columns = [find_reward(ds, r) for r in rewards] if rewards else reward_columns(columns_of(ds))
-    matrices = {reward_name(c): reward_matrix(ds, c) for c in columns}
+    matrices = dict(rewards_of(ds, rewards))
     rows = []
     for group in groups(ds):
         mine = [texts[i] for i in group.rows]
@@ -181,8 +180,8 @@ def dose_response(
     ds = rows_for("diagnose", ds)
     require_whole("bins", bins, 1)
     texts = chains(ds)
-    columns = [find_reward(ds, r) for r in rewards] if rewards else reward_columns(columns_of(ds))
-    if not columns:
+    matrices = dict(rewards_of(ds, rewards))
+    if not matrices:
         raise InputError("dose_response: nothing is scored; the stage 'score' adds rewards")
     rows = []
     for group in groups(ds):
@@ -197,12 +196,12 @@ def dose_response(
             raise InputError(f"dose_response: {attribute} has no second rewrite; rewrite with depth=2 or more")
         s = np.where(group.treated, 1.0, -1.0)
         dose = s * (m[:, 2] - m[:, 1])
-        for column in columns:
-            r = reward_matrix(ds, column)[group.rows]
+        for name, matrix in matrices.items():
+            r = matrix[group.rows]
             effect = s * (r[:, 2] - r[:, 1]) if r.shape[1] > 2 else np.full(len(s), np.nan)
             complete = np.isfinite(dose) & np.isfinite(effect)
             d, e, codes = dose[complete], effect[complete], group.clusters[complete]
-            labels = {**group.labels, "reward_model": reward_name(column)}
+            labels = {**group.labels, "reward_model": name}
             rows += [{**labels, **row} for row in _curve(d, e, codes, bins, level, rounding_of(r[:, 1:3]))]
     if not rows:
         raise InputError("dose_response: no row has measures and rewards of its first and second rewrite")

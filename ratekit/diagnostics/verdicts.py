@@ -63,7 +63,7 @@ from ratekit.estimators import (
     rows_used,
     t_interval,
 )
-from ratekit.groups import SIDE, reward_matrix
+from ratekit.groups import SIDE, reward_matrix, rewards_of
 from ratekit.intervals import LEVEL, Interval, Regression, fieller, mean_interval, outside, sds_interval, share_interval
 from ratekit.measures import Measure
 from ratekit.recommendation import effect_size, own_drift
@@ -75,8 +75,7 @@ from ratekit.schema import (
     SHOWN_FIRST,
     SHOWN_SECOND,
     columns_of,
-    reward_columns,
-    reward_name,
+    grouping,
 )
 from ratekit.sources.loading import rows_for
 from ratekit.stages import estimate
@@ -130,7 +129,7 @@ def verdicts(
     """
     ds = rows_for("diagnose", ds)
     if by is None and table is not None and ATTRIBUTE in table:
-        by = [str(c) for c in table.columns[: list(table.columns).index(ATTRIBUTE)]]
+        by = grouping(table)
     return judged(list(evidence(ds, measures, by)), ds, table, by, measures)
 
 
@@ -142,7 +141,7 @@ def judged(
     measures: Mapping[str, Measure] | None,
 ) -> list[Verdict]:
     """The verdicts on rows that are measured already."""
-    rewards = {reward_name(c): reward_matrix(ds, c) for c in reward_columns(columns_of(ds))}
+    rewards = dict(rewards_of(ds))
     if table is None and rewards:
         try:
             table = estimate(ds, by=by, measures=measures)

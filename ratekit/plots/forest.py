@@ -15,7 +15,6 @@ from ratekit.plots.style import (
     Mark,
     axis_names,
     finish,
-    grouping,
     in_unit,
     ink,
     interval,
@@ -29,6 +28,7 @@ from ratekit.plots.style import (
     unit_words,
     zero,
 )
+from ratekit.schema import grouping
 
 if TYPE_CHECKING:
     import pandas as pd

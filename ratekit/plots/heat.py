@@ -21,7 +21,6 @@ from ratekit.plots.style import (
     axis_names,
     canvas,
     finish,
-    grouping,
     in_unit,
     ink,
     largest,
@@ -34,6 +33,7 @@ from ratekit.plots.style import (
     unit_words,
     width_of,
 )
+from ratekit.schema import grouping
 
 if TYPE_CHECKING:
     import pandas as pd

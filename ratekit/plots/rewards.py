@@ -31,7 +31,7 @@ from ratekit.plots.style import (
     tidy,
     zero,
 )
-from ratekit.schema import ATTRIBUTE, columns_of, find_reward, reward_columns, reward_name
+from ratekit.schema import ATTRIBUTE, find_reward, reward_models
 from ratekit.schema import TREATED as TREATED_COLUMN
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def densities(
     from ratekit.sources.loading import rows_for  # only here: the other plots take tables
 
     ds = rows_for("estimate", ds, (ATTRIBUTE, TREATED_COLUMN))
-    column = only("reward model", reward_model, [reward_name(c) for c in reward_columns(columns_of(ds))])
+    column = only("reward model", reward_model, reward_models(ds))
     frame = plain_columns(ds, [ATTRIBUTE, TREATED_COLUMN])
     name = only("attribute", attribute, frame[ATTRIBUTE])
     rewards = reward_matrix(ds, find_reward(ds, column))

@@ -128,11 +128,6 @@ def of_estimator(table: pd.DataFrame, estimator: str, estimand: str) -> pd.DataF
     return rows
 
 
-def grouping(table: pd.DataFrame, before: str = "attribute") -> list[str]:
-    """The columns that stand before `before`: those that `by=` put there."""
-    return [str(c) for c in table.columns[: list(table.columns).index(before)]]
-
-
 def largest(sizes: Sequence[float], top: int | None) -> list[int]:
     """The places of the `top` largest, in their own order; NaN is the smallest.
 

@@ -10,7 +10,7 @@ import numpy as np
 from ratekit.attributes import ATTRIBUTES
 from ratekit.errors import shorten
 from ratekit.escaping import as_html
-from ratekit.groups import plain_columns, reward_matrix, treated_bools
+from ratekit.groups import plain_columns, rewards_of, treated_bools
 from ratekit.schema import (
     ATTRIBUTE,
     PROMPT,
@@ -19,8 +19,6 @@ from ratekit.schema import (
     TREATED,
     columns_of,
     prompt_text,
-    reward_columns,
-    reward_name,
 )
 from ratekit.textdiff import differences_html
 
@@ -67,7 +65,7 @@ def examples(ds: Any, model: str | None = None) -> Iterator[Example]:
         return
     frame = plain_columns(ds, [ATTRIBUTE, TREATED])
     treated = treated_bools(frame[TREATED])
-    matrices = {reward_name(c): reward_matrix(ds, c) for c in reward_columns(columns_of(ds))}
+    matrices = dict(rewards_of(ds))
     model = model if model in matrices else next(iter(matrices), None)
     attributes = list(dict.fromkeys(frame[ATTRIBUTE]))
     rng = np.random.default_rng(0)

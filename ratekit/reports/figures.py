@@ -11,7 +11,7 @@ from ratekit import plots
 from ratekit.conclusions import interval_words, levels_of
 from ratekit.diagnostics import dose_response, spillover
 from ratekit.errors import InputError, shorten
-from ratekit.estimators import standardize
+from ratekit.estimators import shown_unit, standardize
 from ratekit.schema import ATTRIBUTE, reward_columns, reward_name
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Figure(NamedTuple):
 
 def effects_figures(table: pd.DataFrame) -> Iterator[Figure]:
     """The forest, and the heat map where there is a matrix to see."""
-    unit = "sd" if table["reward_sd"].gt(0).any() else "reward"
+    unit = shown_unit(table)
     has_ate = bool((table["estimand"] == "ate").any())
     yield _drawn(
         lambda: plots.effects(table, unit=unit),

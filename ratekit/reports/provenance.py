@@ -22,8 +22,8 @@ from ratekit.schema import (
     REWRITES,
     TREATED,
     columns_of,
-    reward_columns,
-    reward_name,
+    grouping,
+    reward_models,
 )
 from ratekit.tables import Table, as_csv
 
@@ -79,7 +79,7 @@ def _said(value: Any) -> str:
 
 
 def _models(found: Contents) -> Facts:
-    names = [reward_name(c) for c in reward_columns(columns_of(found.ds))] if found.ds is not None else []
+    names = reward_models(found.ds) if found.ds is not None else []
     return [(name, "as named in the data") for name in names]
 
 
@@ -155,7 +155,7 @@ def effects_csv(table: pd.DataFrame, verdicts: list[Verdict]) -> str:
         (*(str(x) for x in v.by.values()), *(str(v.estimate[k]) for k in keys)): (p, v.word)
         for v, p in zip(mine, adjusted_p_values(mine), strict=True)
     }
-    by = [c for c in table.columns[: list(table.columns).index(ATTRIBUTE)] if any(c in v.by for v in mine)]
+    by = [c for c in grouping(table) if any(c in v.by for v in mine)]
     of = [said.get(tuple(str(row[c]) for c in (*by, *keys)), (None, "")) for row in table.to_dict("records")]
     whole = table.assign(p_adjusted=[p for p, _ in of], verdict=[word for _, word in of])
     return f"data:text/csv;charset=utf-8;base64,{base64.b64encode(as_csv(whole).encode()).decode()}"

@@ -22,8 +22,8 @@ from ratekit.conclusions import (
 )
 from ratekit.diagnostics import sensitivity
 from ratekit.errors import shorten
-from ratekit.plots.style import grouping
 from ratekit.resampling import adjust
+from ratekit.schema import grouping
 from ratekit.tables import Table
 
 if TYPE_CHECKING:

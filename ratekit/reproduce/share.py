@@ -12,7 +12,7 @@ from ratekit.audits import folder as on_disk
 from ratekit.errors import InputError, WorkError, shorten
 from ratekit.redaction import redact
 from ratekit.reproduce.experiment import Experiment
-from ratekit.schema import columns_of, reward_columns, reward_name
+from ratekit.schema import columns_of, reward_columns, reward_models
 from ratekit.sources.public import SOURCES
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def _card(experiment: Experiment, record: dict[str, Any], ds: Dataset) -> str:
     simulated = settings["data"] == "simulated"
     licence = "Apache-2.0 (texts by ratekit)" if simulated else source.licence if source else "not stated"
     where = "simulated by ratekit" if simulated else (source.hub_id or source.about) if source else experiment.source
-    rewards = [reward_name(c) for c in reward_columns(columns_of(ds))]
+    rewards = reward_models(ds)
     rows = [f"| `{c}` | {_ABOUT[c]} |" for c in columns_of(ds) if c in _ABOUT]
     rows += [f"| `{c}` | rewards of the original and of each rewrite |" for c in reward_columns(columns_of(ds))]
     made = {

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ratekit.audits.folder import write_picture
 from ratekit.errors import InputError
+from ratekit.estimators import ESTIMANDS, rows_about
 from ratekit.groups import reward_matrix
 from ratekit.reproduce.experiment import Sweep
 from ratekit.rewriting.rules import vowel
@@ -167,8 +168,8 @@ def true_effects(ds: Dataset, twins: Dataset) -> dict[tuple[Any, ...], float]:
             continue
         differences = np.where(w, 1.0, -1.0) * (reward_matrix(ds, column)[:, 0] - reward_matrix(twins, column)[:, 0])
         for step in np.unique(steps):
-            for estimand, of in (("ate", w | ~w), ("att", w), ("atu", ~w)):
-                values = differences[(steps == step) & of]
+            for estimand in ESTIMANDS:
+                values = differences[(steps == step) & rows_about(w, estimand)]
                 values = values[~np.isnan(values)]
                 found[reward_name(column), step, estimand] = float(values.mean()) if len(values) else np.nan
     return found

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ratekit.errors import require_known
-from ratekit.estimators import Floats, clustered_mean, effects, rounding_of, row_values
+from ratekit.estimators import Floats, clustered_mean, effects, rounding_of, row_values, rows_about
 from ratekit.scoring import RewardLike, read_rewards
 from ratekit.scoring.base import Reward
 from ratekit.scoring.engine import score_chains
@@ -90,7 +90,7 @@ def graded(
     for e in found:
         if e.estimator not in GRADED:
             continue
-        of = {"ate": np.ones(len(w), bool), "att": w, "atu": ~w}[e.estimand]
+        of = rows_about(w, e.estimand)
         values, bias, bias_se, p = true[of], float("nan"), float("nan"), float("nan")
         truth = float(np.nanmean(values)) if not np.isnan(values).all() else float("nan")
         estimated, codes = row_values(rewards, w, clusters, e.estimator, e.estimand)

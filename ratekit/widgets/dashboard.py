@@ -8,6 +8,7 @@ import ipywidgets
 
 from ratekit.errors import InputError
 from ratekit.escaping import as_html, escaped, visible
+from ratekit.estimators import shown_unit
 from ratekit.plots.style import ESTIMAND_LABELS, UNITS
 from ratekit.widgets import dashboard_html
 from ratekit.widgets.dashboard_html import ALL
@@ -64,8 +65,7 @@ class EffectsDashboard(StaticView):
         self.attribute = menu("Attribute", [ALL, *table["attribute"].unique()])
         self.reward_model = menu("Reward model", [ALL, *table["reward_model"].unique()])
         self.estimand = menu("Effect on", [(words, name) for name, words in ESTIMAND_LABELS.items()])
-        has_sd = bool(table["reward_sd"].gt(0).any())
-        self.unit = menu("Unit", [(words, name) for name, words in UNITS.items()], "sd" if has_sd else "reward")
+        self.unit = menu("Unit", [(words, name) for name, words in UNITS.items()], shown_unit(table))
         known = dashboard_html.estimators_of(table)
         some = [name for name in NAIVE_TOO if name in {n for _, n in known}] or [known[0][1]]
         self.estimators = ipywidgets.SelectMultiple(

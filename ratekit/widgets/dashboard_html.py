@@ -11,7 +11,7 @@ import numpy as np
 
 from ratekit import plots
 from ratekit.conclusions import interval_words, levels_of
-from ratekit.estimators import ESTIMATORS, standardize
+from ratekit.estimators import ESTIMATORS, shown_unit, standardize
 from ratekit.plots.style import ESTIMAND_LABELS, TOP, scale_of_effects, told_on, unit_words
 from ratekit.tables import Table, table_html
 
@@ -57,7 +57,7 @@ def forest(
     estimand = estimand or next(
         e for e in ESTIMAND_LABELS if e in set(table["estimand"][table["estimator"] != "naive"])
     )
-    unit = unit or ("sd" if table["reward_sd"].gt(0).any() else "reward")
+    unit = unit or shown_unit(table)
     n_groups = len(table[["attribute", "reward_model"]].drop_duplicates())
     n_marks = 3 if estimators is None else len(estimators)
     figure = Figure(figsize=(7.2, 1.3 + min(n_groups, TOP) * (0.30 + 0.17 * n_marks)), layout="constrained")

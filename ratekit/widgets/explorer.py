@@ -10,9 +10,9 @@ import ipywidgets
 import numpy as np
 
 from ratekit.escaping import visible
-from ratekit.groups import reward_matrix
+from ratekit.groups import rewards_of
 from ratekit.measures import Measure
-from ratekit.schema import ATTRIBUTE, RESPONSE, REWRITES, TREATED, columns_of, reward_columns, reward_name
+from ratekit.schema import ATTRIBUTE, RESPONSE, REWRITES, TREATED, columns_of
 from ratekit.sources.loading import rows_for
 from ratekit.widgets import explorer_html, explorer_rows
 from ratekit.widgets.shared import StaticView, Worker, block, button, follow, menu, row, style, text, text_field
@@ -62,8 +62,7 @@ class Explorer(StaticView):
         self._marks: dict[int, tuple[str, str]] = {}
         self._lock = threading.RLock()
         self._showing = False
-        columns = reward_columns(columns_of(ds))
-        self._ranges = explorer_html.reward_ranges({reward_name(c): reward_matrix(ds, c) for c in columns})
+        self._ranges = explorer_html.reward_ranges(dict(rewards_of(ds)))
         self._make_controls()
         self.worker = Worker()
         super().__init__([

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ratekit.attributes import off_target
 from ratekit.errors import require_known
 from ratekit.estimators import ESTIMATORS, Floats, pooled_sd
-from ratekit.groups import groups, plain_columns, reward_matrix, treated_bools
+from ratekit.groups import groups, plain_columns, rewards_of, treated_bools
 from ratekit.measures import Measure, measured
 from ratekit.schema import (
     ATTRIBUTE,
@@ -23,8 +23,6 @@ from ratekit.schema import (
     REWRITES,
     TREATED,
     columns_of,
-    reward_columns,
-    reward_name,
 )
 from ratekit.sources.loading import rows_for
 
@@ -76,11 +74,10 @@ def facts(ds: Any) -> pd.DataFrame:
     table["status"] = _statuses(ds)
     if TREATED in labels:
         treated, alone = table[TREATED].to_numpy(dtype=bool), np.arange(len(table))
-        for column in reward_columns(have):
-            r = reward_matrix(ds, column)
+        for name, r in rewards_of(ds):
             if r.shape[1] >= 2:
                 how = ESTIMATORS["rate" if r.shape[1] > 2 else "single_rewrite"]
-                table[f"effect/{reward_name(column)}"] = how.values(r, treated, alone)
+                table[f"effect/{name}"] = how.values(r, treated, alone)
     return table
 
 
