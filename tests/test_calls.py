@@ -82,6 +82,29 @@ def test_what_is_no_count_is_refused_by_its_name(scored, call, value):
         CALLS[call](scored, value)
 
 
+NUMBERS = {
+    "a text world's confounding": lambda v: simulate.TextWorld(confounding=v),
+    "a text world's noise": lambda v: simulate.TextWorld(rewriter=simulate.Imperfections(noise=v)),
+    "a world's confounding": lambda v: simulate.NumericWorld(confounding=v),
+    "a world's icc": lambda v: simulate.NumericWorld(icc=v),
+    "grace": lambda v: rk.OpenAIChat("m", grace=v),
+    "timeout": lambda v: rk.OpenAIChat("m", timeout=v),
+    "a scale's end": lambda v: rk.Scale(v, 10),
+    "a weight": lambda v: merging.combine([FLAT, SLOPED], [1.0, v]),
+    "a place on a line": lambda v: merging.line_state(FLAT, SLOPED, v),
+    "precision": lambda v: rk.card("words", "reviews", precision=v),
+    "fdr": lambda v: rk.discover("words", "reviews", fdr=v),
+    "memory": lambda v: merging.merge([FLAT, SLOPED], "linear", memory=v),
+    "tolerance": lambda v: merging.zero_effect(merging.line(FLAT, SLOPED), total, tolerance=v),
+}
+
+
+@pytest.mark.parametrize("call", NUMBERS)
+def test_nan_is_no_number_of_any_setting(call):
+    with pytest.raises(InputError, match=r"expected"):
+        NUMBERS[call](float("nan"))
+
+
 def test_the_ends_are_counts():
     require_whole("n", 1, 1)
     require_whole("depth", 7, 1, 7)

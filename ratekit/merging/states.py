@@ -10,8 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ratekit.checkpoints import FLOATS, Model, State, shape_and_dtype
-from ratekit.errors import InputError
+from ratekit.errors import InputError, shorten
 from ratekit.lora import Lora, open_model
 
 if TYPE_CHECKING:
@@ -233,6 +235,8 @@ def combine(states: Sequence[State], weights: Sequence[float]) -> dict[str, Tens
     """
     if len(states) != len(weights) or not states:
         raise InputError(f"{len(states)} models and {len(weights)} weights; one each was expected")
+    if not np.isfinite(np.asarray(weights, dtype=float)).all():
+        raise InputError(f"weights {shorten(list(weights))}: finite numbers were expected")
     check_states({f"model {i}": s for i, s in enumerate(states, 1)}, finite=False)
     tied = ties(states[0])
     merged: dict[str, Tensor] = {}

@@ -100,7 +100,7 @@ class Limits:
         """Raise InputError where a number is out of its range."""
         require_whole("concurrency", self.concurrency, 1)
         require_positive(self, "rpm", "tpm", "timeout")
-        if self.grace < 0:
+        if not self.grace >= 0:
             raise InputError(f"grace={self.grace}: a number of seconds from 0 was expected")
 
 

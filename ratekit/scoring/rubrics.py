@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,8 @@ class Scale:
     def __post_init__(self) -> None:
         if not all(word and math.isfinite(n) for word, n in self.words.items()):
             raise InputError(f"the scale {self}: each word needs a finite number, as in bad=1+fair=2+good=3")
+        if not self.words and not (isinstance(self.low, Integral) and isinstance(self.high, Integral)):
+            raise InputError(f"the scale {self}: whole numbers were expected, as in 1-10")
         if self.low >= self.high if not self.words else len(set(self.words.values())) < 2:
             raise InputError(f"the scale {self} has fewer than two scores; the lowest is first, as in 1-10")
 

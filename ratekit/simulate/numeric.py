@@ -148,7 +148,7 @@ class NumericWorld:
     heavy_tails: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 < self.share_treated < 1 or not 0 <= self.icc <= 1 or abs(self.confounding) > 1:
+        if not 0 < self.share_treated < 1 or not 0 <= self.icc <= 1 or not abs(self.confounding) <= 1:
             raise InputError("0 < share_treated < 1, 0 <= icc <= 1 and -1 <= confounding <= 1 were expected")
         if not 0 <= self.largest_cluster < 1:
             raise InputError(f"largest_cluster={self.largest_cluster}: a share of the rows below 1 was expected")

@@ -118,9 +118,9 @@ class TextWorld:
         for name in ("typos", "markup", "careless"):
             if not all(0 <= rate <= 1 for rate in getattr(self, name)):
                 raise InputError(f"{name}={getattr(self, name)}: two shares between 0 and 1 were expected")
-        if not 0 < self.share_treated < 1 or abs(self.confounding) > 1 or self.rows_per_prompt < 1:
+        if not 0 < self.share_treated < 1 or not abs(self.confounding) <= 1 or self.rows_per_prompt < 1:
             raise InputError("0 < share_treated < 1, -1 <= confounding <= 1 and rows_per_prompt >= 1 were expected")
-        if not 0 <= self.rewriter.asymmetry <= 1 or self.rewriter.noise > 1:
+        if not 0 <= self.rewriter.asymmetry <= 1 or not self.rewriter.noise <= 1:
             raise InputError("in a text world asymmetry and noise are shares between 0 and 1")
 
     def sample(self, n: int, seed: int = 0) -> TextSample:
