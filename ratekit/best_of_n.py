@@ -25,7 +25,6 @@ from scipy.special import comb
 
 from ratekit.attributes import measure_of
 from ratekit.audits.results import Audit
-from ratekit.audits.screen import number_with_interval
 from ratekit.errors import InputError
 from ratekit.estimators import Floats, Ints, clustered_mean
 from ratekit.groups import plain_columns, reward_matrix
@@ -38,7 +37,7 @@ from ratekit.schema import (
     reward_models,
 )
 from ratekit.sources.loading import rows_for
-from ratekit.tables import as_text, table_of
+from ratekit.tables import as_text, number_with_interval, table_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -391,13 +390,13 @@ def _regime(
     elif not (-margin < low and high < margin):
         word, why = CANNOT_TELL, f"the interval after crosses ±{margin:g} SD; more prompts would tell"
     elif moved_to:
-        parts = [f"{o} by {number_with_interval(*growth[o][:3])}" for o in moved_to]
+        parts = [f"{o} by {number_with_interval(*growth[o])}" for o in moved_to]
         word, why = SUBSTITUTED, f"selection moves more than before: {', '.join(parts)} SD"
     elif open_:
         word, why = CANNOT_TELL, f"whether it went to {', '.join(open_)} is open; more prompts would tell"
     else:
         word, why = MITIGATED, f"and none of {', '.join(rest)} moves more than before" if rest else "nothing else seen"
-    shown = [number_with_interval(*s[:3]) for s in (old, new)]
+    shown = [number_with_interval(*s) for s in (old, new)]
     text = f"{name}: {word}; best of {n} moves it by {shown[0]} SD under {before}, {shown[1]} under {after}; {why}"
     return Regime(name, word, n, (*old,), (*new,), moved_to, text)
 

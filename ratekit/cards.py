@@ -24,13 +24,14 @@ from scipy import stats
 from ratekit import files
 from ratekit.attributes import find_attribute
 from ratekit.audits.results import Audit
-from ratekit.audits.screen import bar, headline, number_with_interval, remarks
+from ratekit.audits.screen import bar, headline, other_than_rate, remarks
 from ratekit.audits.study import Labelled, Settings, carry_out, labelled, rewriters_of, rewritten
-from ratekit.conclusions import NO_TRUST, in_units
+from ratekit.conclusions import CANNOT_TELL, NO_TRUST, in_units
 from ratekit.diagnostics import contrast
 from ratekit.errors import InputError, NoRewriteError, unknown
 from ratekit.escaping import escaped, visible
 from ratekit.estimators import ESTIMANDS
+from ratekit.intervals import LEVEL
 from ratekit.labellers import Attribute, present
 from ratekit.resampling import adjust
 from ratekit.rewriting import Options
@@ -38,7 +39,17 @@ from ratekit.rewriting.cost import Meter
 from ratekit.rewriting.rules import SUITE, SUITE_VERSION
 from ratekit.schema import ATTRIBUTE, REWRITES
 from ratekit.scoring import RewardLike, read_rewards
-from ratekit.tables import Table, as_csv, as_json, as_markdown, as_text, plain_markdown, table_html, table_of
+from ratekit.tables import (
+    Table,
+    as_csv,
+    as_json,
+    as_markdown,
+    as_text,
+    number_with_interval,
+    plain_markdown,
+    table_html,
+    table_of,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,26 +104,26 @@ class Card:
     def table(self) -> pd.DataFrame:
         """One row for each reward model and attribute, the largest effect of a model first.
 
-        Columns: attribute, reward_model, finding, effect, ci_low, ci_high (SDs of the reward, 95 %), p_value,
-        p_adjusted (Benjamini and Hochberg over the card), smallest (the effect that would have been seen in 80 % of
-        such samples were it the only one on the card), dose, dose_unit, fair (what a model without a bias does),
-        biased (the finding is another), verdict, reason, estimator, estimand, df, n,
-        n_dropped. `finding` is "raises" or
-        "lowers" where p_adjusted is below 5 %, else "not shown"; "no test" where the rows do not tell what is chance or
-        hold no rewrite; "do not trust" where that is the verdict.
+        Columns: attribute (with its group), reward_model, finding, effect, ci_low, ci_high (SDs of the reward, 95 %),
+        p_value, p_adjusted (Benjamini and Hochberg over the card), smallest (the effect that would have been seen in
+        80 % of such samples were it the only one on the card), dose, dose_unit, fair (what a model without a bias
+        does), biased (the finding is another), verdict, reason, estimator, estimand, df, n, n_dropped. `finding` is
+        "raises" or "lowers" where p_adjusted is below 5 %, else "not shown"; "no test" where the rows do not tell what
+        is chance or hold no rewrite; "do not trust" where that is the verdict.
         """
         import pandas as pd
 
-        m = max(sum(bool(v.estimate) and math.isfinite(v.estimate["p_value"]) for v in self.audit.verdicts), 1)
+        verdicts = self.audit.at_level(LEVEL).verdicts
+        m = max(sum(bool(v.estimate) and math.isfinite(v.estimate["p_value"]) for v in verdicts), 1)
         rows, raw = [], []
-        for v in self.audit.verdicts:
+        for v in verdicts:
             if not v.estimate:
                 continue
             raw.append(v.estimate["estimate"])
             seen = in_units({**v.estimate, "level": 1 - FDR / m})
-            sds = 1.0 if seen.unit else math.nan  # a number in the reward's own units is none of this table
+            sds = 1.0 if seen.in_sds else math.nan  # a number in the reward's own units is none of this table
             rows.append({
-                "attribute": v.attribute, "reward_model": v.reward_model, "finding": "", "effect": seen.estimate * sds,
+                "attribute": v.name, "reward_model": v.reward_model, "finding": "", "effect": seen.estimate * sds,
                 "ci_low": seen.low * sds, "ci_high": seen.high * sds, "p_value": v.estimate["p_value"],
                 "smallest": seen.smallest * sds,
                 "dose": v.estimate.get("dose", math.nan), "dose_unit": v.estimate.get("dose_unit", ""),
@@ -182,9 +193,7 @@ class Card:
     def of(self, model: str) -> pd.DataFrame:
         """The rows of one model as they are shown."""
         rows = self.table[self.table["reward_model"] == model].copy()
-        rows["seen"] = [
-            number_with_interval(*v) for v in zip(rows["effect"], rows["ci_low"], rows["ci_high"], strict=True)
-        ]
+        rows["seen"] = [_number(row) for row in rows.to_dict("records")]
         rows["of"] = [
             f"{dose:+.3g} {unit}" if dose == dose else "-"
             for dose, unit in zip(rows["dose"], rows["dose_unit"], strict=True)
@@ -214,8 +223,10 @@ class Card:
             cells = [[*r[:2], b, *r[2:-1], w] for r, b, w in zip(shown.rows, bars, why, strict=True)]
             wide = Table([*shown.columns[:2], "", *shown.columns[2:]],
                          [*shown.numeric[:2], False, *shown.numeric[2:]], cells)  # fmt: skip
-            biased = list(rows["attribute"][rows["biased"]])
+            sure = rows["verdict"] != CANNOT_TELL
+            biased, open_ = (list(rows["attribute"][rows["biased"] & of]) for of in (sure, ~sure))
             said = f"Shown: {', '.join(biased)}." if biased else "No bias is shown, which is not to say there is none."
+            said += f" Shown if the rewrites do what they should: {', '.join(open_)}." if open_ else ""
             html = table_html(wide, raw=["", "why"], label=f"effects on {visible(name)}")
             parts.append(f"<h2>{escaped(name)}</h2><p>{escaped(said)}</p><div>{html}</div>")
         if len(self.contrasts):
@@ -292,6 +303,12 @@ _STYLE = """
 .rk-card :is(th, td).n { text-align: right; }
 .rk-card summary { cursor: pointer; }
 """
+
+
+def _number(row: Mapping[str, Any]) -> str:
+    """An effect of a card as it is shown: which, where not by RATE, and its interval."""
+    number = number_with_interval(row["effect"], row["ci_low"], row["ci_high"])
+    return other_than_rate(row) + number if row["effect"] == row["effect"] else "-"
 
 
 def _folded(why: str) -> str:
@@ -532,8 +549,9 @@ def leaderboard(cards: Sequence[str | Path | Card]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        attribute, reward_model, effect, ci_low, ci_high, shown (the interval leaves 0 out and the verdict is not "do
-        not trust"), verdict. The intervals hold all at once in 95 % of such boards (Bonferroni, by Student's t).
+        attribute, reward_model, effect, ci_low, ci_high, shown (the interval leaves 0 out, the verdict is not "do
+        not trust", and something was rewritten), verdict, estimator, estimand. The intervals hold all at once in 95 %
+        of such boards (Bonferroni, by Student's t).
 
     Raises
     ------
@@ -552,20 +570,24 @@ def leaderboard(cards: Sequence[str | Path | Card]) -> pd.DataFrame:
     again = board[board.duplicated(["reward_model", "attribute"])]
     if len(again):
         raise InputError(f"leaderboard: {again['reward_model'].iloc[0]} is on two cards; which one is meant?")
-    columns = [board[c].astype(float) for c in ("effect", "ci_low", "ci_high", "df")]
-    effect, low, high, df = columns
+    numbers = ["effect", "ci_low", "ci_high", "df"]
+    board[numbers] = board[numbers].astype(float)
+    effect, low, high, df = (board[c] for c in numbers)
     wider = stats.t.ppf(1 - FDR / 2 / max(int(low.notna().sum()), 1), df) / stats.t.ppf(1 - FDR / 2, df)
     board["ci_low"], board["ci_high"] = effect - wider * (effect - low), effect + wider * (high - effect)
-    board["shown"] = ((board["ci_low"] > 0) | (board["ci_high"] < 0)) & (board["verdict"] != NO_TRUST)
-    return board[["attribute", "reward_model", "effect", "ci_low", "ci_high", "shown", "verdict"]]
+    tested = ~board["finding"].isin([NO_TEST, NO_TRUST])
+    board["shown"] = ((board["ci_low"] > 0) | (board["ci_high"] < 0)) & tested
+    shown = ["attribute", "reward_model", "effect", "ci_low", "ci_high", "shown", "verdict", "estimator", "estimand"]
+    return board[shown]
 
 
 def leaderboard_html(board: pd.DataFrame) -> str:
     """A static page of a board: attributes by reward models, those with the fewest effects that are shown first.
 
-    What is not to be trusted may be an effect too, and counts as one here.
+    What is not to be trusted or has no test may be an effect too, and counts as one here.
     """
-    board = board.assign(untold=board["verdict"] == NO_TRUST)
+    untold = (board["verdict"] == NO_TRUST) | (board["estimator"] == "naive") | board["ci_low"].isna()
+    board = board.assign(untold=untold)
     counts = board.groupby("reward_model", sort=False)[["shown", "untold"]].sum()
     models = counts.index[np.argsort(counts.sum(axis=1).to_numpy(), kind="stable")]
     n = board.groupby("reward_model").size()
@@ -574,13 +596,14 @@ def leaderboard_html(board: pd.DataFrame) -> str:
     for attribute, of in board.groupby("attribute", sort=False):
         cells = {
             r["reward_model"]: "do not trust" if r["verdict"] == NO_TRUST
-            else number_with_interval(r["effect"], r["ci_low"], r["ci_high"]) + (" *" if r["shown"] else "")
+            else _number(r) + ((r["shown"] and {CANNOT_TELL: " (*)"}.get(r["verdict"], " *")) or "")
             for r in of.to_dict("records")
         }  # fmt: skip
         rows.append([str(attribute), *(cells.get(model, "-") for model in models)])
     table = Table(["attribute", *map(str, models)], [False] * (len(models) + 1), rows)
     said = (
-        "Effects in SDs of each reward. The intervals hold all at once in 95 % of such boards; * leaves 0 out. "
+        "Effects in SDs of each reward. The intervals hold all at once in 95 % of such boards; * leaves 0 out, "
+        "(*) does so too, if the rewrites do what they should, which is not shown. "
         "What has no * is not shown, which is not to say that there is none; where the rewrites are not to be trusted, "
         "the effect is unknown."
     )

@@ -16,7 +16,9 @@ from scipy import special
 
 from ratekit.errors import InputError
 from ratekit.estimators import ESTIMANDS, ESTIMATORS, SAMPLE_SD
+from ratekit.intervals import LEVEL
 from ratekit.recommendation import MARGIN, OUTSIDE
+from ratekit.tables import interval_words, number_with_interval, to_places
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,6 +39,7 @@ class CheckRule:
     fine: tuple[float, float]
     usable: tuple[float, float]
     at_worst: str = NO_TRUST
+    percent: bool = True  # how its interval is shown
 
     def word(self, value: float, low: float, high: float) -> tuple[str, str]:
         """The outcome and the verdict of a number with its interval (see the table above)."""
@@ -60,8 +63,8 @@ class CheckRule:
         return min(bounds, key=lambda b: abs(b - value)) if bounds else math.nan
 
 
-def _within(fine: float, usable: float, claim: str, at_worst: str = NO_TRUST) -> CheckRule:
-    return CheckRule(claim, (-fine, fine), (-usable, usable), at_worst)
+def _within(fine: float, usable: float, claim: str, at_worst: str = NO_TRUST, percent: bool = True) -> CheckRule:
+    return CheckRule(claim, (-fine, fine), (-usable, usable), at_worst, percent)
 
 
 _POSITIVE = (math.ulp(0.0), INF)
@@ -73,14 +76,14 @@ CHECK_RULES: dict[str, CheckRule] = {
     "succeeded": CheckRule("share of rewrites that are ok, worst pass", (0.9, 1), (0.5, 1)),
     "measure": CheckRule("measures of the attribute", (1, 1), (0, 1)),
     "compliance": CheckRule("share of rewrites that moved the measure as asked, worst direction", (0.9, 1), (0.7, 1)),
-    "moves": CheckRule("mean move of the measure as asked, worst direction", _POSITIVE, _POSITIVE),
-    "dose": CheckRule("dose, in gaps between the classes", (0.75, 1.25), (0.25, INF)),
+    "moves": CheckRule("mean move of the measure as asked, worst direction", _POSITIVE, _POSITIVE, percent=False),
+    "dose": CheckRule("dose, in gaps between the classes", (0.75, 1.25), (0.25, INF), percent=False),
     "own drift": _within(MARGIN, 0.5, "own measure, third rewrite against first, in doses"),
     "content": CheckRule("share of rewrites that keep the content of their source, worst pass", (0.9, 1), (0.5, 1)),
     "repeated": CheckRule("share of rewrites that repeat their source or another's rewrite, worst pass", (0, 0.1),
                           (0, 0.5)),
-    "shift": _within(0.2, INF, "move of another measure that goes with the attribute, in SDs", CARE),
-    "drift of a measure": _within(0.2, INF, "another measure, third rewrite against first, in SDs", CARE),
+    "shift": _within(0.2, INF, "move of another measure that goes with the attribute, in SDs", CARE, False),
+    "drift of a measure": _within(0.2, INF, "another measure, third rewrite against first, in SDs", CARE, False),
     "balance": _within(0.2, 0.5, "what the reward pays for other measures, in effects"),
     "balance of one class": _within(0.5, INF, "the same among the treated and the untreated", CARE),
     "drift": _within(0.2, 0.5, "reward of the third rewrite against the first, in effects"),
@@ -88,14 +91,15 @@ CHECK_RULES: dict[str, CheckRule] = {
     "correction": _within(0.2, 0.5, "what the correction for drift changes, in effects", CANNOT_TELL),
     "refused, by reward": _within(0.2, 0.5, "originals' rewards of refused rows, times their share, in effects",
                                   CANNOT_TELL),
-    "refused, by measure": _within(0.1, INF, "originals' measures of refused rows, by their share, in SDs", CARE),
+    "refused, by measure": _within(0.1, INF, "originals' measures of refused rows, by their share, in SDs", CARE,
+                                   False),
     "outside by measure": CheckRule("share of rewrites beyond the originals' range of the measure", (0, OUTSIDE),
                                     (0, 0.5)),
     "outside by reward": CheckRule("share of rewrites beyond the originals' range of rewards", (0, OUTSIDE), (0, 0.5)),
     "answers": CheckRule("share of the probability that a judge gives its two answers", (0.5, 1), (0.1, 1),
                          CANNOT_TELL),
     "position": _within(1, 10, "what being shown first is worth to a judge of pairs, in SDs of the reward",
-                        CANNOT_TELL),
+                        CANNOT_TELL, False),
 }  # fmt: skip
 
 
@@ -163,22 +167,24 @@ class Verdict:
     beside: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
+    def name(self) -> str:
+        """The attribute, and the group."""
+        return ", ".join([self.attribute, *(f"{k} {'null' if v is None or v != v else v}" for k, v in self.by.items())])
+
+    @property
     def subject(self) -> str:
         """What the sentence is about: the reward model, the attribute and the group."""
-        names = [
-            self.reward_model,
-            self.attribute,
-            *(f"{k} {'null' if v is None or v != v else v}" for k, v in self.by.items()),
-        ]
-        return ", ".join(str(name) for name in names if name is not None)
+        return self.name if self.reward_model is None else f"{self.reward_model}, {self.name}"
+
+    @property
+    def told(self) -> bool:
+        """Is there an effect to read? Under "do not trust" there is none; a naive estimate is of no effect."""
+        return bool(self.estimate) and self.word != NO_TRUST and self.estimate["estimator"] != "naive"
 
     @property
     def direction(self) -> str:
-        """Does the attribute raise or lower the reward, so far as the verdict lets it be said? "" where it does not.
-
-        A naive estimate is a difference between two classes and says of no attribute what it does.
-        """
-        if not self.estimate or self.word == NO_TRUST or self.estimate["estimator"] == "naive":
+        """Does the attribute raise or lower the reward, so far as the verdict lets it be said? "" where it does not."""
+        if not self.told:
             return ""
         seen = in_units(self.estimate)
         return "raises" if seen.low > 0 else "lowers" if seen.high < 0 else ""
@@ -249,17 +255,12 @@ def sentence(verdict: Verdict, *, reason: bool = True) -> str:
     if not verdict.estimate:
         return f"{verdict.subject}: nothing is scored.{end}"
     seen = in_units(verdict.estimate)
-    estimand = str(verdict.estimate["estimand"])
     parts = []
     for name in ("naive", "single_rewrite"):
         if name in verdict.beside:
             other = in_units(verdict.beside[name])
-            parts.append(f"{estimator_label(name)} {other.estimate:+.2f}{other.unit}")
-    which = "" if estimand == "ate" else f" ({estimand.upper()})"
-    interval = f" [{seen.low:+.2f}, {seen.high:+.2f}]" if seen.low == seen.low else ""
-    parts.append(
-        f"{estimator_label(str(verdict.estimate['estimator']))}{which} {seen.estimate:+.2f}{seen.unit}{interval}"
-    )
+            parts.append(f"{estimator_label(name)} {to_places(other.estimate)}{other.unit}")
+    parts.append(f"{read_first(verdict.estimate)} {number_words(verdict.estimate)}")
     said = f"{', '.join(parts)}{_dose(verdict.estimate)}: {_claim(verdict, seen)}"
     if verdict.estimate.get("explained_by"):
         part = float(verdict.estimate["explained"]) * seen.estimate / float(verdict.estimate["estimate"])
@@ -276,19 +277,22 @@ def explained(total: float, attribute: str, measure: str, part: float, unit: str
     >>> explained(1.02, "sycophancy", "words", 1.46)
     'of the +1.02 for sycophancy, words alone explains +1.46'
     """
-    return f"of the {total:+.2f}{unit} for {attribute}, {measure} alone explains {part:+.2f}{unit}"
+    return f"of the {to_places(total)}{unit} for {attribute}, {measure} alone explains {to_places(part)}{unit}"
 
 
 def _claim(verdict: Verdict, seen: InUnits) -> str:
     if seen.low != seen.low:
-        if abs(seen.estimate) < 1e-12:
+        if seen.estimate == 0:
             return "the effect is 0 for every prompt"
         return "how much of that is chance these rows do not tell"
-    if verdict.estimate["estimator"] == "naive" and (seen.low > 0 or seen.high < 0):
-        more = "more" if seen.low > 0 else "less"
-        return f"treated responses get {more} reward, which need not be because of {verdict.attribute}"
+    if verdict.estimate["estimator"] == "naive":
+        if seen.low > 0 or seen.high < 0:
+            more = "more" if seen.low > 0 else "less"
+            return f"treated responses get {more} reward, which need not be because of {verdict.attribute}"
+        return f"no difference in reward is seen, which is not to say that {verdict.attribute} has no effect"
     if not verdict.direction:
-        smallest = f"; one of {seen.smallest:.2f}{seen.unit} would have been, in {POWER:.0%} of such samples"
+        size = f"{to_places(seen.smallest, sign='')}{seen.unit}"
+        smallest = f"; one of {size} would have been, in {POWER:.0%} of such samples"
         return f"no effect is seen{smallest if seen.smallest == seen.smallest else ''}"
     said = f"{verdict.attribute} {verdict.direction} the reward"
     return f"if the rewrites do what they should, {said}" if verdict.word == CANNOT_TELL else said
@@ -297,6 +301,31 @@ def _claim(verdict: Verdict, seen: InUnits) -> str:
 def _dose(row: Mapping[str, Any]) -> str:
     dose = row.get("dose", math.nan)
     return f" for a change of {dose:+.3g} in {row['dose_unit']}" if dose == dose else ""
+
+
+def read_first(row: Mapping[str, Any]) -> str:
+    """Which estimate a row is: its estimator, and its estimand where that is not the ATE.
+
+    Examples
+    --------
+    >>> read_first({"estimator": "rate", "estimand": "atu"})
+    'RATE (ATU)'
+    """
+    which = "" if row["estimand"] == "ate" else f" ({str(row['estimand']).upper()})"
+    return f"{estimator_label(str(row['estimator']))}{which}"
+
+
+def number_words(row: Mapping[str, Any], above: str = "") -> str:
+    """An estimate with its unit, where that is not what stands `above` it, and its interval, of 95 % if not said."""
+    seen = in_units(row)
+    unit = "" if seen.unit == above else seen.unit
+    level = row.get("level")
+    if level and level != LEVEL and seen.low == seen.low:
+        unit += f", {interval_words([level])}"
+    return number_with_interval(seen.estimate, seen.low, seen.high, unit=unit)
+
+
+REWARD_UNITS, SDS = " reward units", " SD"
 
 
 @dataclass(frozen=True)
@@ -309,14 +338,19 @@ class InUnits:
     smallest: float
     unit: str
 
+    @property
+    def in_sds(self) -> bool:
+        """In SDs, of the reward or of this sample."""
+        return self.unit != REWARD_UNITS
+
 
 def in_units(row: Mapping[str, Any]) -> InUnits:
     """A row of an effects table in reward SDs, with the SD's own uncertainty where the table has it."""
     if row.get("estimate_sd", math.nan) == row.get("estimate_sd", math.nan):
         value, low, high = (float(row[c]) for c in ("estimate_sd", "ci_low_sd", "ci_high_sd"))
-        return InUnits(value, low, high, smallest_effect({**row, "se": row["se_sd"]}), " SD")
+        return InUnits(value, low, high, smallest_effect({**row, "se": row["se_sd"]}), SDS)
     sd = float(row.get("reward_sd", math.nan))
-    sd, unit = (sd, f" {SAMPLE_SD}") if sd > 0 else (1.0, "")  # its own error is not in the interval
+    sd, unit = (sd, f" {SAMPLE_SD}") if sd > 0 else (1.0, REWARD_UNITS)  # its own error is not in the interval
     low, high = (float(row[c]) / sd if row["se"] > 0 else math.nan for c in ("ci_low", "ci_high"))
     return InUnits(float(row["estimate"]) / sd, low, high, smallest_effect(row) / sd, unit)
 
@@ -359,19 +393,6 @@ def level_of(row: Mapping[str, Any]) -> float | None:
     half = (high - low) / 2 / float(row["se"])
     found = 2 * float(special.stdtr(df, half)) - 1
     return round(found, 3) if abs(found - round(found, 3)) < 1e-4 else None
-
-
-def interval_words(levels: Iterable[float | None]) -> str:
-    """What an interval of these levels is called; only "interval" where none is known or they differ.
-
-    Examples
-    --------
-    >>> interval_words([0.995, 0.995]), interval_words([0.9, 0.95]), interval_words([])
-    ('99.5 % interval', 'interval', 'interval')
-    """
-    known = {level for level in levels if level}
-    level = known.pop() if len(known) == 1 else None
-    return f"{100 * level:.6g} % interval" if level else "interval"
 
 
 def levels_of(table: pd.DataFrame) -> Iterator[float | None]:
@@ -435,7 +456,7 @@ def conclusions(found: pd.DataFrame | Iterable[Verdict]) -> list[str]:
     >>> import ratekit as rk
     >>> ds = rk.score(rk.load("reviews", attribute="sentiment"), "words", progress=False)
     >>> print(conclusions(rk.estimate(ds))[0].partition(" [")[0])
-    words, sentiment: naive +0.74 SD, single rewrite +0.02 SD, RATE +0.00 SD
+    words, sentiment: naive +0.74 SD, single rewrite +0.02 SD, RATE +0.002 SD
     """
     if hasattr(found, "columns"):
         return [sentence(verdict) for verdict in unchecked(found)]

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from ratekit.escaping import escaped, visible
-from ratekit.tables import Table, as_text, table_html, table_of
+from ratekit.tables import Table, as_text, cell, interval_words, table_html, table_of
 
 PRINTED_ROWS = 60  # rows that are printed
 
@@ -43,8 +43,9 @@ class EffectsTable(pd.DataFrame):
 
     def _shown(self) -> tuple[str, Table, str] | None:
         """What is alike in all rows, the columns that a reader looks for first, and how much more there is."""
-        shown = ["estimator", "estimand", "estimate", "interval", "n", "recommended"]
-        if not {"ci_low", "ci_high", *shown} - {"interval"} <= set(self) or not len(self):
+        interval = interval_words([self.attrs.get("level")])
+        shown = ["estimator", "estimand", "estimate", interval, "n", "recommended"]
+        if not {"ci_low", "ci_high", *shown} - {interval} <= set(self) or not len(self):
             return None
         table = bounds_as_text(self.head(PRINTED_ROWS))
         table["recommended"] = ["yes" if first else "" for first in table["recommended"]]
@@ -61,5 +62,6 @@ def bounds_as_text(table: pd.DataFrame) -> pd.DataFrame:
     shown = pd.DataFrame(table)
     at = shown.columns.get_loc("ci_low")
     bounds = zip(shown.pop("ci_low"), shown.pop("ci_high"), strict=True)
-    shown.insert(at, "interval", ["-" if low != low else f"[{low:.4g}, {high:.4g}]" for low, high in bounds])
+    texts = ["-" if low != low else f"[{cell(low)}, {cell(high)}]" for low, high in bounds]
+    shown.insert(at, interval_words([table.attrs.get("level")]), texts)
     return shown

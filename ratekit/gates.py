@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ratekit.audits.results import Audit, effects_of
-from ratekit.conclusions import CANNOT_TELL, NO_TRUST, Verdict, level_of
+from ratekit.audits.results import Audit
+from ratekit.conclusions import CANNOT_TELL, NO_TRUST, Verdict
 from ratekit.diagnostics import contrast
 from ratekit.errors import InputError, require_known, shorten, unknown
 from ratekit.escaping import visible
@@ -42,7 +42,7 @@ from ratekit.schema import (
     columns_of,
     reward_models,
 )
-from ratekit.tables import as_markdown, plain_markdown, table_of
+from ratekit.tables import as_markdown, number_with_interval, plain_markdown, table_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,6 +76,8 @@ class Bound:
         All of it in one sentence.
     by
         The group of rows.
+    name
+        The attribute, and the group.
     """
 
     attribute: str
@@ -90,11 +92,7 @@ class Bound:
     verdict: str
     text: str
     by: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        """The attribute, and the group."""
-        return ", ".join([self.attribute, *(f"{k} {v}" for k, v in self.by.items())])
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -205,7 +203,7 @@ def gate(
     >>> passed.outcome, passed.code
     ('shown too big', 3)
     """
-    audit = Audit.of(audit)
+    audit = Audit.of(audit).at_level(LEVEL)
     attributes = list(dict.fromkeys(audit.effects["attribute"].astype(str)))
     if not limits:
         raise InputError("gate: no limit; give one, as in length=0.1")
@@ -219,14 +217,9 @@ def gate(
     asked = [v for v in audit.verdicts if v.attribute in limits and reward in (None, v.reward_model)]
     if against is not None:
         return Gate(tuple(_changes(audit, Audit.of(against), asked, limits, strict)))
-    at_level = None
-    if any(level_of(verdict.estimate) != LEVEL for verdict in asked):
-        at_level = effects_of(audit.dataset, audit.provenance, LEVEL)
-    bounds = []
-    for verdict in asked:
-        seen = _interval(audit, verdict, at_level)
-        bounds.append(_bound(verdict, str(verdict.reward_model), limits[verdict.attribute], seen, strict))
-    return Gate(tuple(bounds))
+    return Gate(tuple(
+        _bound(v, str(v.reward_model), limits[v.attribute], _interval(audit, v), strict) for v in asked
+    ))  # fmt: skip
 
 
 def assert_effect_below(
@@ -297,16 +290,8 @@ def outcome_of(low: float, high: float, limit: float) -> str:
     return TOO_BIG if low > limit or high < -limit else UNTOLD
 
 
-def _interval(audit: Audit, verdict: Verdict, at_level: pd.DataFrame | None) -> _Seen:
-    """The audit's own interval; where that has another level, the one of `at_level`, the effects of its rows anew.
-
-    An interval in SDs is no t interval: its arms bend with the level (`estimators.in_sds`), so it is not rescaled.
-    """
+def _interval(audit: Audit, verdict: Verdict) -> _Seen:
     row = verdict.estimate
-    if at_level is not None and level_of(row) != LEVEL:
-        same = {"attribute": verdict.attribute, "reward_model": verdict.reward_model, **verdict.by}
-        same |= {c: row[c] for c in ("estimator", "estimand")}
-        row = next(r for r in at_level.to_dict("records") if all(r[k] == v for k, v in same.items()))
     value, se, low, high = (float(row.get(c, math.nan)) for c in ("estimate_sd", "se_sd", "ci_low_sd", "ci_high_sd"))
     n, clusters = int(row["n"]), int(row["n_clusters"])
     if se > 0:
@@ -342,8 +327,8 @@ def _bound(verdict: Verdict, model: str, limit: float, seen: _Seen, strict: bool
     if doubted:
         outcome = UNTOLD
     needed = math.nan if outcome != UNTOLD or doubted else _needed(seen, limit)
-    about = f"{model}, {', '.join([verdict.attribute, *(f'{k} {v}' for k, v in verdict.by.items())])}"
-    interval = f"{seen.value:+.3f} SD [{seen.low:+.3f}, {seen.high:+.3f}]"
+    about = f"{model}, {verdict.name}"
+    interval = number_with_interval(seen.value, seen.low, seen.high, places=3, unit=" SD")
     text = f"{about}: {interval if math.isfinite(seen.low) else 'no interval'}; {outcome}, limit {limit:g} SD"
     if doubted:
         text += f"; {doubted}"
@@ -353,7 +338,7 @@ def _bound(verdict: Verdict, model: str, limit: float, seen: _Seen, strict: bool
         text += f", if the rewrites can be relied on, which is not shown: {verdict.grounds}"
     return Bound(
         verdict.attribute, model, limit, outcome, seen.value, seen.low, seen.high, seen.n, needed, verdict.word, text,
-        verdict.by,
+        verdict.by, verdict.name,
     )  # fmt: skip
 
 

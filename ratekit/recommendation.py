@@ -47,6 +47,7 @@ from ratekit.estimators import (
     with_interval,
 )
 from ratekit.intervals import Interval, mean_interval, outside
+from ratekit.tables import percent
 
 MARGIN = 0.1  # of the dose, or of the effect: a drift within it is none to speak of
 LEAST_EFFECT_SD = 0.1  # an effect smaller than this is judged as if it were this large
@@ -147,7 +148,7 @@ def _support(rewards: Floats, own: Floats | None, clusters: Ints) -> str:
     for name, values in shares.items():
         share = None if values is None else outside(values, clusters)
         if share is not None and share.value > OUTSIDE:
-            beyond.append(f"{share.value:.0%} of the rewrites lie beyond every original in {name}")
+            beyond.append(f"{percent(share.value)} of the rewrites lie beyond every original in {name}")
     return "; outside the data: " + ", and ".join(beyond) if beyond else ""
 
 

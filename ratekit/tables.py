@@ -9,7 +9,7 @@ import html
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ratekit.errors import shorten
@@ -65,14 +65,100 @@ def cell(value: Any, missing: str = "-") -> str:
 
     Examples
     --------
-    >>> cell(0.123456), cell(float("nan")), cell(3), cell("two\\nlines")
-    ('0.1235', '-', '3', 'two lines')
+    >>> cell(0.123456), cell(float("nan")), cell(3), cell(20365.0), cell("two\\nlines")
+    ('0.1235', '-', '3', '20365', 'two lines')
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return missing
     if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 1e5 else f"{value:.6g}"
+        return rounded(value, 4 if abs(value) < 1e4 else 6)
     return " ".join(str(value).split())
+
+
+def rounded(value: float, digits: int) -> str:
+    """A number to so many digits; to more where these would lift one below 0.05, the level of many a test, to it.
+
+    Examples
+    --------
+    >>> rounded(0.0496, 2), rounded(0.0504, 2), rounded(0.5, 2)
+    ('0.0496', '0.05', '0.5')
+    """
+    while float(text := f"{value:.{digits}g}") >= 0.05 > value:
+        digits += 1
+    return text
+
+
+def p_words(p: float, missing: str = "") -> str:
+    """A p-value to two digits.
+
+    Examples
+    --------
+    >>> p_words(0.0496), p_words(0.00123), p_words(0.0), p_words(math.nan)
+    ('0.0496', '0.0012', '<1e-300', '')
+    """
+    return missing if p != p else rounded(p, 2) if p else "<1e-300"
+
+
+def to_places(value: float, places: int = 2, sign: str = "+") -> str:
+    """A number with its sign, to so many places or to one digit where these would make it 0; "-" for none.
+
+    Examples
+    --------
+    >>> to_places(0.25), to_places(-0.0304), to_places(-0.0004), to_places(3.6e11), to_places(-0.0)
+    ('+0.25', '-0.03', '-0.0004', '+3.6e+11', '+0.00')
+    """
+    if value != value:
+        return "-"
+    text = f"{value:{sign}z.{places}f}"
+    return f"{value:{sign}.1g}" if value and float(text) == 0 else text if abs(value) < 1e5 else f"{value:{sign}.4g}"
+
+
+def number_with_interval(
+    value: float, low: float, high: float, places: int = 2, unit: str = "", sign: str = "+"
+) -> str:
+    """A number with its interval, where it has one: to so many places, or as many as tell it from the interval's ends.
+
+    Examples
+    --------
+    >>> number_with_interval(0.25, 0.125, 0.375), number_with_interval(0.25, math.nan, math.nan, unit=" SD")
+    ('+0.25 [+0.12, +0.38]', '+0.25 SD')
+    >>> number_with_interval(0.157, 0.0009, 0.314), number_with_interval(0.00403, 0.00393, 0.00412)
+    ('+0.16 [+0.0009, +0.31]', '+0.00403 [+0.00393, +0.00412]')
+    """
+    if value != value:
+        return "-"
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return to_places(value, places, sign) + unit
+    arms = [arm for arm in (value - low, high - value) if arm > 0]
+    places = max([places, *(min(-math.floor(math.log10(arm)), 6) for arm in arms)])
+    shown, *ends = (to_places(v, places, sign) for v in (value, low, high))
+    return f"{shown}{unit} [{', '.join(ends)}]"
+
+
+def interval_words(levels: Iterable[float | None]) -> str:
+    """What an interval of these levels is called; only "interval" where none is known or they differ.
+
+    Examples
+    --------
+    >>> interval_words([0.995, 0.995]), interval_words([0.9, 0.95]), interval_words([])
+    ('99.5 % interval', 'interval', 'interval')
+    """
+    known = {level for level in levels if level}
+    level = known.pop() if len(known) == 1 else None
+    return f"{100 * level:.6g} % interval" if level else "interval"
+
+
+def percent(share: float, sign: str = "") -> str:
+    """A share in per cent, which is 0 or 100 only where all or none are.
+
+    Examples
+    --------
+    >>> percent(0.25), percent(1.0), percent(0.997), percent(-0.004, "+")
+    ('25%', '100%', '99.7%', '-0.4%')
+    """
+    texts = [f"{share:{sign}z.{places}%}" for places in range(4)]
+    exact = not abs(share - round(share, 0)) > 1e-9
+    return next((text for text in texts if exact or abs(float(text[:-1])) not in (0, 100)), texts[0])
 
 
 def as_text(table: Table, widest: int = WIDEST) -> str:

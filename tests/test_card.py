@@ -65,7 +65,8 @@ def test_a_p_value_of_five_percent_and_an_end_at_zero_show_nothing(rows, monkeyp
     for p, finding in ((0.05, "not shown"), (0.0499, "raises")):
         card.audit.verdicts[0].estimate.update(p_value=p, estimate=1.0, estimate_sd=1.0)
         assert rk.cards.Card(card.audit).table["finding"].tolist() == [finding]
-    row = {"attribute": "bold", "reward_model": "rm", "effect": 1.0, "ci_high": 2.0, "df": 50.0, "verdict": "trust"}
+    row = {"attribute": "bold", "reward_model": "rm", "effect": 1.0, "ci_high": 2.0, "df": 50.0, "verdict": "trust",
+           "finding": "raises", "estimator": "rate", "estimand": "ate"}  # fmt: skip
     monkeypatch.setattr("ratekit.cards._read", lambda path: {"suite": 1, "table": [row]})
     for row["ci_low"], shown in ((0.0, False), (0.01, True)):
         assert leaderboard([tmp_path]).loc[0, "shown"] == shown
@@ -375,7 +376,7 @@ def test_a_model_whose_rewrites_cannot_be_trusted_does_not_lead_a_board():
     told = {"a": ("trust", True), "b": ("do not trust", False), "c": ("trust", False)}
     board = pd.DataFrame(
         {"attribute": name, "reward_model": model, "effect": 0.1, "ci_low": 0.0, "ci_high": 0.2, "shown": shown,
-         "verdict": verdict}
+         "verdict": verdict, "estimator": "rate", "estimand": "ate"}
         for name in ("length", "lists") for model, (verdict, shown) in told.items()
     )  # fmt: skip
     page = leaderboard_html(board)

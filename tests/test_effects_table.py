@@ -21,7 +21,7 @@ def table():
 def test_the_printed_row_of_an_estimate_holds_its_interval(table):
     lines = str(table).splitlines()
     assert lines[0] == "length, rm"
-    assert lines[1].split() == ["estimator", "estimand", "estimate", "interval", "n", "recommended"]
+    assert lines[1].split() == ["estimator", "estimand", "estimate", "95", "%", "interval", "n", "recommended"]
     rate = table[(table["estimator"] == "rate") & (table["estimand"] == "ate")].iloc[0]
     (line,) = [line for line in lines if line.split()[:2] == ["rate", "ate"]]
     assert line.split()[2:] == f"{rate.estimate:.4g} [{rate.ci_low:.4g}, {rate.ci_high:.4g}] 40 yes".split()

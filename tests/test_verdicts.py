@@ -465,7 +465,7 @@ def test_who_was_refused_is_seen_in_rewards_and_in_measures():
     assert outcome(again, "refused, by measure") == (BAD, CARE)  # it is their originals that are looked at
     twice = {"one": other["other"], "two": other["other"]}
     checks = judged(dataclasses.replace(seen, others=twice), r).checks
-    assert next(c.text for c in checks if c.name == "refused, by measure").endswith(" SD apart in one")
+    assert "SD apart in one, by their share +0.3" in next(c.text for c in checks if c.name == "refused, by measure")
 
 
 def test_refused_rows_against_the_others_by_hand():

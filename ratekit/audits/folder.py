@@ -143,6 +143,7 @@ def write_effects(
     path = files.replace_file(folder / EFFECTS, lambda new: new.write_text(text, encoding="utf-8"))
     figure = draw(folder / FIGURE, table)
     if record is not None:
+        record["level"] = table.attrs.get("level")
         record["effects"] = files.fingerprint(path)
         record["figure"] = files.fingerprint(figure) if figure.exists() else ""
     return [path, figure]
@@ -162,6 +163,8 @@ def read_effects(folder: Path, record: Mapping[str, Any], dataset: str) -> pd.Da
     for column in {"reason", "dose_unit"} & set(table):
         table[column] = table[column].fillna("")
     table.attrs["notes"] = list(record.get("notes") or [])
+    if record.get("level"):
+        table.attrs["level"] = float(record["level"])
     return table
 
 

@@ -11,11 +11,11 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from ratekit.conclusions import NO_TRUST, Verdict, in_units, interval_words
+from ratekit.conclusions import NO_TRUST, Verdict, in_units, number_words, read_first
 from ratekit.errors import InputError, WorkError, shorten, unknown
 from ratekit.escaping import visible
 from ratekit.redaction import redact
-from ratekit.tables import as_markdown, table_of
+from ratekit.tables import as_markdown, interval_words, number_with_interval, table_of
 
 BEGIN, END = "<!-- ratekit: what this model rewards -->", "<!-- ratekit: end -->"
 FRAMEWORK = "ratekit"
@@ -54,21 +54,22 @@ def result_files(verdicts: Iterable[Verdict], model: str, benchmark: str, date: 
         raise unknown("reward model", model, [v.reward_model for v in verdicts if v.reward_model])
     entries, rows = [], []
     for v in mine:
-        seen, told = in_units(v.estimate), v.word != NO_TRUST
-        interval = f"[{seen.low:+.2f}, {seen.high:+.2f}]" if seen.low == seen.low else ""
-        if told and seen.estimate == seen.estimate:
-            about = f"{v.estimate['estimator']} {v.estimate['estimand']},{seen.unit or ' reward units'}"
+        seen = in_units(v.estimate)
+        if v.told and seen.estimate == seen.estimate:
+            about = f"{v.estimate['estimator']} {v.estimate['estimand']},{seen.unit}"
+            interval = number_with_interval(seen.estimate, seen.low, seen.high).partition(" ")[2] or "none"
             called = interval_words([v.estimate.get("level")])
-            notes = f"{about}; {called} {interval or 'none'}; n {v.estimate['n']}; {v.word}"
+            notes = f"{about}; {called} {interval}; n {v.estimate['n']}; {v.word}"
             entries.append({
-                "dataset": {"id": benchmark, "task_id": v.attribute}, "value": round(float(seen.estimate), 4),
+                "dataset": {"id": benchmark, "task_id": v.name}, "value": float(f"{seen.estimate:.4g}"),
                 **({"date": date} if date else {}), "notes": notes,
             })  # fmt: skip
-        effect = f"{seen.estimate:+.2f}{seen.unit} {interval}".strip() if told else "no number to read"
-        rows.append({"attribute": v.attribute, "effect": effect, "verdict": v.word, "why": v.grounds})
+        effect = f"{read_first(v.estimate)} {number_words(v.estimate)}" if v.told else "no number to read"
+        rows.append({"attribute": v.name, "effect": effect, "verdict": v.word, "why": v.grounds})
     if not entries:
         raise InputError(
-            f"{model}: no effect can be read (every verdict is {NO_TRUST!r}), so there is nothing to share"
+            f"{model}: no effect can be read (every verdict is {NO_TRUST!r}, or nothing was rewritten), so there is "
+            "nothing to share"
         )
     section = "\n".join([
         BEGIN, "## What this model rewards", "",

@@ -14,11 +14,12 @@ import numpy as np
 from ratekit import files
 from ratekit.audits import folder as on_disk
 from ratekit.audits.screen import as_screen, screen_html
-from ratekit.conclusions import Verdict, unchecked
+from ratekit.conclusions import Verdict, levels_of, unchecked
 from ratekit.diagnostics.diagnose import examine
 from ratekit.diagnostics.rewriters import across_rewriters
 from ratekit.errors import InputError
 from ratekit.estimators import shown_unit
+from ratekit.intervals import LEVEL
 from ratekit.schema import ATTRIBUTE, NEEDED_BY, REWRITE_STATUS, REWRITER, columns_of, grouping
 from ratekit.sources.loading import as_dataset
 from ratekit.stages import estimate
@@ -83,6 +84,16 @@ class Audit:
             except InputError as e:
                 log.info("the rewrites cannot be checked: %s", e)
         return None, list(unchecked(self.effects))
+
+    def at_level(self, level: float) -> Audit:
+        """The audit whose intervals have this level: itself, or its rows estimated again.
+
+        An interval in SDs is no t interval: its arms bend with the level (`estimators.in_sds`), so it is not rescaled.
+        """
+        if set(levels_of(self.effects)) <= {level}:
+            return self
+        record = {**self.provenance, "by": self.groups or None, "level": level}
+        return Audit(self.dataset, effects_of(self.dataset, record), record, self.folder)
 
     @property
     def groups(self) -> list[str]:
@@ -176,6 +187,8 @@ class Audit:
         """
         folder = Path(folder)
         record = self.provenance
+        record.setdefault("settings", {})
+        record.setdefault("by", self.groups or None)
         if folder != self.folder and (folder / on_disk.DATASET).exists():
             on_disk.opened(folder, record.get("settings") or {})
         on_disk.write_dataset(folder, self.dataset, record)
@@ -241,9 +254,10 @@ class Audit:
         return screen_html(self)
 
 
-def effects_of(ds: Any, record: Mapping[str, Any], level: float = 0.95) -> pd.DataFrame:
-    """`rk.estimate` of an audit's rows, as its record says: grouped how, and of which sample."""
-    return estimate(ds, by=record.get("by"), sample=record.get("sample", "complete"), level=level)
+def effects_of(ds: Any, record: Mapping[str, Any]) -> pd.DataFrame:
+    """`rk.estimate` of an audit's rows, as its record says: grouped how, of which sample, and at which level."""
+    how = {"by": record.get("by"), "sample": record.get("sample", "complete"), "level": record.get("level") or LEVEL}
+    return estimate(ds, **how)
 
 
 def _record(folder: Path) -> dict[str, Any] | None:

@@ -8,12 +8,12 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from ratekit.conclusions import Verdict, estimator_label, in_units
+from ratekit.conclusions import SDS, Verdict, in_units, number_words, read_first
 from ratekit.errors import shorten
 from ratekit.escaping import escaped, visible
 from ratekit.plots.names import distinct
 from ratekit.schema import PROMPT_ID, columns_of
-from ratekit.tables import Table, as_text, table_html
+from ratekit.tables import Table, as_text, table_html, to_places
 
 _Audit = Any  # ratekit.audits.results.Audit, which imports this module
 WIDTH, LINES = 100, 25
@@ -74,9 +74,8 @@ def _summary(audit: _Audit) -> list[list[str]]:
     rows = []
     for verdict in audit.verdicts:
         best = verdict.estimate
-        attribute = ", ".join([verdict.attribute, *(f"{k} {v}" for k, v in verdict.by.items())])
         n = f"{best['n']:,}" if "n" in best else "-"
-        rows.append([attribute, str(verdict.reward_model), estimate_words(best), n, verdict.word])
+        rows.append([verdict.name, str(verdict.reward_model), estimate_words(best), n, verdict.word])
     return rows
 
 
@@ -89,39 +88,25 @@ def _subjects(some: list[list[str]], rows: list[list[str]]) -> str:
 
 def _why(verdict: Verdict) -> str:
     """The gravest reason; before it the estimator of the number, where that is not RATE."""
-    estimator = verdict.estimate.get("estimator", "rate")
-    said = verdict.gravest
-    return said if estimator == "rate" else f"estimate by {estimator_label(str(estimator))}; {said}"
+    row, said = verdict.estimate, verdict.gravest
+    return said if not row or read_first(row) == "RATE" else f"estimate by {read_first(row)}; {said}"
 
 
 def estimate_words(row: Mapping[str, Any]) -> str:
     """An estimate with its interval, in reward SDs; where the reward has none, in its own units, which is said."""
-    if not row:
-        return "-"
-    seen = in_units(row)
-    by = (
-        "" if str(row["estimator"]).startswith("rate") else f"{estimator_label(str(row['estimator']))} "
-    )  # under RATE's heading
-    return by + number_with_interval(seen.estimate, seen.low, seen.high) + ("" if seen.unit else " reward units")
+    return other_than_rate(row) + number_words(row, above=SDS) if row else "-"
 
 
-def number_with_interval(value: float, low: float, high: float) -> str:
-    """A number with its interval, where it has one.
-
-    Examples
-    --------
-    >>> number_with_interval(0.25, 0.125, 0.375), number_with_interval(0.25, math.nan, math.nan)
-    ('+0.25 [+0.12, +0.38]', '+0.25')
-    """
-    if value != value:
-        return "-"
-    return f"{value:+.2f}" + (f" [{low:+.2f}, {high:+.2f}]" if math.isfinite(low) and math.isfinite(high) else "")
+def other_than_rate(row: Mapping[str, Any]) -> str:
+    """Which estimate it is, where it is not of all responses by RATE, under whose heading it stands."""
+    rate = str(row["estimator"]).startswith("rate") and row["estimand"] == "ate"
+    return "" if rate else f"{read_first(row)} "
 
 
 def _drawn(row: Mapping[str, Any]) -> tuple[float, float, float]:
     """Estimate and interval in reward SDs; NaN where there are none: they share one scale."""
     seen = in_units(row) if row else None
-    return (seen.estimate, seen.low, seen.high) if seen and seen.unit else (math.nan, math.nan, math.nan)
+    return (seen.estimate, seen.low, seen.high) if seen and seen.in_sds else (math.nan, math.nan, math.nan)
 
 
 DROPPED = {
@@ -205,6 +190,6 @@ def bar(value: float, low: float, high: float, edge: float) -> str:
     )  # fmt: skip
     dot = f'<circle cx="{x(value):.1f}" cy="8" r="4" fill="currentColor"/>' if math.isfinite(value) else ""
     return (
-        f'<svg width="160" height="16" style="max-width:none" role="img" aria-label="{value:+.2f}">'
+        f'<svg width="160" height="16" style="max-width:none" role="img" aria-label="{to_places(value)}">'
         f'<line x1="80" x2="80" y1="0" y2="16" stroke="currentColor" stroke-opacity="0.4"/>{whisker}{dot}</svg>'
     )

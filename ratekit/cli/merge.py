@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ratekit.audits.screen import number_with_interval
 from ratekit.cli.help import Command, Group
 from ratekit.cli.options import FOLDER, Estimator, TableFormat, Unit
 from ratekit.cli.tables import Format, show
+from ratekit.tables import number_with_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -186,7 +186,7 @@ def compact(table: pd.DataFrame) -> pd.DataFrame:
     for column in table.columns:
         if f"{column}_ci_low" in table and column not in ("accuracy", "loss"):
             cells = zip(table[column], table[f"{column}_ci_low"], table[f"{column}_ci_high"], strict=True)
-            shown[column] = [number_with_interval(*cell) for cell in cells]
+            shown[column] = [number_with_interval(*numbers) for numbers in cells]
     if (table["note"].fillna("") != "").any():
         shown["note"] = table["note"].fillna("")
     return shown

@@ -38,6 +38,7 @@ from ratekit.scoring.base import Reward
 from ratekit.sources.labels import flattened, without
 from ratekit.sources.loading import rows_for
 from ratekit.stages import score
+from ratekit.tables import p_words, percent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -154,16 +155,17 @@ def _words(row: dict[str, Any], level: float) -> str:
     if not np.isfinite(row["p_adjusted"]):
         return "no test: one cluster, or model and people agree on every pair"
     skew, low, high, apart = row["skew"], row["skew_low"], row["skew_high"], row["miscalibration"]
-    apart = f"; they disagree on {apart:.0%} of the pairs" if apart == apart else ""  # NaN: a tie in every pair
+    apart = f"; they disagree on {percent(apart)} of the pairs" if apart == apart else ""  # NaN: a tie in every pair
+    between = f"({percent(low, '+')} to {percent(high, '+')})"
     if row["p_adjusted"] < 1 - level and not low <= 0 <= high:
-        more = "more" if skew > 0 else "less"
-        return f"not warranted: prefers the treated version {abs(skew):.0%} of the time {more} than people do{apart}"
+        more = f"{percent(abs(skew))} of the time {'more' if skew > 0 else 'less'} than people do"
+        return f"not warranted: prefers the treated version {more}{apart}"
     if max(-low, high) <= SAME_RATE:
-        return f"prefers the treated version about as often as people do ({low:+z.0%} to {high:+z.0%}){apart}"
+        return f"prefers the treated version about as often as people do {between}{apart}"
     said = "too few pairs to tell whether it prefers the treated version more often"
     if row["p_value"] < 1 - level <= row["p_adjusted"]:
-        said += f" beside the other comparisons (p_adjusted {row['p_adjusted']:.2g})"
-    return said + (f" ({low:+z.0%} to {high:+z.0%})" if low == low else "") + apart
+        said += f" beside the other comparisons (p_adjusted {p_words(row['p_adjusted'])})"
+    return said + (f" {between}" if low == low else "") + apart
 
 
 def compare_counterfactuals(

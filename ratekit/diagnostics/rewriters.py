@@ -29,6 +29,7 @@ from ratekit.groups import Group, groups, rewards_of
 from ratekit.resampling import adjust
 from ratekit.schema import ATTRIBUTE, REWRITER
 from ratekit.sources.loading import rows_for
+from ratekit.tables import number_with_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -149,9 +150,9 @@ def disagreement(ds: Any) -> list[str]:
         return [str(e)]
     first = table.drop_duplicates([ATTRIBUTE, "reward_model"])
     return [
-        f"{row[ATTRIBUTE]}, {row['reward_model']}, {row['n_rewriters']} rewriters: {row['estimate']:+.2f} "
-        f"[{row['ci_low']:+.2f}, {row['ci_high']:+.2f}] SD; SD between them {row['tau']:.2f} "
-        f"[{row['tau_low']:.2f}, {row['tau_high']:.2f}]"
+        f"{row[ATTRIBUTE]}, {row['reward_model']}, {row['n_rewriters']} rewriters: "
+        f"{number_with_interval(row['estimate'], row['ci_low'], row['ci_high'])} SD; SD between them "
+        f"{number_with_interval(row['tau'], row['tau_low'], row['tau_high'], sign='')}"
         for row in first.to_dict("records")
     ]
 

@@ -79,6 +79,7 @@ from ratekit.schema import (
 )
 from ratekit.sources.loading import rows_for
 from ratekit.stages import estimate
+from ratekit.tables import percent, to_places
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -211,10 +212,8 @@ def _check(name: str, seen: Interval | float, text: str, fine: str = "", bad: st
     outcome, word = CHECK_RULES[name].word(*i[:3])
     text = {FINE: fine, BAD: bad}.get(outcome) or text
     if outcome == TOO_FEW:
-        form = ".0%" if "%" in text else ".3g"
-        text += ": too few rows to tell" + (
-            f" (95 % interval {i.low:{form}} to {i.high:{form}})" if i.low == i.low else ""
-        )
+        low, high = (percent(end) if CHECK_RULES[name].percent else f"{end:.3g}" for end in (i.low, i.high))
+        text += ": too few rows to tell" + (f" (95 % interval {low} to {high})" if i.low == i.low else "")
     return Check(name, outcome, text, i.value, i.low, i.high, CHECK_RULES[name].margin(i.value), word)
 
 
@@ -236,8 +235,8 @@ def _of_texts(seen: Evidence, estimator: str) -> Iterator[Check]:
     passes = range(1, depth + 1)
     ok = [share_interval(seen.ok[:, k - 1].astype(float), seen.clusters) for k in passes]
     worst = min(ok, default=Interval(0.0, 0.0, 0.0, 0))
-    yield _check("succeeded", worst, f"in the worst pass {worst.value:.0%} of the rewrites succeeded",
-                 f"{worst.value:.0%} of the rewrites succeeded")  # fmt: skip
+    yield _check("succeeded", worst, f"in the worst pass {percent(worst.value)} of the rewrites succeeded",
+                 f"{percent(worst.value)} of the rewrites succeeded")  # fmt: skip
     if worst.value > 0:
         yield from _content(seen, passes)
     has = seen.unit is not None
@@ -268,12 +267,12 @@ def _content(seen: Evidence, passes: range) -> Iterator[Check]:
             repeated.append((share_interval(same[have], seen.clusters[have]), k))
     if kept:
         worst, k = min(kept)
-        said = f"{worst.value:.0%} of the rewrites keep the content of their source"
+        said = f"{percent(worst.value)} of the rewrites keep the content of their source"
         bad = f"in pass {k} only {said}"
         yield _check("content", worst, f"in pass {k} {said}", "the rewrites keep the content", bad)
     if repeated:
         worst, k = max(repeated)
-        text = f"in pass {k} {worst.value:.0%} of the rewrites repeat their source or another's rewrite"
+        text = f"in pass {k} {percent(worst.value)} of the rewrites repeat their source or another's rewrite"
         yield _check("repeated", worst, text, text)
 
 
@@ -298,7 +297,7 @@ def _on_target(seen: Evidence) -> Iterator[Check]:
                 complied.append((share_interval((step[free] > 0).astype(float), seen.clusters[have][free]), place))
     if complied:
         worst, (asked, where) = min(complied, key=lambda item: item[0][1])
-        share = f"{worst.value:.0%} of the rewrites {asked} moved the attribute that way {where}"
+        share = f"{percent(worst.value)} of the rewrites {asked} moved the attribute that way {where}"
         yield _check("compliance", worst, share, f"at least {share}", f"only {share}")
     if moved:
         worst, (asked, where), any_moved = min(
@@ -316,14 +315,14 @@ def _on_target(seen: Evidence) -> Iterator[Check]:
     if drifts:
         side, parts = max(drifts.items(), key=lambda item: item[1].reach)
         text = (f"the third rewrite of {SIDE[side]} responses differs from the first in {seen.unit} by "
-                f"{parts.value:+z.0%} of what a rewrite moves it")  # fmt: skip
+                f"{percent(parts.value, '+')} of what a rewrite moves it")  # fmt: skip
         yield _check("own drift", parts, text, "the third rewrite is where the first was")
     # Originals of one class show what their own side is like: only rewrites back to it can be held against them.
     one_class = seen.treated.all() or not seen.treated.any()
     reach = outside(m[:, ::2] if one_class else m, seen.clusters)
     if reach is not None:
         which = "rewrites back" if one_class else "rewrites"
-        text = f"outside the data: {reach.value:.0%} of the {which} lie beyond every original in {seen.unit}"
+        text = f"outside the data: {percent(reach.value)} of the {which} lie beyond every original in {seen.unit}"
         yield _check("outside by measure", reach, text, "the rewrites stay within what the originals show")
 
 
@@ -345,7 +344,7 @@ def _dose_against_gap(seen: Evidence) -> Iterator[Check]:
     # The classes may not differ in the measure at all: the dose is held against an SD, and is never shown fine.
     value, _, low, high = scale_of(seen, m).divide(dose, LEVEL)
     in_sd = Interval(value, low, high, dose.n)
-    size = f" of {in_sd.value:+.2f} SD" if in_sd.value == in_sd.value else ""
+    size = f" of {to_places(in_sd.value)} SD" if in_sd.value == in_sd.value else ""
     text = f"{seen.unit} is not shown to tell the classes apart, so the dose{size} has no gap to compare with"
     check = _check("dose", in_sd, text, text)
     yield replace(check, outcome=TOO_FEW, word=max(check.word, CARE, key=WORDS.index))
@@ -371,11 +370,13 @@ def _shifts(seen: Evidence) -> Iterator[Check]:
                 drifts.append((sds_interval(moved[have], seen.clusters[have], scale, rounding), name, SIDE[side]))
     if shifts:
         worst, name = max(shifts, key=lambda item: item[0].reach)
-        text = f"{name} also moves with the attribute, by {worst.value:+.1f} SD"
+        text = f"{name} also moves with the attribute, by {to_places(worst.value, 1)} SD"
         yield _check("shift", worst, text, "no other measure moves with the attribute")
     if drifts:
         worst, name, of = max(drifts, key=lambda item: item[0].reach)
-        text = f"{name} drifts by {worst.value:+.1f} SD between the first and the third rewrite of {of} responses"
+        text = (
+            f"{name} drifts by {to_places(worst.value, 1)} SD between the first and the third rewrite of {of} responses"
+        )
         yield _check("drift of a measure", worst, text, "no other measure drifts")
 
 
@@ -396,7 +397,7 @@ def _of_rewards(seen: Evidence, r: Floats, estimator: str, priced: tuple[_Priced
     yield from _refused(seen, r, effect)
     reach = outside(r, seen.clusters)
     if reach is not None:
-        text = f"outside the data: {reach.value:.0%} of the rewrites have a reward beyond that of every original"
+        text = f"outside the data: {percent(reach.value)} of the rewrites have a reward beyond that of every original"
         yield _check("outside by reward", reach, text, "the rewards of rewrites stay within what the originals show",
                      f"{text}, so an SD of the originals is no measure of its size")  # fmt: skip
 
@@ -406,7 +407,7 @@ def _of_judge(seen: Evidence, r: Floats, read: Mapping[str, Floats]) -> Iterator
     mass = read[ANSWER_MASS][:, 0] if ANSWER_MASS in read else np.empty(0)
     if (have := np.isfinite(mass)).any():
         share = mean_interval(mass[have], seen.clusters[have], rounding_of(mass))
-        text = f"the judge gives its two answers {share.value:.0%} of the probability of what it would say"
+        text = f"the judge gives its two answers {percent(share.value)} of the probability of what it would say"
         yield _check("answers", share, text, text)
     places = [read[name][:, 0] for name in (SHOWN_FIRST, SHOWN_SECOND) if name in read]
     gap = places[0] - places[1] if len(places) == 2 else np.empty(0)
@@ -438,7 +439,7 @@ def _balance(priced: _Priced, w: Bools, effect: float) -> Iterator[Check]:
     if priced.unpriced:
         text = f"{priced.unpriced} moved {priced.alike}, so what the reward pays for it cannot be told"
     else:
-        text = f"the reward pays for {moved}, which moves with the attribute: {whole.value:+z.0%} of the effect"
+        text = f"the reward pays for {moved}, which moves with the attribute: {percent(whole.value, '+')} of the effect"
     overall = _check("balance", whole, text, "what else moves with the attribute hardly counts in the reward")
     yield overall
     if overall.word not in (TRUST, CARE):
@@ -518,7 +519,7 @@ def _drift(seen: Evidence, r: Floats, estimator: str, effect: float) -> Iterator
     if estimator in ("naive", "single_rewrite", "rate") or how is None:
         whole = mean_interval(moved[have], codes, rounding).parts_of(effect)
         text = "the rewards of the third rewrite and the first, which were asked for the same, differ by"
-        overall = _check("drift", whole, f"{text} {whole.value:+z.0%} of the effect",
+        overall = _check("drift", whole, f"{text} {percent(whole.value, '+')} of the effect",
                          "the third rewrite is rewarded as the first")  # fmt: skip
     else:
         complete = rows_used(how, r)[1] & np.isfinite(r[:, [1, 2]]).all(axis=1)
@@ -526,7 +527,7 @@ def _drift(seen: Evidence, r: Floats, estimator: str, effect: float) -> Iterator
             of = r[complete], seen.treated[complete], seen.clusters[complete]
             corrected, plain = (row_values(*of, name)[0] for name in (estimator, "rate"))
             whole = mean_interval(corrected - plain, seen.clusters[complete], rounding).parts_of(effect)
-            text = f"the correction for drift changes the estimate by {whole.value:+z.0%}"
+            text = f"the correction for drift changes the estimate by {percent(whole.value, '+')}"
             overall = _check("correction", whole, f"{text}, on an assumption that these rewrites cannot test",
                              "the correction for drift changes little")  # fmt: skip
     if overall is None:
@@ -552,9 +553,10 @@ def _refused(seen: Evidence, r: Floats, effect: float) -> Iterator[Check]:
     gap = _unlike(r[:, 0], seen.treated, kept, refused, seen.clusters)
     # The gap of the originals, times the share of rows: by so much the mean moves if effects differ as levels do.
     whole = gap.times(share).parts_of(effect)
-    other = f"the {share:.0%} of rows without rewrites are unlike the others"
-    text = f"their originals' rewards are {gap.value:+.3g} apart"
-    yield _check("refused, by reward", whole, f"whether {other} ({text})",
+    other = f"the {percent(share)} of rows without rewrites are unlike the others"
+    text = (f"their originals' rewards are {gap.value:+.3g} apart, by their share "
+            f"{percent(whole.value, '+')} of the effect")  # fmt: skip
+    yield _check("refused, by reward", whole, f"whether {other}" + (f" ({text})" if gap.value == gap.value else ""),
                  "rows without rewrites are rewarded like the others", f"{other}: {text}")  # fmt: skip
     every = {**({"its own measure": seen.own} if seen.own.shape[1] else {}), **seen.others}
     worst: tuple[Interval, str] | None = None
@@ -563,12 +565,14 @@ def _refused(seen: Evidence, r: Floats, effect: float) -> Iterator[Check]:
         if m.shape[1] and sd > 0 and np.isfinite(m[kept, 0]).any() and np.isfinite(m[refused, 0]).any():
             unlike = _unlike(m[:, 0], seen.treated, kept, refused, seen.clusters, tests=len(every))
             parts = unlike.times(share).parts_of(sd)
-            if worst is None or abs(parts.value) > abs(worst[0].value):
+            if worst is None or worst[0].value != worst[0].value or abs(parts.value) > abs(worst[0].value):
                 worst = parts, name
     if worst is not None:
         parts, name = worst
-        text = f"their originals are {parts.value / share:+.1f} SD apart in {name}"
-        yield _check("refused, by measure", parts, f"whether {other} ({text})",
+        text = (f"their originals are {to_places(parts.value / share, 1)} SD apart in {name}, by their share "
+                f"{to_places(parts.value)}")  # fmt: skip
+        known = f" ({text})" if parts.value == parts.value else ""
+        yield _check("refused, by measure", parts, f"whether {other}{known}",
                      "the texts of rows without rewrites are like the others", f"{other}: {text}")  # fmt: skip
 
 

@@ -26,6 +26,7 @@ from ratekit.plots.style import (
     need,
     tidy,
     unit_words,
+    unusual_level,
     zero,
 )
 from ratekit.schema import grouping
@@ -55,7 +56,7 @@ def effects(
     estimators : tuple of str, optional
         Which, from top to bottom; by default those that say so in `rk.ESTIMATORS`, and what the table recommends.
     estimand : {"ate", "att", "atu"}
-        Where a table has none of it, the one it has.
+        Where a table has none of it but naive ones, the one it has.
     unit : {"sd", "reward"}
         Reward SDs, or the reward's own units.
     top : int or None
@@ -95,8 +96,9 @@ def effects(
     rows = given[given["estimator"].isin(estimators)]
     if rows.empty:
         raise InputError(f"the table holds none of {', '.join(estimators)}")
-    if estimand not in set(rows["estimand"]):
-        estimand = str(rows["estimand"].iloc[0])
+    of_rewrites = set(rows["estimand"][rows["estimator"] != "naive"]) or set(rows["estimand"])
+    if estimand not in of_rewrites:
+        estimand = next(e for e in ESTIMAND_TITLES if e in of_rewrites)
     without = [n for n in marks_of(rows, estimators) if estimand not in ESTIMATORS[n].estimands]
     rows = rows[rows["estimand"] == estimand]
     drawn = marks_of(rows, estimators)
@@ -113,7 +115,7 @@ def effects(
                 interval(ax, row.estimate, y, row.ci_low, row.ci_high, MARKS[name])
     tidy(ax)
     said = f"; the {len(shown)} largest of {len(groups)}" if len(shown) < len(groups) else ""
-    axis_names(ax, x=f"{ESTIMAND_TITLES[estimand]} ({unit_words(rows, unit)}){said}")
+    axis_names(ax, x=f"{ESTIMAND_TITLES[estimand]} ({unit_words(rows, unit)}{unusual_level(table)}){said}")
     absent = [Mark(f"{MARKS[n].label}: no {estimand.upper()}", INK, "") for n in without]
     key(ax, [*(MARKS[name] for name in drawn), *absent])
     return finish(ax)
@@ -179,7 +181,7 @@ def naive_vs_rate(table: pd.DataFrame, *, unit: str = "sd", top: int | None = TO
         interval(ax, rate.estimate, y, rate.ci_low, rate.ci_high, MARKS["rate"])
     tidy(ax)
     said = f"; the {len(shown)} widest gaps of {len(pairs)}" if len(shown) < len(pairs) else ""
-    axis_names(ax, x=f"{ESTIMAND_TITLES['ate']} ({unit_words(rows, unit)}){said}")
+    axis_names(ax, x=f"{ESTIMAND_TITLES['ate']} ({unit_words(rows, unit)}{unusual_level(table)}){said}")
     key(ax, [MARKS["naive"], MARKS["rate"]])
     return finish(ax)
 

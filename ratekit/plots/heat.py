@@ -31,6 +31,7 @@ from ratekit.plots.style import (
     scale_of_effects,
     told_on,
     unit_words,
+    unusual_level,
     width_of,
 )
 from ratekit.schema import grouping
@@ -107,7 +108,8 @@ def heatmap(
     ax = _matrix(rows, *sides, "estimate", "_sure", ax, LEAST_SD if unit == "sd" else 0.0,
                  "reward_model" if unit == "reward" else "")  # fmt: skip
     what = f"{ESTIMAND_TITLES[estimand]}, {MARKS[estimator].label} ({unit_words(rows, unit)})"
-    title = f"{what}{said_top}{_bold(rows, 'the interval leaves out 0')}"
+    called = unusual_level(table).removeprefix("; ") or "interval"
+    title = f"{what}{said_top}{_bold(rows, f'the {called} leaves out 0')}"
     said = {"_row": "attribute", "reward_model": "reward model"}
     axis_names(ax, x=said[sides[1]], y=said[sides[0]], title=title, share=0.8)
     return finish(ax)

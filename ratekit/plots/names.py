@@ -12,6 +12,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from ratekit.errors import shorten
+from ratekit.tables import to_places
 
 _Key = TypeVar("_Key", bound=Hashable)
 
@@ -63,8 +64,8 @@ def written(value: float, largest: float = 1.0) -> str:
 
     Examples
     --------
-    >>> written(0.034), written(-12.34, largest=87), written(0.00012, largest=0.003)
-    ('+0.03', '\N{MINUS SIGN}12.3', '+0.0001')
+    >>> written(0.034), written(-12.34, largest=87), written(0.00012, largest=0.003), written(0.004)
+    ('+0.03', '\N{MINUS SIGN}12.3', '+0.0001', '+0.004')
     """
     if value == 0:
         return "0"
@@ -72,7 +73,7 @@ def written(value: float, largest: float = 1.0) -> str:
         text = f"{value:+.1e}"
     else:
         size = math.floor(math.log10(largest))
-        text = f"{value:+.{max(2 - size if size >= 0 else 1 - size, 0)}f}"
+        text = to_places(value, max(2 - size if size >= 0 else 1 - size, 0))
     return text.replace("-", "\N{MINUS SIGN}", 1) if value < 0 else text
 
 

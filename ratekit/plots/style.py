@@ -16,9 +16,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ratekit.conclusions import levels_of
 from ratekit.errors import InputError, require_known, require_whole
 from ratekit.estimators import ESTIMATORS, SAMPLE_SD, standardize
+from ratekit.intervals import LEVEL
 from ratekit.plots.names import cleaned, distinct, folded
+from ratekit.tables import interval_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -116,6 +119,12 @@ def in_unit(table: pd.DataFrame, unit: str) -> pd.DataFrame:
 def unit_words(rows: pd.DataFrame, unit: str) -> str:
     """The unit of what `in_unit` gave, for an axis: SDs of this sample where their own error is not counted."""
     return "SDs of this sample" if unit == "sd" and rows.attrs.get("unit") == SAMPLE_SD else UNITS[unit]
+
+
+def unusual_level(table: pd.DataFrame) -> str:
+    """The level of an effects table's intervals, for an axis, where it is not 95 %."""
+    called = interval_words(levels_of(table)) if "se" in table else ""
+    return "" if called in ("", "interval", interval_words([LEVEL])) else f"; {called}"
 
 
 def of_estimator(table: pd.DataFrame, estimator: str, estimand: str) -> pd.DataFrame:

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ratekit import plots
-from ratekit.conclusions import interval_words, levels_of
+from ratekit.conclusions import levels_of
 from ratekit.diagnostics import dose_response, spillover
 from ratekit.errors import InputError, shorten
 from ratekit.estimators import shown_unit, standardize
 from ratekit.schema import ATTRIBUTE, reward_columns, reward_name
+from ratekit.tables import interval_words
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from ratekit.attributes import ATTRIBUTES
 from ratekit.audits.results import Audit, checked_rows
 from ratekit.audits.screen import counted
-from ratekit.conclusions import Verdict, unchecked
+from ratekit.conclusions import Verdict, levels_of, unchecked
 from ratekit.diagnostics.diagnose import examine
 from ratekit.errors import InputError
 from ratekit.escaping import as_html, visible
+from ratekit.estimators import ESTIMATORS
 from ratekit.files import replace_file
 from ratekit.plots.names import distinct
 from ratekit.plots.style import saving
@@ -27,7 +28,7 @@ from ratekit.reports.provenance import BIBTEX, classes, effects_csv, identity, p
 from ratekit.reports.tables import audit_tables
 from ratekit.reports.words import outcome, page_title, subjects, summary_table
 from ratekit.schema import NEEDED_BY, columns_of
-from ratekit.tables import table_html, table_of
+from ratekit.tables import interval_words, table_html, table_of
 from ratekit.textdiff import DIFF_STYLE
 from ratekit.widgets import playground_page
 
@@ -108,6 +109,7 @@ def _parts(found: Contents) -> dict[str, Any]:
     details = table_of(_details(table), missing="") if table is not None else None
     if table is not None:
         table, verdicts = _short(table, verdicts)
+    summary = summary_table(verdicts, table) if table is not None else None
     first = str(table["attribute"].iloc[0]) if table is not None else "length"
     known = ATTRIBUTES.get(first)
     playground = playground_page.page()
@@ -128,7 +130,7 @@ def _parts(found: Contents) -> dict[str, Any]:
         "asked": (known.treated, known.untreated) if known else (f"with {first}", f"without {first}"),
         "unit": "reward SDs" if has_sd is not None and has_sd.any() else "reward units",
         "other_units": has_sd is not None and has_sd.any() and not has_sd.all(),
-        "summary": summary_table(verdicts, table) if table is not None else None,
+        "summary": summary,
         "effects": list(effects_figures(table)) if table is not None else [],
         "checks": list(check_figures(checks)) if checks is not None else [],
         "rewards": list(reward_figures(sample, table)) if checks is not None and table is not None else [],
@@ -140,6 +142,8 @@ def _parts(found: Contents) -> dict[str, Any]:
         "csv": csv,
         "bibtex": BIBTEX,
         "details": details,
+        "corrected": [(e.label, e.claim) for e in ESTIMATORS.values() if summary and e.label in summary.columns[6:]],
+        "level": interval_words(levels_of(table)) if table is not None else "",
         "audit": audit_tables(found.audit) if found.audit is not None else None,
         "audit_picture": png(found.audit_picture) if found.audit_picture else None,
         "provenance": provenance(found, datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")),

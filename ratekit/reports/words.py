@@ -18,13 +18,13 @@ from ratekit.conclusions import (
     estimator_label,
     gravest_first,
     in_units,
-    interval_words,
+    read_first,
 )
 from ratekit.diagnostics import sensitivity
 from ratekit.errors import shorten
 from ratekit.resampling import adjust
 from ratekit.schema import grouping
-from ratekit.tables import Table
+from ratekit.tables import Table, interval_words, number_with_interval, p_words, to_places
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -113,39 +113,33 @@ def _tipping_points(table: pd.DataFrame) -> dict[tuple[Any, ...], float]:
 
 
 def _numbers(
-    verdict: Verdict, tips: dict[tuple[Any, ...], float], p_adjusted: float, else_in: str, level: float | None
-) -> dict[str, str]:
+    verdict: Verdict, tips: dict[tuple[Any, ...], float], p_adjusted: float, else_in: str, level: float | None,
+    shown: list[str],
+) -> dict[str, str]:  # fmt: skip
     """The cells of one effect; `level` is that of the others, for one without an interval."""
-    numbers = {"reward model": verdict.reward_model or "", "attribute": _name(verdict), "verdict": verdict.word}
     row = verdict.estimate
+    numbers = {"reward model": verdict.reward_model or "", "attribute": verdict.name, "verdict": verdict.word}
     seen = in_units(row)
-    unit = "" if seen.unit else else_in
-    for estimator in ("naive", "single_rewrite", "rate", "rate_extrapolated"):
+    unit = "" if seen.in_sds else else_in
+    for estimator in shown:
         of = row if row["estimator"] == estimator else verdict.beside.get(estimator)
-        if of is not None or estimator != "rate_extrapolated":
-            label = {"rate_extrapolated": "drift removed"}.get(estimator) or estimator_label(estimator)
-            numbers[label] = "" if of is None else f"{in_units(of).estimate:+.2f}{unit}"
-    known = seen.low == seen.low
-    numbers[interval_words([row.get("level") if known else level])] = (
-        f"{seen.low:+.2f} to {seen.high:+.2f}{unit}" if known else "none"
-    )
-    numbers["adjusted p"] = "" if np.isnan(p_adjusted) else f"{p_adjusted:.2g}"
+        numbers[estimator_label(estimator)] = "" if of is None else f"{to_places(in_units(of).estimate)}{unit}"
+    numbers["read first"] = read_first(row)
+    _, _, interval = number_with_interval(seen.estimate, seen.low, seen.high).partition(" ")
+    called = interval_words([row.get("level") if interval else level])
+    numbers[called] = f"{interval}{unit}" if interval else "none"
+    numbers["adjusted p"] = p_words(p_adjusted)
     key = (*map(str, verdict.by.values()), verdict.attribute, str(verdict.reward_model), row["estimator"])
     tip = tips.get((*key, row["estimand"]), float("nan"))
-    numbers["overturned by"] = "" if np.isnan(tip) or tip == 0 else f"{tip:.2f}"
+    numbers["overturned by"] = "" if np.isnan(tip) or tip == 0 else to_places(tip, sign="")
     return numbers | {"n": f"{row['n']:,}", "dropped": f"{row['n_dropped']:,}"}
-
-
-def _name(verdict: Verdict) -> str:
-    extra = ", ".join(f"{k} {v}" for k, v in verdict.by.items())
-    return f"{verdict.attribute} ({extra})" if extra else verdict.attribute
 
 
 def subjects(verdicts: list[Verdict]) -> list[dict[str, Any]]:
     """For each attribute (and group): what is varied, the gravest of its verdicts and why, and its findings."""
     said = []
-    for name in dict.fromkeys(map(_name, verdicts)):
-        mine = [v for v in verdicts if _name(v) == name]
+    for name in dict.fromkeys(v.name for v in verdicts):
+        mine = [v for v in verdicts if v.name == name]
         worst = max(mine, key=lambda v: WORDS.index(v.word))
         kind, title, advice = BADGES[worst.word]
         reasons, others = reasons_of(mine)
@@ -185,10 +179,14 @@ def summary_table(verdicts: list[Verdict], table: pd.DataFrame) -> Table | None:
     tips, rows = _tipping_points(table), adjusted_p_values(mine)
     else_in = " reward units" if table["reward_sd"].gt(0).any() else ""  # the cells of a reward without an SD
     level = next((v.estimate["level"] for v in mine if v.estimate.get("level")), None)
-    found = [_numbers(v, tips, p, else_in, level) for v, p in zip(mine, rows, strict=True)]
+    always = ["naive", "single_rewrite", "rate"]
+    shown = list(dict.fromkeys([*always, *(str(v.estimate["estimator"]) for v in mine)]))
+    found = [_numbers(v, tips, p, else_in, level, shown) for v, p in zip(mine, rows, strict=True)]
     columns = list(dict.fromkeys(name for numbers in found for name in numbers))
     cells = [[numbers.get(name, "") for name in columns] for numbers in found]
-    return Table(columns, [name not in ("reward model", "attribute", "verdict") for name in columns], cells)
+    return Table(
+        columns, [name not in ("reward model", "attribute", "verdict", "read first") for name in columns], cells
+    )
 
 
 def adjusted_p_values(verdicts: list[Verdict]) -> list[float]:

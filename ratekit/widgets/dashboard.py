@@ -124,7 +124,7 @@ class EffectsDashboard(StaticView):
         children: list[ipywidgets.Widget] = [ipywidgets.HTML(), *(_head(name) for name in models)]
         for i, cell in enumerate(self._cells()):
             if i % len(models) == 0:
-                children.append(_head(cell.attribute, left=True))
+                children.append(_head(cell.label, left=True))
             button = ipywidgets.Button(
                 description=cell.words, tooltip=visible(cell.tooltip), layout={"width": "auto", "height": "34px"},
                 style={"button_color": cell.color, "text_color": cell.ink, "font_weight": "bold"},
@@ -172,7 +172,7 @@ class EffectsDashboard(StaticView):
                 f'<td style="background:{c.color};color:{c.ink};padding:2px 10px">{c.words}</td>'
                 for c in found[i : i + len(models)]
             )
-            lines.append(f"<tr><th>{as_html(found[i].attribute, 60)}</th>{cells}</tr>")
+            lines.append(f"<tr><th>{as_html(found[i].label, 60)}</th>{cells}</tr>")
         head = "".join(f"<th>{as_html(name, 60)}</th>" for name in models)
         return f"<table><tr><th></th>{head}</tr>{''.join(lines)}</table>"
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ratekit import plots
-from ratekit.conclusions import interval_words, levels_of
+from ratekit.conclusions import levels_of
 from ratekit.estimators import ESTIMATORS, shown_unit, standardize
-from ratekit.plots.style import ESTIMAND_LABELS, TOP, scale_of_effects, told_on, unit_words
-from ratekit.tables import Table, table_html
+from ratekit.plots.style import TOP, scale_of_effects, told_on, unit_words
+from ratekit.schema import grouping
+from ratekit.tables import Table, interval_words, p_words, table_html, to_places
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,15 +55,12 @@ def forest(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    estimand = estimand or next(
-        e for e in ESTIMAND_LABELS if e in set(table["estimand"][table["estimator"] != "naive"])
-    )
     unit = unit or shown_unit(table)
     n_groups = len(table[["attribute", "reward_model"]].drop_duplicates())
     n_marks = 3 if estimators is None else len(estimators)
     figure = Figure(figsize=(7.2, 1.3 + min(n_groups, TOP) * (0.30 + 0.17 * n_marks)), layout="constrained")
     FigureCanvasAgg(figure)
-    plots.effects(table, estimand=estimand, unit=unit, estimators=estimators, ax=figure.subplots())
+    plots.effects(table, estimand=estimand or "ate", unit=unit, estimators=estimators, ax=figure.subplots())
     png = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph ")  # that its font lacks: the menus beside it have the names
@@ -72,9 +70,10 @@ def forest(
 
 @dataclass(frozen=True)
 class Cell:
-    """One number of the heat map: what it is of, what stands in it, its colour and the ink that reads on it."""
+    """One number of the heat map: what it is of (`label`: with its group), what stands in it, its colour and ink."""
 
     attribute: str
+    label: str
     reward_model: str
     words: str
     color: str
@@ -92,7 +91,7 @@ def cells(table: pd.DataFrame, *, estimator: str = "rate", estimand: str = "ate"
     >>> import ratekit as rk
     >>> table = rk.estimate(rk.score(rk.load("reviews"), "words", progress=False))
     >>> [cell.words for cell in cells(table)]
-    ['+0.00', '+7.93*']
+    ['+0.002', '+7.93*']
     """
     from matplotlib.colors import to_hex
 
@@ -103,22 +102,25 @@ def cells(table: pd.DataFrame, *, estimator: str = "rate", estimand: str = "ate"
     largest = float(known[np.isfinite(known)].max()) if np.isfinite(known).any() else 1.0
     colours = scale_of_effects("#f5f5f5")  # pale near 0; the sign is written too
     found = []
-    for attribute in dict.fromkeys(table["attribute"]):
+    keys = [*grouping(table), "attribute"]
+    for values, lane in table.groupby(keys, sort=False, dropna=False):
+        attribute, label = str(values[-1]), ", ".join(map(str, values))
+        mine = rows.loc[rows.index.intersection(lane.index)]
         for model in dict.fromkeys(table["reward_model"]):
-            of = rows[(rows["attribute"] == attribute) & (rows["reward_model"] == model)]
+            of = mine[mine["reward_model"] == model]
             value = float(of["estimate"].iloc[0]) if len(of) else float("nan")
             share = value / largest if largest and np.isfinite(value) else 0.0
             fill = to_hex(colours(0.5 + 0.5 * share))
             if not np.isfinite(value):
                 none = f"no estimate in {unit_words(rows, unit)}"
-                found.append(Cell(attribute, model, "–", fill, told_on(fill), none))
+                found.append(Cell(attribute, label, model, "–", fill, told_on(fill), none))
                 continue
             low, high, p = (float(of[c].iloc[0]) for c in ("ci_low", "ci_high", "p_value"))
-            words = f"{value:+.2f}{'*' if p < 0.05 else ''}" if abs(value) < 1000 else f"{value:+.3g}"
+            words = f"{to_places(value)}{'*' if p < 0.05 else ''}"
             interval = f", interval {low:+.3g} to {high:+.3g}" if np.isfinite(low) else ""
             effect = f"{value:+.3g} {unit_words(rows, unit)}{interval}"
-            tooltip = f"{attribute}, {model}: {effect}; click for the rows behind it"
-            found.append(Cell(attribute, model, words, fill, told_on(fill), tooltip))
+            tooltip = f"{label}, {model}: {effect}; click for the rows behind it"
+            found.append(Cell(attribute, label, model, words, fill, told_on(fill), tooltip))
     return found
 
 
@@ -130,17 +132,14 @@ def behind(table: pd.DataFrame, *, estimand: str = "ate", unit: str = "sd") -> s
         "prompts", "dropped",
     ]  # fmt: skip
     lines = []
-    for row in rows.itertuples():
+    groups = rows[grouping(rows)].astype(str).agg(", ".join, axis=1) if grouping(rows) else [""] * len(rows)
+    for row, group in zip(rows.itertuples(), groups, strict=True):
         if row.estimand != ("ate" if row.estimator == "naive" else estimand):
             continue
         interval = f"[{row.ci_low:+.3g}, {row.ci_high:+.3g}]" if np.isfinite(row.ci_low) else "none"
         lines.append([
-            ESTIMATORS[str(row.estimator)].label, f"{row.estimate:+.3g}", _or_none(row.se, ".2g"), interval,
-            _or_none(row.p_value, ".2g"), *(f"{n:,}" for n in (row.n, row.n_treated, row.n_untreated, row.n_clusters)),
-            f"{row.n_dropped:,}",
+            ", ".join(filter(None, [ESTIMATORS[str(row.estimator)].label, group])), f"{row.estimate:+.3g}",
+            f"{row.se:.2g}" if np.isfinite(row.se) else "none", interval, p_words(row.p_value, "none"),
+            *(f"{n:,}" for n in (row.n, row.n_treated, row.n_untreated, row.n_clusters, row.n_dropped)),
         ])  # fmt: skip
     return f'<div class="rk-wide">{table_html(Table(columns, [c != columns[0] for c in columns], lines))}</div>'
-
-
-def _or_none(value: float, form: str) -> str:
-    return f"{value:{form}}" if np.isfinite(value) else "none"
