@@ -293,16 +293,55 @@ def _of_block(measure: Measure, texts: list[str], name: str) -> NDArray[np.float
     return values
 
 
-def measured(measure: Measure, texts: Iterable[Sequence[str | None]], name: str = "measure") -> NDArray[np.float64]:
+class Looked:
+    """What measures gave, by text, so that each text is looked at once: handed on, and kept as long as it is."""
+
+    def __init__(self) -> None:
+        self._of: list[tuple[Measure, dict[str, float]]] = []
+
+    def of(self, measure: Measure) -> dict[str, float]:
+        """What this measure gave so far."""
+        found = next((values for known, values in self._of if known is measure), None)
+        if found is None:
+            self._of.append((measure, found := {}))
+        return found
+
+    def measure(self, measure: Measure) -> Measure:
+        """The measure, which looks at no text again that it has looked at.
+
+        Examples
+        --------
+        >>> looked = Looked()
+        >>> looked.of(words)["Two words."] = 2.0
+        >>> looked.measure(words)(["Two words.", "One more."]).tolist()
+        [2.0, 2.0]
+        """
+        known = self.of(measure)
+
+        def look(texts: Sequence[str]) -> NDArray[np.float64]:
+            others = [text for text in texts if text not in known]
+            new = dict(zip(others, values_of(measure, others), strict=True))
+            return np.array([known[text] if text in known else new[text] for text in texts], float)
+
+        look.__name__, look.__module__ = name_of(measure), str(getattr(measure, "__module__", ""))
+        return look
+
+
+def measured(
+    measure: Measure, texts: Iterable[Sequence[str | None]], name: str = "measure", looked: Looked | None = None
+) -> NDArray[np.float64]:
     """The measure of every text of every chain, (n, longest); NaN where there is none.
 
-    Of the chains no more than `at_once` are held; among them each text is measured once.
+    Of the chains no more than `at_once` are held; among them, and among all that are `looked` at, each text is measured
+    once.
     """
+    of = {} if looked is None else looked.of(measure)
     texts, size = iter(texts), at_once(measure)
     rows: list[NDArray[np.float64]] = []
     for chains in iter(lambda: list(itertools.islice(texts, size)), []):
-        distinct = list(dict.fromkeys(t for chain in chains for t in chain if t is not None))
-        of = dict(zip(distinct, values_of(measure, distinct, name), strict=True))
+        of = of if looked is not None else {}
+        distinct = list(dict.fromkeys(t for chain in chains for t in chain if t is not None and t not in of))
+        of.update(zip(distinct, values_of(measure, distinct, name), strict=True))
         block = np.full((len(chains), max(map(len, chains))), np.nan)
         for i, chain in enumerate(chains):
             for k, text in enumerate(chain):

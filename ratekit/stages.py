@@ -24,7 +24,7 @@ from ratekit.estimators import ESTIMATORS, Effect, Effects, Floats, Ints, LeftOu
 from ratekit.groups import Group, chains_of, groups, original_features, plain_columns, rewards_of
 from ratekit.intervals import Interval, interval_of
 from ratekit.labellers import Attribute
-from ratekit.measures import Measure, measured, unit_of
+from ratekit.measures import Looked, Measure, measured, unit_of
 from ratekit.recommendation import recommended, shown
 from ratekit.resampling import UNCERTAINTIES, refuse_draws, resampled
 from ratekit.rewriting import Options, make_rewriter
@@ -489,6 +489,18 @@ def _refuse_more(matrix: Floats, lengths: Ints, column: str) -> None:
             f"row {row + 1}: {column} has {int(np.flatnonzero(more[row])[-1]) + 1} rewards, and the row {lengths[row]} "
             "texts (the response and its rewrites); score the rows again"
         )
+
+
+def own_measures(
+    ds: Any, looked: Looked, measures: Mapping[str, Measure] | None = None, *, first: Any = None
+) -> dict[str, Measure]:
+    """By attribute its own measure, which looks at no text again: none that is `looked` at, as those of `first` are."""
+    found = {name: measure_of(name, measures, ds) for name in (str(g.labels[ATTRIBUTE]) for g in groups(ds))}
+    for group in () if first is None else groups(first):
+        measure = found.get(name := str(group.labels[ATTRIBUTE]))
+        if measure is not None:
+            measured(measure, chains_of(first, group.rows), name, looked)
+    return {name: looked.measure(measure) for name, measure in found.items() if measure is not None}
 
 
 def _own_measures(

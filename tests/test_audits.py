@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import os
 import sys
+from collections import Counter
 
 import numpy as np
 import pandas as pd
@@ -13,7 +15,7 @@ import pytest
 from deaths import DEATH
 
 import ratekit as rk
-from ratekit import files
+from ratekit import attributes, files, measures
 from ratekit.audits.screen import headline
 from ratekit.errors import InputError, WorkError
 
@@ -26,6 +28,55 @@ def frame():
 
 def small(frame, rewards="words", attributes="length", **how):
     return rk.audit(frame, rewards, attributes, rewriter="rules", progress=False, **how)
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """How often each measure of ratekit is asked for each text."""
+    count = {}
+
+    def counting(measure):
+        def look(texts):
+            count[measure.__name__].update(texts)
+            return measure(texts)
+
+        look.__name__, look.__module__ = measure.__name__, measure.__module__
+        return look
+
+    for name, measure in list(measures.MEASURES.items()):
+        count[measure.__name__], look = Counter(), counting(measure)
+        monkeypatch.setitem(measures.MEASURES, name, look)
+        monkeypatch.setitem(attributes._MEASURE_BY_NAME, measure.__name__, look)
+        for own, attribute in list(attributes.ATTRIBUTES.items()):
+            if attribute.measure is measure:
+                monkeypatch.setitem(attributes.ATTRIBUTES, own, dataclasses.replace(attribute, measure=look))
+    return count
+
+
+def test_an_audit_measures_each_text_once_by_each_measure(asked):
+    found = rk.audit("reviews", "words", ["length", "sentiment"], rewriter="replay", n=20, progress=False)
+    assert len(found.verdicts) == 2
+    texts = {text for row in found.dataset for text in (row["response"], *row["rewrites"])}
+    for name, count in asked.items():
+        assert set(count) == texts, name
+        assert set(count.values()) == {1}, name
+    for count in asked.values():
+        count.clear()
+    rk.verdicts(found.dataset)  # which estimates too
+    assert [set(count.values()) for count in asked.values()] == [{1}] * 4
+
+
+def test_an_audit_whose_texts_are_not_all_checked_measures_the_others_for_its_effects(asked, monkeypatch):
+    monkeypatch.setattr("ratekit.audits.results.CHECKED_ROWS", 10)
+    found = rk.audit("reviews", "words", "length", rewriter="replay", n=30, progress=False)
+    every = rk.estimate(found.dataset)
+    pd.testing.assert_frame_equal(pd.DataFrame(found.effects), pd.DataFrame(every))
+    for count in asked.values():
+        count.clear()
+    again = rk.audit("reviews", "words", "length", rewriter="replay", n=30, progress=False)
+    assert again.verdicts[0].word == found.verdicts[0].word
+    assert set(asked["words"].values()) == {1}
+    assert len(asked["words"]) > len(asked["readability"]) > 0
 
 
 # --- what it holds and shows -----------------------------------------------------------------------------

@@ -437,6 +437,8 @@ def test_adjusted_p_values_are_benjamini_and_hochbergs():
     p = np.random.default_rng(0).uniform(size=30) ** 3
     table = pd.DataFrame({"p_value": np.append(p, np.nan)})
     out = adjust(table)["p_adjusted"]
+    beside = adjust(adjust(table.assign(after=1)))
+    assert list(beside.columns) == ["p_value", "p_adjusted", "after"]
     np.testing.assert_allclose(out[:-1], multipletests(p, method="fdr_bh")[1])
     assert np.isnan(out.iloc[-1])
     assert "p_adjusted" not in table

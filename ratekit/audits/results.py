@@ -20,6 +20,7 @@ from ratekit.diagnostics.rewriters import across_rewriters
 from ratekit.errors import InputError
 from ratekit.estimators import shown_unit
 from ratekit.intervals import LEVEL
+from ratekit.measures import Looked, Measure
 from ratekit.schema import ATTRIBUTE, NEEDED_BY, REWRITE_STATUS, REWRITER, columns_of, grouping
 from ratekit.sources.loading import as_dataset
 from ratekit.stages import estimate
@@ -48,6 +49,8 @@ class Audit:
         Settings, versions, seeds, models, fingerprints of the data, what the rewriting used and cost, counts dropped.
     folder : Path or None
         Where it is on disk.
+    looked : Looked
+        What was measured of the texts so far.
 
     Examples
     --------
@@ -61,6 +64,7 @@ class Audit:
     effects: pd.DataFrame
     provenance: dict[str, Any] = field(default_factory=dict)
     folder: Path | None = None
+    looked: Looked = field(default_factory=Looked)
 
     @property
     def verdicts(self) -> list[Verdict]:
@@ -80,7 +84,7 @@ class Audit:
     def _examined(self) -> tuple[pd.DataFrame | None, list[Verdict]]:
         if set(NEEDED_BY["diagnose"]) <= set(columns_of(self.dataset)):
             try:
-                return examine(self.checked, self.effects, by=self.groups)
+                return examine(self.checked, self.effects, by=self.groups, looked=self.looked)
             except InputError as e:
                 log.info("the rewrites cannot be checked: %s", e)
         return None, list(unchecked(self.effects))
@@ -114,10 +118,7 @@ class Audit:
     @cached_property
     def checked(self) -> Dataset:
         """The rows whose texts are looked at closely: all, or a random part that is always the same."""
-        ds = self.dataset
-        if self.provenance.get("sample") == "two-phase":  # a row that was not to be rewritten is no failure
-            ds = ds.select([i for i, statuses in enumerate(ds[REWRITE_STATUS]) if statuses])
-        return checked_rows(ds)
+        return checked_rows(self.dataset, self.provenance)
 
     def report(self, path: str | Path | None = None) -> Path:
         """Write the report, one HTML page that needs no network, and give its path.
@@ -254,10 +255,10 @@ class Audit:
         return screen_html(self)
 
 
-def effects_of(ds: Any, record: Mapping[str, Any]) -> pd.DataFrame:
+def effects_of(ds: Any, record: Mapping[str, Any], measures: Mapping[str, Measure] | None = None) -> pd.DataFrame:
     """`rk.estimate` of an audit's rows, as its record says: grouped how, of which sample, and at which level."""
     how = {"by": record.get("by"), "sample": record.get("sample", "complete"), "level": record.get("level") or LEVEL}
-    return estimate(ds, **how)
+    return estimate(ds, measures=measures, **how)
 
 
 def _record(folder: Path) -> dict[str, Any] | None:
@@ -267,8 +268,10 @@ def _record(folder: Path) -> dict[str, Any] | None:
         return None
 
 
-def checked_rows(ds: Any) -> Any:
-    """At most `CHECKED_ROWS` rows of each attribute, drawn at random but always alike."""
+def checked_rows(ds: Any, record: Mapping[str, Any]) -> Any:
+    """At most `CHECKED_ROWS` rows of each attribute, drawn at random but always alike; of two phases the rewritten."""
+    if record.get("sample") == "two-phase":  # a row that was not to be rewritten is no failure
+        ds = ds.select([i for i, statuses in enumerate(ds[REWRITE_STATUS]) if statuses])
     names = np.asarray(ds[ATTRIBUTE], dtype=object)
     rng = np.random.default_rng(0)
     kept = [np.flatnonzero(names == name) for name in dict.fromkeys(names)]

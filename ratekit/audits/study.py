@@ -15,12 +15,13 @@ import numpy as np
 from ratekit.attributes import find_attribute
 from ratekit.audits import folder as on_disk
 from ratekit.audits.inputs import attribute_print, changed, data_print, reward_print, rewriter_print
-from ratekit.audits.results import Audit, effects_of
+from ratekit.audits.results import Audit, checked_rows, effects_of
 from ratekit.augmentation import LEAST
 from ratekit.columns import check_name
 from ratekit.diagnostics.rewriters import disagreement
 from ratekit.errors import InputError, require_whole
 from ratekit.labellers import Attribute
+from ratekit.measures import Looked
 from ratekit.redaction import redact
 from ratekit.rewriting import Options, make_rewriter
 from ratekit.rewriting.chains import rows_of
@@ -30,6 +31,7 @@ from ratekit.rewriting.rules import RULES
 from ratekit.rewriting.stream import plan_chains
 from ratekit.schema import (
     ATTRIBUTE,
+    NEEDED_BY,
     PROMPT_ID,
     REWARD_PREFIX,
     REWRITE_STATUS,
@@ -44,7 +46,7 @@ from ratekit.schema import (
 from ratekit.scoring import RewardLike, read_rewards
 from ratekit.sources.labels import flattened, with_description, without
 from ratekit.sources.loading import load, sample
-from ratekit.stages import label, rewrite, score
+from ratekit.stages import label, own_measures, rewrite, score
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -349,13 +351,18 @@ def carry_out(
         _keep(folder, ds, record)
     by = REWRITER if "" not in rewriters_of(settings.rewriter) else by if by in columns_of(ds) else None
     record |= {"by": by, **({} if settings.two_phase is None else {"sample": "two-phase"})}
-    effects = table(ds) if table is not None else effects_of(ds, record)
+    looked = Looked()
+    if table is not None:
+        effects = table(ds)
+    else:  # the verdicts look at no text again that the effects were measured by
+        checked = checked_rows(ds, record) if set(NEEDED_BY["diagnose"]) <= set(columns_of(ds)) else None
+        effects = effects_of(ds, record, measures=own_measures(ds, looked, first=checked))
     record |= {"notes": notes_of(ds, effects, by), "dropped": dropped(ds), **(about or {})}
     record["seconds"] = round(record.get("seconds", 0.0) + time.monotonic() - begun, 1)
     if folder is not None:
         on_disk.write_effects(folder, effects, record, draw)
         on_disk.write_record(folder, record)
-    return Audit(ds, effects, record, folder)
+    return Audit(ds, effects, record, folder, looked)
 
 
 def notes_of(ds: Dataset, effects: pd.DataFrame, by: str | None) -> list[str]:

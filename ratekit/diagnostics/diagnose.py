@@ -19,7 +19,7 @@ from ratekit.diagnostics.verdicts import judged, scale_of
 from ratekit.estimators import Bools, Floats, RewardScale, clustered_mean, convergence, rounding_of
 from ratekit.groups import SIDE, chains, rewards_of
 from ratekit.intervals import sds_interval
-from ratekit.measures import Measure
+from ratekit.measures import Looked, Measure
 from ratekit.resampling import adjust
 from ratekit.schema import ATTRIBUTE
 from ratekit.sources.loading import rows_for
@@ -91,14 +91,16 @@ def examine(
     *,
     measures: Mapping[str, Measure] | None = None,
     by: str | Sequence[str] | None = None,
+    looked: Looked | None = None,
 ) -> tuple[pd.DataFrame, list[Verdict]]:
-    """What `diagnose` gives and what `verdicts` gives, with the texts measured once."""
+    """What `diagnose` gives and what `verdicts` gives, with each text measured once, or where it was `looked` at."""
     import pandas as pd
 
     ds = rows_for("diagnose", ds)
     rewards = dict(rewards_of(ds))
-    found = list(evidence(ds, measures, by))
-    verdicts = judged(found, ds, table, by, measures)
+    looked = looked or Looked()
+    found = list(evidence(ds, measures, by, looked))
+    verdicts = judged(found, ds, table, by, measures, looked)
     parts = []
     texts, statuses = chains(ds), statuses_of(ds)
     for seen in found:

@@ -13,7 +13,7 @@ import numpy as np
 from ratekit.attributes import measure_of, off_target
 from ratekit.estimators import Bools, Floats, Ints
 from ratekit.groups import chains, groups
-from ratekit.measures import Measure, measured, unit_of
+from ratekit.measures import Looked, Measure, measured, unit_of
 from ratekit.rewriting.base import USABLE
 from ratekit.schema import ATTRIBUTE, REWRITE_STATUS, columns_of
 
@@ -66,17 +66,20 @@ class Evidence:
 
 
 def evidence(
-    ds: Any, measures: Mapping[str, Measure] | None = None, by: str | Sequence[str] | None = None
+    ds: Any,
+    measures: Mapping[str, Measure] | None = None,
+    by: str | Sequence[str] | None = None,
+    looked: Looked | None = None,
 ) -> Iterator[Evidence]:
-    """The evidence of each attribute (and group), in order of appearance."""
-    texts, statuses = chains(ds), statuses_of(ds)
+    """The evidence of each attribute (and group), in order of appearance; a text that is `looked` at is not again."""
+    texts, statuses, looked = chains(ds), statuses_of(ds), looked or Looked()
     for group in groups(ds, by):
         name = str(group.labels[ATTRIBUTE])
         mine = [texts[i] for i in group.rows]
         own = measure_of(name, measures, ds)
         depth = max(map(len, mine)) - 1
         said = [statuses[i] for i in group.rows]
-        values = np.empty((len(mine), 0)) if own is None else measured(own, mine, name)
+        values = np.empty((len(mine), 0)) if own is None else measured(own, mine, name, looked)
         moves = _moves(mine, values)
         yield Evidence(
             labels=group.labels,
@@ -90,7 +93,7 @@ def evidence(
             repeated=_by_pass(mine, depth, partial(_repeats, moves=moves)),
             unit=None if own is None else unit_of(own),
             own=values,
-            others={other: measured(m, mine, other) for other, m in off_target(name, measures, ds).items()},
+            others={o: measured(m, mine, o, looked) for o, m in off_target(name, measures, ds).items()},
         )
 
 

@@ -65,7 +65,7 @@ from ratekit.estimators import (
 )
 from ratekit.groups import SIDE, reward_matrix, rewards_of
 from ratekit.intervals import LEVEL, Interval, Regression, fieller, mean_interval, outside, sds_interval, share_interval
-from ratekit.measures import Measure
+from ratekit.measures import Looked, Measure
 from ratekit.recommendation import effect_size, own_drift
 from ratekit.schema import (
     ANSWER_MASS,
@@ -78,7 +78,7 @@ from ratekit.schema import (
     grouping,
 )
 from ratekit.sources.loading import rows_for
-from ratekit.stages import estimate
+from ratekit.stages import estimate, own_measures
 from ratekit.tables import percent, to_places
 
 if TYPE_CHECKING:
@@ -131,7 +131,8 @@ def verdicts(
     ds = rows_for("diagnose", ds)
     if by is None and table is not None and ATTRIBUTE in table:
         by = grouping(table)
-    return judged(list(evidence(ds, measures, by)), ds, table, by, measures)
+    looked = Looked()
+    return judged(list(evidence(ds, measures, by, looked)), ds, table, by, measures, looked)
 
 
 def judged(
@@ -140,12 +141,13 @@ def judged(
     table: pd.DataFrame | None,
     by: str | Sequence[str] | None,
     measures: Mapping[str, Measure] | None,
+    looked: Looked,
 ) -> list[Verdict]:
     """The verdicts on rows that are measured already."""
     rewards = dict(rewards_of(ds))
     if table is None and rewards:
         try:
-            table = estimate(ds, by=by, measures=measures)
+            table = estimate(ds, by=by, measures={**(measures or {}), **own_measures(ds, looked, measures)})
         except InputError:  # scored, and nothing of it can be estimated
             table = None
     known = {} if table is None else {_key(labels): rows for labels, rows in effect_rows(table)}

@@ -180,7 +180,7 @@ def _checks(found: Contents) -> tuple[Any, pd.DataFrame | None, list[Verdict]]:
         return None, None, bare
     if found.seen is not None and found.seen.checks is not None:
         return found.seen.checked, found.seen.checks, found.seen.verdicts
-    sample = checked_rows(found.ds)
+    sample = checked_rows(found.ds, found.record)
     try:
         return sample, *examine(sample, found.table)
     except InputError as e:
