@@ -98,7 +98,13 @@ def _parts(thing: Any, home: str, seen: Seen, called: Set[str] = frozenset()) ->
         else:
             yield hashlib.sha256(thing.tobytes()).hexdigest()
     elif hasattr(type(thing), "to_numpy"):  # of pandas
-        yield from _each([list(getattr(thing, "columns", ())), thing.to_numpy()], home, seen)
+        index = getattr(thing, "index", None)
+        labels = index.to_numpy() if hasattr(index, "to_numpy") else None
+        yield from _each([list(getattr(thing, "columns", ())), labels, thing.to_numpy()], home, seen)
+    elif hasattr(type(thing), "to_pydict"):  # of Arrow
+        yield from _parts(thing.to_pydict(), home, seen)
+    elif hasattr(type(thing), "with_format"):  # a Dataset
+        yield from _parts(thing.with_format("arrow")[:], home, seen)
     elif hasattr(type(thing), "untyped_storage") and hasattr(type(thing), "detach"):
         yield from _tensor(thing)
     elif "__wrapped__" in getattr(thing, "__dict__", ()):  # a function behind a cache
@@ -244,13 +250,13 @@ def _instance(thing: Any, home: str, seen: Seen, called: Set[str]) -> Iterator[s
     held |= vars(thing) if hasattr(thing, "__dict__") else {}
     for name in _state_of(kind, called) if own else ():
         held.pop(name, None)
-    if not (held or own):
+    told = {n: value for n, value in held.items() if own or not n.startswith("_")}
+    if not (told or own):
         pattern = getattr(thing, "pattern", None)  # a compiled expression, whose repr is cut
         yield f"{pattern!r} {getattr(thing, 'flags', '')}" if pattern is not None else _plainly(thing)
-    for name, value in held.items():
-        if own or not name.startswith("_"):
-            yield name
-            yield from _parts(value, home, seen)
+    for name, value in told.items():
+        yield name
+        yield from _parts(value, home, seen)
 
 
 def _state_of(kind: type, called: Set[str]) -> set[str]:

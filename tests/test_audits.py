@@ -11,11 +11,14 @@ from collections import Counter
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
+from datasets import Dataset
 from deaths import DEATH
 
 import ratekit as rk
 from ratekit import attributes, files, measures
+from ratekit.audits.inputs import data_print
 from ratekit.audits.screen import headline
 from ratekit.errors import InputError, WorkError
 
@@ -319,6 +322,26 @@ def test_what_came_of_a_changed_input_is_made_again_and_said(frame, tmp_path, ca
     np.testing.assert_allclose(shifted, [r[0] + 70 for r in second.dataset["reward/shift"]])
 
 
+HELD = {
+    "records": list,
+    "lists": lambda rows: {name: [row[name] for row in rows] for name in rows[0]},
+    "frame": pd.DataFrame,
+    "frame with an index": lambda rows: pd.DataFrame(rows).assign(other=1).set_index("response"),
+    "Arrow table": pa.Table.from_pylist,
+    "Arrow batch": pa.RecordBatch.from_pylist,
+    "Dataset": Dataset.from_list,
+    "Dataset of arrays": lambda rows: Dataset.from_list(rows).with_format("numpy"),
+}
+
+
+@pytest.mark.parametrize("form", HELD)
+def test_one_changed_row_of_many_is_other_data_in_every_form(form):
+    rows = [{"prompt": f"q{i}", "response": f"text {i}"} for i in range(2500)]
+    other = [*rows[:1200], {"prompt": "q1200", "response": "another text"}, *rows[1201:]]
+    first, second = HELD[form](rows), HELD[form](other)
+    assert data_print(first) == data_print(HELD[form](rows)) != data_print(second)
+
+
 # What a file holds after `r`'s own line, where "1" is changed to "2"; the last name of each is what is printed.
 CALLABLES = {
     "a constant": "def r(p, t): return [1 * len(x) for x in t]",
@@ -331,6 +354,10 @@ CALLABLES = {
     "a global array": "import numpy as np\nK = np.array([1.0])\ndef r(p, t): return K",
     "a global pattern": "import re\nK = re.compile('a' * 300 + '1')\ndef r(p, t): return K",
     "a global frame": "import pandas as pd\nK = pd.DataFrame({'a': ['1']})\ndef r(p, t): return K",
+    "a frame's index": "import pandas as pd\nK = pd.Series([0], index=['1'])\ndef r(p, t): return K",
+    "a global table": "import pyarrow as pa\nK = pa.table({'a': [0] * 99 + [1] + [0] * 99})\ndef r(p, t): return K",
+    "a global Dataset": "from datasets import Dataset\nK = Dataset.from_dict({'a': [1]})\ndef r(p, t): return K",
+    "a number that is an object": "from fractions import Fraction\nK = Fraction(1, 3)\ndef r(p, t): return K",
     "a helper": "def h(): return 1\ndef r(p, t): return h()",
     "a helper behind a cache": "import functools\n@functools.lru_cache\ndef h(): return 1\ndef r(p, t): return h()",
     "a helper's module": "import helper\ndef r(p, t): return helper.h()",

@@ -18,13 +18,14 @@ from ratekit.labellers import Attribute
 from ratekit.lora import base_folder, is_adapter, read_config
 from ratekit.redaction import redact
 from ratekit.scoring import NamedReward
+from ratekit.sources.loading import in_memory
 
 log = logging.getLogger("ratekit")
 
 BY_NAME = "by name"  # what is neither on this machine nor in memory is known by its name alone
 
 
-def data_print(data: Any, data_files: Any = None) -> str:
+def data_print(data: Any, data_files: Any = None, split: str | None = None) -> str:
     """The fingerprint of the data: of the files' bytes, or of a table in memory.
 
     Examples
@@ -39,7 +40,7 @@ def data_print(data: Any, data_files: Any = None) -> str:
         return digest(*(files.fingerprint(path) for path in paths))
     if isinstance(data, str | Path):
         return files.fingerprint(data) if _exists(data) else BY_NAME
-    return digest(*_held(data))
+    return digest(*_rows(data, split))
 
 
 def rewriter_print(rewriter: Any) -> str:
@@ -109,25 +110,12 @@ def _exists(path: str | Path) -> bool:
         return False
 
 
-def _held(data: Any) -> Iterator[Any]:
-    """A table in memory, as bytes."""
-    if isinstance(data, Mapping):  # a record of lists, or the splits of a DatasetDict
-        for name, value in data.items():
-            yield repr(name)
-            yield from _held(value)
-    elif hasattr(data, "to_dict") and hasattr(data, "columns"):  # a DataFrame
-        yield from map(repr, data.columns)
-        yield from map(repr, data.to_dict("list").values())
-    elif hasattr(data, "with_format") and hasattr(data, "column_names"):  # a Dataset
-        yield repr(data.column_names)
-        for batch in data.with_format("arrow").iter(1000):
-            yield repr(batch.to_pylist())
-    elif isinstance(data, list | tuple):
-        yield from map(repr, data)
-    elif hasattr(data, "dataset"):  # an audit's rows
-        yield from _held(data.dataset)
-    else:
-        yield repr(data)
+def _rows(data: Any, split: str | None) -> Iterator[str]:
+    """A table in memory as the door reads it, a thousand rows at a time."""
+    ds = in_memory(data, split)[0]
+    yield repr(ds.column_names)
+    for batch in ds.with_format("arrow").iter(1000):
+        yield repr(batch.to_pylist())
 
 
 def changed(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:

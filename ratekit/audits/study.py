@@ -134,7 +134,7 @@ class Settings:
         labeller = {} if self.labeller is None else {"labeller": rewriter_print(f"hf:{self.labeller}")}
         rewriters = {f"rewriter {name}" if name else "rewriter": r for name, r in rewriters_of(self.rewriter).items()}
         return {
-            "data": data_print(self.data, self.data_files), **labeller,
+            "data": data_print(self.data, self.data_files, self.split), **labeller,
             **{name: rewriter_print(r) for name, r in rewriters.items()},
             **{f"attribute {a.name}": attribute_print(a) for a in attributes},
         }  # fmt: skip

@@ -154,7 +154,7 @@ def _read(
     else:
         if data_files is not None:
             raise InputError("data_files goes with the name of a source; here the rows themselves were given")
-        table, found = _held(x, split, where)
+        table, found = in_memory(x, split, where)
         table = files.renamed(table, columns, found)
     where = where or found
     if len(table) == 0:
@@ -235,7 +235,7 @@ def _letters(name: str) -> str:
 # --- getting hold of the rows -----------------------------------------------------------------------------
 
 
-def _held(x: Any, split: str | None, where: str | None) -> tuple[Dataset, str]:
+def in_memory(x: Any, split: str | None = None, where: str | None = None) -> tuple[Dataset, str]:
     """Rows in memory as a Dataset, and what to call them."""
     import pandas as pd
     import pyarrow as pa
