@@ -98,7 +98,7 @@ def _parts(thing: Any, home: str, seen: Seen, called: Set[str] = frozenset()) ->
         else:
             yield hashlib.sha256(thing.tobytes()).hexdigest()
     elif hasattr(type(thing), "to_numpy"):  # of pandas
-        index = getattr(thing, "index", None)
+        index: Any = getattr(thing, "index", None)
         labels = index.to_numpy() if hasattr(index, "to_numpy") else None
         yield from _each([list(getattr(thing, "columns", ())), labels, thing.to_numpy()], home, seen)
     elif hasattr(type(thing), "to_pydict"):  # of Arrow
