@@ -92,10 +92,8 @@ def sensitivity(data: given.Rows, format: given.TableFormat = Format.table) -> N
     from ratekit.stages import estimate
 
     table = tipping(estimate(data))
-    if format is Format.table:
-        kept = ["attribute", "reward_model", "estimator", "estimand", "estimate", "se"]
-        table = table[[c for c in table.columns if c in kept or "tips_" in c]]
-    show(table, format)
+    kept = ["attribute", "reward_model", "estimator", "estimand", "estimate", "se"]
+    show(table, format, [*kept, *(c for c in table.columns if "tips_" in c)])
 
 
 def heterogeneity(
@@ -119,12 +117,9 @@ def spillover(data: given.Rows, format: given.TableFormat = Format.table) -> Non
     """
     from ratekit.diagnostics import spillover as spilt
 
-    table = spilt(data)
-    if format is Format.table:
-        kept = ["attribute", "measure", "shift", "se", "p_value", "shift_sd", "reward_model", "through", "through_low",
-                "through_high", "n"]  # fmt: skip
-        table = table[[c for c in kept if c in table]]
-    show(table, format)
+    kept = ["attribute", "measure", "shift", "se", "p_value", "shift_sd", "reward_model", "through", "through_low",
+            "through_high", "n"]  # fmt: skip
+    show(spilt(data), format, kept)
 
 
 def dose_response(
@@ -152,12 +147,9 @@ def warranted(
     from ratekit.diagnostics import warranted as justified
 
     table = justified(data, human)
-    if format is not Format.table:
-        show(table, format)
-        return
     kept = ["attribute", "reward_model", "model_rate", "human_rate", "skew", "skew_low", "skew_high", "p_value", "n"]
-    show(table[kept], format)
-    for row in table.itertuples():
+    show(table, format, kept)
+    for row in table.itertuples() if format is Format.table else ():
         print("\n" + visible(f"{row.attribute}, {row.reward_model}: {row.words}"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -20,9 +21,9 @@ class Format(StrEnum):
     markdown = "markdown"
 
 
-def show(table: pd.DataFrame, how: Format = Format.table) -> None:
-    """Print `table` on stdout; json is a list of row objects with NaN as null, and nothing else."""
-    print(render(table, how))
+def show(table: pd.DataFrame, how: Format = Format.table, kept: Sequence[str] = ()) -> None:
+    """Print `table` on stdout, for a person the columns `kept` alone; json is a list of row objects, NaN as null."""
+    print(render(table[[c for c in kept if c in table]] if kept and how is Format.table else table, how))
 
 
 def render(table: pd.DataFrame, how: Format) -> str:

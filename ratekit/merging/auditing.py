@@ -33,7 +33,7 @@ from ratekit.merging.methods import METHODS, recipe
 from ratekit.merging.metrics import Estimate, Instrument, RewardOf, reward_from
 from ratekit.merging.states import line_state, named_models
 from ratekit.schema import ATTRIBUTE, REWARD_PREFIX
-from ratekit.scoring.base import NOT_FINITE, OK, Reward, Scores
+from ratekit.scoring.base import NOT_FINITE, OK, CalledByScores, Reward, Scores
 from ratekit.scoring.loading import weights_hash
 from ratekit.scoring.store import ScoreStore
 
@@ -189,7 +189,7 @@ class _Row:
         self.__dict__.pop("state", None)
 
 
-class Scored:
+class Scored(CalledByScores):
     """The reward of a model that is made only where the store lacks a score: its identity names it before."""
 
     def __init__(self, name: str, identity: str, how: str, make: Callable[[], Reward]) -> None:
@@ -200,10 +200,6 @@ class Scored:
     def reward(self) -> Reward:
         """The model itself, loaded."""
         return self._make()
-
-    def __call__(self, prompts: Sequence[Any], responses: Sequence[str]) -> Floats:
-        """Rewards (n,)."""
-        return self.scores(prompts, responses).rewards
 
     def scores(self, prompts: Sequence[Any], responses: Sequence[str]) -> Scores:
         """Rewards and statuses."""

@@ -56,6 +56,18 @@ class Scores(NamedTuple):
     reasons: Mapping[str, str] = MappingProxyType({})
 
 
+class CalledByScores:
+    """A reward with `scores`; called, it gives the rewards (n,) float64 alone."""
+
+    def scores(self, prompts: Sequence[Any], responses: Sequence[str]) -> Scores:
+        """The rewards, and of each text how it fared."""
+        raise NotImplementedError
+
+    def __call__(self, prompts: Sequence[Any], responses: Sequence[str]) -> NDArray[np.float64]:
+        """Rewards (n,) of n responses to n prompts (conversations or strings); NaN where there is none."""
+        return self.scores(prompts, responses).rewards
+
+
 @runtime_checkable
 class DetailedReward(Protocol):
     """A reward that says how each score came about, and can be named exactly."""

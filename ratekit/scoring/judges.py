@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ratekit.errors import InputError, shorten
 from ratekit.schema import ANSWER_MASS, PROMPT, RESPONSE, SHOWN_FIRST, SHOWN_SECOND, prompt_text
 from ratekit.scoring.adapters import LIKELIHOOD, PAIRWISE, Adapter
-from ratekit.scoring.base import EMPTY, SCORED, Scores
+from ratekit.scoring.base import EMPTY, SCORED, CalledByScores, Scores
 from ratekit.scoring.model import RewardModel
 
 log = logging.getLogger("ratekit")
@@ -23,7 +22,7 @@ log = logging.getLogger("ratekit")
 LEAST_PAIRS = 8  # before a judge's liking for a place is spoken of
 
 
-class DpoReward:
+class DpoReward(CalledByScores):
     """The reward that a model trained by preference (DPO) holds implicitly: beta log p(response)/p_reference(response).
 
     Rafailov et al. 2023 (arXiv 2305.18290), equation 5 without the part that depends on the prompt alone. Both models
@@ -52,10 +51,6 @@ class DpoReward:
         if self.policy.probe() != self.reference.probe():
             raise InputError(f"{policy} and {reference} do not read texts alike (tokenizer or chat template differ)")
 
-    def __call__(self, prompts: Sequence[Any], responses: Sequence[str]) -> NDArray[np.float64]:
-        """Rewards (n,) float64."""
-        return self.scores(prompts, responses).rewards
-
     def scores(self, prompts: Sequence[Any], responses: Sequence[str]) -> Scores:
         """The rewards, and of each text whether and how it was read; the two log-likelihoods as parts."""
         policy, reference = (m.scores(prompts, responses) for m in (self.policy, self.reference))
@@ -71,7 +66,7 @@ class DpoReward:
         return {**joined, "adapter": f"dpo-beta={self.beta}-{joined['adapter']}"}
 
 
-class PairwiseJudge:
+class PairwiseJudge(CalledByScores):
     """The log odds that a language model prefers a response to the reference response of its prompt.
 
     Both orders are asked and averaged, so that a judge that likes the first response whatever it says gives 0: half of
@@ -114,10 +109,6 @@ class PairwiseJudge:
         self.model = RewardModel(model, adapter, path=path, truncation=truncation, trust_remote_code=trust_remote_code)
         self.name = self.model.name
         self._gap_said = False
-
-    def __call__(self, prompts: Sequence[Any], responses: Sequence[str]) -> NDArray[np.float64]:
-        """Rewards (n,) float64, in log odds."""
-        return self.scores(prompts, responses).rewards
 
     def scores(self, prompts: Sequence[Any], responses: Sequence[str]) -> Scores:
         """The rewards, and of each text how it was read; as parts both orders and the answers' probability."""

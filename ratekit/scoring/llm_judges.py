@@ -40,6 +40,7 @@ from ratekit.scoring.base import (
     REFUSED,
     SCORED,
     UNPARSABLE,
+    CalledByScores,
     Scores,
 )
 from ratekit.scoring.judges import references_of
@@ -171,7 +172,7 @@ def judge_spread(scores: ArrayLike) -> Spread:
     return Spread(within**0.5, own**0.5, own / whole if whole > 0 else float("nan"), more, repeats)
 
 
-class LLMJudge:
+class LLMJudge(CalledByScores):
     """The score that a language model gives a response by a rubric: the mean over criteria and repeats.
 
     Parameters
@@ -227,10 +228,6 @@ class LLMJudge:
         self.cache, self.meter = cache, meter or Meter()
         self.name = name or f"judge:{getattr(chat, 'model', 'chat')}"
         self._by_repeat: list[NDArray[np.float64]] = []
-
-    def __call__(self, prompts: Sequence[Any], responses: Sequence[str]) -> NDArray[np.float64]:
-        """Rewards (n,) float64, on the scale."""
-        return self.scores(prompts, responses).rewards
 
     def scores(self, prompts: Sequence[Any], responses: Sequence[str]) -> Scores:
         """The rewards, why there is none where there is none, and each criterion's score."""
@@ -294,7 +291,7 @@ class LLMJudge:
                 "repeats": self.repeats}  # fmt: skip
 
 
-class PairwiseLLMJudge:
+class PairwiseLLMJudge(CalledByScores):
     """How often a language model prefers a response to its prompt's reference response: 1 always, 0 never.
 
     Parameters
@@ -340,10 +337,6 @@ class PairwiseLLMJudge:
         self.chat, self.references, self.question = chat, references_of(references), question or PairQuestion()
         self.repeats, self.cache, self.meter = repeats, cache, meter or Meter()
         self.name = name or f"pairwise:{getattr(chat, 'model', 'chat')}"
-
-    def __call__(self, prompts: Sequence[Any], responses: Sequence[str]) -> NDArray[np.float64]:
-        """Rewards (n,) float64, from 0 to 1."""
-        return self.scores(prompts, responses).rewards
 
     def scores(self, prompts: Sequence[Any], responses: Sequence[str]) -> Scores:
         """The rewards, why there is none where there is none, and both orders."""

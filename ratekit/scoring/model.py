@@ -21,7 +21,7 @@ from ratekit.lora import is_adapter
 from ratekit.schema import ANSWER_MASS
 from ratekit.scoring import packing, readout
 from ratekit.scoring.adapters import Adapter, adapter_of, positive_label
-from ratekit.scoring.base import FAILED, NOT_FINITE, TOO_LONG, TRUNCATED, Scores
+from ratekit.scoring.base import FAILED, NOT_FINITE, TOO_LONG, TRUNCATED, CalledByScores, Scores
 from ratekit.scoring.encoding import Encoder
 from ratekit.scoring.forward import Forward
 from ratekit.scoring.loading import (
@@ -60,7 +60,7 @@ PROBE: tuple[tuple[str, str], ...] = (
 LEAST_MASS = 0.1  # of the probability that a judge's two answers should have together
 
 
-class RewardModel:
+class RewardModel(CalledByScores):
     """The reward of a model folder or hub id, loaded when it is made.
 
     Parameters
@@ -150,10 +150,6 @@ class RewardModel:
         self.forward.check(texts, self.name)
         self.n_truncated = 0
         self._mass_said = False
-
-    def __call__(self, prompts: Sequence[Any], responses: Sequence[str]) -> NDArray[np.float64]:
-        """Rewards (n,) float64 of n responses to n prompts (conversations or strings); NaN where there is none."""
-        return self.scores(prompts, responses).rewards
 
     def scores(self, prompts: Sequence[Any], responses: Sequence[str]) -> Scores:
         """The rewards, and of each text whether and how it was read."""

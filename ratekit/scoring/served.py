@@ -35,7 +35,7 @@ from ratekit.redaction import redact
 from ratekit.rewriting.options import key_from_environment
 from ratekit.schema import Conversation, as_conversation, prompt_text
 from ratekit.scoring.adapters import NEGATIVE_LABELS, POSITIVE_LABELS
-from ratekit.scoring.base import EMPTY, FAILED, NOT_ATTEMPTED, NOT_FINITE, NOT_TEXT, OK, Scores
+from ratekit.scoring.base import EMPTY, FAILED, NOT_ATTEMPTED, NOT_FINITE, NOT_TEXT, OK, CalledByScores, Scores
 
 log = logging.getLogger("ratekit")
 
@@ -149,7 +149,7 @@ ENDPOINTS: dict[str, tuple[Callable[..., Body], Callable[[Any], float]]] = {
 }
 
 
-class ServedReward:
+class ServedReward(CalledByScores):
     """The reward that a server gives, one request per text, `concurrency` of them at a time.
 
     A key, where one is needed, comes from the environment (OPENAI_API_KEY). Requests that fail for a while are sent
@@ -204,10 +204,6 @@ class ServedReward:
         self._low, self._high, self._warned = np.inf, -np.inf, False
         self.answered: Scores | None = None  # what the last call had got, where it was stopped
         self._labels: dict[str, str] = {}  # of the first answer of one output
-
-    def __call__(self, prompts: Sequence[Any], responses: Sequence[str]) -> NDArray[np.float64]:
-        """Rewards (n,) float64."""
-        return self.scores(prompts, responses).rewards
 
     def scores(self, prompts: Sequence[Any], responses: Sequence[str]) -> Scores:
         """The rewards, and of each text whether it got one."""
