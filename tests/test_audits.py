@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 from collections import Counter
+from dataclasses import fields
 
 import numpy as np
 import pandas as pd
@@ -18,9 +19,12 @@ from deaths import DEATH
 
 import ratekit as rk
 from ratekit import attributes, files, measures
+from ratekit.audits import folder as on_disk
 from ratekit.audits.inputs import data_print
 from ratekit.audits.screen import headline
+from ratekit.audits.study import Settings
 from ratekit.errors import InputError, WorkError
+from ratekit.rewriting import Options
 
 
 @pytest.fixture(scope="module")
@@ -320,6 +324,26 @@ def test_what_came_of_a_changed_input_is_made_again_and_said(frame, tmp_path, ca
     assert said == ["shift has changed since this run was made; it is scored again"]
     shifted = np.array([r[0] for r in third.dataset["reward/shift"]])
     np.testing.assert_allclose(shifted, [r[0] + 70 for r in second.dataset["reward/shift"]])
+
+
+OTHERWISE = {
+    "attributes": ("sentiment",), "data_files": "a.csv", "split": "test", "columns": {"response": "text"},
+    "duplicates": "keep", "label_column": "kind", "positive": ("yes",), "rewriter": "replay", "depth": 3, "n": 5,
+    "seed": 1, "options": Options(temperature=0.2), "experiment": "imdb-length", "labeller": "median", "turn": 0,
+    "two_phase": 60, "data": "other.csv",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [f.name for f in fields(Settings)])
+def test_a_folder_of_other_settings_is_refused_whichever_of_the_two_gave_more(name, tmp_path):
+    plain, other = Settings("mine.csv"), Settings(**{"data": "mine.csv", name: OTHERWISE[name]})
+    for i, (first, second) in enumerate([(plain, other), (other, plain)]):
+        folder = tmp_path / str(i)
+        folder.mkdir()
+        on_disk.write_record(folder, {"settings": first.record(), "versions": {}})
+        assert on_disk.opened(folder, first.record())[0]["settings"] == json.loads(json.dumps(first.record()))
+        with pytest.raises(InputError, match=r"holds another run \(.* there, .* here\); choose another --out"):
+            on_disk.opened(folder, second.record())
 
 
 HELD = {

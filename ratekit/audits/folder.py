@@ -55,9 +55,9 @@ def opened(folder: Path, settings: Mapping[str, Any]) -> tuple[Record, Dataset |
     if ds is None and "asked" in record and not (folder / DATASET).exists():
         return {"settings": dict(settings), "versions": versions()}, None  # cut off before it had rows: binds nobody
     wanted, before = json.loads(json.dumps(settings)), record["settings"]
-    differing = [k for k in wanted if wanted[k] != before.get(k)]
+    differing = [k for k in {**wanted, **before} if wanted.get(k) != before.get(k)]
     if differing:
-        what = ", ".join(f"{k} {_said(before.get(k))} there, {_said(wanted[k])} here" for k in differing)
+        what = ", ".join(f"{k} {_said(before.get(k))} there, {_said(wanted.get(k))} here" for k in differing)
         raise InputError(f"{folder} holds another run ({what}); choose another --out")
     return record, ds
 
