@@ -18,6 +18,7 @@ from ratekit.errors import InputError
 from ratekit.estimators import ESTIMANDS, ESTIMATORS, SAMPLE_SD
 from ratekit.intervals import LEVEL
 from ratekit.recommendation import MARGIN, OUTSIDE
+from ratekit.schema import grouping
 from ratekit.tables import interval_words, number_with_interval, to_places
 
 if TYPE_CHECKING:
@@ -424,8 +425,7 @@ def effect_rows(table: pd.DataFrame) -> Iterator[tuple[dict[str, Any], list[dict
     for column in ("attribute", "reward_model", "estimator", "estimand", "estimate", "se", "ci_low", "ci_high"):
         if column not in table:
             raise InputError(f"conclusions: an effects table was expected, as rk.estimate gives it; no {column!r}")
-    columns = list(table.columns)
-    keys = [*columns[: columns.index("attribute")], "attribute", "reward_model"]
+    keys = [*grouping(table), "attribute", "reward_model"]
     for values, rows in table.groupby(keys, sort=False, dropna=False):
         records = [{str(k): v for k, v in row.items()} for row in rows.to_dict("records")]
         if "level" in table.attrs:

@@ -256,32 +256,16 @@ class AttributeLab(StaticView):
             places = attribute_draft.read_places(self.rows.value, rows)
             rewriter = self._rewriter_for(attribute, draft)
         except InputError as e:
-            self.worker.fault = e
-            self.worker.say(str(e), fault=True)
+            self.worker.fail(e, str(e))
             return
-        depth = self.depth.value
-        self.worker.start(
-            lambda progress: self._tried(
-                draft,
-                attribute,
-                explorer_rows.taken(ds, places),
-                tuple(rows[i] for i in places),
-                rewriter,
-                depth,
-                progress,
-            ),
-            then=self._add,
-            name=f"rewrite {len(places)} rows {depth} times:",
-            cancelled=_KEPT,
-        )
+        depth, tried = self.depth.value, tuple(rows[i] for i in places)
+        name, some = f"v{len(self.versions) + 1}", explorer_rows.taken(ds, places)
 
-    def _tried(
-        self, draft: Draft, attribute: Attribute, ds: Dataset, places: tuple[int, ...], rewriter: Any, depth: int,
-        progress: Progress,
-    ) -> Version:  # fmt: skip
-        audit, checks, verdict = self._audited(ds, attribute, rewriter, depth, None, progress)
-        name = f"v{len(self.versions) + 1}"
-        return Version(name, draft, attribute, audit, checks, verdict, audit.dataset, places)
+        def work(progress: Progress) -> Version:
+            audit, checks, verdict = self._audited(some, attribute, rewriter, depth, None, progress)
+            return Version(name, draft, attribute, audit, checks, verdict, audit.dataset, tried)
+
+        self.worker.start(work, self._add, f"rewrite {len(places)} rows {depth} times:", cancelled=_KEPT)
 
     def _audited(
         self, ds: Dataset, attribute: Attribute, rewriter: Any, depth: int, n: int | None, progress: Progress
@@ -341,8 +325,7 @@ class AttributeLab(StaticView):
             ds, _ = self._labelled(version.attribute)
             rewriter = self._rewriter_for(version.attribute, version.draft)
         except InputError as e:
-            self.worker.fault = e
-            self.worker.say(str(e), fault=True)
+            self.worker.fail(e, str(e))
             return
         n, depth = self.n.value, self.depth.value
 

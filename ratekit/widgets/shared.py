@@ -247,6 +247,11 @@ class Worker(ipywidgets.VBox):
         inner = escaped(words)
         self.said.value = block(f'<div class="rk-fault">{inner}</div>' if fault else inner, "rk-said") if words else ""
 
+    def fail(self, fault: BaseException, words: str) -> None:
+        """Keep a fault and say it."""
+        self.fault = fault
+        self.say(words, fault=True)
+
     def _run(
         self, work: Callable[[Progress], T], then: Callable[[T], Any], name: str, progress: Progress, cancelled: str
     ) -> None:
@@ -255,11 +260,9 @@ class Worker(ipywidgets.VBox):
         except Cancelled:
             self.say(f"{name}: cancelled{'; ' + cancelled if cancelled else ''}")
         except (InputError, WorkError) as e:
-            self.fault = e
-            self.say(f"{name}: {e}", fault=True)
+            self.fail(e, f"{name}: {e}")
         except Exception as e:
-            self.fault = e
-            self.say(f"{name} failed: {type(e).__name__}: {shorten(e, 200)}", fault=True)
+            self.fail(e, f"{name} failed: {type(e).__name__}: {shorten(e, 200)}")
         finally:
             self._line.layout.display = "none"
 
