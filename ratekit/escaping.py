@@ -6,6 +6,7 @@ model reads, so they are shown as signs, never obeyed and never dropped.
 
 from __future__ import annotations
 
+import base64
 import html
 import re
 import unicodedata
@@ -78,6 +79,17 @@ def escaped(text: str) -> str:
     from <span>$</span>5 to <span>$</span>6, <span>\</span>(x<span>\</span>)
     """
     return _BEGINS.sub(r"<span>\g<0></span>", html.escape(visible(text)))
+
+
+def data_uri(kind: str, data: bytes) -> str:
+    """A file's bytes as an address, for a page that needs no other file.
+
+    Examples
+    --------
+    >>> data_uri("text/csv", b"n")
+    'data:text/csv;base64,bg=='
+    """
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def as_html(text: str, limit: int = 20_000) -> str:

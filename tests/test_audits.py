@@ -24,6 +24,7 @@ from ratekit.audits.inputs import data_print
 from ratekit.audits.screen import headline
 from ratekit.audits.study import Settings
 from ratekit.errors import InputError, WorkError
+from ratekit.reports import figures
 from ratekit.rewriting import Options
 
 
@@ -60,9 +61,13 @@ def asked(monkeypatch):
     return count
 
 
-def test_an_audit_measures_each_text_once_by_each_measure(asked):
+def test_an_audit_and_its_report_measure_each_text_once_by_each_measure(asked, monkeypatch):
+    for name in ("densities", "spillover", "dose_response"):
+        monkeypatch.setattr(f"ratekit.plots.{name}", lambda *_, **__: None)
+    monkeypatch.setattr(figures, "_drawn", lambda draw, *_: draw())
     found = rk.audit("reviews", "words", ["length", "sentiment"], rewriter="replay", n=20, progress=False)
     assert len(found.verdicts) == 2
+    assert len(list(figures.reward_figures(found.checked, found.effects, found.looked))) == 5
     texts = {text for row in found.dataset for text in (row["response"], *row["rewrites"])}
     for name, count in asked.items():
         assert set(count) == texts, name

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import base64
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ratekit import plots
 from ratekit.conclusions import levels_of
 from ratekit.diagnostics import dose_response, spillover
 from ratekit.errors import InputError, shorten
+from ratekit.escaping import data_uri
 from ratekit.estimators import shown_unit, standardize
-from ratekit.schema import ATTRIBUTE, reward_columns, reward_name
+from ratekit.measures import MEASURES, Looked, Measure
+from ratekit.schema import ATTRIBUTE, reward_models
+from ratekit.stages import own_measures
 from ratekit.tables import interval_words
 
 if TYPE_CHECKING:
@@ -70,8 +72,11 @@ def check_figures(checks: pd.DataFrame) -> Iterator[Figure]:
     )
 
 
-def reward_figures(ds: Any, table: pd.DataFrame) -> Iterator[Figure]:
-    """Densities for each attribute under the reward model with the largest effect on it, spillover and doses."""
+def reward_figures(ds: Any, table: pd.DataFrame, looked: Looked) -> Iterator[Figure]:
+    """Densities for each attribute under the reward model with the largest effect on it, spillover and doses.
+
+    A text that is `looked` at is not measured again.
+    """
     for attribute in dict.fromkeys(ds[ATTRIBUTE]):
         model = _most_moved(table, attribute)
         if model is not None:
@@ -84,27 +89,28 @@ def reward_figures(ds: Any, table: pd.DataFrame) -> Iterator[Figure]:
                 small=True,
             )
     yield from _tried(
-        lambda: plots.spillover(spillover(ds)),
+        lambda: plots.spillover(spillover(ds, measures={name: looked.measure(m) for name, m in MEASURES.items()})),
         "What the rewrites moved: along a row, how far each measure went when that attribute was rewritten, in SDs of "
         "the original responses. A large number outside the attribute's own measure is spillover.",
         "Spillover: how far rewriting each attribute moves each measure",
     )
-    yield from dose_figures(ds)
+    yield from dose_figures(ds, own_measures(ds, looked))
 
 
-def dose_figures(ds: Any) -> Iterator[Figure]:
+def dose_figures(ds: Any, measures: Mapping[str, Measure]) -> Iterator[Figure]:
     """A panel for each attribute and reward model whose attribute has a measure."""
     n, names = 0, list(ds[ATTRIBUTE])
     for attribute in dict.fromkeys(names):
         try:
-            table = dose_response(ds.select([i for i, name in enumerate(names) if name == attribute]))
+            part = ds.select([i for i, name in enumerate(names) if name == attribute])
+            table = dose_response(part, measures=measures)
         except InputError:
             continue
-        for name in reward_columns(ds.column_names):
-            part = table[table["reward_model"] == reward_name(name)]
+        for name in reward_models(ds):
+            part = table[table["reward_model"] == name]
             if len(part) > 2 and n < DOSES_UP_TO:  # "all" and one bin are no curve
                 n += 1
-                said = f"{shorten(attribute)} on the reward by {shorten(reward_name(name))}"
+                said = f"{shorten(attribute)} on the reward by {shorten(name)}"
                 yield from _tried(
                     lambda part=part: plots.dose_response(part),  # type: ignore[misc]
                     f"Effect of {said}, over how far the rewrites moved it.",
@@ -137,9 +143,4 @@ def _drawn(draw: Callable[[], Any], caption: str, alt: str, small: bool = False)
         figure = draw().figure
         figure.savefig(svg, format="svg", metadata={"Date": None}, transparent=True)
     plt.close(figure)
-    return Figure(f"data:image/svg+xml;base64,{base64.b64encode(svg.getvalue()).decode()}", caption, alt, small)
-
-
-def png(picture: bytes) -> str:
-    """A picture that is there already, as a data URI."""
-    return f"data:image/png;base64,{base64.b64encode(picture).decode()}"
+    return Figure(data_uri("image/svg+xml", svg.getvalue()), caption, alt, small)

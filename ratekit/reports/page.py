@@ -16,14 +16,15 @@ from ratekit.audits.screen import counted
 from ratekit.conclusions import Verdict, levels_of, unchecked
 from ratekit.diagnostics.diagnose import examine
 from ratekit.errors import InputError
-from ratekit.escaping import as_html, visible
+from ratekit.escaping import as_html, data_uri, visible
 from ratekit.estimators import ESTIMATORS
 from ratekit.files import replace_file
+from ratekit.measures import Looked
 from ratekit.plots.names import distinct
 from ratekit.plots.style import saving
 from ratekit.reports.contents import Contents, gather
 from ratekit.reports.examples import examples
-from ratekit.reports.figures import check_figures, effects_figures, png, reward_figures
+from ratekit.reports.figures import check_figures, effects_figures, reward_figures
 from ratekit.reports.provenance import BIBTEX, classes, effects_csv, identity, prompts, provenance
 from ratekit.reports.tables import audit_tables
 from ratekit.reports.words import outcome, page_title, subjects, summary_table
@@ -103,7 +104,8 @@ def page_html(found: Contents) -> str:
 
 def _parts(found: Contents) -> dict[str, Any]:
     table, ds = found.table, found.ds
-    sample, checks, verdicts = _checks(found)
+    looked = Looked() if found.seen is None else found.seen.looked
+    sample, checks, verdicts = _checks(found, looked)
     has_sd = table["reward_sd"].gt(0) if table is not None else None
     csv = effects_csv(table, verdicts) if table is not None else ""
     details = table_of(_details(table), missing="") if table is not None else None
@@ -133,7 +135,7 @@ def _parts(found: Contents) -> dict[str, Any]:
         "summary": summary,
         "effects": list(effects_figures(table)) if table is not None else [],
         "checks": list(check_figures(checks)) if checks is not None else [],
-        "rewards": list(reward_figures(sample, table)) if checks is not None and table is not None else [],
+        "rewards": list(reward_figures(sample, table, looked)) if checks is not None and table is not None else [],
         "examples": _tried(found, "examples", lambda: list(examples(found.ds)) if found.ds is not None else []) or [],
         "n_rows": len(ds) if ds is not None else 0,
         "identity": identity(found),
@@ -145,7 +147,7 @@ def _parts(found: Contents) -> dict[str, Any]:
         "corrected": [(e.label, e.claim) for e in ESTIMATORS.values() if summary and e.label in summary.columns[6:]],
         "level": interval_words(levels_of(table)) if table is not None else "",
         "audit": audit_tables(found.audit) if found.audit is not None else None,
-        "audit_picture": png(found.audit_picture) if found.audit_picture else None,
+        "audit_picture": data_uri("image/png", found.audit_picture) if found.audit_picture else None,
         "provenance": provenance(found, datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")),
         "missing": found.missing,
     }
@@ -170,7 +172,7 @@ def _short(table: pd.DataFrame, verdicts: list[Verdict]) -> tuple[pd.DataFrame, 
     return shown, named
 
 
-def _checks(found: Contents) -> tuple[Any, pd.DataFrame | None, list[Verdict]]:
+def _checks(found: Contents, looked: Looked) -> tuple[Any, pd.DataFrame | None, list[Verdict]]:
     """The rows that are looked at closely, what `diagnose` says of them, and the verdicts on the effects."""
     bare = list(unchecked(found.table)) if found.table is not None else []
     if found.ds is None:
@@ -182,7 +184,7 @@ def _checks(found: Contents) -> tuple[Any, pd.DataFrame | None, list[Verdict]]:
         return found.seen.checked, found.seen.checks, found.seen.verdicts
     sample = checked_rows(found.ds, found.record)
     try:
-        return sample, *examine(sample, found.table)
+        return sample, *examine(sample, found.table, looked=looked)
     except InputError as e:
         found.missing.append(f"the rewrites cannot be checked: {e}")
         return sample, None, bare

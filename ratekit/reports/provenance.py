@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import platform
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from ratekit import __version__
 from ratekit.attributes import ATTRIBUTES
 from ratekit.audits.screen import rewriters_said
 from ratekit.conclusions import Verdict
+from ratekit.escaping import data_uri
 from ratekit.groups import plain_columns, treated_bools
 from ratekit.reports.contents import Contents
 from ratekit.reports.words import adjusted_p_values
@@ -158,4 +158,4 @@ def effects_csv(table: pd.DataFrame, verdicts: list[Verdict]) -> str:
     by = [c for c in grouping(table) if any(c in v.by for v in mine)]
     of = [said.get(tuple(str(row[c]) for c in (*by, *keys)), (None, "")) for row in table.to_dict("records")]
     whole = table.assign(p_adjusted=[p for p, _ in of], verdict=[word for _, word in of])
-    return f"data:text/csv;charset=utf-8;base64,{base64.b64encode(as_csv(whole).encode()).decode()}"
+    return data_uri("text/csv;charset=utf-8", as_csv(whole).encode())

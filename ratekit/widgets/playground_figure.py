@@ -8,13 +8,13 @@ step from there to the second (RATE). Estimators and classes are told apart by s
 
 from __future__ import annotations
 
-import base64
 import html
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from ratekit.escaping import data_uri
 from ratekit.estimators import Floats
 from ratekit.plots import MARKS
 from ratekit.plots.style import ESTIMAND_LABELS
@@ -45,9 +45,8 @@ def images(played: Played, estimand: str = "ate") -> str:
     """The same as images with the drawing inside: a page that trusts no drawing in its text still shows these."""
     shown = []
     for picture in (_estimates(played, estimand), _why(played)):
-        data = base64.b64encode(picture.svg.encode()).decode("ascii")
-        name = html.escape(picture.alt)
-        shown.append(f'<img alt="{name}" width="{picture.width}" src="data:image/svg+xml;base64,{data}">')
+        name, source = html.escape(picture.alt), data_uri("image/svg+xml", picture.svg.encode())
+        shown.append(f'<img alt="{name}" width="{picture.width}" src="{source}">')
     return " ".join(shown)
 
 

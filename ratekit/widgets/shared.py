@@ -5,7 +5,6 @@ The worker does long work beside a live notebook, under a bar with a Cancel butt
 
 from __future__ import annotations
 
-import base64
 import html
 import logging
 import threading
@@ -15,7 +14,7 @@ from typing import Any, TypeVar
 import ipywidgets
 
 from ratekit.errors import InputError, WorkError, shorten
-from ratekit.escaping import escaped, visible
+from ratekit.escaping import data_uri, escaped, visible
 from ratekit.widgets.progress import Cancelled, Progress
 
 T = TypeVar("T")
@@ -112,8 +111,8 @@ def style(*more: str) -> ipywidgets.HTML:
 
 def embedded(png: bytes, alt: str) -> str:
     """A picture as HTML that needs no other file."""
-    data = base64.b64encode(png).decode("ascii")
-    return f'<img alt="{html.escape(alt)}" style="width:760px;max-width:100%" src="data:image/png;base64,{data}">'
+    source = data_uri("image/png", png)
+    return f'<img alt="{html.escape(alt)}" style="width:760px;max-width:100%" src="{source}">'
 
 
 # Where the live view stands, what is kept for pages without a kernel is hidden; where it does not, the reverse holds.
