@@ -13,7 +13,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -252,10 +252,7 @@ class Card:
 
     def save(self, folder: str | Path) -> list[Path]:
         """Write card.html, card.md, card.json and card.csv into a folder, and give their paths."""
-        return [
-            files.replace_file(Path(folder) / f"card.{kind}", partial(Path.write_text, data=text, encoding="utf-8"))
-            for kind, text in self.texts.items()
-        ]
+        return [files.replace_text(Path(folder) / f"card.{kind}", text) for kind, text in self.texts.items()]
 
     def _differences(self) -> pd.DataFrame:
         rows = self.contrasts.copy()

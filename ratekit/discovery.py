@@ -601,8 +601,7 @@ class _Search:
     def keep(self) -> None:
         """Write what was tried so far."""
         if self.folder is not None:
-            text = as_csv(self.table())
-            files.replace_file(self.folder / "tried.csv", lambda new: new.write_text(text, encoding="utf-8"))
+            files.replace_text(self.folder / "tried.csv", as_csv(self.table()))
 
     def result(self, about: Mapping[str, Any]) -> Discovery:
         """The audit of what was confirmed, and the list."""

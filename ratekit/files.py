@@ -714,6 +714,11 @@ def replace_file(path: str | Path, write: Callable[[Path], object]) -> Path:
     return path
 
 
+def replace_text(path: str | Path, text: str) -> Path:
+    """`replace_file` by one that holds this text."""
+    return replace_file(path, lambda new: new.write_text(text, encoding="utf-8"))
+
+
 def replace_folder(path: str | Path, write: Callable[[Path], object]) -> Path:
     """Write a folder beside `path` and put it there once it is whole.
 

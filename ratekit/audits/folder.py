@@ -102,8 +102,7 @@ def write_dataset(folder: Path, ds: Dataset, record: Record) -> Path:
 
 def write_record(folder: Path, record: Record) -> Path:
     """Replace run.json, which also holds a hash of all else in it."""
-    text = _json({**record, HASH: hash_of(record)})
-    return files.replace_file(folder / RECORD, lambda new: new.write_text(text, encoding="utf-8"))
+    return files.replace_text(folder / RECORD, _json({**record, HASH: hash_of(record)}))
 
 
 def hash_of(record: Mapping[str, Any]) -> str:
@@ -139,8 +138,7 @@ def write_effects(
     draw: Callable[[Path, pd.DataFrame], Path] = write_figure,
 ) -> list[Path]:
     """Replace effects.csv and effects.png; the record, where there is one, learns of which rows they are."""
-    text = as_csv(table)
-    path = files.replace_file(folder / EFFECTS, lambda new: new.write_text(text, encoding="utf-8"))
+    path = files.replace_text(folder / EFFECTS, as_csv(table))
     figure = draw(folder / FIGURE, table)
     if record is not None:
         record["level"] = table.attrs.get("level")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -41,7 +40,7 @@ def gate(
     found = passed(audit, limits_of(max), against=against, reward=reward, strict=strict)
     for path, text in ((junit, found.junit), (summary, found.markdown)):
         if path is not None:
-            files.replace_file(path, partial(Path.write_text, data=text, encoding="utf-8"))
+            files.replace_text(path, text)
     if format is Format.markdown:
         print(found.markdown, end="")
     elif format is not Format.table:

@@ -160,9 +160,9 @@ def leaderboard(
     board = boarded(cards)
     show(board, format)
     if out is not None:
-        page = leaderboard_html(board)
-        written = files.replace_file(out, lambda new: new.write_text(page, encoding="utf-8"))
-        say_paths([written], sys.stdout if format is Format.table else sys.stderr)
+        say_paths(
+            [files.replace_text(out, leaderboard_html(board))], sys.stdout if format is Format.table else sys.stderr
+        )
 
 
 def rewrite(
@@ -200,9 +200,8 @@ def rewrite(
     meter = asked.meter()
     ds = rewritten(labelled(settings), settings.options, cache=cache, meter=meter)
     if os.environ.get("RANK", "0") == "0":  # under `accelerate launch` one process writes
-        text = json.dumps(meter.record(), indent=2) + "\n"
         files.replace_folder(out / "dataset", partial(files.write_rows, ds))
-        record = files.replace_file(out / "rewriting.json", lambda new: new.write_text(text, encoding="utf-8"))
+        record = files.replace_text(out / "rewriting.json", json.dumps(meter.record(), indent=2) + "\n")
         say_paths([out / "dataset", record])
 
 

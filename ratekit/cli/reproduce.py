@@ -154,7 +154,7 @@ def refuse_to_pay_unasked(name: str) -> None:
 
 def _report(finished: Finished, compare: bool, full: bool, format: Format) -> None:
     """The audit's screen, the table, or ours beside theirs; then what was written."""
-    from ratekit.files import replace_file
+    from ratekit.files import replace_text
     from ratekit.reproduce.verdicts import compare as held_against
     from ratekit.reproduce.verdicts import verdicts_line
     from ratekit.tables import as_csv
@@ -163,9 +163,7 @@ def _report(finished: Finished, compare: bool, full: bool, format: Format) -> No
     table, written = finished.table, list(finished.written)
     if compare:
         beside = held_against(finished.experiment, finished.settings, table)
-        text = as_csv(beside)
-        path = replace_file(finished.folder / "compare.csv", lambda new: new.write_text(text, encoding="utf-8"))
-        written.append(path)
+        written.append(replace_text(finished.folder / "compare.csv", as_csv(beside)))
         show(beside, format)
         print("\n" + verdicts_line(beside), file=stream)
     elif format is Format.table and not full and "step" not in table:

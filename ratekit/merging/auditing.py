@@ -151,7 +151,7 @@ def _write(folder: Path, table: pd.DataFrame, settings: Mapping[str, Any]) -> li
     record = json.dumps({**settings, "ratekit": __version__}, indent=2) + "\n"
     return [
         files.replace_file(folder / TABLE, lambda new: table.to_csv(new, index=False)),
-        files.replace_file(folder / RECORD, lambda new: new.write_text(record, encoding="utf-8")),
+        files.replace_text(folder / RECORD, record),
     ]
 
 

@@ -18,7 +18,7 @@ from ratekit.diagnostics.diagnose import examine
 from ratekit.errors import InputError
 from ratekit.escaping import as_html, data_uri, visible
 from ratekit.estimators import ESTIMATORS
-from ratekit.files import replace_file
+from ratekit.files import replace_text
 from ratekit.measures import Looked
 from ratekit.plots.names import distinct
 from ratekit.plots.style import saving
@@ -75,8 +75,7 @@ def report(run: Audit | str | Path | Any, out: str | Path | None = None) -> Path
     """
     found = gather(run)
     target = _target(Path(run) if isinstance(run, str | Path) else found.where, found, out)
-    page = page_html(found)
-    return replace_file(target, lambda new: new.write_text(page, encoding="utf-8"))
+    return replace_text(target, page_html(found))
 
 
 def _target(run: Path, found: Contents, out: str | Path | None) -> Path:

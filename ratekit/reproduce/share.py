@@ -74,8 +74,7 @@ def _cost(rewriting: dict[str, Any]) -> str:
 
 def write_card(folder: Path, experiment: Experiment, record: dict[str, Any], ds: Dataset) -> Path:
     """Write the card beside the dataset of a run."""
-    path = folder / on_disk.DATASET / CARD
-    return files.replace_file(path, lambda new: new.write_text(_card(experiment, record, ds), encoding="utf-8"))
+    return files.replace_text(folder / on_disk.DATASET / CARD, _card(experiment, record, ds))
 
 
 def push(folder: Path, repo: str, private: bool = True) -> str:

@@ -115,8 +115,7 @@ def export(folder: str | Path, out: str | Path, sources: Sequence[str] = ()) -> 
     files.replace_folder(out / "data", write)
     if n < len(cache):
         log.warning("%d replies are damaged or no text (half of a surrogate pair), and are left out", len(cache) - n)
-    about = _card(cache_summary(folder), sources)
-    files.replace_file(out / "README.md", lambda new: new.write_text(about, encoding="utf-8"))
+    files.replace_text(out / "README.md", _card(cache_summary(folder), sources))
     return n
 
 

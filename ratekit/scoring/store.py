@@ -129,7 +129,7 @@ class ScoreStore:
         text = json.dumps(what, indent=2, ensure_ascii=False, default=str) + "\n"
         if path.is_file() and path.read_text(encoding="utf-8", errors="replace") == text:
             return path  # a folder that can only be read may hold all that is needed
-        return files.replace_file(path, lambda new: new.write_text(text, encoding="utf-8"))
+        return files.replace_text(path, text)
 
 
 def fingerprints_in(folder: str | Path) -> list[dict[str, str]]:

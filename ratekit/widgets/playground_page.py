@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ratekit.estimators import ESTIMATORS, Floats
-from ratekit.files import replace_file
+from ratekit.files import replace_text
 from ratekit.simulate import Sample
 from ratekit.widgets.playground_world import Scene
 
@@ -78,4 +78,4 @@ def write_page(path: str | Path) -> Path:
     --------
     >>> write_page("playground.html")  # doctest: +SKIP
     """
-    return replace_file(path, lambda temporary: temporary.write_text(page(), encoding="utf-8"))
+    return replace_text(path, page())
