@@ -174,7 +174,8 @@ def test_the_level_is_kept_with_an_audit_of_rows_alone(tmp_path):
     kept = rk.Audit.load(found.save(tmp_path))
     assert repr(kept) == repr(found)
     assert [v.sentence for v in kept.verdicts] == [v.sentence for v in found.verdicts]
-    assert not [line for line in rk.verify(tmp_path).differences if "effects.csv" in line]
+    assert rk.verify(tmp_path).differences == ()
+    assert any("how these rows were made is not recorded" in line for line in rk.verify(tmp_path).unchecked)
 
 
 def test_every_surface_names_the_group(tmp_path):
@@ -308,3 +309,16 @@ def test_an_effect_of_a_tiny_reward_is_not_called_none():
     assert sentence(Verdict("length", "rm", "trust", row, "")).startswith(
         "rm, length: RATE +4e-13 reward units: how much of that is chance"
     )
+
+
+def test_tipping_points_stand_beside_the_effect_in_their_own_unit(tmp_path, capsys):
+    from ratekit.cli.analyse import sensitivity
+
+    found = audit()
+    found.dataset.to_parquet(tmp_path / "rows.parquet")
+    sensitivity(tmp_path / "rows.parquet")
+    head, *lines = capsys.readouterr().out.splitlines()
+    (rate,) = [
+        dict(zip(head.split(), line.split(), strict=True)) for line in lines if line.split()[2:4] == ["rate", "ate"]
+    ]
+    assert rate["estimate_sd"] == rate["tips_sign"] == cell(float(found.verdicts[0].estimate["estimate_sd"]))

@@ -16,12 +16,12 @@ from ratekit.audits import folder as on_disk
 from ratekit.audits.screen import as_screen, screen_html
 from ratekit.conclusions import Verdict, levels_of, unchecked
 from ratekit.diagnostics.diagnose import examine
-from ratekit.diagnostics.rewriters import across_rewriters
+from ratekit.diagnostics.rewriters import across_rewriters, disagreement
 from ratekit.errors import InputError
 from ratekit.estimators import shown_unit
 from ratekit.intervals import LEVEL
 from ratekit.measures import Looked, Measure
-from ratekit.schema import ATTRIBUTE, NEEDED_BY, REWRITE_STATUS, REWRITER, columns_of, grouping
+from ratekit.schema import ATTRIBUTE, NEEDED_BY, REWRITE_STATUS, REWRITER, columns_of, grouping, reward_models
 from ratekit.sources.loading import as_dataset
 from ratekit.stages import estimate
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ratekit")
 
+CARRIED = "carried by the data"  # of a reward that nothing here has scored
 CHECKED_ROWS = 1000  # of each attribute: measuring texts takes some milliseconds each
 
 
@@ -97,7 +98,7 @@ class Audit:
         if set(levels_of(self.effects)) <= {level}:
             return self
         record = {**self.provenance, "by": self.groups or None, "level": level}
-        return Audit(self.dataset, effects_of(self.dataset, record), record, self.folder)
+        return Audit(self.dataset, effects_of(self.dataset, record), record, self.folder, self.looked)
 
     @property
     def groups(self) -> list[str]:
@@ -188,8 +189,10 @@ class Audit:
         """
         folder = Path(folder)
         record = self.provenance
-        record.setdefault("settings", {})
-        record.setdefault("by", self.groups or None)
+        by = record.setdefault("by", self.groups or None)
+        made = {"settings": {}, "rewards": dict.fromkeys(reward_models(self.dataset), CARRIED)}
+        for key, value in {**made, "notes": notes_of(self.dataset, self.effects, by)}.items():
+            record.setdefault(key, value)
         if folder != self.folder and (folder / on_disk.DATASET).exists():
             on_disk.opened(folder, record.get("settings") or {})
         on_disk.write_dataset(folder, self.dataset, record)
@@ -259,6 +262,11 @@ def effects_of(ds: Any, record: Mapping[str, Any], measures: Mapping[str, Measur
     """`rk.estimate` of an audit's rows, as its record says: grouped how, of which sample, and at which level."""
     how = {"by": record.get("by"), "sample": record.get("sample", "complete"), "level": record.get("level") or LEVEL}
     return estimate(ds, measures=measures, **how)
+
+
+def notes_of(ds: Dataset, effects: pd.DataFrame, by: Any) -> list[str]:
+    """What the record says beside the effects: how far several rewriters disagree, and what was left out."""
+    return [*(disagreement(ds) if by == REWRITER else []), *effects.attrs.get("notes", [])]
 
 
 def _record(folder: Path) -> dict[str, Any] | None:

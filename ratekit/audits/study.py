@@ -15,10 +15,9 @@ import numpy as np
 from ratekit.attributes import find_attribute
 from ratekit.audits import folder as on_disk
 from ratekit.audits.inputs import attribute_print, changed, data_print, reward_print, rewriter_print
-from ratekit.audits.results import Audit, checked_rows, effects_of
+from ratekit.audits.results import CARRIED, Audit, checked_rows, effects_of, notes_of
 from ratekit.augmentation import LEAST
 from ratekit.columns import check_name
-from ratekit.diagnostics.rewriters import disagreement
 from ratekit.errors import InputError, require_whole
 from ratekit.labellers import Attribute
 from ratekit.measures import Looked
@@ -335,7 +334,7 @@ def carry_out(
         kept = reward_models(ds)
         record |= {
             "inputs": inputs, "n_rows": len(ds), "rewriting": meter.record(),
-            "rewards": dict.fromkeys(kept, "carried by the data"), "reward_prints": {},
+            "rewards": dict.fromkeys(kept, CARRIED), "reward_prints": {},
         }  # fmt: skip
         _keep(folder, ds, record)
     prints = record.setdefault("reward_prints", {})
@@ -363,11 +362,6 @@ def carry_out(
         on_disk.write_effects(folder, effects, record, draw)
         on_disk.write_record(folder, record)
     return Audit(ds, effects, record, folder, looked)
-
-
-def notes_of(ds: Dataset, effects: pd.DataFrame, by: str | None) -> list[str]:
-    """What the record says beside the effects: how far several rewriters disagree, and what was left out."""
-    return [*(disagreement(ds) if by == REWRITER else []), *effects.attrs.get("notes", [])]
 
 
 def _keep(folder: Path | None, ds: Dataset, record: dict[str, Any]) -> None:

@@ -92,7 +92,7 @@ def sensitivity(data: given.Rows, format: given.TableFormat = Format.table) -> N
     from ratekit.stages import estimate
 
     table = tipping(estimate(data))
-    kept = ["attribute", "reward_model", "estimator", "estimand", "estimate", "se"]
+    kept = ["attribute", "reward_model", "estimator", "estimand", "estimate_sd", "se_sd"]
     show(table, format, [*kept, *(c for c in table.columns if "tips_" in c)])
 
 
