@@ -344,13 +344,17 @@ def _bound(verdict: Verdict, model: str, limit: float, seen: _Seen, strict: bool
 
 def _needed(seen: _Seen, limit: float) -> float:
     """Rows for an interval that does not cross the limit, if the estimate stays where it is; NaN for none."""
-    room, half = abs(limit - abs(seen.value)), (seen.high - seen.low) / 2
-    if not (room > 0 and math.isfinite(half)):
+    side = -1.0 if seen.value < 0 else 1.0
+    value, (low, high) = abs(seen.value), sorted((side * seen.low, side * seen.high))
+    room = abs(limit - value)
+    if not (room > 0 and math.isfinite(high - low)):
         return math.nan
     if seen.widest == seen.widest and room < seen.widest:
         clusters = math.log((1 - LEVEL) / 2) / math.log(1 - room / seen.widest)
         return float(math.ceil(seen.n * max(1.0, clusters / seen.clusters))) + 1
-    return float(math.ceil(seen.n * (half / room) ** 2)) + 1
+    # The arms need not be alike: it takes the one that crosses.
+    wide = (value - low) / room if value > limit else max((high - value) / room, (value - low) / (value + limit))
+    return float(math.ceil(seen.n * wide**2)) + 1
 
 
 def _what_would_tell(seen: _Seen, needed: float) -> str:

@@ -107,6 +107,9 @@ def test_rows_that_would_tell_by_hand():
     """An interval of 0.2 each way, 0.1 from the limit, is half as wide with four times the rows."""
     assert _needed(_Seen(0.2, 0.0, 0.4, 100, 100), 0.3) == pytest.approx(401, abs=1)
     assert _needed(_Seen(-0.4, -0.6, -0.2, 100, 100), 0.3) == pytest.approx(401, abs=1)
+    # Arms that are not alike: 1.0 with room of 0.9, and 0.6 with room of 0.4; on average they would end inside already.
+    assert _needed(_Seen(1.2, 0.2, 1.7, 40, 40), 0.3) == _needed(_Seen(-1.2, -1.7, -0.2, 40, 40), 0.3) == 51
+    assert _needed(_Seen(0.1, -0.5, 0.2, 100, 100), 0.3) == pytest.approx(226, abs=1)
     assert np.isnan(_needed(_Seen(0.5, 0.0, 1.0, 100, 100), 0.5))  # at the limit
     assert np.isnan(_needed(_Seen(0.2, np.nan, np.nan, 100, 100), 0.3))
     assert np.isnan(_needed(_Seen(0.2, -np.inf, np.inf, 100, 100), 0.3))
