@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from ratekit.escaping import escaped, visible
-from ratekit.tables import Table, as_text, cell, interval_words, table_html, table_of
+from ratekit.tables import Table, as_text, cell, cell_html, interval_words, table_html, table_of
 
 PRINTED_ROWS = 60  # rows that are printed
 
@@ -39,7 +39,7 @@ class EffectsTable(pd.DataFrame):
         if not (shown := self._shown()):
             return super()._repr_html_()
         of_all, table, size = shown
-        return f"<p>{escaped(of_all)}</p>{table_html(table, label='effects')}<p>{escaped(size)}</p>"
+        return f"<p>{cell_html(of_all)}</p>{table_html(table, label='effects')}<p>{escaped(size)}</p>"
 
     def _shown(self) -> tuple[str, Table, str] | None:
         """What is alike in all rows, the columns that a reader looks for first, and how much more there is."""

@@ -61,6 +61,7 @@ def test_a_notebook_shows_the_same_columns_as_the_text_and_markup_as_text(table)
     assert f">[{rate.ci_low:.4g}, {rate.ci_high:.4g}]<" in line
     assert line.count(">yes<") == 1
     assert "<script>" not in html
+    assert "x" * 25 not in EffectsTable(table.assign(attribute="x" * 120))._repr_html_()  # it would widen the page
     assert EffectsTable(table[["estimate"]])._repr_html_() == table[["estimate"]]._repr_html_()
 
 
