@@ -29,6 +29,8 @@ import numpy as np
 
 from ratekit import files
 from ratekit.attributes import ATTRIBUTES, describe
+from ratekit.audits import folder as on_disk
+from ratekit.audits.inputs import data_print, reward_print, rewriter_print
 from ratekit.audits.results import Audit
 from ratekit.errors import InputError, WorkError, require_whole, shorten
 from ratekit.escaping import visible
@@ -36,6 +38,7 @@ from ratekit.estimators import Floats, Ints, clustered_mean, rounding_of
 from ratekit.groups import plain_columns, reward_matrix
 from ratekit.labellers import Attribute, above_median
 from ratekit.measures import Measure, measured, mentions, values_of
+from ratekit.redaction import redact
 from ratekit.resampling import adjust, smallest_sign_flip
 from ratekit.rewriting import Options, make_rewriter
 from ratekit.rewriting.base import OK, Chat, Rewrite
@@ -257,7 +260,8 @@ def discover(
     seed : int
         Of the split and of the rows.
     out : str or Path, optional
-        A folder for the audit, the rewrites and tried.csv, which is written after each round.
+        A folder for the audit, the rewrites and tried.csv, which is written after each round. The same search again,
+        with more rounds or a larger budget, replaces its audit and pays for no rewrite twice.
     cache, options, meter
         As in `rk.audit`.
 
@@ -269,7 +273,8 @@ def discover(
     Raises
     ------
     InputError
-        No prompt with two responses, fewer than eight such prompts, an unknown reward or rewriter.
+        No prompt with two responses, fewer than eight such prompts, an unknown reward or rewriter, a folder that holds
+        another search.
 
     Notes
     -----
@@ -298,13 +303,18 @@ def discover(
         raise InputError(f"fdr={fdr}: a number between 0 and 1 was expected, as in 0.1")
     if budget is not None and budget < 4 * n_screen:
         raise InputError(f"discover: a budget of {budget} rewrites; one candidate takes {4 * n_screen} at the least")
-    folder = None if out is None else Path(out)
-    if folder is not None:
-        files.check_place(folder)
-    cache = cache or (folder / "rewrites" if folder is not None else None)
     ds = load(data)
     ds = ds.remove_columns([c for c in columns_of(ds) if c not in (PROMPT_ID, PROMPT, RESPONSE)])
     ((column, named),) = read_rewards(reward, name).items()
+    folder = None if out is None else Path(out)
+    if folder is not None:
+        _claim(folder, {
+            "data": data_print(ds), "reward": redact(named.spec), "reward_print": reward_print(named),
+            "rewriter": rewriter_print(rewriter), "proposer": rewriter_print(proposer), "n_screen": n_screen,
+            "n_confirm": n_confirm, "per_round": per_round, "fdr": fdr, "seed": seed,
+            **(options or Options()).asked,
+        })  # fmt: skip
+    cache = cache or (folder / "rewrites" if folder is not None else None)
     search = _Search(
         named.make(), column, ds, rewriter, budget, n_screen, n_confirm, seed, cache,
         options or Options(), meter or Meter(), folder,
@@ -321,6 +331,18 @@ def discover(
     search.confirm(fdr)
     return search.result({"data": str(data) if isinstance(data, str | Path) else "rows in memory", "fdr": fdr,
                           "seed": seed, "rounds": rounds})  # fmt: skip
+
+
+def _claim(folder: Path, settings: dict[str, Any]) -> None:
+    """Leave the search's settings in its folder. Raises InputError where another search, or an audit, is in it."""
+    files.check_place(folder)
+    place = folder / "search.json"
+    if place.exists():
+        on_disk.refuse_other(folder, settings, on_disk.read_record(place)["settings"], "search")
+    elif (folder / on_disk.DATASET).exists():
+        raise InputError(f"{folder} holds an audit that is of no search; choose another --out")
+    text = json.dumps({"settings": settings}, indent=2) + "\n"
+    files.replace_file(place, lambda new: new.write_text(text, encoding="utf-8"))
 
 
 def _proposer(given: Any, cache: Any, options: Options) -> Proposer | None:
@@ -618,9 +640,11 @@ class _Search:
                        (("found_on", self.found_on), ("confirmed_on", self.held_out))}  # fmt: skip
             record = {"settings": settings, "discovery": {**about, "prompts": prompts, "tried": len(self.tried)},
                       "rewriting": self.meter.record()}  # fmt: skip
-            audit = Audit(ds, estimate(ds), record)
+            audit = Audit(ds, estimate(ds), record, self.folder)
             if self.folder is not None:
                 audit.save(self.folder)
+        elif self.folder is not None:  # what the same search confirmed with fewer rounds
+            on_disk.clear(self.folder)
         self.keep()
         return Discovery(audit, self.table(), self.rewrites)
 

@@ -330,6 +330,40 @@ def test_a_budget_that_ends_in_round_one_keeps_what_was_paid_for(tmp_path):
         assert rk.Audit.load(tmp_path).effects["attribute"].unique().tolist() == found.confirmed
 
 
+@pytest.mark.parametrize(
+    "other", [{"seed": 1}, {"fdr": 0.2}, {"n_screen": 16}, {"reward": Spy("digits")}, {"proposer": len}]
+)
+def test_a_folder_of_another_search_is_refused_before_any_work(other, tmp_path):
+    plain = {"reward": Spy("quotation-marks"), "out": tmp_path, "rewriter": "rules"}
+    found = search(**plain)
+    assert found.confirmed
+    kept = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    again = {**plain, **other}
+    asked = len(again["reward"].asked)
+    with pytest.raises(rk.InputError, match=r"holds another search \(.* there, .* here\); choose another --out"):
+        search(**again)
+    assert len(again["reward"].asked) == asked
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == kept
+
+
+def test_the_same_search_replaces_its_audit_and_clears_what_it_confirms_no_longer(tmp_path, monkeypatch):
+    reward = Spy("quotation-marks")
+    first = search(reward, out=tmp_path)
+    assert rk.Audit.load(tmp_path).effects["attribute"].unique().tolist() == first.confirmed
+    assert search(reward, out=tmp_path, rounds=2).confirmed
+    monkeypatch.setattr("ratekit.discovery._Search.confirm", lambda search, fdr: None)
+    assert search(reward, out=tmp_path).audit is None
+    with pytest.raises(rk.InputError, match="holds no audit"):
+        rk.Audit.load(tmp_path)
+    assert (tmp_path / "tried.csv").exists()
+
+
+def test_a_folder_that_holds_an_audit_is_not_searched_into(tmp_path):
+    rk.audit("reviews", "words", "length", n=20, out=tmp_path, progress=False)
+    with pytest.raises(rk.InputError, match="holds an audit that is of no search"):
+        search(Spy("quotation-marks"), out=tmp_path)
+
+
 def test_money_that_ends_within_a_candidate_leaves_what_costs_nothing():
     """The rewrites of one proposal are cut off: it is not tried, nor are others, and rules go on to confirmation."""
     meter = Meter()

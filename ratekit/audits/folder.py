@@ -54,12 +54,17 @@ def opened(folder: Path, settings: Mapping[str, Any]) -> tuple[Record, Dataset |
         return {"settings": dict(settings), "versions": versions()}, None
     if ds is None and "asked" in record and not (folder / DATASET).exists():
         return {"settings": dict(settings), "versions": versions()}, None  # cut off before it had rows: binds nobody
-    wanted, before = json.loads(json.dumps(settings)), record["settings"]
+    refuse_other(folder, settings, record["settings"])
+    return record, ds
+
+
+def refuse_other(folder: Path, settings: Mapping[str, Any], before: Mapping[str, Any], what: str = "run") -> None:
+    """Raise InputError where what a folder holds was made with other settings."""
+    wanted = json.loads(json.dumps(settings))
     differing = [k for k in {**wanted, **before} if wanted.get(k) != before.get(k)]
     if differing:
-        what = ", ".join(f"{k} {_said(before.get(k))} there, {_said(wanted.get(k))} here" for k in differing)
-        raise InputError(f"{folder} holds another run ({what}); choose another --out")
-    return record, ds
+        said = ", ".join(f"{k} {_said(before.get(k))} there, {_said(wanted.get(k))} here" for k in differing)
+        raise InputError(f"{folder} holds another {what} ({said}); choose another --out")
 
 
 def held(folder: Path) -> tuple[Record | None, Dataset | None]:
@@ -87,6 +92,12 @@ def begin(folder: Path, record: Record, rewards: list[str]) -> None:
     """Leave behind what is to be done, so that an audit that is cut off before it has rows can be gone on from."""
     if not (folder / DATASET).exists():
         write_record(folder, {**record, "asked": rewards})
+
+
+def clear(folder: Path) -> None:
+    """Remove the audit that a folder holds, and leave what else is in it."""
+    for name in (RECORD, DATASET, EFFECTS, FIGURE, "report.html"):
+        files.remove(folder / name)
 
 
 def write_dataset(folder: Path, ds: Dataset, record: Record) -> Path:
