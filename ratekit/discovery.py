@@ -341,8 +341,7 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
         on_disk.refuse_other(folder, settings, on_disk.read_record(place)["settings"], "search")
     elif (folder / on_disk.DATASET).exists():
         raise InputError(f"{folder} holds an audit that is of no search; choose another --out")
-    text = json.dumps({"settings": settings}, indent=2) + "\n"
-    files.replace_file(place, lambda new: new.write_text(text, encoding="utf-8"))
+    files.replace_text(place, json.dumps({"settings": settings}, indent=2) + "\n")
 
 
 def _proposer(given: Any, cache: Any, options: Options) -> Proposer | None:

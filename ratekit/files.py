@@ -757,7 +757,7 @@ def replace_folder(path: str | Path, write: Callable[[Path], object]) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _recover(path)
-        remove(new)
+        discard(new)
         try:
             write(new)
             for folder, _, names in os.walk(new, topdown=False):
@@ -766,7 +766,7 @@ def replace_folder(path: str | Path, write: Callable[[Path], object]) -> Path:
                 _sync(Path(folder))
             new.rename(whole)
         except BaseException:
-            remove(new)
+            discard(new)
             raise
         _sync(path.parent)
         _recover(path)
@@ -804,15 +804,15 @@ def _recover(path: Path) -> None:
     _, whole, old = _beside(path)
     if os.path.exists(whole):  # False for a name that no file can have
         if path.exists():
-            remove(old)
+            discard(old)
             path.rename(old)
         whole.rename(path)
         _sync(path.parent)
     if os.path.exists(old) and path.exists():
-        remove(old)
+        discard(old)
 
 
-def remove(path: Path) -> None:
+def discard(path: Path) -> None:
     """Remove a file, a folder with all in it, or a link; nothing where there is none."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)

@@ -97,7 +97,7 @@ def begin(folder: Path, record: Record, rewards: list[str]) -> None:
 def clear(folder: Path) -> None:
     """Remove the audit that a folder holds, and leave what else is in it."""
     for name in (RECORD, DATASET, EFFECTS, FIGURE, "report.html"):
-        files.remove(folder / name)
+        files.discard(folder / name)
 
 
 def write_dataset(folder: Path, ds: Dataset, record: Record) -> Path:
