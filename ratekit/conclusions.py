@@ -364,12 +364,15 @@ def smallest_effect(row: Mapping[str, Any], power: float = POWER) -> float:
     >>> round(smallest_effect({"se": 1.0, "n_clusters": 100_000, "level": 0.95}), 2)
     2.8
     """
+    df, level = _df(row), level_of(row) or 0.95
+    return float(row["se"]) * float(special.stdtrit(df, 0.5 + level / 2) + special.stdtrit(df, power))
+
+
+def _df(row: Mapping[str, Any]) -> float:
+    """The degrees of freedom of a row's interval; NaN where it has none."""
     df = float(row.get("df", math.nan))
     df = df if df == df else float(row["n_clusters"]) - 1
-    if not (row["se"] > 0 and df > 0):
-        return math.nan
-    level = level_of(row) or 0.95
-    return float(row["se"]) * float(special.stdtrit(df, 0.5 + level / 2) + special.stdtrit(df, power))
+    return df if row["se"] > 0 and df > 0 else math.nan
 
 
 def level_of(row: Mapping[str, Any]) -> float | None:
@@ -384,9 +387,8 @@ def level_of(row: Mapping[str, Any]) -> float | None:
     """
     if "level" in row:
         return None if row["level"] is None else float(row["level"])
-    df = float(row.get("df", math.nan))
-    df = df if df == df else float(row["n_clusters"]) - 1
-    if not (row["se"] > 0 and df > 0):
+    df = _df(row)
+    if df != df:
         return None
     low, high = float(row["ci_low"]), float(row["ci_high"])
     if not abs(low + high - 2 * float(row.get("estimate", (low + high) / 2))) <= 1e-3 * (high - low):

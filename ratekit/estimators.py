@@ -152,6 +152,19 @@ def _sign(treated: Bools) -> Floats:
     return np.where(treated, 1.0, -1.0)
 
 
+def signed_change(values: Floats, treated: Bools, first: int = 1, then: int = 2) -> Floats:
+    """s (values[:, then] - values[:, first]), (n,), with s = 1 for treated rows, else -1; NaN where chains are shorter.
+
+    Examples
+    --------
+    >>> signed_change(np.array([[0.0, 1.0, 3.0], [0.0, 3.0, 1.0]]), np.array([True, False])).tolist()
+    [2.0, 2.0]
+    """
+    if values.shape[1] <= max(first, then):
+        return np.full(len(values), np.nan)
+    return _sign(treated) * (values[:, then] - values[:, first])
+
+
 def naive(r: Floats, w: Bools, clusters: Ints) -> Floats:
     """s r0, shape (n,): the treated rows' mean plus the untreated rows' is the difference of class means."""
     return _sign(w) * r[:, 0]

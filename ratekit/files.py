@@ -97,11 +97,16 @@ def read(path: str | Path, split: str | None = None, columns: Mapping[str, str] 
     return ds
 
 
+def is_saved(folder: Path) -> bool:
+    """Whether the folder itself is a saved dataset, and not one with a dataset in it."""
+    return any((folder / name).exists() for name in ("state.json", "dataset_dict.json"))
+
+
 def _read_folder(path: Path, split: str | None, columns: Mapping[str, str] | None) -> Dataset:
     from datasets import load_from_disk
 
     recover(path / "dataset")  # where the folder is a run's
-    if not any((path / name).exists() for name in ("state.json", "dataset_dict.json")):
+    if not is_saved(path):
         if (path / "dataset" / "state.json").exists():
             path = path / "dataset"  # the folder of a run
         else:

@@ -188,6 +188,14 @@ def groups(ds: Any, by: str | Sequence[str] | None = None) -> Iterator[Group]:
         yield Group(dict(zip([*columns, ATTRIBUTE], key, strict=True)), index, treated[index], clusters[index])
 
 
+def by_attribute(ds: Any, by: str | Sequence[str] | None = None) -> dict[str, list[Group]]:
+    """The `groups` of each attribute."""
+    found: dict[str, list[Group]] = {}
+    for group in groups(ds, by):
+        found.setdefault(str(group.labels[ATTRIBUTE]), []).append(group)
+    return found
+
+
 def original_features(ds: Any) -> Floats:
     """What is known of every original, (n, p): measures of the response, words of the prompt.
 

@@ -43,6 +43,7 @@ from ratekit.estimators import (
     rounding_of,
     rows_about,
     rows_used,
+    signed_change,
     wald,
     with_interval,
 )
@@ -190,10 +191,9 @@ def effect_size(r: Floats, treated: Bools) -> float:
     """
     sds = [pooled_sd(r[:, k], treated) for k in (0, 2, 1) if k < r.shape[1]]
     sd = next((sd for sd in sds if sd == sd), 0.0)
-    same, other = (2, 1) if r.shape[1] > 2 else (0, 1)
     if r.shape[1] < 2:
         return LEAST_EFFECT_SD * sd
-    gaps = np.where(treated, 1.0, -1.0) * (r[:, same] - r[:, other])
+    gaps = signed_change(r, treated, then=2 if r.shape[1] > 2 else 0)
     known = np.isfinite(gaps)
     sides = [gaps[known & (treated == side)] for side in (True, False)]
     size = max([LEAST_EFFECT_SD * sd, *(abs(float(of.mean())) for of in sides if len(of))])
@@ -285,7 +285,7 @@ def own_drift(own: Floats, treated: Bools, clusters: Ints) -> dict[bool, Interva
     """
     if own.shape[1] < 4:
         return {}
-    moved = np.where(treated, 1.0, -1.0) * (own[:, 2] - own[:, 1])
+    moved = signed_change(own, treated)
     dose = abs(float(np.nanmean(moved))) if np.isfinite(moved).any() else 0.0
     rounding, found = rounding_of(own), {}
     for side in (True, False):
@@ -343,7 +343,7 @@ def _bound(rewards: Floats, treated: Bools, clusters: Ints, estimand: str) -> st
     if rewards.shape[1] < 4:
         return ""
     of = rows_about(treated, estimand)
-    drift = np.where(treated[of], 1.0, -1.0) * (rewards[of, 1] - rewards[of, 3])
+    drift = signed_change(rewards[of], treated[of], 3, 1)
     found = _mean(drift, clusters[of], 0.0)
     if found is None or not np.isfinite(found.reach) or found.reach < 0:
         return ""

@@ -221,7 +221,7 @@ class Audit:
         """
         path = Path(path)
         record, ds, dataset = None, None, ""
-        if path.is_dir() and not any((path / name).exists() for name in ("state.json", "dataset_dict.json")):
+        if path.is_dir() and not files.is_saved(path):
             record, ds = on_disk.held(path)
             if ds is None:
                 raise InputError(f"{path} holds no audit: there is no readable {on_disk.DATASET}/ in it")

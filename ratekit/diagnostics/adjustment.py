@@ -23,6 +23,7 @@ from ratekit.estimators import (
     row_values,
     rows_about,
     rows_used,
+    signed_change,
     t_interval,
 )
 from ratekit.groups import chains, groups, rewards_of
@@ -96,13 +97,10 @@ def adjusted(
     for group in groups(ds):
         name = str(group.labels[ATTRIBUTE])
         mine = [texts[i][:3] for i in group.rows]
-        sign = np.where(group.treated, 1.0, -1.0)
-        moved = []
-        for about, measure in off_target(name, measures).items():
-            m = measured(measure, mine, about)
-            moved.append(sign * (m[:, 2] - m[:, 1]) if m.shape[1] > 2 else np.full(len(sign), np.nan))
+        others = off_target(name, measures).items()
+        moved = [signed_change(measured(m, mine, about), group.treated) for about, m in others]
         moved = [m for m in moved if np.isfinite(m).any()]  # a measure of another language says nothing
-        x = np.stack(moved, axis=1) if moved else np.empty((len(sign), 0))
+        x = np.stack(moved, axis=1) if moved else np.empty((len(mine), 0))
         for model, matrix in matrices.items():
             r = matrix[group.rows]
             _, used = rows_used(ESTIMATORS["rate"], r)
@@ -112,7 +110,7 @@ def adjusted(
                 both = group.treated[of].any() and not group.treated[of].all()
                 if not of.any() or (estimand == "ate" and not both):
                     continue
-                d = sign[of] * (r[of, 2] - r[of, 1])
+                d = signed_change(r[of], group.treated[of])
                 row = _intercept(d, x[of], group.clusters[of], reliability, level, rounding_of(r[of, 1:3]))
                 rows.append({**group.labels, "reward_model": model, "estimand": estimand, **row})
     if not rows:

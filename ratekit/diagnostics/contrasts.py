@@ -32,7 +32,7 @@ from ratekit.estimators import (
     t_interval,
     wald,
 )
-from ratekit.groups import Group, groups, reward_matrix, rewards_of
+from ratekit.groups import by_attribute, groups, reward_matrix, rewards_of
 from ratekit.resampling import adjust
 from ratekit.schema import ATTRIBUTE, find_reward
 from ratekit.sources.loading import rows_for
@@ -212,9 +212,7 @@ def heterogeneity(
     ds = rows_for("estimate", ds)
     require_known("estimator", estimator, ESTIMATORS)
     matrices = rewards_of(ds, rewards)
-    found: dict[str, list[Group]] = {}
-    for group in groups(ds, by):
-        found.setdefault(str(group.labels[ATTRIBUTE]), []).append(group)
+    found = by_attribute(ds, by)
     n_codes = 1 + max(int(g.clusters.max()) for parts in found.values() for g in parts)
     rows = []
     for name, matrix in matrices:

@@ -25,7 +25,7 @@ from ratekit.estimators import (
     rows_used,
     wald,
 )
-from ratekit.groups import Group, groups, rewards_of
+from ratekit.groups import Group, by_attribute, rewards_of
 from ratekit.resampling import adjust
 from ratekit.schema import ATTRIBUTE, REWRITER
 from ratekit.sources.loading import rows_for
@@ -111,9 +111,7 @@ def across_rewriters(
     require_known("estimator", estimator, ESTIMATORS)
     require_known("unit", unit, ("sd", "reward"))
     matrices = rewards_of(ds, rewards)
-    found: dict[str, list[Group]] = {}
-    for group in groups(ds, by):
-        found.setdefault(str(group.labels[ATTRIBUTE]), []).append(group)
+    found = by_attribute(ds, by)
     rows = []
     for name, matrix in matrices:
         for attribute, parts in found.items():

@@ -9,7 +9,7 @@ import numpy as np
 
 from ratekit.attributes import measure_of
 from ratekit.errors import InputError, require_whole, shorten
-from ratekit.estimators import Floats, Ints, clustered_mean, pooled_sd, rounding_of, t_interval
+from ratekit.estimators import Floats, Ints, clustered_mean, pooled_sd, rounding_of, signed_change, t_interval
 from ratekit.groups import chains, groups, rewards_of
 from ratekit.intervals import Regression, ratio_interval
 from ratekit.measures import MEASURES, Measure, measured
@@ -69,16 +69,14 @@ def spillover(
         values = {name: m for name, m in values.items() if np.isfinite(m).any()}  # of another language: says nothing
         if not values:
             continue
-        s = np.where(group.treated, 1.0, -1.0)
-        change = np.stack([s * (m[:, 2] - m[:, 1]) for m in values.values()], axis=1)
+        change = np.stack([signed_change(m, group.treated) for m in values.values()], axis=1)
         sds = [pooled_sd(m[:, 0], group.treated) for m in values.values()]
         models: list[tuple[str | None, Floats | None]] = [*matrices.items()] or [(None, None)]
         for model, matrix in models:
             complete = np.isfinite(change).all(axis=1)
             y = None
             if matrix is not None:
-                r = matrix[group.rows]
-                y = s * (r[:, 2] - r[:, 1]) if r.shape[1] > 2 else np.full(len(s), np.nan)
+                y = signed_change(matrix[group.rows], group.treated)
                 complete &= np.isfinite(y)
             if not complete.any():
                 continue
@@ -194,11 +192,10 @@ def dose_response(
         m = measured(measure, [texts[i] for i in group.rows], attribute)
         if m.shape[1] < 3:
             raise InputError(f"dose_response: {attribute} has no second rewrite; rewrite with depth=2 or more")
-        s = np.where(group.treated, 1.0, -1.0)
-        dose = s * (m[:, 2] - m[:, 1])
+        dose = signed_change(m, group.treated)
         for name, matrix in matrices.items():
             r = matrix[group.rows]
-            effect = s * (r[:, 2] - r[:, 1]) if r.shape[1] > 2 else np.full(len(s), np.nan)
+            effect = signed_change(r, group.treated)
             complete = np.isfinite(dose) & np.isfinite(effect)
             d, e, codes = dose[complete], effect[complete], group.clusters[complete]
             labels = {**group.labels, "reward_model": name}

@@ -61,6 +61,7 @@ from ratekit.estimators import (
     rounding_of,
     row_values,
     rows_used,
+    signed_change,
     t_interval,
 )
 from ratekit.groups import SIDE, reward_matrix, rewards_of
@@ -355,13 +356,12 @@ def _dose_against_gap(seen: Evidence) -> Iterator[Check]:
 def _shifts(seen: Evidence) -> Iterator[Check]:
     """Where nothing is scored: how other measures move, in SDs, with the attribute and from first to third rewrite."""
     shifts, drifts = [], []
-    s = np.where(seen.treated, 1.0, -1.0)
     for name, m in seen.others.items():
         scale = scale_of(seen, m)
         if m.shape[1] < 3 or not scale.sd > 0:
             continue
         rounding = rounding_of(m)
-        moved = s * (m[:, 2] - m[:, 1])
+        moved = signed_change(m, seen.treated)
         have = np.isfinite(moved)
         if have.any():
             shifts.append((sds_interval(moved[have], seen.clusters[have], scale, rounding), name))
@@ -424,10 +424,9 @@ def _priced(seen: Evidence, r: Floats) -> tuple[_Priced, Bools] | None:
     moving = {name: m for name, m in seen.others.items() if m.shape[1] > 2}
     if r.shape[1] < 3 or not moving:
         return None
-    s = np.where(seen.treated, 1.0, -1.0)
-    y = s * (r[:, 2] - r[:, 1])
-    x = np.stack([s * (m[:, 2] - m[:, 1]) for m in moving.values()], axis=1)
-    extra = s * (seen.own[:, 2] - seen.own[:, 1]) if seen.own.shape[1] > 2 else np.zeros(len(s))
+    y = signed_change(r, seen.treated)
+    x = np.stack([signed_change(m, seen.treated) for m in moving.values()], axis=1)
+    extra = signed_change(seen.own, seen.treated) if seen.own.shape[1] > 2 else np.zeros(len(y))
     have = np.isfinite(y) & np.isfinite(x).all(axis=1) & np.isfinite(extra)
     if not have.any():
         return None
@@ -510,8 +509,7 @@ def _drift(seen: Evidence, r: Floats, estimator: str, effect: float) -> Iterator
     if r.shape[1] < 4:
         return
     rounding = rounding_of(r)
-    s = np.where(seen.treated, 1.0, -1.0)
-    moved = s * (r[:, 1] - r[:, 3])
+    moved = signed_change(r, seen.treated, 3, 1)
     have = np.isfinite(moved)
     if not have.any():
         return

@@ -17,7 +17,7 @@ from ratekit.plots.style import (
     lane_axes,
     letters,
     need,
-    only,
+    rows_of_one,
     tidy,
     zero,
 )
@@ -65,8 +65,7 @@ def before_after(
         need(table, ("attribute", "reward_model", "model_rate", "human_rate"), "rk.warranted")
     else:
         need(table, ("attribute", "reward_model", "estimate", "ci_low", "ci_high"), "rk.estimate")
-    attribute = only("attribute", attribute, table["attribute"])
-    rows = table[table["attribute"].astype(str) == attribute]
+    attribute, rows = rows_of_one(table, "attribute", attribute)
     if rows["reward_model"].duplicated().any():
         raise InputError("before_after: several rows for a reward model; give one estimator and estimand")
     rows = rows.set_index("reward_model")

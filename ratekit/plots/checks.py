@@ -22,6 +22,7 @@ from ratekit.plots.style import (
     largest,
     letters,
     need,
+    some_of,
     tidy,
     zero,
 )
@@ -126,7 +127,7 @@ def _moves(checks: pd.DataFrame, check: str, xlabel: str, top: int | None, ax: A
         mine = [i for i, place in enumerate(places) if place[0] == attribute]
         beside_lane(ax, f"rewriting\n{names([attribute], 24)[attribute]}", sum(mine) / len(mine))
     tidy(ax)
-    said = f"; the {len(places)} largest of {len(sizes)}" if len(places) < len(sizes) else ""
+    said = some_of(len(places), len(sizes))
     axis_names(ax, x=xlabel + said + ("; grey: small enough to trust" if any(bands) else ""))
     key(ax, [mark for side, mark in SIDE_COLORS.items() if rows["group"].str.split(",").str[0].eq(side).any()])
     return finish(ax)

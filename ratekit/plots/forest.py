@@ -24,6 +24,7 @@ from ratekit.plots.style import (
     letters,
     marks_of,
     need,
+    some_of,
     tidy,
     unit_words,
     unusual_level,
@@ -114,7 +115,7 @@ def effects(
                 y = place + (k - (len(drawn) - 1) / 2) * step
                 interval(ax, row.estimate, y, row.ci_low, row.ci_high, MARKS[name])
     tidy(ax)
-    said = f"; the {len(shown)} largest of {len(groups)}" if len(shown) < len(groups) else ""
+    said = some_of(len(shown), len(groups))
     axis_names(ax, x=f"{ESTIMAND_TITLES[estimand]} ({unit_words(rows, unit)}{unusual_level(table)}){said}")
     absent = [Mark(f"{MARKS[n].label}: no {estimand.upper()}", INK, "") for n in without]
     key(ax, [*(MARKS[name] for name in drawn), *absent])
@@ -180,7 +181,7 @@ def naive_vs_rate(table: pd.DataFrame, *, unit: str = "sd", top: int | None = TO
         interval(ax, naive.estimate, y, float("nan"), float("nan"), MARKS["naive"])
         interval(ax, rate.estimate, y, rate.ci_low, rate.ci_high, MARKS["rate"])
     tidy(ax)
-    said = f"; the {len(shown)} widest gaps of {len(pairs)}" if len(shown) < len(pairs) else ""
+    said = some_of(len(shown), len(pairs), "widest gaps")
     axis_names(ax, x=f"{ESTIMAND_TITLES['ate']} ({unit_words(rows, unit)}{unusual_level(table)}){said}")
     key(ax, [MARKS["naive"], MARKS["rate"]])
     return finish(ax)

@@ -29,6 +29,7 @@ from ratekit.plots.style import (
     of_estimator,
     points,
     scale_of_effects,
+    some_of,
     told_on,
     unit_words,
     unusual_level,
@@ -189,8 +190,7 @@ def _top(rows: pd.DataFrame, down: str, value: str, top: int | None) -> tuple[pd
     """The rows of the `top` entries of this side with the largest values, and what is said of it."""
     sizes = rows[value].abs().groupby(rows[down], sort=False).max()
     kept = [sizes.index[i] for i in largest(list(sizes), top)]
-    said = f"\nthe {len(kept)} largest of {len(sizes)}" if len(kept) < len(sizes) else ""
-    return rows[rows[down].isin(kept)], said
+    return rows[rows[down].isin(kept)], some_of(len(kept), len(sizes), before="\n")
 
 
 def _matrix(

@@ -28,6 +28,7 @@ from ratekit.plots.style import (
     letters,
     need,
     only,
+    rows_of_one,
     tidy,
     zero,
 )
@@ -161,10 +162,8 @@ def dose_response(
     """
     need(table, ("attribute", "reward_model", "bin", "dose", "effect", "ci_low", "ci_high", "per_unit"),
          "rk.dose_response")  # fmt: skip
-    attribute = only("attribute", attribute, table["attribute"])
-    rows = table[table["attribute"].astype(str) == attribute]
-    model = only("reward model", reward_model, rows["reward_model"])
-    rows = rows[rows["reward_model"].astype(str) == model]
+    attribute, rows = rows_of_one(table, "attribute", attribute)
+    model, rows = rows_of_one(rows, "reward_model", reward_model)
     bins, whole = rows[rows["bin"] != "all"], rows[rows["bin"] == "all"]
     ax = canvas(ax, 3.4)
     zero(ax, across="x")

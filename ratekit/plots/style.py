@@ -102,6 +102,17 @@ def only(what: str, given: str | None, known: Iterable[Any]) -> str:
     return names[0]
 
 
+def rows_of_one(table: pd.DataFrame, column: str, given: str | None) -> tuple[str, pd.DataFrame]:
+    """The one that is meant in this column, as by `only`, and its rows. Raises InputError."""
+    one = only(column.replace("_", " "), given, table[column])
+    return one, table[table[column].astype(str) == one]
+
+
+def some_of(n: int, whole: int, which: str = "largest", before: str = "; ") -> str:
+    """What a label says of what is drawn, where that is not all of it."""
+    return f"{before}the {n} {which} of {whole}" if n < whole else ""
+
+
 def in_unit(table: pd.DataFrame, unit: str) -> pd.DataFrame:
     """An effects table in reward SDs ("sd") or in the reward's own units ("reward"). Raises InputError."""
     require_known("unit", unit, UNITS)

@@ -23,7 +23,8 @@ from ratekit.plots.style import (
     letters,
     marks_of,
     need,
-    only,
+    rows_of_one,
+    some_of,
     styled,
     tidy,
     unit_words,
@@ -77,10 +78,8 @@ def sweep(
 
     need(table, ("design", "reward_model", "step", "estimator", "estimate", "ci_low", "ci_high", "truth", "reward_sd"),
          "rk.simulate.sweep")  # fmt: skip
-    design = only("design", design, table["design"])
-    rows = table[table["design"].astype(str) == design]
-    model = only("reward model", reward_model, rows["reward_model"])
-    rows = rows[rows["reward_model"].astype(str) == model]
+    design, rows = rows_of_one(table, "design", design)
+    model, rows = rows_of_one(rows, "reward_model", reward_model)
     true = rows["truth"] / rows["reward_sd"].where(rows["reward_sd"] > 0) if unit == "sd" else rows["truth"]
     rows = in_unit(rows, unit).assign(truth=true)
     drawn = marks_of(rows)
@@ -150,6 +149,6 @@ def coverage(table: pd.DataFrame, *, level: float = 0.95, top: int | None = TOP,
     tidy(ax)
     ax.set_xlim(-2, 102)
     axis_names(ax, x=f"intervals that cover the truth, % (nominal {100 * level:.6g})"
-          + (f"; the {len(worlds)} farthest off of {len(off)}" if len(worlds) < len(off) else ""))  # fmt: skip
+          + some_of(len(worlds), len(off), "farthest off"))  # fmt: skip
     key(ax, [MARKS[name] for name in drawn])
     return finish(ax)

@@ -69,7 +69,7 @@ def gather(path: Audit | str | Path | Any) -> Contents:
     path = Path(path)
     if not path.exists():
         raise InputError(f"no such file or folder: {path}")
-    if path.is_dir() and not any((path / name).exists() for name in ("state.json", "dataset_dict.json")):
+    if path.is_dir() and not files.is_saved(path):
         found = _folder(path)
     else:
         found = _file(path)

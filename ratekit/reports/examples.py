@@ -10,6 +10,7 @@ import numpy as np
 from ratekit.attributes import ATTRIBUTES
 from ratekit.errors import shorten
 from ratekit.escaping import as_html
+from ratekit.estimators import signed_change
 from ratekit.groups import plain_columns, rewards_of, treated_bools
 from ratekit.schema import (
     ATTRIBUTE,
@@ -83,7 +84,7 @@ def _chosen(rows: Any, treated: Any, rewards: Any, model: str | None) -> Iterato
     if rewards is None or rewards.shape[1] < TEXTS:
         yield from ((int(row), "one of the first rows") for row in rows[:3])
         return
-    effect = np.where(treated[rows], 1.0, -1.0) * (rewards[rows, 2] - rewards[rows, 1])
+    effect = signed_change(rewards[rows], treated[rows])
     rows, effect = rows[np.isfinite(effect)], effect[np.isfinite(effect)]
     if not len(rows):
         return

@@ -18,7 +18,7 @@ from ratekit.diagnostics.diagnose import examine
 from ratekit.errors import InputError
 from ratekit.escaping import as_html, data_uri, visible
 from ratekit.estimators import ESTIMATORS
-from ratekit.files import replace_text
+from ratekit.files import is_saved, replace_text
 from ratekit.measures import Looked
 from ratekit.plots.names import distinct
 from ratekit.plots.style import saving
@@ -81,8 +81,7 @@ def report(run: Audit | str | Path | Any, out: str | Path | None = None) -> Path
 def _target(run: Path, found: Contents, out: str | Path | None) -> Path:
     if out is not None:
         return Path(out) / REPORT if Path(out).is_dir() else Path(out)
-    is_run = run.is_dir() and not any((run / name).exists() for name in ("state.json", "dataset_dict.json"))
-    return run / REPORT if is_run else run.with_name(f"{run.name.split('.')[0]}-{REPORT}")
+    return run / REPORT if run.is_dir() and not is_saved(run) else run.with_name(f"{run.name.split('.')[0]}-{REPORT}")
 
 
 def page_html(found: Contents) -> str:
