@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 _PLAIN = (str, bytes, int, float, complex, bool, Path, type(None), type(...), range)
-_OF_THE_CLASS = frozenset({"__module__", "__doc__", "__dict__", "__weakref__", "__annotations__", "__firstlineno__",
-                           "__static_attributes__", "__abstractmethods__", "_abc_impl"})  # fmt: skip
+_OF_THE_CLASS = frozenset({"__module__", "__doc__", "__dict__", "__weakref__", "__annotations__", "__annotate_func__",
+                           "__annotations_cache__", "__firstlineno__", "__static_attributes__", "__abstractmethods__",
+                           "_abc_impl"})  # fmt: skip
 Seen = dict[int, Any]
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 

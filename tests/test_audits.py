@@ -393,6 +393,8 @@ CALLABLES = {
     "a name of a helper's module": "from helper import h\ndef r(p, t): return h()",
     "a class": "class H:\n  def h(self): return 1\ndef r(p, t): return H().h()",
     "a class's constant": "class H:\n  k = 1\ndef r(p, t): return H.k",
+    "a class with annotations": "class H:\n  k: int = 1\ndef r(p: list, t) -> int: return H.k",
+    "a dataclass": "from dataclasses import dataclass\n@dataclass\nclass H:\n  k: int = 1\ndef r(p, t): return H().k",
     "an instance": "class H:\n  def __init__(self, k): self.k = k\nO = H(1)\ndef r(p, t): return O.k",
     "what a callable holds": "class R:\n  def __init__(s): s._k = 1\n  def __call__(s, p, t): return s._k\nr = R()",
     "a callable's lexicon": "class R:\n  def __init__(s, k): s._k = k\n  def __call__(s): return s._k\nr = R({'a': 1})",
