@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from ratekit import __version__, files
 from ratekit.audits import folder as on_disk
-from ratekit.errors import InputError, WorkError, shorten
-from ratekit.redaction import redact
+from ratekit.errors import InputError
 from ratekit.reproduce.experiment import Experiment
+from ratekit.rewriting.archive import upload_folder
 from ratekit.schema import columns_of, reward_columns, reward_models
 from ratekit.sources.public import SOURCES
 
@@ -87,8 +87,6 @@ def push(folder: Path, repo: str, private: bool = True) -> str:
     WorkError
         Where the hub refuses.
     """
-    from huggingface_hub import HfApi
-
     if not (folder / on_disk.DATASET / CARD).exists():
         raise InputError(f"{folder} holds no finished run of `ratekit reproduce` to push")
     ds = files.read(folder / on_disk.DATASET)
@@ -98,10 +96,4 @@ def push(folder: Path, repo: str, private: bool = True) -> str:
         shutil.copy(folder / on_disk.DATASET / CARD, Path(out) / CARD)
         for name in (on_disk.RECORD, on_disk.EFFECTS):
             shutil.copy(folder / name, Path(out) / name)
-        try:
-            api = HfApi()
-            api.create_repo(repo, repo_type="dataset", private=private, exist_ok=True)
-            api.upload_folder(repo_id=repo, repo_type="dataset", folder_path=out, commit_message="A run of ratekit")
-        except Exception as e:  # the hub client raises many kinds; all mean that it is not there
-            raise WorkError(f"{repo!r} could not be uploaded: {shorten(redact(e), 160)}") from None
-    return f"https://huggingface.co/datasets/{repo}"
+        return upload_folder(out, repo, private, "A run of ratekit")

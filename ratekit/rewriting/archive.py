@@ -178,21 +178,24 @@ The replies are subject to the terms of the models' providers.
 """
 
 
-def push_cache(folder: str | Path, repo: str, sources: Sequence[str] = (), private: bool = True) -> str:
-    """Export and upload to the hub; the dataset's address. The token is the hub client's own (HF_TOKEN)."""
+def upload_folder(folder: str, repo: str, private: bool, said: str) -> str:
+    """Put a folder into a dataset repository of the hub; its address. The token is the hub client's own (HF_TOKEN)."""
     from huggingface_hub import HfApi
 
+    try:
+        api = HfApi()
+        api.create_repo(repo, repo_type="dataset", private=private, exist_ok=True)
+        api.upload_folder(repo_id=repo, repo_type="dataset", folder_path=folder, commit_message=said)
+    except Exception as e:  # the hub client raises many kinds; all mean that it is not there
+        raise WorkError(f"{repo!r} could not be uploaded: {shorten(redact(e), 160)}") from None
+    return f"https://huggingface.co/datasets/{repo}"
+
+
+def push_cache(folder: str | Path, repo: str, sources: Sequence[str] = (), private: bool = True) -> str:
+    """Export and upload to the hub; the dataset's address. The token is the hub client's own (HF_TOKEN)."""
     with tempfile.TemporaryDirectory(prefix="ratekit-") as out:
         export(folder, out, sources)
-        try:
-            api = HfApi()
-            api.create_repo(repo, repo_type="dataset", private=private, exist_ok=True)
-            api.upload_folder(
-                repo_id=repo, repo_type="dataset", folder_path=out, commit_message="Replies exported by ratekit"
-            )
-        except Exception as e:  # the hub client raises many kinds; all mean that it is not there
-            raise WorkError(f"{repo!r} could not be uploaded: {shorten(redact(e), 160)}") from None
-    return f"https://huggingface.co/datasets/{repo}"
+        return upload_folder(out, repo, private, "Replies exported by ratekit")
 
 
 def _meant(record: dict[str, Any] | None, template: str | None, model: str | None) -> bool:

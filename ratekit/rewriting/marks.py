@@ -226,6 +226,12 @@ def _closes(mark: re.Match[str]) -> bool:
     return bool(slash or _ENDS.search(f"{mark['before'] or ''} {mark['after'] or ''}"))
 
 
+def _without_start(pattern: re.Pattern[str], text: str, source: str) -> str:
+    """The text without what it starts with, where its source does not."""
+    found = None if pattern.match(source) else pattern.match(text)
+    return text if found is None else text[found.end() :].strip()
+
+
 def without_template(text: str, source: str) -> str | None:
     """The text without role headers and chat-template tokens; None where one stands within it.
 
@@ -236,8 +242,7 @@ def without_template(text: str, source: str) -> str | None:
     """
     if _PIECE in text and _PIECE not in source:
         text = text.replace(_PIECE, " ").strip()
-    if (turns := _TURNS.match(text)) and not _TURNS.match(source):
-        text = text[turns.end() :].strip()
+    text = _without_start(_TURNS, text, source)
     if own_marks(_BYTES.finditer(text), source):
         return None
     n_tokens = 0
@@ -248,8 +253,7 @@ def without_template(text: str, source: str) -> str | None:
             return None
         if header := re.match(rf"{_ROLE}\s*(?=\n|\Z|{_TOKEN.pattern})|:(?=[\s\w\"'“])", text, re.IGNORECASE):
             text = text[header.end() :].strip()
-    if (header := _HEADER.match(text)) and not _HEADER.match(source):
-        text = text[header.end() :].strip()
+    text = _without_start(_HEADER, text, source)
     if tokens := own_marks(_TOKEN.finditer(text), source):
         if not (_TURN_ENDS.search(tokens[0][0]) or not text[tokens[0].end() :].strip()):
             return None
@@ -311,6 +315,5 @@ def without_frame(text: str, source: str) -> str | None:
     if _ORIGINAL.match(text) and not _ORIGINAL.match(source) and (then := _THEN_ADJUSTED.search(text)):
         text = text[then.end() :].strip()
     for label in (_LABELLED, _LONG_LABEL):
-        if (found := label.match(text)) and not label.match(source):
-            text = text[found.end() :].strip()
+        text = _without_start(label, text, source)
     return text

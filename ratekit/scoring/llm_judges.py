@@ -248,11 +248,7 @@ class LLMJudge(CalledByScores):
                 if missing:
                     failed[i].append(INCOMPLETE)
                     said.setdefault(INCOMPLETE, f"no {', '.join(missing)}")
-        by_name = _mean(values, axis=1)  # (n, criteria): over the repeats that could be read
-        rewards = by_name.mean(axis=1)  # null where a criterion is missing
-        for i in asked:
-            if not np.isfinite(rewards[i]):
-                statuses[i] = Counter(failed[i]).most_common(1)[0][0] if failed[i] else FAILED
+        by_name, rewards = _over_repeats(values, failed, statuses)
         if self.repeats > 1:
             self._by_repeat.append(values.mean(axis=2))
             log.info("%s: %s", self.name, said_spread(self.spread))
@@ -358,11 +354,7 @@ class PairwiseLLMJudge(CalledByScores):
                         failed[i].append(status)
                     else:
                         values[i, k, order] = found if order == 0 else 1 - found
-        orders = _mean(values, axis=1)
-        rewards = orders.mean(axis=1)
-        for i in asked:
-            if not np.isfinite(rewards[i]):
-                statuses[i] = Counter(failed[i]).most_common(1)[0][0] if failed[i] else FAILED
+        orders, rewards = _over_repeats(values, failed, statuses)
         scored = np.array([s in SCORED for s in statuses], dtype=bool)
         parts = {name: np.where(scored, orders[:, j], np.nan) for j, name in enumerate((SHOWN_FIRST, SHOWN_SECOND))}
         return Scores(rewards, statuses, parts, np.zeros(n, dtype=np.int64), said)
@@ -415,6 +407,21 @@ def _is_text(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _over_repeats(
+    values: NDArray[np.float64], failed: list[list[str]], statuses: list[str]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of values (n, repeats, parts) each part over the repeats that could be read, and the mean of all parts.
+
+    That is null where a part is missing; then the commonest of what `failed` becomes the text's status.
+    """
+    parts = _mean(values, axis=1)
+    rewards = parts.mean(axis=1)
+    for i, status in enumerate(statuses):
+        if status == OK and not np.isfinite(rewards[i]):
+            statuses[i] = Counter(failed[i]).most_common(1)[0][0] if failed[i] else FAILED
+    return parts, rewards
 
 
 def _mean(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
