@@ -416,19 +416,14 @@ def _over_repeats(
 
     That is null where a part is missing; then the commonest of what `failed` becomes the text's status.
     """
-    parts = _mean(values, axis=1)
+    read = np.isfinite(values)
+    n, total = read.sum(axis=1), np.where(read, values, 0.0).sum(axis=1)
+    parts = np.asarray(np.where(n > 0, total / np.maximum(n, 1), np.nan))
     rewards = parts.mean(axis=1)
     for i, status in enumerate(statuses):
         if status == OK and not np.isfinite(rewards[i]):
             statuses[i] = Counter(failed[i]).most_common(1)[0][0] if failed[i] else FAILED
     return parts, rewards
-
-
-def _mean(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
-    """The mean of what is there; NaN where there is nothing."""
-    n = np.isfinite(values).sum(axis=axis)
-    total = np.where(np.isfinite(values), values, 0.0).sum(axis=axis)
-    return np.asarray(np.where(n > 0, total / np.maximum(n, 1), np.nan))
 
 
 def _again(chat: Any, k: int) -> Chat:
