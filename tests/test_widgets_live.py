@@ -445,6 +445,7 @@ def test_a_lab_begins_with_an_attribute_of_the_users_own(label, scored, monkeypa
     own = rk.Attribute("loudness", "louder", "calmer", label=label, measure=shouts, needs_prompt=True)
     bare = scored.select_columns(["prompt_id", "prompt", "response"]).select(range(40))
     lab = AttributeLab(bare, rk.RuleRewriter("exclamation"), "words", attribute=own)
+    lab.rows.value = "0-1"
     assert (lab.base.value, lab.name.value, lab.treated.value) == ("loudness", "loudness", "louder")
     lab.try_it()
     assert lab.attribute == own  # with its label, its measure and all else
@@ -474,15 +475,14 @@ def test_code_of_two_functions_whose_names_clash_leaves_the_second_to_be_written
 
 def test_row_numbers_are_those_of_the_data_whatever_the_attribute(scored):
     lab = AttributeLab(scored, "rules", "words", attribute="hedging")
-    lab.try_it()
     lab.name.value = "length"  # which the data are labelled for, in other rows than those that were picked
     numbers = [int(n) for n in lab.rows.value.split(", ")]
     assert {scored[n]["attribute"] for n in numbers} == {"length"}
     lab.base.value = "length"
     lab.rows.value = str(numbers[0])
     lab.try_it()
-    for version in lab.versions:
-        assert version.tried["response"][:] == [scored[n]["response"] for n in version.places]
+    assert lab.version.places == (numbers[0],)
+    assert lab.version.tried["response"][:] == [scored[numbers[0]]["response"]]
     lab.name.value = "wordiness"  # a new name: rows of their own again
     assert lab.rows.value != str(numbers[0])
 
