@@ -6,6 +6,7 @@ import dataclasses
 import math
 import re
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -322,3 +323,13 @@ def test_tipping_points_stand_beside_the_effect_in_their_own_unit(tmp_path, caps
         dict(zip(head.split(), line.split(), strict=True)) for line in lines if line.split()[2:4] == ["rate", "ate"]
     ]
     assert rate["estimate_sd"] == rate["tips_sign"] == cell(float(found.verdicts[0].estimate["estimate_sd"]))
+
+
+def test_the_lab_names_each_versions_estimator_once():
+    from ratekit.widgets.attribute_trials import _effect
+
+    for depth, name in ((1, "single rewrite"), (2, "RATE")):
+        (verdict,) = audit(depth=depth).verdicts
+        said = _effect(SimpleNamespace(n=40, verdict=verdict))
+        assert said.startswith(f"{name} +")
+        assert said.count(name) == 1

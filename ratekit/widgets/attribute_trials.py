@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ratekit.audits import Audit, audit
-from ratekit.audits.screen import estimate_words
-from ratekit.conclusions import Verdict, estimator_label
+from ratekit.conclusions import SDS, Verdict, number_words, read_first
 from ratekit.diagnostics.diagnose import examine
 from ratekit.errors import InputError, WorkError
 from ratekit.escaping import escaped
@@ -32,7 +31,7 @@ from ratekit.rewriting.stream import plan_chains
 from ratekit.ruled import composed
 from ratekit.scoring import NamedReward
 from ratekit.sources.loading import sample
-from ratekit.tables import Table, cell_html, table_html
+from ratekit.tables import Table, cell_html, percent, table_html, to_places
 from ratekit.widgets import explorer_html
 from ratekit.widgets.attribute_draft import Draft
 from ratekit.widgets.progress import Cancelled, Progress
@@ -287,18 +286,18 @@ def _of(version: Version, check: str) -> pd.DataFrame:
 def _status(version: Version) -> str:
     found = _of(version, "status")
     found = found[found["about"] == "ok"]
-    return f"{found['value'].min():.0%}" if len(found) else "–"
+    return percent(float(found["value"].min())) if len(found) else "–"
 
 
 def _compliance(version: Version, towards: str) -> str:
     found = _of(version, "compliance")
     found = found[found["words"] == towards]
-    return f"{found['value'].min():.0%}" if len(found) else "not measured"
+    return percent(float(found["value"].min())) if len(found) else "not measured"
 
 
 def _similarity(version: Version) -> str:
     found = _of(version, "similarity")
-    return f"{np.average(found['value'], weights=found['n']):.0%}" if len(found) else "–"
+    return percent(float(np.average(found["value"], weights=found["n"]))) if len(found) else "–"
 
 
 def _balance(version: Version) -> dict[str, str]:
@@ -307,7 +306,7 @@ def _balance(version: Version) -> dict[str, str]:
     for name, rows in found.groupby("about", sort=False):
         worst = rows.loc[rows["in_sd"].abs().idxmax()]
         far = abs(worst["in_sd"]) > 0.5
-        cells[str(name)] = f"{'<b>' if far else ''}{worst['in_sd']:+.2f} SD{' ▲</b>' if far else ''}"
+        cells[str(name)] = f"{'<b>' if far else ''}{to_places(worst['in_sd'])} SD{' ▲</b>' if far else ''}"
     return cells
 
 
@@ -315,8 +314,7 @@ def _effect(version: Version) -> str:
     best = version.verdict.estimate
     if not version.n or not best:
         return "not estimated"
-    other = "" if best["estimator"] == "rate" else f" ({estimator_label(str(best['estimator']))})"
-    return escaped(estimate_words(best) + other)
+    return escaped(f"{read_first(best)} {number_words(best, above=SDS)}")
 
 
 def side_by_side(versions: Sequence[Version], place: int) -> str:

@@ -26,7 +26,7 @@ from ratekit.schema import (
     reward_columns,
     reward_name,
 )
-from ratekit.tables import Table, table_html
+from ratekit.tables import Table, table_html, to_places
 from ratekit.textdiff import changed_share, differences_html
 from ratekit.widgets.explorer_rows import OffTarget
 
@@ -216,7 +216,7 @@ def measures_table(found: OffTarget, place: int, attribute: str, length: int) ->
         cells = ["–" if np.isnan(v) else f"{v:.3g}" for v in found.values[name][place][:length].tolist()]
         moved = _move(found, place, attribute, name)
         largest = name == found.measure[place]
-        said = "–" if moved is None else f"{moved:+.2f} SD"
+        said = "–" if moved is None else f"{to_places(moved)} SD"
         rows.append([name, *cells, f"<b>{said} ◀ largest</b>" if largest else said])
     columns = ["should not move", *map(_name_of, range(length)), said_move]
     table = Table(columns, [c != columns[0] for c in columns], rows)
