@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from datasets import Dataset
 
@@ -333,3 +334,56 @@ def test_the_lab_names_each_versions_estimator_once():
         said = _effect(SimpleNamespace(n=40, verdict=verdict))
         assert said.startswith(f"{name} +")
         assert said.count(name) == 1
+
+
+# --- words that a surface has of its own, written out here ---------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("word", "kind", "title", "advice", "action", "side"),
+    [
+        ("trust", "good", "The rewrites can be trusted", "can be used as they stand", "Can be acted on", "raises"),
+        ("trust with care", "care", "Read with care", "said beside them", "To be used with care", "raises"),
+        ("cannot tell", "unknown", "It cannot be told whether to trust this", "Do not act on the numbers yet",
+         "Cannot be told yet", "raises"),
+        ("do not trust", "bad", "Do not trust these numbers yet", "Do not act on the numbers: mend first",
+         "Not to be acted on yet", "none"),
+    ],
+)  # fmt: skip
+def test_the_report_advises_as_the_verdict_says(word, kind, title, advice, action, side, tmp_path):
+    found = audit()
+    checks, (own,) = found._examined
+    found.__dict__["_examined"] = checks, [dataclasses.replace(own, word=word)]
+    page = rk.report(found, tmp_path).read_text()
+    assert f'<span class="trust {kind}">{title}</span>' in page
+    assert f'<div class="verdict {kind}"><b>{title}: <bdi>length</bdi></b>' in page
+    assert f"<b><bdi>{action}: length.</bdi></b>" in page
+    assert advice in page
+    assert re.findall(r'<li class="(raises|lowers|none)">', page) == [side]
+    said = " ".join(Said(page).words.split())
+    for meaning in (
+        "trust where all are shown fine", "with care where one is shown not to be, but no number is beyond use",
+        "cannot tell where these rows are too few to say so", "do not trust where one is shown to be beyond use",
+        "for the interval to reach 0; this cannot be seen in the data",
+    ):  # fmt: skip
+        assert meaning in said
+
+
+def test_captions_and_colours_say_the_same_of_a_sign():
+    from matplotlib.colors import to_hex
+
+    from ratekit.plots.style import scale_of_effects
+    from ratekit.reports import figures
+
+    low, high = (to_hex(scale_of_effects("#ffffff")(end)) for end in (0.0, 1.0))
+    (red, green), (high_red, high_green) = ((int(c[1:3], 16), int(c[3:5], 16)) for c in (low, high))
+    assert red > green  # brown
+    assert high_green > high_red  # green
+    two = [audit(effect, n=12).effects.assign(attribute=name) for effect, name in ((0.5, "a"), (-0.5, "b"))]
+    table = pd.concat([*two, *(t.assign(reward_model="other") for t in two)], ignore_index=True)
+    forest, heat = (f.caption for f in figures.effects_figures(table))
+    assert "left of the line the attribute costs reward, right of it it earns reward" in forest
+    assert "green raises the reward, brown lowers it; in bold where the interval leaves 0 out" in heat
+    cells = dashboard_html.cells(table)
+    assert {(c.attribute, c.words[0]) for c in cells} == {("a", "+"), ("b", "-")}
+    assert {c.color for c in cells if c.words[0] == "+"}.isdisjoint(c.color for c in cells if c.words[0] == "-")
