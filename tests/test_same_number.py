@@ -387,3 +387,20 @@ def test_captions_and_colours_say_the_same_of_a_sign():
     cells = dashboard_html.cells(table)
     assert {(c.attribute, c.words[0]) for c in cells} == {("a", "+"), ("b", "-")}
     assert {c.color for c in cells if c.words[0] == "+"}.isdisjoint(c.color for c in cells if c.words[0] == "-")
+
+
+def test_a_card_and_a_board_say_how_to_be_read(tmp_path):
+    found = audit()
+    checks, (own,) = found._examined
+    for word, mark in (("trust", " *"), ("cannot tell", " (*)"), ("do not trust", "")):
+        found.__dict__["_examined"] = checks, [dataclasses.replace(own, word=word)]
+        card = Card(found)
+        card.save(tmp_path)
+        board = " ".join(Said(leaderboard_html(leaderboard([tmp_path]))).words.split())
+        assert board.endswith(f"]{mark}" if mark else "length do not trust")
+        assert "* leaves 0 out, (*) does so too, if the rewrites do what they should, which is not shown." in board
+        assert "What has no * is not shown, which is not to say that there is none" in board
+        assert "hold all at once in 95 % of such boards" in board
+        for text in (card.markdown, Said(card.html).words):
+            assert "Effects are in SDs of the reward, with 95 % intervals" in " ".join(text.split())
+            assert "What is not shown may be there" in text
