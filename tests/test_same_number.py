@@ -404,3 +404,28 @@ def test_a_card_and_a_board_say_how_to_be_read(tmp_path):
         for text in (card.markdown, Said(card.html).words):
             assert "Effects are in SDs of the reward, with 95 % intervals" in " ".join(text.split())
             assert "What is not shown may be there" in text
+
+
+def test_who_prefers_it_more_is_said_by_the_sign():
+    from ratekit.diagnostics.people import _words
+
+    row = {"n": 100, "p_value": 0.001, "p_adjusted": 0.001, "miscalibration": 0.304}
+    for skew, said in ((0.25, "25% of the time more than people do"), (-0.25, "25% of the time less than people do")):
+        low, high = skew - 0.1, skew + 0.1
+        words = _words({**row, "skew": skew, "skew_low": low, "skew_high": high}, 0.95)
+        assert words == f"not warranted: prefers the treated version {said}; they disagree on 30% of the pairs"
+    none = _words({**row, "p_adjusted": 0.5, "p_value": 0.5, "skew": 0.01, "skew_low": -0.02, "skew_high": 0.04}, 0.95)
+    assert none.startswith("prefers the treated version about as often as people do (-2% to +4%)")
+
+
+def test_what_became_of_a_bias_is_said_by_its_interval_after():
+    from ratekit.best_of_n import _regime
+
+    noise = np.linspace(-0.1, 0.1, 50)
+    for after, said in ((1.0, "selection still moves it"), (-1.0, "selection now moves it the other way"),
+                        (0.0, "nothing else seen")):  # fmt: skip
+        chosen = {("old", "length", 4): 1.0 + noise, ("new", "length", 4): after + noise}
+        found = _regime("length", ["length"], chosen, "old", "new", 50, 0.1, 0.95)
+        assert found.text.endswith(said)
+        assert f"moves it by {number_with_interval(*found.before)} SD under old" in found.text
+        assert f", {number_with_interval(*found.after)} under new" in found.text
