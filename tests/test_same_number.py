@@ -172,9 +172,11 @@ def test_no_other_level_is_taken_for_95_percent(tmp_path):
 
 @pytest.mark.commands
 def test_the_level_is_kept_with_an_audit_of_rows_alone(tmp_path):
-    found = audit(level=0.8)
+    found = audit(level=0.8, depth=1)
+    before = repr(found)
+    assert "rate: no row has rewards for rewrite 1 and rewrite 2" in before
     kept = rk.Audit.load(found.save(tmp_path))
-    assert repr(kept) == repr(found)
+    assert repr(kept) == repr(found) == before
     assert [v.sentence for v in kept.verdicts] == [v.sentence for v in found.verdicts]
     assert rk.verify(tmp_path).differences == ()
     assert any("how these rows were made is not recorded" in line for line in rk.verify(tmp_path).unchecked)
