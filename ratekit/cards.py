@@ -24,7 +24,7 @@ from scipy import stats
 from ratekit import files
 from ratekit.attributes import find_attribute
 from ratekit.audits.results import Audit
-from ratekit.audits.screen import bar, headline, left_out, other_than_rate, remarks
+from ratekit.audits.screen import bar, headline, other_than_rate, recorded_notes, remarks
 from ratekit.audits.study import Labelled, Settings, carry_out, labelled, rewriters_of, rewritten
 from ratekit.conclusions import CANNOT_TELL, NO_TRUST, in_units
 from ratekit.diagnostics import contrast
@@ -183,7 +183,7 @@ class Card:
     def notes(self) -> list[str]:
         """What is to be known of the numbers: suite, cost, what was left out or dropped."""
         left = [f"{name} is left out: {why}" for name, why in self.left_out.items()]
-        behind = left_out(self.audit)
+        behind = recorded_notes(self.audit)
         return [
             f"{f'suite {self.suite}' if self.suite else 'attributes of no suite'}; {self.cost}",
             *left,

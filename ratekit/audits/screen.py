@@ -159,10 +159,10 @@ def remarks(audit: _Audit) -> list[str]:
         said.append(f"not finished: {rewriting['stopped']}")
     if rewriting.get("cost"):
         said.append(f"the rewriting cost {rewriting['cost']:.4g}")
-    return [*said, *left_out(audit)]
+    return [*said, *recorded_notes(audit)]
 
 
-def left_out(audit: _Audit) -> list[str]:
+def recorded_notes(audit: _Audit) -> list[str]:
     """What the record says was left out; where there is none, what the effects say."""
     record = audit.provenance
     notes = record["notes"] if "notes" in record else audit.effects.attrs.get("notes")
