@@ -14,6 +14,7 @@ import ratekit as rk
 from ratekit.augmentation import PENALTIES, _chance, _prepared, _ridge, augmented
 from ratekit.diagnostics.adjustment import _intercept
 from ratekit.estimators import clustered_mean, effects
+from ratekit.groups import groups, original_features, reward_matrix
 
 
 def test_two_phases_are_right_where_refusals_depend_on_what_is_seen_and_complete_rows_are_not():
@@ -121,6 +122,20 @@ def test_originals_that_are_not_rewritten_make_the_interval_narrower():
     assert planned["n_needed"] == complete["n"]
     assert planned["explained"] == pytest.approx(1 - 0.04 / d.var(), abs=0.1)
     assert planned["rows_two_phase"] < 0.5 * complete["n"]
+
+
+def test_two_phases_predict_from_the_texts_and_from_the_originals_own_reward():
+    frame, d = two_phase_frame()
+    own = d + 0.1 * np.random.default_rng(5).normal(size=len(d))
+    frame["reward/rm"] = [[r, *rest] for r, (_, *rest) in zip(own, frame["reward/rm"], strict=True)]
+    found = rk.estimate(frame, sample="two-phase").set_index(["estimator", "estimand"])
+    r, (group,), texts = reward_matrix(frame, "reward/rm"), groups(frame), original_features(frame)
+    for e in effects(r, group.treated, group.clusters, features=np.column_stack([texts, own])):
+        row = found.loc[(e.estimator, e.estimand)]
+        assert (row["estimate"], row["se"]) == pytest.approx((e.estimate, e.se), rel=1e-9)
+    blind = effects(r, group.treated, group.clusters, features=texts)
+    (unseen,) = [e.se for e in blind if (e.estimator, e.estimand) == ("rate", "ate")]
+    assert found.loc[("rate", "ate"), "se"] < 0.9 * unseen
 
 
 def test_two_phases_need_texts_and_analytic_errors_and_enough_rows():

@@ -213,14 +213,14 @@ def test_a_text_that_is_none_is_named_by_its_row_and_shown(response, rewrites, s
     assert str(caught.value) == said
 
 
-def test_what_is_known_of_an_original_is_its_measures_its_prompts_words_and_its_reward():
+def test_what_is_known_of_an_original_is_its_measures_and_its_prompts_words():
     """Words, sentiment, readability and faults; what a measure does not say of a Chinese text is the others' mean."""
     frame = pd.DataFrame({
         "prompt": ["one two three", [{"role": "user", "content": "four five"}], "six"],
         "response": ["It was good.", "It was bad, bad.", "这部电影的情节很单薄，演员的表演也很生硬。"],
     })  # fmt: skip
-    found = original_features(frame, np.array([0.5, NAN, -1.0]))
-    assert found.shape == (3, 6)
+    found = original_features(frame)
+    assert found.shape == (3, 5)
     assert found[:2, 0].tolist() == [3, 4]
     good, bad, other = found[:, 1]
     assert good > 0 > bad
@@ -228,4 +228,3 @@ def test_what_is_known_of_an_original_is_its_measures_its_prompts_words_and_its_
     assert found[:2, 2].mean() == pytest.approx(found[2, 2])
     assert found[:, 3].tolist() == [0, 0, 0]
     assert found[:, 4].tolist() == [3, 2, 1]
-    np.testing.assert_array_equal(found[:, 5], [0.5, NAN, -1.0])
