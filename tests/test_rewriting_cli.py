@@ -160,7 +160,7 @@ def test_ctrl_c_keeps_what_arrived_and_says_how_to_go_on(server, data):
         (["--price-in", "1"], 2, "both prices"),
         (["--price-in", "1", "--price-out", "nan"], 2, "1 and nan per million tokens"),
         (["--price-in", "1", "--price-out", "1", "--budget", "nan", "--dry-run"], 2, "budget=nan"),
-        (["--max-tokens", "0"], 2, "max_tokens=0: a positive number"),
+        (["--max-tokens", "0"], 2, "max_tokens=0: a whole number from 1 on"),
         (["--top-p", "some"], 2, "neither a number nor `none`"),
         (["--split", "train"], 2, "is one table, which holds no split 'train'"),
         (["--rpm", "0"], 2, "rpm=0"),

@@ -22,7 +22,7 @@ def settled(page, test_id, words):
         "([id, words]) => [...document.querySelectorAll(`[data-testid='${id}']`)]"
         ".some(e => e.textContent.includes(words))",
         arg=[test_id, words],
-        timeout=60_000,
+        timeout=180_000,
     )
 
 
@@ -78,7 +78,7 @@ def test_the_quickstart_follows_its_menus_down_to_the_rows(lab, open_page, width
         "old => { const i = document.querySelector(\".rk-live img[alt^='Forest']\");"
         " return i && i.src !== old && i.complete && i.naturalWidth > 0; }",
         arg=before,
-        timeout=60_000,
+        timeout=180_000,
     )
     into_view(picture)
     shot(page, "01-dashboard")
@@ -96,7 +96,7 @@ def test_the_quickstart_follows_its_menus_down_to_the_rows(lab, open_page, width
     page.wait_for_function(
         "old => document.querySelector(\"[data-testid='rk-row-title']\").textContent.trim() !== old.trim()",
         arg=title,
-        timeout=60_000,
+        timeout=180_000,
     )
     assert page.locator("[data-testid='rk-row'] ins").count() > 0
     nothing_is_wrong(page)

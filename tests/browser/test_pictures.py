@@ -153,11 +153,11 @@ def test_the_teaching_view_hides_the_code_and_takes_answers(open_page, tmp_path)
         assert page.locator(".jp-InputArea-editor:visible").count() == 0
         assert "import ratekit" not in page.locator("body").inner_text()
         check = page.get_by_role("button", name="Check 04.1")
-        check.wait_for(state="visible", timeout=60_000)
+        check.wait_for(state="visible", timeout=180_000)
         line = page.locator(".widget-text", has_text="Your answer").locator("input").first
         for answer, words in (("0.9", "04.1: Not yet."), ("0.5", "04.1: Right.")):
             line.fill(answer)
             line.press("Tab")
             check.click()
-            page.get_by_text(words).first.wait_for(state="visible", timeout=60_000)
+            page.get_by_text(words).first.wait_for(state="visible", timeout=180_000)
         shot(page, "voila")
