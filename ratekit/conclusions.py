@@ -364,7 +364,7 @@ def smallest_effect(row: Mapping[str, Any], power: float = POWER) -> float:
     >>> round(smallest_effect({"se": 1.0, "n_clusters": 100_000, "level": 0.95}), 2)
     2.8
     """
-    df, level = _df(row), level_of(row) or 0.95
+    df, level = _df(row), level_of(row) or LEVEL
     return float(row["se"]) * float(special.stdtrit(df, 0.5 + level / 2) + special.stdtrit(df, power))
 
 

@@ -303,7 +303,7 @@ def discover(
         raise InputError(f"fdr={fdr}: a number between 0 and 1 was expected, as in 0.1")
     if budget is not None and budget < 4 * n_screen:
         raise InputError(f"discover: a budget of {budget} rewrites; one candidate takes {4 * n_screen} at the least")
-    ds = load(data)
+    options, ds = options or Options(), load(data)
     ds = ds.remove_columns([c for c in columns_of(ds) if c not in (PROMPT_ID, PROMPT, RESPONSE)])
     ((column, named),) = read_rewards(reward, name).items()
     folder = None if out is None else Path(out)
@@ -312,12 +312,12 @@ def discover(
             "data": data_print(ds), "reward": redact(named.spec), "reward_print": reward_print(named),
             "rewriter": rewriter_print(rewriter), "proposer": rewriter_print(proposer), "n_screen": n_screen,
             "n_confirm": n_confirm, "per_round": per_round, "fdr": fdr, "seed": seed,
-            **(options or Options()).asked,
+            **options.asked,
         })  # fmt: skip
     cache = cache or (folder / "rewrites" if folder is not None else None)
     search = _Search(
         named.make(), column, ds, rewriter, budget, n_screen, n_confirm, seed, cache,
-        options or Options(), meter or Meter(), folder,
+        options, meter or Meter(), folder,
     )  # fmt: skip
     asked = _proposer(proposer, cache, search.options)
     for number in range(1, rounds + 1):

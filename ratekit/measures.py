@@ -335,11 +335,11 @@ def measured(
     Of the chains no more than `at_once` are held; among them, and among all that are `looked` at, each text is measured
     once.
     """
-    of = {} if looked is None else looked.of(measure)
+    known = None if looked is None else looked.of(measure)
     texts, size = iter(texts), at_once(measure)
     rows: list[NDArray[np.float64]] = []
     for chains in iter(lambda: list(itertools.islice(texts, size)), []):
-        of = of if looked is not None else {}
+        of = {} if known is None else known
         distinct = list(dict.fromkeys(t for chain in chains for t in chain if t is not None and t not in of))
         of.update(zip(distinct, values_of(measure, distinct, name), strict=True))
         block = np.full((len(chains), max(map(len, chains))), np.nan)

@@ -125,14 +125,24 @@ def number_with_interval(
     >>> number_with_interval(0.157, 0.0009, 0.314), number_with_interval(0.00403, 0.00393, 0.00412)
     ('+0.16 [+0.0009, +0.31]', '+0.00403 [+0.00393, +0.00412]')
     """
-    if value != value:
-        return "-"
-    if not (math.isfinite(low) and math.isfinite(high)):
-        return to_places(value, places, sign) + unit
+    shown, interval = number_and_interval(value, low, high, places, sign)
+    return shown if value != value else f"{shown}{unit} {interval}".rstrip()
+
+
+def number_and_interval(value: float, low: float, high: float, places: int = 2, sign: str = "+") -> tuple[str, str]:
+    """The two parts of `number_with_interval`, for a table that has a column of each; the second is "" for none.
+
+    Examples
+    --------
+    >>> number_and_interval(0.25, 0.125, 0.375), number_and_interval(0.25, math.nan, math.nan)
+    (('+0.25', '[+0.12, +0.38]'), ('+0.25', ''))
+    """
+    if value != value or not (math.isfinite(low) and math.isfinite(high)):
+        return to_places(value, places, sign), ""
     arms = [arm for arm in (value - low, high - value) if arm > 0]
     places = max([places, *(min(-math.floor(math.log10(arm)), 6) for arm in arms)])
     shown, *ends = (to_places(v, places, sign) for v in (value, low, high))
-    return f"{shown}{unit} [{', '.join(ends)}]"
+    return shown, f"[{', '.join(ends)}]"
 
 
 def interval_words(levels: Iterable[float | None]) -> str:

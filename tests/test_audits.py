@@ -147,6 +147,15 @@ def test_the_screen_says_each_reason_whole_and_once(frame):
     assert "estimate by naive; " in repr(by_depth)
 
 
+@pytest.mark.parametrize("two_phase", [30, 60])
+def test_in_two_phases_of_few_rows_all_are_rewritten(frame, two_phase):
+    few = frame[:30]
+    found = small(few, two_phase=two_phase)
+    assert found.effects["n_dropped"].tolist() == small(few).effects["n_dropped"].tolist()
+    with pytest.raises(InputError, match="two_phase=29: a whole number from 40 on was expected; fewer rewritten rows"):
+        small(few, two_phase=29)
+
+
 def test_in_two_phases_a_part_is_rewritten_and_the_originals_of_all_are_used(tmp_path):
     texts = rk.load("reviews", attribute="length")["response"]
     frame = pd.DataFrame({"prompt": [f"Review {i}" for i in range(len(texts))], "response": texts})

@@ -6,6 +6,7 @@ import http.server
 import json
 import threading
 import traceback
+from typing import ClassVar
 
 import pytest
 from rewriting_support import Server, labelled
@@ -127,10 +128,12 @@ class Echo(http.server.BaseHTTPRequestHandler):
     """Answers with the request itself: its line, its headers, its body."""
 
     code = 401
+    heard: ClassVar[list[str]] = []
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode(errors="replace")
         said = f"{self.requestline} {self.headers} {body[:200]}"
+        self.heard.append(said)
         answer = json.dumps({"error": {"message": said, "code": said}, "detail": said}).encode()
         self.send_response(self.code)
         self.send_header("Content-Type", "application/json")
@@ -212,3 +215,4 @@ def test_neither_a_repr_nor_a_traceback_nor_a_page_shows_a_secret(made, echo, mo
         except (rk.InputError, rk.WorkError) as e:
             hidden("".join(traceback.format_exception(e)) + repr(e))
     hidden(caplog.text)
+    assert all(any(canary in said for said in Echo.heard) for canary in (KEY, PASSWORD))  # there to be shown

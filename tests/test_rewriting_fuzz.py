@@ -108,6 +108,7 @@ def rewritten(server, sources, cache, meter, **given):
 
 
 def whole_answers(n, tmp_path, start=0):
+    """How many of n texts got a rewrite, and how many an answer that holds none."""
     sources = [f"The lamp number {start + i} is bright, and it stands on a table." for i in range(n)]
     made = {t: answer(random.Random(start + i), t) for i, t in enumerate(sources)}
     made[sources[0]] = json.dumps({"choices": [{"message": {"content": sources[0] + " So."}}]}).encode(), "one is good"
@@ -141,6 +142,7 @@ def whole_answers(n, tmp_path, start=0):
     assert second["rewrites"][:] == ds["rewrites"][:]
     server.shutdown()
     server.server_close()
+    return sum(said == ["ok"] for said in statuses.values()), sum(holds is None for _, holds in made.values())
 
 
 PAGES = [b"<html><title>Sign in</title></html>", b'data: {"choices": []}\n\ndata: [DONE]\n\n', b"event: ping\n\n",
@@ -158,7 +160,11 @@ HEADERS = [{}, {"Content-Type": "text/html"}, {"Retry-After": "soon"}, {"Retry-A
 
 
 def faults(n, tmp_path, start=0):
-    """Answers that no model made, and errors: a line that says why, after few requests, and the other row is done."""
+    """Answers that no model made, and errors: a line that says why, after few requests, or the other row is done.
+
+    How many of n runs ended in a line, and how many with the other row done.
+    """
+    lines = 0
     for seed in range(start, start + n):
         draw = random.Random(seed)
         sources = [f"The lamp number {seed} is bright, and it {verb} on a table." for verb in ("stands", "lies")]
@@ -178,12 +184,14 @@ def faults(n, tmp_path, start=0):
             assert len(said) < 1000, (seed, said)
         except Exception as e:
             raise AssertionError(f"seed {seed}, {odd[:2]}, {body[:80]}: {type(e).__name__}: {e}") from e
+        lines += bool(said)
         assert said or statuses[1] == "ok", (seed, odd, statuses)
         assert said or statuses[0] != "ok" or odd[0] < 300, (seed, odd)
         assert server.asked[sources[0]] <= 4, (seed, odd)
         assert server.asked[sources[1]] <= 1, (seed, odd)
         server.shutdown()
         server.server_close()
+    return lines, n - lines
 
 
 @pytest.fixture
@@ -192,11 +200,15 @@ def at_once(monkeypatch):
 
 
 def test_odd_answers_are_kept_counted_and_asked_for_thrice_at_most(tmp_path, at_once):
-    whole_answers(40, tmp_path)
+    done, empty = whole_answers(40, tmp_path)
+    assert done >= 1
+    assert empty >= 3
 
 
 def test_answers_that_no_model_made_are_one_line(tmp_path, at_once):
-    faults(5, tmp_path)
+    lines, done = faults(5, tmp_path)
+    assert lines >= 1
+    assert done >= 1
 
 
 def test_the_fuzz_would_notice(tmp_path, at_once, monkeypatch):
@@ -207,5 +219,9 @@ def test_the_fuzz_would_notice(tmp_path, at_once, monkeypatch):
 
 @pytest.mark.slow
 def test_three_hundred_answers(tmp_path):
-    whole_answers(300, tmp_path / "whole", start=1000)
-    faults(150, tmp_path / "faults", start=1000)
+    done, empty = whole_answers(300, tmp_path / "whole", start=1000)
+    assert done >= 8
+    assert empty >= 20
+    lines, done = faults(150, tmp_path / "faults", start=1000)
+    assert lines >= 30
+    assert done >= 30

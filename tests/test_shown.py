@@ -91,7 +91,9 @@ def test_a_remark_on_the_screen_is_whole_where_there_is_room(found):
 
 
 def test_the_report(found, tmp_path):
-    only_shown(rk.report(found, tmp_path).read_text())
+    path = rk.report(found, tmp_path)
+    only_shown(path.read_text())
+    assert path.name == "report.html"
 
 
 def test_the_audit_the_card_and_the_leaderboard(found, tmp_path):

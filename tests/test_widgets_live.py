@@ -222,7 +222,9 @@ def test_the_explorer_shows_hostile_rows_as_text():
 
 @pytest.mark.filterwarnings("error")
 def test_a_dashboard_says_nothing_of_a_character_that_its_font_lacks(scored):
-    EffectsDashboard(rk.estimate(scored).replace({"attribute": {"length": "\U0001f389 长度"}}))
+    board = EffectsDashboard(rk.estimate(scored).replace({"attribute": {"length": "\U0001f389 长度"}}))
+    assert "\U0001f389 长度" in board.attribute.options
+    assert board.picture.value
 
 
 def test_the_rows_of_a_lab_are_those_of_the_attribute_that_it_begins_with(scored):

@@ -15,7 +15,7 @@ from ratekit.conclusions import NO_TRUST, Verdict, in_units, number_words, read_
 from ratekit.errors import InputError, WorkError, shorten, unknown
 from ratekit.escaping import visible
 from ratekit.redaction import redact
-from ratekit.tables import as_markdown, interval_words, number_with_interval, table_of
+from ratekit.tables import as_markdown, interval_words, number_and_interval, table_of
 
 BEGIN, END = "<!-- ratekit: what this model rewards -->", "<!-- ratekit: end -->"
 FRAMEWORK = "ratekit"
@@ -57,9 +57,9 @@ def result_files(verdicts: Iterable[Verdict], model: str, benchmark: str, date: 
         seen = in_units(v.estimate)
         if v.told and seen.estimate == seen.estimate:
             about = f"{v.estimate['estimator']} {v.estimate['estimand']},{seen.unit}"
-            interval = number_with_interval(seen.estimate, seen.low, seen.high).partition(" ")[2] or "none"
+            _, interval = number_and_interval(seen.estimate, seen.low, seen.high)
             called = interval_words([v.estimate.get("level")])
-            notes = f"{about}; {called} {interval}; n {v.estimate['n']}; {v.word}"
+            notes = f"{about}; {called} {interval or 'none'}; n {v.estimate['n']}; {v.word}"
             entries.append({
                 "dataset": {"id": benchmark, "task_id": v.name}, "value": float(f"{seen.estimate:.4g}"),
                 **({"date": date} if date else {}), "notes": notes,

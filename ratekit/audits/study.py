@@ -94,12 +94,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         require_whole("seed", self.seed)
-        if self.n is not None:
-            require_whole("n", self.n, 1)
-        if self.depth is not None:
-            require_whole("depth", self.depth, 1)
-        if self.two_phase is not None:
-            require_whole("two_phase", self.two_phase, 2 * LEAST, why="fewer rewritten rows cannot predict the others")
+        for name in ("n", "depth", "two_phase"):
+            if getattr(self, name) is not None:
+                require_whole(name, getattr(self, name), 1)
 
     def record(self) -> dict[str, Any]:
         """The settings as JSON can hold them; what is in memory by what it is."""
@@ -488,6 +485,7 @@ def some(rows: Dataset, settings: Settings) -> list[int] | None:
     """The places of the rows that are rewritten in two phases; more of them hold the fewer."""
     if settings.two_phase is None or settings.two_phase >= len(rows):
         return None
+    require_whole("two_phase", settings.two_phase, 2 * LEAST, why="fewer rewritten rows cannot predict the others")
     places = rows.select_columns(PROMPT_ID).add_column("place", list(range(len(rows))))
     return list(sample(places, settings.two_phase, settings.seed + 1)["place"])
 

@@ -177,7 +177,6 @@ def methods(
 
 def compact(table: pd.DataFrame) -> pd.DataFrame:
     """The audit for a terminal: each effect and contrast with its interval in one column."""
-
     shown = table[["model"]].copy()
     if table["accuracy"].notna().any():
         shown["accuracy"] = table["accuracy"]

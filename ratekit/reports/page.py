@@ -27,7 +27,7 @@ from ratekit.reports.examples import examples
 from ratekit.reports.figures import check_figures, effects_figures, reward_figures
 from ratekit.reports.provenance import BIBTEX, classes, effects_csv, identity, prompts, provenance
 from ratekit.reports.tables import audit_tables
-from ratekit.reports.words import outcome, page_title, subjects, summary_table
+from ratekit.reports.words import ALWAYS, outcome, page_title, subjects, summary_table
 from ratekit.schema import NEEDED_BY, columns_of
 from ratekit.tables import interval_words, table_html, table_of
 from ratekit.textdiff import DIFF_STYLE
@@ -142,7 +142,11 @@ def _parts(found: Contents) -> dict[str, Any]:
         "csv": csv,
         "bibtex": BIBTEX,
         "details": details,
-        "corrected": [(e.label, e.claim) for e in ESTIMATORS.values() if summary and e.label in summary.columns[6:]],
+        "corrected": [
+            (e.label, e.claim)
+            for name, e in ESTIMATORS.items()
+            if summary and name not in ALWAYS and e.label in summary.columns
+        ],
         "level": interval_words(levels_of(table)) if table is not None else "",
         "audit": audit_tables(found.audit) if found.audit is not None else None,
         "audit_picture": data_uri("image/png", found.audit_picture) if found.audit_picture else None,

@@ -24,11 +24,12 @@ from ratekit.diagnostics import sensitivity
 from ratekit.errors import shorten
 from ratekit.resampling import adjust
 from ratekit.schema import grouping
-from ratekit.tables import Table, interval_words, number_with_interval, p_words, to_places
+from ratekit.tables import Table, interval_words, number_and_interval, p_words, to_places
 
 if TYPE_CHECKING:
     import pandas as pd
 
+ALWAYS = ("naive", "single_rewrite", "rate")  # the estimators that have a column in every table
 BADGES = {  # of a verdict: its mark, what it says, and what to do
     TRUST: ("good", "The rewrites can be trusted", "The numbers can be used as they stand."),
     CARE: ("care", "Read with care",
@@ -125,7 +126,7 @@ def _numbers(
         of = row if row["estimator"] == estimator else verdict.beside.get(estimator)
         numbers[estimator_label(estimator)] = "" if of is None else f"{to_places(in_units(of).estimate)}{unit}"
     numbers["read first"] = read_first(row)
-    _, _, interval = number_with_interval(seen.estimate, seen.low, seen.high).partition(" ")
+    _, interval = number_and_interval(seen.estimate, seen.low, seen.high)
     called = interval_words([row.get("level") if interval else level])
     numbers[called] = f"{interval}{unit}" if interval else "none"
     numbers["adjusted p"] = p_words(p_adjusted)
@@ -179,8 +180,7 @@ def summary_table(verdicts: list[Verdict], table: pd.DataFrame) -> Table | None:
     tips, rows = _tipping_points(table), adjusted_p_values(mine)
     else_in = " reward units" if table["reward_sd"].gt(0).any() else ""  # the cells of a reward without an SD
     level = next((v.estimate["level"] for v in mine if v.estimate.get("level")), None)
-    always = ["naive", "single_rewrite", "rate"]
-    shown = list(dict.fromkeys([*always, *(str(v.estimate["estimator"]) for v in mine)]))
+    shown = list(dict.fromkeys([*ALWAYS, *(str(v.estimate["estimator"]) for v in mine)]))
     found = [_numbers(v, tips, p, else_in, level, shown) for v, p in zip(mine, rows, strict=True)]
     columns = list(dict.fromkeys(name for numbers in found for name in numbers))
     cells = [[numbers.get(name, "") for name in columns] for numbers in found]

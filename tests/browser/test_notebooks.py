@@ -108,7 +108,9 @@ def test_the_quickstart_runs_in_notebook_7(notebook_7, open_page):
     choose(page, "Attribute", "length")
     settled(page, "rk-shown", "Attribute: length; reward model: all")
     no_red_box(page)
-    into_view(page.locator(".rk-live img[alt^='Forest']").first)
+    picture = page.locator(".rk-live img[alt^='Forest']").first
+    into_view(picture)
+    assert picture.evaluate("i => i.complete && i.naturalWidth > 0")
     shot(page, "01-notebook-7")
     # Notebook 7.6 says this of its own settings when it opens an empty notebook, too.
     page.faults[:] = [fault for fault in page.faults if not fault.endswith("(reading 'schema')")]

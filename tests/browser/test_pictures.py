@@ -71,7 +71,8 @@ def executed(notebook):
 
 
 def all_is_left(page):
-    """Every widget's words and pictures are seen, and no word of a view that is missing."""
+    """Every widget's words and pictures are seen, and no word of a view that is missing: how many pictures."""
+    seen = 0
     kept = page.locator(".rk-still")
     if not kept.count():  # a page that is cleaned of classes
         kept = page.locator(".jp-OutputArea-output")
@@ -81,11 +82,13 @@ def all_is_left(page):
         for beginning in pictures:
             image = one.locator(f"img[alt^='{beginning}']").first
             assert image.is_visible()
+            seen += 1
             if page.runs_scripts:
                 assert image.evaluate(WHOLE)
     body = page.locator("body").inner_text()
     for words in ("model not found", "Loading widget", "Error displaying"):
         assert words not in body
+    return seen
 
 
 @pytest.mark.parametrize("scripts", [True, False])
@@ -93,7 +96,7 @@ def test_the_plain_export_shows_every_widget(exported, open_page, scripts):
     page = open_page(1280, 1000, scripts=scripts)
     page.goto(exported.as_uri(), wait_until="domcontentloaded")
     page.wait_for_timeout(1000 if scripts else 0)  # what the page's scripts would put in its place
-    all_is_left(page)
+    assert all_is_left(page) == 4
     shot(page, f"exported-{'with' if scripts else 'without'}-scripts")
 
 
@@ -110,7 +113,7 @@ def test_a_dark_page_has_no_white_picture(exported, open_page):
 def test_a_notebook_of_somebody_elses_shows_every_widget(lab, executed, open_page):
     """JupyterLab cleans what it does not trust of styles and classes."""
     page = lab.open(open_page, executed)
-    all_is_left(page)
+    assert all_is_left(page) == 4
     shot(page, "untrusted")
 
 
