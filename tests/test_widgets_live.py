@@ -223,7 +223,7 @@ def test_the_explorer_shows_hostile_rows_as_text():
 @pytest.mark.filterwarnings("error")
 def test_a_dashboard_says_nothing_of_a_character_that_its_font_lacks(scored):
     board = EffectsDashboard(rk.estimate(scored).replace({"attribute": {"length": "\U0001f389 长度"}}))
-    assert "\U0001f389 长度" in board.attribute.options
+    assert "\U0001f389 长度" in dict(board.attribute.options)
     assert board.picture.value
 
 
